@@ -1,0 +1,19 @@
+"""The errors a caller can expect. Each message is one line: what was got, and what is allowed."""
+
+from __future__ import annotations
+
+
+class FastmefError(Exception):
+    """Base of every error fastmef raises on purpose; the command line prints it and exits with 2."""
+
+
+class InputError(FastmefError, ValueError):
+    """An argument, tensor, file or folder that the operation cannot accept."""
+
+
+class OutputError(FastmefError, OSError):
+    """A result that could not be written; nothing half-written is left behind."""
+
+
+class MissingExtraError(FastmefError, ImportError):
+    """An optional package that the requested feature needs is not installed."""
