@@ -1,0 +1,107 @@
+"""Windowed means over the last two axes: the one filter that everything else is made of."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@functools.lru_cache(maxsize=256)
+def _taps(window: int, sigma: float | None) -> tuple[float, ...]:
+    if sigma is None:
+        return (1.0 / window,) * window
+    middle = (window - 1) / 2
+    raw = [math.exp(-((i - middle) ** 2) / (2 * sigma * sigma)) for i in range(window)]
+    total = math.fsum(raw)
+    return tuple(value / total for value in raw)
+
+
+def gaussian_taps(
+    window: int,
+    sigma: float | None,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    r"""Filter taps :math:`w_i \propto e^{-(i-m)^2 / 2\sigma^2}` that sum to 1; flat for ``sigma=None``.
+
+    The only place where taps are computed: every backend takes them from here.
+    """
+    return torch.tensor(_taps(window, sigma), dtype=dtype, device=device)
+
+
+def effective_window(window: int, size: int) -> int:
+    """The window used along an axis of ``size`` pixels: the largest odd one that fits."""
+    if window <= size:
+        return window
+    return size if size % 2 else size - 1
+
+
+def _filter_axis(images: Tensor, taps: Tensor, dim: int, padding: int) -> Tensor:
+    if taps.numel() == 1:
+        return images
+    shape = [1, 1, 1, 1]
+    shape[dim] = taps.numel()
+    return F.conv2d(images, taps.reshape(shape), padding=(padding, 0) if dim == 2 else (0, padding))
+
+
+def window_filter(
+    images: Tensor, window: int = 11, sigma: float | None = 1.5, border: str = "valid"
+) -> Tensor:
+    r"""Separable window mean :math:`w * I` over the last two axes.
+
+    Args:
+        images: ``(..., H, W)``, floating point.
+        window: odd number of taps. Along an axis that is shorter, the largest odd window that fits
+            is used, with taps of the same ``sigma``.
+        sigma: standard deviation of the Gaussian in pixels; ``None`` is a flat window.
+        border: ``"valid"`` keeps only positions whose window lies inside, ``"zero"`` and
+            ``"reflect"`` keep the size and continue the image by zeros or mirrored.
+
+    Returns:
+        ``(..., H - wy + 1, W - wx + 1)`` for ``"valid"``, else ``(..., H, W)``; ``wy`` and ``wx``
+        are the windows used.
+    """
+    height, width = images.shape[-2:]
+    planes = images.reshape(-1, 1, height, width)
+    wy, wx = effective_window(window, height), effective_window(window, width)
+    rows = gaussian_taps(wy, sigma, images.dtype, images.device)
+    columns = gaussian_taps(wx, sigma, images.dtype, images.device)
+    py, px = (0, 0) if border == "valid" else (wy // 2, wx // 2)
+    if border == "reflect":
+        planes = F.pad(planes, (px, px, py, py), mode="reflect")
+        py = px = 0
+    out = _filter_axis(_filter_axis(planes, rows, 2, py), columns, 3, px)
+    return out.reshape(*images.shape[:-2], *out.shape[-2:])
+
+
+def crop_to_centers(images: Tensor, window: int) -> Tensor:
+    """The pixels at the centres of the ``"valid"`` windows."""
+    height, width = images.shape[-2:]
+    ry, rx = effective_window(window, height) // 2, effective_window(window, width) // 2
+    return images[..., ry : height - ry, rx : width - rx]
+
+
+def halve(images: Tensor) -> Tensor:
+    r"""Half the size: the mean of every 2×2 block; an odd last row or column is repeated.
+
+    ``(..., H, W)`` becomes ``(..., ceil(H/2), ceil(W/2))``.
+    """
+    height, width = images.shape[-2:]
+    planes = images.reshape(-1, 1, height, width)
+    if height % 2 or width % 2:
+        planes = F.pad(planes, (0, width % 2, 0, height % 2), mode="replicate")
+    out = F.avg_pool2d(planes, 2)
+    return out.reshape(*images.shape[:-2], *out.shape[-2:])
+
+
+def plane_mean(images: Tensor) -> Tensor:
+    """A constant for each plane, subtracted before variances are formed.
+
+    :math:`E[x^2] - E[x]^2` cancels in bright flat areas; every variance and covariance is
+    unchanged by a constant, and around the mean the cancellation is small. No gradient.
+    """
+    return images.detach().mean(dim=(-2, -1), keepdim=True)

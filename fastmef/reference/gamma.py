@@ -1,0 +1,88 @@
+"""Per-pixel importance of each exposure: local variance, gradient, well-exposedness and γ."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastmef.reference.filters import crop_to_centers, plane_mean, window_filter
+
+ATTRIBUTES = ("variance", "gradient", "well_exposedness")
+
+
+def parse_attributes(gamma: str) -> tuple[str, ...] | None:
+    """The attributes that a name such as ``"variance_gradient"`` multiplies; ``None`` if unknown."""
+    rest, found = gamma, []
+    for name in ATTRIBUTES:
+        if rest == name or rest.startswith(name + "_"):
+            found.append(name)
+            rest = rest[len(name) + 1 :]
+    return tuple(found) if found and not rest and "_".join(found) == gamma else None
+
+
+def local_variance(
+    images: Tensor,
+    window: int = 11,
+    sigma: float | None = 1.5,
+    floor: float = 1e-4,
+    border: str = "valid",
+) -> Tensor:
+    r"""Windowed variance :math:`V = \max(w * I^2 - (w * I)^2,\ \text{floor})`."""
+    if border == "zero":
+        # Zeros are part of the image there, so the constant may not be subtracted.
+        centred = images
+    else:
+        centred = images - plane_mean(images)
+    mean = window_filter(centred, window, sigma, border)
+    return (window_filter(centred * centred, window, sigma, border) - mean * mean).clamp_min(floor)
+
+
+def sobel_gradient(images: Tensor) -> Tensor:
+    r"""Gradient magnitude :math:`S = \sqrt{(K_x * I)^2 + (K_y * I)^2}`, 3×3 Sobel, edges repeated.
+
+    The kernels are unnormalised (``[-1 0 1; -2 0 2; -1 0 1]``): S lies in [0, 3√2] for images in
+    [0, 1]. Where S = 0 its gradient is taken as 0.
+    """
+    height, width = images.shape[-2:]
+    planes = F.pad(images.reshape(-1, 1, height, width), (1, 1, 1, 1), mode="replicate")
+    across = planes[..., 2:] - planes[..., :-2]
+    down = planes[..., 2:, :] - planes[..., :-2, :]
+    gx = across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]
+    gy = down[..., :-2] + 2 * down[..., 1:-1] + down[..., 2:]
+    squared = gx * gx + gy * gy
+    flat = squared == 0
+    magnitude = torch.where(flat, 0.0, squared.masked_fill(flat, 1.0).sqrt())
+    return magnitude.reshape(images.shape)
+
+
+def well_exposedness(images: Tensor, center: float = 0.5, sigma: float = 0.2) -> Tensor:
+    r"""Closeness to mid-grey :math:`E = e^{-(I - 0.5)^2 / (2 \cdot 0.2^2)}` (Mertens et al. 2007)."""
+    return torch.exp(-((images - center) ** 2) / (2 * sigma * sigma))
+
+
+def gamma_weights(
+    exposures: Tensor,
+    attributes: str = "variance_gradient",
+    window: int = 11,
+    sigma: float | None = 1.5,
+    floor: float = 1e-4,
+    eps: float = 1e-12,
+) -> Tensor:
+    r"""Normalised importance :math:`\gamma_k = A_k / (\sum_j A_j + \varepsilon)` at window centres.
+
+    :math:`A_k` is the product of the named attributes of exposure k. ``exposures`` is
+    ``(B, K, H, W)`` grey; the result covers the ``"valid"`` window positions.
+    """
+    product: Tensor | None = None
+    for name in parse_attributes(attributes) or ():
+        if name == "variance":
+            value = local_variance(exposures, window, sigma, floor)
+        elif name == "gradient":
+            value = crop_to_centers(sobel_gradient(exposures), window)
+        else:
+            value = crop_to_centers(well_exposedness(exposures), window)
+        product = value if product is None else product * value
+    if product is None:
+        raise ValueError(f"unknown gamma {attributes!r}")
+    return product / (product.sum(dim=1, keepdim=True) + eps)

@@ -1,0 +1,81 @@
+"""The unsupervised loss: windowed SSIM of the fused image to every exposure, weighted by γ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fastmef.reference.filters import crop_to_centers, halve
+from fastmef.reference.gamma import gamma_weights
+from fastmef.reference.ssim import ssim_map
+
+
+def weighted_ssim_map(
+    fused: Tensor,
+    exposures: Tensor,
+    gamma: str = "variance_gradient",
+    luminance: bool = False,
+    window: int = 11,
+    sigma: float | None = 1.5,
+    k1: float = 0.01,
+    k2: float = 0.03,
+    floor: float = 1e-4,
+    eps: float = 1e-12,
+) -> Tensor:
+    r""":math:`q(p) = \sum_k \gamma_k(p)\,\mathrm{SSIM}(F, I_k)(p)` at every window position."""
+    weights = gamma_weights(exposures, gamma, window, sigma, floor, eps)
+    similarity = ssim_map(fused.unsqueeze(1), exposures, window, sigma, k1, k2, luminance=luminance)
+    return (weights * similarity).sum(dim=1)
+
+
+def weighted_ssim_loss(
+    fused: Tensor,
+    exposures: Tensor,
+    gamma: str = "variance_gradient",
+    luminance: bool = False,
+    window: int = 11,
+    sigma: float | None = 1.5,
+    k1: float = 0.01,
+    k2: float = 0.03,
+    floor: float = 1e-4,
+    eps: float = 1e-12,
+    scales: Sequence[float] = (1.0,),
+    mask: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    r""":math:`1 - \operatorname{mean}_p \sum_k \gamma_k(p)\,\mathrm{SSIM}(F, I_k)(p)`, over scales.
+
+    ``fused`` is ``(B, H, W)`` and ``exposures`` ``(B, K, H, W)``, grey in [0, 1]. Level s works on
+    images halved s times and counts ``scales[s] / sum(scales)``. A ``mask`` ``(B, H, W)`` weights
+    the window centres.
+    """
+    options = (gamma, luminance, window, sigma, k1, k2, floor, eps)
+    if reduction == "none":
+        quality = weighted_ssim_map(fused, exposures, *options)
+        return 1 - quality if mask is None else (1 - quality) * crop_to_centers(mask, window)
+    total = fused.new_zeros(())
+    for level, weight in enumerate(scales):
+        if level:
+            fused, exposures = halve(fused), halve(exposures)
+            mask = None if mask is None else halve(mask)
+        if weight == 0:
+            continue
+        quality = weighted_ssim_map(fused, exposures, *options)
+        if mask is None:
+            mean = quality.mean()
+        else:
+            importance = crop_to_centers(mask, window)
+            mean = (importance * quality).sum() / importance.sum()
+        total = total + (weight / sum(scales)) * (1 - mean)
+    return total
+
+
+def fusion_loss(logits: Tensor, exposures: Tensor, **options: object) -> Tensor:
+    r""":func:`weighted_ssim_loss` of :math:`F = \sum_k \mathrm{softmax}(\text{logits})_k I_k`.
+
+    ``logits`` and the grey ``exposures`` are both ``(B, K, H, W)``.
+    """
+    fused = (torch.softmax(logits, dim=1) * exposures).sum(dim=1)
+    return weighted_ssim_loss(fused, exposures, **options)  # type: ignore[arg-type]
