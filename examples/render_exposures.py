@@ -1,0 +1,106 @@
+"""Render under- and over-exposed pairs from a folder of HDR files.
+
+    python examples/render_exposures.py HDR_DIR PAIRS_DIR
+
+writes PAIRS_DIR/<scene>/{under,over}.jpg, the layout that ``fastmef train`` reads. A file twice as
+wide as high is taken for a 360-degree panorama and gives several perspective views. Radiance
+``.hdr`` files need ``pip install opencv-python-headless``, ``.exr`` files ``pip install OpenEXR``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fastmef.data.panorama import perspective_view
+from fastmef.data.render import auto_exposures, render_exposures
+
+# Chromaticities of red, green, blue and white: x, y each. These are sRGB's, and the default of EXR.
+SRGB = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
+
+
+def rgb_to_xyz(chromaticities: tuple[float, ...]) -> NDArray[np.float64]:
+    """The matrix from linear RGB of these primaries to XYZ; white has Y = 1."""
+    x, y = np.reshape(chromaticities, (4, 2)).T
+    primaries = np.stack([x / y, np.ones(4), (1 - x - y) / y])
+    return primaries[:, :3] * np.linalg.solve(primaries[:, :3], primaries[:, 3])
+
+
+def read_exr(path: Path) -> NDArray[np.float32]:
+    """Linear sRGB radiance (H, W, 3). The two whites are matched by scaling RGB alone."""
+    import OpenEXR
+
+    with OpenEXR.File(str(path)) as file:
+        chromaticities = file.header().get("chromaticities", SRGB)
+        channels = file.channels()
+        if "RGBA" in channels or "RGB" in channels:
+            image = channels["RGBA" if "RGBA" in channels else "RGB"].pixels[..., :3]
+        else:
+            image = np.stack([channels[name].pixels for name in "RGB"], axis=-1)
+        matrix = np.linalg.solve(rgb_to_xyz(SRGB), rgb_to_xyz(chromaticities))
+    matrix /= matrix.sum(axis=1, keepdims=True)
+    return image.astype(np.float32) @ matrix.T.astype(np.float32)
+
+
+def read_hdr(path: Path) -> NDArray[np.float32]:
+    """Linear radiance (H, W, 3) of a Radiance RGBE file."""
+    import cv2
+
+    image = cv2.imread(str(path), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
+    if image is None:
+        raise SystemExit(f"cannot read {path}")
+    return image[..., ::-1]
+
+
+def fitted(image: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
+    """Reduce to fit into width x height, averaging linear light; never enlarge."""
+    import cv2
+
+    scale = min(width / image.shape[1], height / image.shape[0], 1)
+    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def scenes(path: Path, args: argparse.Namespace) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Name and radiance of every scene that a file gives."""
+    image = read_exr(path) if path.suffix.lower() == ".exr" else read_hdr(path)
+    if image.shape[1] != 2 * image.shape[0]:
+        yield path.stem, fitted(image, args.width, args.height)
+        return
+    for n in range(args.views):
+        yaw = 360 * n / args.views
+        view = perspective_view(image, yaw, args.pitch, args.fov, args.width, args.height)
+        yield f"{path.stem}_{round(yaw):03d}", view
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("source", type=Path, help="folder of .hdr and .exr files")
+    parser.add_argument("target", type=Path, help="folder the scenes are written to")
+    parser.add_argument("--views", type=int, default=4, help="views around each panorama (4)")
+    parser.add_argument("--pitch", type=float, default=0, help="degrees up, of panorama views (0)")
+    parser.add_argument("--fov", type=float, default=90, help="degrees, of panorama views (90)")
+    parser.add_argument("--width", type=int, default=600, help="largest width (600)")
+    parser.add_argument("--height", type=int, default=400, help="largest height (400)")
+    args = parser.parse_args()
+
+    files = sorted(p for p in args.source.iterdir() if p.suffix.lower() in (".hdr", ".exr"))
+    if not files:
+        parser.error(f"no .hdr or .exr files in {args.source}")
+    for path in files:
+        for name, radiance in scenes(path, args):
+            evs = auto_exposures(radiance)
+            folder = args.target / name
+            folder.mkdir(parents=True, exist_ok=True)
+            for stem, frame in zip(("under", "over"), render_exposures(radiance, evs), strict=True):
+                Image.fromarray(frame).save(folder / f"{stem}.jpg", quality=95, subsampling=0)
+            print(f"{name}: {frame.shape[1]}x{frame.shape[0]}, {evs[0]:+.2f} and {evs[1]:+.2f} EV")
+
+
+if __name__ == "__main__":
+    main()

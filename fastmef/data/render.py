@@ -1,0 +1,225 @@
+"""Exposures rendered from linear radiance, as a camera would have stored them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmef.errors import InputError
+from fastmef.reference.color import GRAY_COEFFICIENTS
+
+CURVES = ("srgb", "linear")
+
+# The exposure search looks at about this many pixels: means and quantiles of a picture do not
+# need more, and a 20-megapixel picture is then no slower than a small one.
+_SEARCH_PIXELS = 100_000
+
+# How far a mean may leave its target to spare highlights or shadows, in 8-bit levels.
+_DARKEST_UNDER_MEAN = 25.0
+_BRIGHTEST_OVER_MEAN = 215.0
+
+# At or below this luma, 8 bits and JPEG leave no texture.
+_CRUSHED_LEVEL = 10.0
+
+
+def srgb_encode(linear: NDArray[np.floating]) -> NDArray[np.floating]:
+    r"""The sRGB transfer function (IEC 61966-2-1), linear light to encoded values.
+
+    :math:`V = 12.92\,L` for :math:`L \le 0.0031308`, else :math:`1.055\,L^{1/2.4} - 0.055`
+
+    Args:
+        linear: floating point, >= 0, any shape.
+
+    Returns:
+        Same shape and dtype; 0 stays 0 and 1 stays 1.
+    """
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+def srgb_decode(encoded: NDArray[np.floating]) -> NDArray[np.floating]:
+    r"""The inverse of :func:`srgb_encode`.
+
+    :math:`L = V / 12.92` for :math:`V \le 0.04045`, else :math:`((V + 0.055) / 1.055)^{2.4}`
+
+    Args:
+        encoded: floating point, >= 0, any shape.
+
+    Returns:
+        Same shape and dtype.
+    """
+    return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+
+
+def render_exposures(
+    radiance: NDArray[np.floating], evs: Iterable[float], curve: str = "srgb"
+) -> list[NDArray[np.uint8]]:
+    r"""Render 8-bit exposures of a scene from its linear radiance.
+
+    :math:`I = \mathrm{round}\big(255 \cdot f(\min(\max(2^{ev} L, 0), 1))\big)`
+
+    with :math:`f` the sRGB transfer function. There is no noise and no lens in this: exposures
+    of the same radiance are aligned to the last digit.
+
+    Args:
+        radiance: (H, W, 3), floating point, linear light in the primaries the result shall have;
+            any scale. Negative values render as 0.
+        evs: exposure values in stops, within [-100, 100], one picture each; +1 doubles the light.
+        curve: ``"srgb"`` or ``"linear"`` (:math:`f(x) = x`).
+
+    Returns:
+        One (H, W, 3) uint8 array for each exposure value, in the order given.
+
+    Raises:
+        InputError: radiance of another shape or dtype, or with NaN or infinite values; an
+            exposure value beyond 100 stops; an unknown curve.
+
+    Example:
+        >>> import numpy as np
+        >>> dark, bright = render_exposures(np.full((1, 1, 3), 0.25), evs=[-1, 2])
+        >>> int(dark[0, 0, 0]), int(bright[0, 0, 0])
+        (99, 255)
+    """
+    radiance = _checked_radiance(radiance)
+    if curve not in CURVES:
+        raise InputError(f"curve must be one of {', '.join(CURVES)}, got {curve!r}")
+    stops = [float(ev) for ev in evs]
+    for ev in stops:
+        if not -100 <= ev <= 100:
+            raise InputError(f"exposure values must lie in [-100, 100] stops, got {ev:g}")
+    return [_to_8bit(_expose(radiance, ev), curve) for ev in stops]
+
+
+def auto_exposures(
+    radiance: NDArray[np.floating],
+    under_mean: float = 45.0,
+    over_mean: float = 185.0,
+    max_clipped: float = 0.01,
+    max_crushed: float = 0.01,
+    max_stops: float = 6.0,
+) -> tuple[float, float]:
+    r"""Choose an under- and an over-exposure as a photographer brackets a scene.
+
+    The under-exposed frame has a mean luma of ``under_mean``, and is darkened further, to a mean
+    of 25 at most, while more than ``max_clipped`` of its pixels have a channel at white:
+
+    :math:`ev_u = \max\big(ev(25), \min(ev(\text{under mean}), -\log_2 Q_{1-c}(\max_c L_c))\big)`
+
+    The over-exposed frame mirrors this: a mean of ``over_mean``, brightened to 215 at most while
+    more than ``max_crushed`` of its pixels lie at luma 10 or below:
+
+    :math:`ev_o = \min\big(ev(215), \max(ev(\text{over mean}),
+    \log_2(f^{-1}(10/255) / Q_s(Y)))\big)`
+
+    :math:`ev(m)` is the exposure value whose sRGB rendering has the mean luma :math:`m` (found by
+    bisection), :math:`Q` a quantile over pixels, :math:`Y` the luma of the linear radiance. Last,
+    the over-exposed frame is darkened to lie ``max_stops`` above the other at most, or the two
+    would have nothing in common in a scene of lamps and night. The default means are the medians
+    of a few hundred public photograph pairs.
+
+    Args:
+        radiance: (H, W, 3), floating point, linear light, any scale.
+        under_mean: mean luma of the under-exposed frame, 8-bit levels.
+        over_mean: mean luma of the over-exposed frame, 8-bit levels, above ``under_mean``.
+        max_clipped: fraction of pixels that may be white in the under-exposed frame.
+        max_crushed: fraction of pixels that may be black in the over-exposed frame.
+        max_stops: largest distance of the two exposure values, > 0.
+
+    Returns:
+        ``(under, over)`` exposure values in stops, for :func:`render_exposures`.
+
+    Raises:
+        InputError: radiance of another shape or dtype, or with NaN or infinite values; so many
+            black pixels that no exposure reaches a mean; any other argument outside its range.
+
+    Example:
+        >>> import numpy as np
+        >>> ramp = np.geomspace(0.01, 100, 64)[:, None, None] * np.ones((1, 64, 3))
+        >>> under, over = auto_exposures(ramp)
+        >>> bool(under < over)
+        True
+    """
+    radiance = _checked_radiance(radiance)
+    if not 0 < under_mean < over_mean < 255:
+        raise InputError(
+            "means must satisfy 0 < under_mean < over_mean < 255, "
+            f"got {under_mean:g} and {over_mean:g}"
+        )
+    for name, fraction in (("max_clipped", max_clipped), ("max_crushed", max_crushed)):
+        if not 0 <= fraction < 1:
+            raise InputError(f"{name} must lie in [0, 1), got {fraction:g}")
+    if not max_stops > 0:
+        raise InputError(f"max_stops must be greater than 0, got {max_stops:g}")
+
+    step = math.ceil(math.sqrt(radiance.shape[0] * radiance.shape[1] / _SEARCH_PIXELS))
+    pixels = np.maximum(radiance[::step, ::step].reshape(-1, 3), 0).astype(np.float64)
+
+    under = _ev_of_mean(pixels, under_mean)
+    highlight = float(np.quantile(pixels.max(axis=-1), 1 - max_clipped))
+    if highlight > 0:
+        unclipped = -float(np.log2(highlight))
+        darkest = _ev_of_mean(pixels, min(under_mean, _DARKEST_UNDER_MEAN))
+        under = max(darkest, min(under, unclipped))
+
+    over = _ev_of_mean(pixels, over_mean)
+    shadow = float(np.quantile(_luma(pixels), max_crushed))
+    brightest = _ev_of_mean(pixels, max(over_mean, _BRIGHTEST_OVER_MEAN))
+    if shadow > 0:
+        crushed = srgb_decode(np.asarray(_CRUSHED_LEVEL / 255))
+        over = min(brightest, max(over, float(np.log2(crushed / shadow))))
+    return under, min(over, under + max_stops)
+
+
+def _checked_radiance(radiance: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Radiance in float32 or wider: half floats would round the curve to visible steps."""
+    radiance = np.asarray(radiance)
+    if radiance.ndim != 3 or radiance.shape[2] != 3 or radiance.size == 0:
+        raise InputError(f"radiance must have the shape (H, W, 3), got {radiance.shape}")
+    if not np.issubdtype(radiance.dtype, np.floating):
+        raise InputError(f"radiance must be floating point, got {radiance.dtype}")
+    if not np.isfinite(radiance).all():
+        raise InputError("radiance must be finite, got NaN or infinite values")
+    return radiance.astype(np.promote_types(radiance.dtype, np.float32), copy=False)
+
+
+def _expose(radiance: NDArray[np.floating], ev: float) -> NDArray[np.floating]:
+    with np.errstate(over="ignore"):
+        return np.clip(radiance * radiance.dtype.type(2.0**ev), 0, 1)
+
+
+def _to_8bit(exposed: NDArray[np.floating], curve: str) -> NDArray[np.uint8]:
+    encoded = srgb_encode(exposed) if curve == "srgb" else exposed
+    return np.rint(encoded * 255).astype(np.uint8)
+
+
+def _luma(pixels: NDArray[np.floating]) -> NDArray[np.floating]:
+    return pixels @ np.asarray(GRAY_COEFFICIENTS, dtype=pixels.dtype)
+
+
+def _ev_of_mean(pixels: NDArray[np.floating], mean: float) -> float:
+    """The exposure value at which the sRGB rendering of ``pixels`` (N, 3) has this mean luma."""
+
+    def rendered_mean(ev: float) -> float:
+        return 255 * float(_luma(srgb_encode(_expose(pixels, ev))).mean())
+
+    positive = pixels[pixels > 0]
+    if positive.size == 0:
+        raise InputError("radiance must have a positive value, got none")
+    # Twelve stops under the brightest value everything is black; at the other end all that is
+    # not zero is white.
+    low = -float(np.log2(positive.max())) - 12
+    high = -float(np.log2(positive.min()))
+    if rendered_mean(high) < mean:
+        raise InputError(
+            f"no exposure brings the mean luma to {mean:g}: "
+            f"{1 - positive.size / pixels.size:.0%} of the radiance is zero or negative"
+        )
+    for _ in range(30):
+        middle = (low + high) / 2
+        if rendered_mean(middle) < mean:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
