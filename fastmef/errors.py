@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class FastmefError(Exception):
-    """Base of every error fastmef raises on purpose; the command line prints it and exits with 2."""
+    """Base of every error raised on purpose; the command line prints it and exits with 2."""
 
 
 class InputError(FastmefError, ValueError):

@@ -1,1 +1,5 @@
+"""The operations behind :mod:`fastmef.functional`: one file each, backend choice included."""
 
+from fastmef.ops import filters, fusion, loss
+
+__all__ = ["filters", "fusion", "loss"]

@@ -12,7 +12,7 @@ ATTRIBUTES = ("variance", "gradient", "well_exposedness")
 
 
 def parse_attributes(gamma: str) -> tuple[str, ...] | None:
-    """The attributes that a name such as ``"variance_gradient"`` multiplies; ``None`` if unknown."""
+    """The attributes that a name like ``"variance_gradient"`` multiplies; ``None`` if unknown."""
     rest, found = gamma, []
     for name in ATTRIBUTES:
         if rest == name or rest.startswith(name + "_"):
@@ -29,11 +29,8 @@ def local_variance(
     border: str = "valid",
 ) -> Tensor:
     r"""Windowed variance :math:`V = \max(w * I^2 - (w * I)^2,\ \text{floor})`."""
-    if border == "zero":
-        # Zeros are part of the image there, so the constant may not be subtracted.
-        centred = images
-    else:
-        centred = images - plane_mean(images)
+    # Zeros beyond the border are part of the image: there no constant may be subtracted.
+    centred = images if border == "zero" else images - plane_mean(images)
     mean = window_filter(centred, window, sigma, border)
     return (window_filter(centred * centred, window, sigma, border) - mean * mean).clamp_min(floor)
 
@@ -57,7 +54,7 @@ def sobel_gradient(images: Tensor) -> Tensor:
 
 
 def well_exposedness(images: Tensor, center: float = 0.5, sigma: float = 0.2) -> Tensor:
-    r"""Closeness to mid-grey :math:`E = e^{-(I - 0.5)^2 / (2 \cdot 0.2^2)}` (Mertens et al. 2007)."""
+    r"""Closeness to mid-grey :math:`E = e^{-(I - 0.5)^2 / (2 \cdot 0.2^2)}` (Mertens 2007)."""
     return torch.exp(-((images - center) ** 2) / (2 * sigma * sigma))
 
 

@@ -1,0 +1,72 @@
+"""Random patches of exposure sets, a pure function of seed and step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastmef.data.images import read_image
+from fastmef.data.pairs import Scene
+from fastmef.errors import InputError
+
+
+class PatchSampler:
+    """Draws batches of square patches with flips and 90° rotations.
+
+    The batch of step s depends on ``(seed, s)`` alone, so a resumed run sees exactly the patches
+    an uninterrupted one would have seen. Decoded photographs stay in memory as 8-bit.
+
+    Args:
+        scenes: exposure sets of equal length, dark to bright.
+        patch: side in pixels; every photograph must be at least that large.
+        batch_size: patches in a batch.
+        seed: of the random choices.
+    """
+
+    def __init__(self, scenes: Sequence[Scene], patch: int, batch_size: int, seed: int) -> None:
+        self.patch, self.batch_size, self.seed = patch, batch_size, seed
+        self.stacks = [_load(scene, patch) for scene in scenes]
+        counts = {len(stack) for stack in self.stacks}
+        if len(counts) != 1:
+            raise InputError(
+                f"every training scene needs the same number of exposures, got {sorted(counts)}"
+            )
+
+    def batch(self, step: int) -> Tensor:
+        """``(batch_size, K, 3, patch, patch)`` float32 in [0, 1]."""
+        random = np.random.default_rng((self.seed, step))
+        patches = []
+        for index in random.integers(len(self.stacks), size=self.batch_size):
+            stack = self.stacks[index]
+            top = random.integers(stack.shape[1] - self.patch + 1)
+            left = random.integers(stack.shape[2] - self.patch + 1)
+            cut = stack[:, top : top + self.patch, left : left + self.patch]
+            cut = np.rot90(cut, random.integers(4), axes=(1, 2))
+            if random.integers(2):
+                cut = cut[:, :, ::-1]
+            patches.append(cut)
+        batch = torch.from_numpy(np.stack(patches)).permute(0, 1, 4, 2, 3)
+        return batch.float().div_(255).contiguous()
+
+
+def _load(scene: Scene, patch: int) -> np.ndarray:
+    photos = [read_image(path) for path in scene.paths]
+    first = photos[0]
+    for photo in photos:
+        if photo.pixels.shape != first.pixels.shape:
+            raise InputError(
+                f"{photo.path}: is {_size(photo.pixels)}, but {first.path} is "
+                f"{_size(first.pixels)}; the exposures of a scene must have one size"
+            )
+        if min(photo.pixels.shape[:2]) < patch:
+            raise InputError(
+                f"{photo.path}: is {_size(photo.pixels)}, smaller than the {patch}x{patch} patches"
+            )
+    return np.stack([photo.pixels for photo in photos])
+
+
+def _size(pixels: np.ndarray) -> str:
+    return f"{pixels.shape[1]}x{pixels.shape[0]}"

@@ -1,0 +1,69 @@
+"""Autograd functions with the plain PyTorch reference behind them.
+
+Two forms, because they save different things. Neither is differentiable twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+Outputs = Tensor | tuple[Tensor, ...]
+
+
+def _with_grad(
+    function: Callable[..., Outputs], inputs: tuple[Tensor | None, ...], needed: tuple[bool, ...]
+) -> tuple[Outputs, list[Tensor]]:
+    fresh = [
+        None if x is None else x.detach().requires_grad_(need)
+        for x, need in zip(inputs, needed, strict=True)
+    ]
+    with torch.enable_grad():
+        outputs = function(*fresh)
+    return outputs, [x for x, need in zip(fresh, needed, strict=True) if need and x is not None]
+
+
+def _scatter(gradients: Any, needed: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
+    remaining = iter(gradients)
+    return tuple(next(remaining) if need else None for need in needed)
+
+
+class Recompute(torch.autograd.Function):
+    """Saves the inputs only; the backward pass computes the reference again."""
+
+    @staticmethod
+    def forward(ctx: Any, function: Callable[..., Outputs], *inputs: Tensor | None) -> Outputs:
+        ctx.function = function
+        ctx.save_for_backward(*inputs)
+        return function(*inputs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *upstream: Tensor) -> Any:
+        needed = ctx.needs_input_grad[1:]
+        outputs, wanted = _with_grad(ctx.function, ctx.saved_tensors, needed)
+        gradients = torch.autograd.grad(outputs, wanted, upstream)
+        return None, *_scatter(gradients, needed)
+
+
+class GradientInForward(torch.autograd.Function):
+    """For scalar results: the gradient is made with the value, the backward pass scales it."""
+
+    @staticmethod
+    def forward(ctx: Any, function: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
+        needed = ctx.needs_input_grad[1:]
+        if not any(needed):
+            return function(*inputs)
+        value, wanted = _with_grad(function, inputs, needed)
+        ctx.save_for_backward(*torch.autograd.grad(value, wanted))
+        return value.detach()  # type: ignore[union-attr]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, upstream: Tensor) -> Any:
+        gradients = [upstream * gradient for gradient in ctx.saved_tensors]  # type: ignore[attr-defined]
+        return None, *_scatter(gradients, ctx.needs_input_grad[1:])  # type: ignore[attr-defined]

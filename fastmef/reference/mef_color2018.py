@@ -1,0 +1,94 @@
+"""MEF-SSIM for colour (MEF-SSIMc): full SSIM over patches of all three channels jointly."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastmef.reference.filters import window_filter
+from fastmef.reference.mef_mefnet import desired_luminance
+
+WINDOW = 8
+C1 = (0.01 * 255) ** 2
+C2 = (0.03 * 255) ** 2
+
+
+class Color2018Sources(NamedTuple):
+    """What the score needs of the exposures; maps are ``(B, [1,] H - 7, W - 7)``."""
+
+    exposures: Tensor
+    """``(B, K, 3, H, W)``, 0-255, minus the mean of each exposure."""
+    reference: Tensor
+    """``(B, 1, H', W')``: index of the exposure of largest variance."""
+    mean: Tensor
+    """``(B, H', W')``: window mean of that exposure, minus its image mean."""
+    variance: Tensor
+    """``(B, H', W')``: window variance of that exposure."""
+    luminance: Tensor
+    """``(B, H', W')``: the mean, 0-255, that the fused image should have."""
+
+
+def _patch_mean(images: Tensor) -> Tensor:
+    return window_filter(images.mean(dim=-3), WINDOW, None)
+
+
+@torch.no_grad()
+def color2018_sources(exposures: Tensor) -> Color2018Sources:
+    r"""The side of the score that depends on the exposures alone.
+
+    Args:
+        exposures: ``(B, K, 3, H, W)`` RGB in [0, 1], float32 or float64. No gradient flows to it.
+    """
+    images = exposures * 255
+    # One constant an exposure: all channels share a patch, so they must be shifted together.
+    image_means = images.mean(dim=(-3, -2, -1), keepdim=True)
+    x = images - image_means
+    means = _patch_mean(x)
+    variances = _patch_mean(x * x) - means * means
+    variance, reference = variances.max(dim=1, keepdim=True)
+    global_means = image_means.squeeze(2)
+    return Color2018Sources(
+        x,
+        reference,
+        means.gather(1, reference).squeeze(1),
+        variance.squeeze(1),
+        255 * desired_luminance((means + global_means) / 255, global_means / 255),
+    )
+
+
+def color2018_score(sources: Color2018Sources, fused: Tensor) -> Tensor:
+    r"""MEF-SSIMc, one value an image.
+
+    .. math::
+        Q = \operatorname{mean}
+            \frac{2\mu_y\lambda + C_1}{\mu_y^2 + \lambda^2 + C_1} \cdot
+            \frac{2\sigma_{k^*y} + C_2}{\sigma_{k^*}^2 + \sigma_y^2 + C_2}
+
+    over all 8×8×3 windows that lie inside the image, unweighted, on values 0-255;
+    :math:`k^*` is the exposure of largest variance in the window, :math:`\lambda` the desired
+    luminance (:func:`~fastmef.reference.mef_mefnet.desired_luminance`, with the mean of the whole
+    exposure as its brightness), :math:`C_1 = (0.01 \cdot 255)^2`, :math:`C_2 = (0.03 \cdot 255)^2`.
+
+    Args:
+        sources: from :func:`color2018_sources`.
+        fused: ``(B, 3, H, W)`` RGB in [0, 1]; gradients flow to it.
+
+    Returns:
+        ``(B,)``.
+
+    Source: K. Ma, Z. Duanmu, H. Yeganeh, Z. Wang, "Multi-Exposure Image Fusion by Optimizing A
+    Structural Similarity Index", IEEE TCI 4(1), 2018.
+    """
+    image = fused * 255
+    shift = image.detach().mean(dim=(-3, -2, -1), keepdim=True)
+    y = image - shift
+    mean = _patch_mean(y)
+    variance = _patch_mean(y * y) - mean * mean
+    products = _patch_mean(sources.exposures * y.unsqueeze(1))
+    covariance = products.gather(1, sources.reference).squeeze(1) - sources.mean * mean
+    structure = (2 * covariance + C2) / (sources.variance + variance + C2)
+    brightness, target = mean + shift.squeeze(1), sources.luminance
+    luminance = (2 * brightness * target + C1) / (brightness**2 + target**2 + C1)
+    return (luminance * structure).mean(dim=(-2, -1))

@@ -1,0 +1,186 @@
+"""MEF-SSIM as published in 2015: structure and contrast on grey images, one or three scales."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastmef.reference.filters import (
+    effective_window,
+    gaussian_taps,
+    halve,
+    plane_mean,
+    window_filter,
+)
+
+WINDOW = 11
+SIGMA = 1.5
+BETA = (0.0448, 0.2856, 0.3001)
+C = (0.03 * 255) ** 2
+MATLAB_EPS = 2.0**-52
+MAX_EXPONENT = 10.0
+
+
+class Ma2015Level(NamedTuple):
+    """What one scale needs of the exposures; nothing in it depends on the fused image."""
+
+    exposures: Tensor
+    """``(B, K, H, W)``, 0-255, minus the mean of each plane."""
+    means: Tensor
+    """``(B, K, H', W')``: Gaussian window means of ``exposures``."""
+    gains: Tensor
+    """``(B, K, H', W')``: the desired patch is the sum of gains times centred patches."""
+    variance: Tensor
+    """``(B, H', W')``: Gaussian-weighted variance of the desired patch."""
+
+
+def _level(exposures: Tensor) -> Ma2015Level:
+    height, width = exposures.shape[-2:]
+    wy, wx = effective_window(WINDOW, height), effective_window(WINDOW, width)
+    count = wy * wx
+    x = exposures - plane_mean(exposures)
+
+    def flat(images: Tensor) -> Tensor:
+        return window_filter(images, WINDOW, None)
+
+    def smooth(images: Tensor) -> Tensor:
+        return window_filter(images, WINDOW, SIGMA)
+
+    flat_means, means = flat(x), smooth(x)
+    squares = x * x
+    flat_variances = (flat(squares) - flat_means * flat_means).clamp_min(0)
+    total, total_mean = x.sum(dim=1), flat_means.sum(dim=1)
+    total_variance = (flat(total * total) - total_mean * total_mean).clamp_min(0)
+
+    norms = (count * flat_variances).sqrt()
+    contrasts = norms + 0.001
+    agreement = ((count * total_variance).sqrt() + MATLAB_EPS) / (norms.sum(dim=1) + MATLAB_EPS)
+    # The exponent reaches its cap at 0.937; stopping at 0.99 keeps tan on its first branch in
+    # float32, where pi/2 rounds up.
+    exponent = torch.tan(math.pi / 2 * agreement.clamp(max=0.99)).clamp(max=MAX_EXPONENT)
+    weights = (contrasts / math.sqrt(count)) ** exponent.unsqueeze(1) + MATLAB_EPS
+    gains = weights / weights.sum(dim=1, keepdim=True) / contrasts
+
+    flat_power = (gains * gains * flat_variances).sum(dim=1)
+    smooth_power = (gains * gains * (smooth(squares) - means * means)).sum(dim=1)
+    for k in range(x.shape[1]):
+        for j in range(k):
+            product = x[:, k] * x[:, j]
+            both = 2 * gains[:, k] * gains[:, j]
+            flat_power += both * (flat(product) - flat_means[:, k] * flat_means[:, j])
+            smooth_power += both * (smooth(product) - means[:, k] * means[:, j])
+
+    # The norm of the desired patch is the largest contrast. A Gaussian variance is at most the
+    # peak of the window times the squared norm; where rounding breaks that, the area is flat.
+    peak = _peak(wy) * _peak(wx)
+    power = torch.maximum(count * flat_power, smooth_power / peak)
+    rescale = torch.where(
+        power > 0, contrasts.amax(dim=1) * power.clamp_min(torch.finfo(x.dtype).tiny).rsqrt(), 0.0
+    )
+    return Ma2015Level(
+        x,
+        means,
+        gains * rescale.unsqueeze(1),
+        (smooth_power * rescale * rescale).clamp_min(0),
+    )
+
+
+def _peak(window: int) -> float:
+    return float(gaussian_taps(window, SIGMA).max())
+
+
+@torch.no_grad()
+def ma2015_sources(exposures: Tensor, scales: int = 3) -> tuple[Ma2015Level, ...]:
+    r"""The side of the score that depends on the exposures alone, finest scale first.
+
+    With :math:`\mu_k` and :math:`\|\cdot\|` over a flat window of N pixels (11×11 where it fits):
+
+    .. math::
+        e_k &= \|x_k - \mu_k\| + 0.001, \quad
+        R = \frac{\|\sum_k (x_k - \mu_k)\|}{\sum_k \|x_k - \mu_k\|}, \quad
+        p = \min(\tan(\tfrac{\pi}{2} R), 10) \\
+        w_k &\propto (e_k / \sqrt{N})^p + 2^{-52}, \quad
+        \bar s = \sum_k w_k \frac{x_k - \mu_k}{e_k}, \quad
+        \hat x = \max_k e_k \cdot \frac{\bar s}{\|\bar s\|}
+
+    Every patch norm and product is a sum of windowed covariances, so no patch is ever formed.
+
+    Args:
+        exposures: ``(B, K, H, W)`` grey in [0, 1], float32 or float64.
+        scales: number of levels; each is half the size of the one before.
+
+    Returns:
+        One :class:`Ma2015Level` a scale. No gradient flows to the exposures.
+    """
+    images = exposures * 255
+    levels = []
+    for level in range(scales):
+        if level:
+            images = halve(images)
+        levels.append(_level(images))
+    return tuple(levels)
+
+
+def _quality(level: Ma2015Level, fused: Tensor) -> Tensor:
+    y = fused - plane_mean(fused)
+    mean = window_filter(y, WINDOW, SIGMA)
+    variance = window_filter(y * y, WINDOW, SIGMA) - mean * mean
+    products = window_filter(level.exposures * y.unsqueeze(1), WINDOW, SIGMA)
+    covariance = (level.gains * (products - level.means * mean.unsqueeze(1))).sum(dim=1)
+    quality = (2 * covariance + C) / (level.variance + variance + C)
+    return quality.mean(dim=(-2, -1))
+
+
+def ma2015_qualities(sources: Sequence[Ma2015Level], fused: Tensor) -> Tensor:
+    r"""Mean quality of every scale, ``(B, scales)``, finest first.
+
+    .. math::
+        Q = \operatorname{mean}\frac{2\sigma_{\hat x y} + C}{\sigma_{\hat x}^2 + \sigma_y^2 + C},
+        \quad C = (0.03 \cdot 255)^2
+
+    with moments weighted by a Gaussian window of 11×11, :math:`\sigma = 1.5`. ``fused`` is
+    ``(B, H, W)`` grey in [0, 1].
+    """
+    image = fused * 255
+    qualities = []
+    for index, level in enumerate(sources):
+        if index:
+            image = halve(image)
+        qualities.append(_quality(level, image))
+    return torch.stack(qualities, dim=-1)
+
+
+def ma2015_combine(qualities: Tensor) -> Tensor:
+    r""":math:`\prod_l \max(Q_l, 0)^{\beta_l}` of ``(B, scales)``, the β normalised to sum to 1.
+
+    A single scale is returned as it is, negative or not.
+    """
+    scales = qualities.shape[-1]
+    if scales == 1:
+        return qualities[..., 0]
+    beta = qualities.new_tensor(BETA[:scales])
+    # A power has no finite slope at 0: a clamped scale makes the score 0 and its gradient 0.
+    positive = qualities > 0
+    logs = torch.where(positive, qualities, 1.0).log()
+    product = ((logs * beta).sum(dim=-1) / beta.sum()).exp()
+    return torch.where(positive.all(dim=-1), product, 0.0)
+
+
+def ma2015_score(sources: Sequence[Ma2015Level], fused: Tensor) -> Tensor:
+    r"""MEF-SSIM of Ma, Zeng and Wang, one value an image.
+
+    Args:
+        sources: from :func:`ma2015_sources`; their number is the number of scales.
+        fused: ``(B, H, W)`` grey in [0, 1]; gradients flow to it and stay finite in flat areas.
+
+    Returns:
+        ``(B,)``.
+
+    Source: K. Ma, K. Zeng, Z. Wang, "Perceptual Quality Assessment for Multi-Exposure Image
+    Fusion", IEEE TIP 24(11), 2015.
+    """
+    return ma2015_combine(ma2015_qualities(sources, fused))

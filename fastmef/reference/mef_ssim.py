@@ -1,0 +1,92 @@
+"""MEF-SSIM in its three published variants, behind one name.
+
+The variants differ by more than fusion methods do: a score means nothing without its variant.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastmef.reference.color import rgb_to_gray, round_to_8bit
+from fastmef.reference.mef_color2018 import Color2018Sources, color2018_score, color2018_sources
+from fastmef.reference.mef_ma2015 import BETA, Ma2015Level, ma2015_score, ma2015_sources
+from fastmef.reference.mef_mefnet import MefnetSources, mefnet_score, mefnet_sources
+
+VARIANTS = ("ma2015", "mefnet", "mefnet_cs", "color2018")
+
+
+class MefSsimSources(NamedTuple):
+    """The maps of one variant, from :func:`mef_ssim_sources`."""
+
+    variant: str
+    maps: tuple[Ma2015Level, ...] | MefnetSources | Color2018Sources
+
+
+def unit_range(images: Tensor) -> Tensor:
+    """Images as float32 or float64 in [0, 1]; uint8 becomes float64 where the device has it."""
+    if images.dtype == torch.uint8:
+        dtype = torch.float32 if images.device.type == "mps" else torch.float64
+        return images.to(dtype) / 255
+    return images if images.dtype == torch.float64 else images.to(torch.float32)
+
+
+def score_input(images: Tensor, variant: str, is_gray: bool) -> Tensor:
+    """Images as ``variant`` wants them: RGB for color2018, else grey; always in [0, 1].
+
+    ma2015 rounds the grey values of uint8 colour images to 8 bit, as MATLAB's ``rgb2gray`` does;
+    floating point images are never rounded, so that the score stays differentiable.
+    """
+    values = unit_range(images)
+    if is_gray or variant == "color2018":
+        return values
+    gray = rgb_to_gray(values)
+    if variant == "ma2015" and images.dtype == torch.uint8:
+        return round_to_8bit(gray).to(values.dtype) / 255
+    return gray
+
+
+def mef_ssim_sources(
+    exposures: Tensor, variant: str = "ma2015", scales: int | None = None
+) -> MefSsimSources:
+    """Everything of the score that the exposures alone decide, for use with many fused images."""
+    images = score_input(exposures, variant, exposures.dim() == 4)
+    if variant == "ma2015":
+        return MefSsimSources(variant, ma2015_sources(images, len(BETA) if scales is None else scales))
+    if variant == "color2018":
+        return MefSsimSources(variant, color2018_sources(images))
+    return MefSsimSources(variant, mefnet_sources(images))
+
+
+def mef_ssim_score(sources: MefSsimSources, fused: Tensor) -> Tensor:
+    """Score ``(B,)`` of fused images against :func:`mef_ssim_sources`, in the dtype of those."""
+    variant, maps = sources
+    image = score_input(fused, variant, fused.dim() == 3)
+    if isinstance(maps, Color2018Sources):
+        return color2018_score(maps, image.to(maps.exposures.dtype))
+    if isinstance(maps, MefnetSources):
+        return mefnet_score(maps, image.to(maps.exposures.dtype), luminance=variant == "mefnet")
+    return ma2015_score(maps, image.to(maps[0].exposures.dtype))
+
+
+def mef_ssim(
+    exposures: Tensor, fused: Tensor, variant: str = "ma2015", scales: int | None = None
+) -> Tensor:
+    r"""How much of the exposures' structure a fused image keeps; at most 1, higher is better.
+
+    Args:
+        exposures: ``(B, K, 3, H, W)`` RGB or ``(B, K, H, W)`` grey; uint8, or floating point in
+            [0, 1]. No gradient flows to it.
+        fused: ``(B, 3, H, W)`` or ``(B, H, W)``, likewise; gradients flow to it.
+        variant: ``"ma2015"`` (:func:`~fastmef.reference.mef_ma2015.ma2015_score`), ``"mefnet"`` and
+            ``"mefnet_cs"`` (:func:`~fastmef.reference.mef_mefnet.mefnet_score` with and without the
+            luminance factor) or ``"color2018"``
+            (:func:`~fastmef.reference.mef_color2018.color2018_score`, RGB only).
+        scales: number of scales of ma2015, 3 by default; the other variants have one.
+
+    Returns:
+        ``(B,)``; float64 for uint8 exposures, else in the exposures' dtype (at least float32).
+    """
+    return mef_ssim_score(mef_ssim_sources(exposures, variant, scales), fused)
