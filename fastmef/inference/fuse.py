@@ -1,0 +1,94 @@
+"""fuse(): a bracket of photographs becomes one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fastmef import functional
+from fastmef.errors import InputError
+from fastmef.inference.bracket import bracket_logits
+from fastmef.inference.inputs import Image, ImageLike, check_bracket
+from fastmef.inference.models import ready_model
+from fastmef.inference.pyramid import pyramid_blend
+from fastmef.nn.network import FusionNet
+from fastmef.reference.color import round_to_8bit
+
+BLENDS = ("weights", "pyramid")
+
+
+def fuse(
+    images: Sequence[ImageLike],
+    model: str | os.PathLike[str] | FusionNet = "default",
+    blend: str = "weights",
+    device: str | torch.device | None = None,
+) -> Image:
+    r"""Fuse differently exposed photographs of one scene into one.
+
+    .. math:: F = \mathrm{round}\Big(\sum_k W_k I_k\Big)
+
+    with per-pixel weights W from the network. They are positive and sum to 1, so every value of
+    the result lies between the smallest and the largest input at that pixel.
+
+    Args:
+        images: two or more arrays ``(H, W, 3)``, RGB, uint8, or paths of image files, or photos
+            from :func:`fastmef.data.images.read_image`; all of one size, in any order: they are
+            sorted by mean brightness, dark to bright, as the models are trained.
+        model: a name from :func:`fastmef.list_pretrained`, a ``.safetensors`` file written by
+            :meth:`FusionNet.save`, or a network. A model for two exposures takes any number of
+            images, see :func:`fastmef.inference.bracket.bracket_logits`; others just their own.
+        blend: ``"weights"`` is the sum above; ``"pyramid"`` mixes each band of detail by weights
+            as smooth as the band (:func:`fastmef.inference.pyramid.pyramid_blend`), which keeps
+            more large-scale contrast but can leave the range of the inputs; it is clamped to the
+            8-bit range.
+        device: such as ``"cpu"`` or ``"cuda"``; ``None`` is the GPU if there is one, else the CPU.
+
+    Returns:
+        ``(H, W, 3)``, uint8, rounded to the nearest level.
+
+    Raises:
+        InputError: fewer than two images, different sizes, another dtype or shape, a file that
+            cannot be read (see :func:`fastmef.data.images.read_image`), an unknown model, blend or
+            device.
+
+    Example:
+        >>> dark = np.full((4, 6, 3), 20, np.uint8)
+        >>> fused = fuse([dark, dark + 180], model=FusionNet(width=4), device="cpu")
+        >>> fused.shape, fused.dtype
+        ((4, 6, 3), dtype('uint8'))
+    """
+    return fuse_with_weights(images, model, blend, device)[0]
+
+
+def fuse_with_weights(
+    images: Sequence[ImageLike],
+    model: str | os.PathLike[str] | FusionNet = "default",
+    blend: str = "weights",
+    device: str | torch.device | None = None,
+) -> tuple[Image, NDArray[np.float32]]:
+    """:func:`fuse`, and the weights ``(K, H, W)`` it used, in the order of ``images``."""
+    if blend not in BLENDS:
+        raise InputError(f"blend must be 'weights' or 'pyramid', got {blend!r}")
+    pixels = check_bracket(images)
+    network, place = ready_model(model, device)
+    order = sorted(range(len(pixels)), key=lambda k: float(pixels[k].mean()))
+    with torch.inference_mode():
+        exposures = _to_tensor([pixels[k] for k in order], place)
+        logits = bracket_logits(network, exposures)
+        fused, weights = functional.softmax_fuse(logits, exposures, return_weights=True)
+        if blend == "pyramid":
+            fused = pyramid_blend(weights, exposures)
+        result = round_to_8bit(fused[0]).permute(1, 2, 0).contiguous().cpu().numpy()
+        as_given = torch.tensor(order, device=place).argsort()
+        return result, weights[0, as_given].cpu().numpy()
+
+
+def _to_tensor(pixels: list[Image], device: torch.device) -> Tensor:
+    """``(1, K, 3, H, W)``, float32 in [0, 1]."""
+    stack = torch.from_numpy(np.stack(pixels)).to(device)
+    return stack.permute(0, 3, 1, 2).to(torch.float32).div_(255).contiguous()[None]

@@ -1,0 +1,68 @@
+"""Which network fuses: a bundled name, a file or a network, loaded once and made ready."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+import torch
+
+from fastmef.errors import InputError
+from fastmef.inference.folding import fold_batchnorm
+from fastmef.nn.network import FusionNet
+
+
+def ready_model(
+    model: str | os.PathLike[str] | FusionNet, device: str | torch.device | None
+) -> tuple[FusionNet, torch.device]:
+    """A copy of the model for inference and the device it is on.
+
+    Models given by name or path are kept, so that the next call finds them ready; a file that has
+    changed is read again.
+
+    Args:
+        model: a name from :func:`fastmef.list_pretrained`, a ``.safetensors`` file, or a network,
+            which stays as it is.
+        device: ``None`` is the GPU if there is one, else the CPU.
+
+    Raises:
+        InputError: no such model, or no such device.
+    """
+    place = _device(device)
+    if isinstance(model, FusionNet):
+        return _prepared(model, place), place
+    if not isinstance(model, (str, os.PathLike)):
+        raise InputError(f"model must be a name, a path or a FusionNet, got {type(model).__name__}")
+    name = os.fspath(model)
+    return _loaded(name, _modified(name), place), place
+
+
+@functools.lru_cache(maxsize=4)
+def _loaded(name: str, modified: int | None, device: torch.device) -> FusionNet:
+    return _prepared(FusionNet.from_pretrained(name), device)
+
+
+def _modified(name: str) -> int | None:
+    try:
+        return Path(name).stat().st_mtime_ns
+    except (OSError, ValueError):
+        return None  # a bundled name; a wrong path is reported by the loader
+
+
+def _prepared(network: FusionNet, device: torch.device) -> FusionNet:
+    folded = fold_batchnorm(network)
+    return folded.to(device=device, dtype=torch.float32, memory_format=torch.channels_last)
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise InputError(
+            f"device {str(device)!r} is not available here; 'cpu' always is"
+        ) from error
+    return place
