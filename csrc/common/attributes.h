@@ -1,0 +1,31 @@
+// What makes an exposure important at a pixel: local variance, gradient, well-exposedness.
+#pragma once
+
+#include "math.h"
+
+namespace fastmef {
+
+enum Attribute { kVariance = 1, kGradient = 2, kWellExposedness = 4 };
+
+// max(E[x^2] - E[x]^2, floor), both moments of x minus a constant.
+template <class T>
+FASTMEF_HD T local_variance(T mean, T power, T floor) {
+  return larger(power - mean * mean, floor);
+}
+
+// Squared 3x3 Sobel magnitude from the neighbours: rows above (a), at (b) and below (c) the pixel.
+template <class T>
+FASTMEF_HD T sobel_squared(T a0, T a1, T a2, T b0, T b2, T c0, T c1, T c2) {
+  const T gx = (a2 - a0) + 2 * (b2 - b0) + (c2 - c0);
+  const T gy = (c0 - a0) + 2 * (c1 - a1) + (c2 - a2);
+  return gx * gx + gy * gy;
+}
+
+// exp(-(x - 0.5)^2 / (2 * 0.2^2)).
+template <class T>
+FASTMEF_HD T well_exposedness(T x) {
+  const T offset = x - T(0.5);
+  return exp_nonpositive(offset * offset * T(-12.5));
+}
+
+}  // namespace fastmef

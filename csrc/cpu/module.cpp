@@ -1,0 +1,82 @@
+// fastmef._cpu: the binding. Arrays arrive as addresses and strides, so that nothing of PyTorch is
+// needed to build it and one build serves every version. Python has validated shapes and types.
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "isa.h"
+#include "parallel.h"
+
+namespace py = pybind11;
+
+namespace fastmef {
+namespace {
+
+// (address, stride of B, of K, of H, of W); address 0 for an absent array.
+using ViewTuple = std::array<int64_t, 5>;
+
+View view(const ViewTuple& t) {
+  return {reinterpret_cast<const void*>(static_cast<intptr_t>(t[0])), t[1], t[2], t[3], t[4]};
+}
+
+void* pointer(int64_t address) { return reinterpret_cast<void*>(static_cast<intptr_t>(address)); }
+
+// Levels: (height, width, taps_y, taps_x, share).
+using LevelTuple =
+    std::tuple<int64_t, int64_t, std::vector<double>, std::vector<double>, double>;
+
+double weighted_ssim_loss(bool is_double, int64_t batch, int64_t count,
+                          const std::vector<LevelTuple>& levels, const ViewTuple& fused,
+                          const ViewTuple& logits, const ViewTuple& exposures,
+                          const ViewTuple& weight, bool weight_is_mask, int attributes,
+                          bool luminance, double c1, double c2, double floor, double eps,
+                          int64_t gradient, int64_t map, int threads) {
+  std::vector<Level> rows;
+  for (const auto& [height, width, taps_y, taps_x, share] : levels) {
+    rows.push_back({height, width, static_cast<int>(taps_y.size()),
+                    static_cast<int>(taps_x.size()), taps_y.data(), taps_x.data(), share});
+  }
+  LossArgs args{};
+  args.batch = batch;
+  args.exposures_count = count;
+  args.level_count = static_cast<int>(rows.size());
+  args.levels = rows.data();
+  args.fused = view(fused);
+  args.logits = view(logits);
+  args.exposures = view(exposures);
+  args.weight = view(weight);
+  args.weight_is_mask = weight_is_mask;
+  args.attributes = attributes;
+  args.luminance = luminance;
+  args.c1 = c1;
+  args.c2 = c2;
+  args.floor = floor;
+  args.eps = eps;
+  args.gradient = pointer(gradient);
+  args.map = pointer(map);
+  args.threads = threads;
+  const py::gil_scoped_release release;
+  return is_double ? active().loss_f64(args) : active().loss_f32(args);
+}
+
+}  // namespace
+}  // namespace fastmef
+
+PYBIND11_MODULE(_cpu, m) {
+  using namespace fastmef;
+  m.doc() = "C++ kernels for the CPU. Internal: arguments are addresses and are not checked here.";
+  m.def("available_isas", &available_isas, "Instruction sets usable here, the best first.");
+  m.def("active_isa", [] { return std::string(active().name); });
+  m.def("use_isa", &use_isa, py::arg("name"));
+  m.def("thread_source", &thread_source);
+  m.def("weighted_ssim_loss", &weighted_ssim_loss, py::arg("is_double"), py::arg("batch"),
+        py::arg("count"), py::arg("levels"), py::arg("fused"), py::arg("logits"),
+        py::arg("exposures"), py::arg("weight"), py::arg("weight_is_mask"), py::arg("attributes"),
+        py::arg("luminance"), py::arg("c1"), py::arg("c2"), py::arg("floor"), py::arg("eps"),
+        py::arg("gradient"), py::arg("map"), py::arg("threads"));
+}
