@@ -3,8 +3,8 @@
     python examples/render_exposures.py HDR_DIR PAIRS_DIR
 
 writes PAIRS_DIR/<scene>/{under,over}.jpg, the layout that ``fastmef train`` reads. A file twice as
-wide as high is taken for a 360-degree panorama and gives several perspective views. Radiance
-``.hdr`` files need ``pip install opencv-python-headless``, ``.exr`` files ``pip install OpenEXR``.
+wide as high is taken for a 360-degree panorama and gives several perspective views. Needs
+``pip install opencv-python-headless``, and ``pip install OpenEXR`` to read .exr files.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -49,8 +50,6 @@ def read_exr(path: Path) -> NDArray[np.float32]:
 
 def read_hdr(path: Path) -> NDArray[np.float32]:
     """Linear radiance (H, W, 3) of a Radiance RGBE file."""
-    import cv2
-
     image = cv2.imread(str(path), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
     if image is None:
         raise SystemExit(f"cannot read {path}")
@@ -59,8 +58,6 @@ def read_hdr(path: Path) -> NDArray[np.float32]:
 
 def fitted(image: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
     """Reduce to fit into width x height, averaging linear light; never enlarge."""
-    import cv2
-
     scale = min(width / image.shape[1], height / image.shape[0], 1)
     size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
@@ -89,6 +86,8 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=400, help="largest height (400)")
     args = parser.parse_args()
 
+    if not args.source.is_dir():
+        parser.error(f"no such folder: {args.source}")
     files = sorted(p for p in args.source.iterdir() if p.suffix.lower() in (".hdr", ".exr"))
     if not files:
         parser.error(f"no .hdr or .exr files in {args.source}")

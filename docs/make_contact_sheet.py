@@ -1,0 +1,102 @@
+"""Compare fusions of a few scenes on one sheet: under | over | mean | OpenCV Mertens | fastmef.
+
+    python docs/make_contact_sheet.py PAIRS_DIR
+
+writes docs/contact_sheet.jpg from the scenes named by --scenes, or from eight scenes spread over
+PAIRS_DIR. Every scene is fused at its full size and reduced afterwards. PAIRS_DIR may be what
+examples/render_exposures.py wrote. Needs ``pip install opencv-python-headless``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+import fastmef
+from fastmef.data.pairs import Scene, find_scenes
+
+CELL = 300  # largest width and height of a picture
+GAP = 6
+HEADER = 30
+SCENES = 8
+COLUMNS = ("under", "over", "mean", "OpenCV Mertens", "fastmef")
+
+
+def mertens(exposures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    # MergeMertens takes the first channel for red in its contrast, so RGB is the right order,
+    # not imread's BGR. Its result can leave [0, 1].
+    fused = cv2.createMergeMertens().process([np.ascontiguousarray(e) for e in exposures])
+    return np.rint(np.clip(fused, 0, 1) * 255).astype(np.uint8)
+
+
+def pictures(scene: Scene, model: str) -> list[NDArray[np.uint8]]:
+    """The pictures of one row, in the order of COLUMNS."""
+    exposures = [np.asarray(Image.open(path).convert("RGB")) for path in scene.images]
+    mean = np.rint(np.mean(exposures, axis=0)).astype(np.uint8)
+    fused = fastmef.fuse(exposures, model=model)
+    return [exposures[0], exposures[-1], mean, mertens(exposures), fused]
+
+
+def thumbnails(row: Sequence[NDArray[np.uint8]]) -> list[Image.Image]:
+    images = [Image.fromarray(picture) for picture in row]
+    for image in images:
+        image.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
+    return images
+
+
+def sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
+    """Rows below one another, each as high as its pictures, under a line of column names."""
+    heights = [row[0].height for row in rows]
+    size = (len(COLUMNS) * (CELL + GAP) + GAP, HEADER + sum(heights) + GAP * len(heights))
+    page = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(page)
+    font = ImageFont.load_default(size=17)
+    left = [GAP + i * (CELL + GAP) for i in range(len(COLUMNS))]
+    for x, name in zip(left, COLUMNS, strict=True):
+        draw.text((x + CELL // 2, HEADER // 2), name, fill="black", font=font, anchor="mm")
+    y = HEADER
+    for row, height in zip(rows, heights, strict=True):
+        for x, image in zip(left, row, strict=True):
+            page.paste(image, (x + (CELL - image.width) // 2, y))
+        y += height + GAP
+    return page
+
+
+def chosen(scenes: Sequence[Scene], names: Sequence[str] | None) -> list[Scene]:
+    if not names:
+        count = min(SCENES, len(scenes))
+        return [scenes[i * len(scenes) // count] for i in range(count)]
+    by_name = {scene.name: scene for scene in scenes}
+    missing = [name for name in names if name not in by_name]
+    if missing:
+        raise SystemExit(f"no such scene: {', '.join(missing)}")
+    return [by_name[name] for name in names]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("pairs", type=Path, help="folder with one folder a scene")
+    parser.add_argument("--scenes", nargs="+", metavar="NAME", help="scenes, from top to bottom")
+    parser.add_argument("--model", default="default", help="pretrained name or weights file")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path(__file__).with_name("contact_sheet.jpg")
+    )
+    args = parser.parse_args()
+
+    rows = []
+    for scene in chosen(find_scenes(args.pairs), args.scenes):
+        print(scene.name)
+        rows.append(thumbnails(pictures(scene, args.model)))
+    page = sheet(rows)
+    page.save(args.output, quality=88, subsampling=0, optimize=True)
+    print(f"{args.output}: {page.width}x{page.height}, {args.output.stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()
