@@ -36,10 +36,6 @@ def wanted(variable: str) -> str:
     return value
 
 
-def has_x86_variants(compiler_type: str) -> bool:
-    return compiler_type == "unix" and platform.machine().lower() in ("x86_64", "amd64")
-
-
 class BuildExtensions(build_ext):
     """Compiles some sources once per instruction set; an optional extension may fail."""
 
@@ -57,12 +53,13 @@ class BuildExtensions(build_ext):
 
     def _build_cpu(self, ext: Extension) -> None:
         unix = self.compiler.compiler_type == "unix"
-        variants = X86_VARIANTS if has_x86_variants(self.compiler.compiler_type) else {"baseline": []}
+        x86 = unix and platform.machine().lower() in ("x86_64", "amd64")
+        variants = X86_VARIANTS if x86 else {"baseline": []}
         flags = ["-O3", "-std=c++17", "-fvisibility=hidden"] if unix else ["/O2", "/std:c++17"]
         # Without these, loops with a square root or a selection do not vectorise.
         arithmetic = ["-fno-math-errno", "-fno-trapping-math"] if unix else []
         extra = os.environ.get("FASTMEF_CPU_FLAGS", "").split()
-        if len(variants) > 1:
+        if x86:
             ext.define_macros.append(("FASTMEF_X86_VARIANTS", "1"))
         ext.extra_compile_args = [*flags, *extra]
         ext.extra_link_args = extra

@@ -32,12 +32,20 @@ def cpu_kernels() -> ModuleType | None:
     return _load_cpu()[0]
 
 
+def cpu_status() -> str:
+    """What the compiled module runs with, or why it cannot serve."""
+    return _load_cpu()[1]
+
+
 def cpu_serves(*tensors: Tensor | None) -> bool:
     """Whether the C++ kernels can take these tensors: all on the CPU, float32 or float64."""
-    return all(
-        x is None or (x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64))
-        for x in tensors
-    ) and cpu_kernels() is not None
+    return (
+        all(
+            x is None or (x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64))
+            for x in tensors
+        )
+        and cpu_kernels() is not None
+    )
 
 
 def show_config() -> dict[str, Any]:

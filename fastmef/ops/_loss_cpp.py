@@ -14,7 +14,8 @@ from fastmef.reference.filters import crop_to_centers
 from fastmef.reference.gamma import ATTRIBUTES, parse_attributes
 
 
-def _levels(height: int, width: int, options: dict[str, Any]) -> list[tuple[Any, ...]]:
+def _levels(exposures: Tensor, options: dict[str, Any]) -> list[tuple[Any, ...]]:
+    height, width = exposures.shape[2:]
     scales = options["scales"]
     window, sigma = options["window"], options["sigma"]
     levels = []
@@ -42,7 +43,7 @@ def _sweep(
     return kernels.weighted_ssim_loss(  # type: ignore[union-attr]
         source.dtype == torch.float64,
         *exposures.shape[:2],
-        _levels(*exposures.shape[2:], options),
+        _levels(exposures, options),
         plane_view(None if from_logits else source),
         stack_view(source if from_logits else None),
         stack_view(exposures),
