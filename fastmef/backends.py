@@ -1,15 +1,28 @@
-"""Which backends can serve here, and why the others cannot."""
+"""Which backends are there, which one serves each operation, and why not the others."""
 
 from __future__ import annotations
 
 import functools
 import importlib
 import os
+import platform
+import sys
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor
+
+OPERATIONS = (
+    "fusion_loss",
+    "gamma_weights",
+    "local_variance",
+    "mef_ssim",
+    "sobel_gradient",
+    "softmax_fuse",
+    "ssim",
+    "weighted_ssim_loss",
+)
+CPU_KERNELS = frozenset({"fusion_loss", "weighted_ssim_loss"})
 
 
 @functools.lru_cache(maxsize=1)
@@ -19,12 +32,12 @@ def _load_cpu() -> tuple[ModuleType | None, str]:
     try:
         module = importlib.import_module("fastmef._cpu")
     except ImportError as error:
-        return None, f"not built or not loadable ({error})"
+        return None, f"not built, or not loadable here ({error})"
     wanted = os.environ.get("FASTMEF_CPU_ISA")
     if wanted and not module.use_isa(wanted):
         allowed = ", ".join(module.available_isas())
-        return None, f"FASTMEF_CPU_ISA is {wanted!r}; usable here are {allowed}"
-    return module, f"{module.active_isa()} instructions"
+        return None, f"FASTMEF_CPU_ISA is {wanted!r}, usable here are {allowed}"
+    return module, f"{module.active_isa()} of {', '.join(module.available_isas())}"
 
 
 def cpu_kernels() -> ModuleType | None:
@@ -33,39 +46,45 @@ def cpu_kernels() -> ModuleType | None:
 
 
 def cpu_status() -> str:
-    """What the compiled module runs with, or why it cannot serve."""
+    """The instruction set the compiled module runs with, or why it cannot serve."""
     return _load_cpu()[1]
 
 
 def cpu_serves(*tensors: Tensor | None) -> bool:
     """Whether the C++ kernels can take these tensors: all on the CPU, float32 or float64."""
-    return (
-        all(
-            x is None or (x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64))
-            for x in tensors
-        )
-        and cpu_kernels() is not None
+    if cpu_kernels() is None:
+        return False
+    return all(
+        x is None or (x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64))
+        for x in tensors
     )
 
 
-def show_config() -> dict[str, Any]:
-    """Says which backend serves which operation, and why the others do not.
+def show_config() -> str:
+    """A description of this installation: versions, devices, and the backend of every operation.
 
     Returns:
-        ``{"cpp": (available, reason), "ops": {name: backend}}``; also printed.
+        Text of a few lines, as ``fastmef doctor`` prints it.
     """
-    module, reason = _load_cpu()
-    served = ("weighted_ssim_loss", "fusion_loss") if module else ()
-    names = ("weighted_ssim_loss", "fusion_loss", "softmax_fuse", "local_variance",
-             "sobel_gradient", "gamma_weights", "ssim", "mef_ssim")  # fmt: skip
-    config: dict[str, Any] = {
-        "cpp": (module is not None, reason),
-        "threads": f"{torch.get_num_threads()} ({module.thread_source()})" if module else "",
-        "ops": {name: "cpp" if name in served else "reference" for name in names},
-    }
-    print(f"cpp: {'available' if module else 'unavailable'}, {reason}")
-    if module:
-        print(f"threads: {config['threads']}")
-    for name, backend in config["ops"].items():
-        print(f"{name}: {backend} on the CPU, reference elsewhere")
-    return config
+    from fastmef import __version__
+
+    if torch.cuda.is_available():
+        gpu = torch.cuda.get_device_name()
+    else:
+        gpu = f"none (torch was built {'with' if torch.version.cuda else 'without'} CUDA)"
+    module = cpu_kernels()
+    threads = "" if module is None else f", threads from {module.thread_source()}"
+    lines = [
+        f"fastmef {__version__}, Python {sys.version.split()[0]}, torch {torch.__version__}",
+        f"system: {platform.platform()}",
+        f"CPU: {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}",
+        f"GPU: {gpu}",
+        f"C++ kernels: {cpu_status()}{threads}",
+        "operations:",
+    ]
+    width = max(map(len, OPERATIONS))
+    for name in OPERATIONS:
+        fast = module is not None and name in CPU_KERNELS
+        backend = "C++ on the CPU, reference elsewhere" if fast else "reference (plain PyTorch)"
+        lines.append(f"  {name:<{width}}  {backend}")
+    return "\n".join(lines)

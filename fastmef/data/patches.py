@@ -34,6 +34,7 @@ class PatchSampler:
             raise InputError(
                 f"every training scene needs the same number of exposures, got {sorted(counts)}"
             )
+        self.exposures = counts.pop()
 
     def batch(self, step: int) -> Tensor:
         """``(batch_size, K, 3, patch, patch)`` float32 in [0, 1]."""
@@ -53,7 +54,7 @@ class PatchSampler:
 
 
 def _load(scene: Scene, patch: int) -> np.ndarray:
-    photos = [read_image(path) for path in scene.paths]
+    photos = [read_image(path) for path in scene.images]
     first = photos[0]
     for photo in photos:
         if photo.pixels.shape != first.pixels.shape:
