@@ -60,12 +60,13 @@ def cpu_serves(*tensors: Tensor | None) -> bool:
     )
 
 
-def show_config() -> str:
-    """A description of this installation: versions, devices, and the backend of every operation.
+def show_config() -> None:
+    """Print versions, devices, and which backend serves every operation and why."""
+    print(describe())
 
-    Returns:
-        Text of a few lines, as ``fastmef doctor`` prints it.
-    """
+
+def describe() -> str:
+    """The text that :func:`show_config` prints."""
     from fastmef import __version__
 
     if torch.cuda.is_available():

@@ -16,6 +16,7 @@ from fastmef.reference.color import rgb_to_gray
 
 DEPTHS = (2, 2, 3, 3)  # convolutions between the pools of VGG16, its first ten
 STRIDE = 2 ** (len(DEPTHS) - 1)
+RANGE_TOLERANCE = 1e-3  # resampling overshoots a little
 
 
 class FusionOutput(NamedTuple):
@@ -173,3 +174,9 @@ def _check_exposures(exposures: Tensor, count: int) -> None:
         raise InputError(f"exposures must be floating point in [0, 1], got {exposures.dtype}")
     if 0 in exposures.shape:
         raise InputError(f"exposures must not be empty, got {tuple(exposures.shape)}")
+    # Values are read where that costs no synchronisation, and not in a traced graph.
+    if exposures.device.type == "cpu" and not torch.compiler.is_compiling():
+        low, high = (float(value) for value in exposures.detach().aminmax())
+        if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
+            found = "NaN" if low != low else f"values from {low:.4g} to {high:.4g}"
+            raise InputError(f"exposures must be in [0, 1], got {found}")

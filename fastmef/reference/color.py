@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 # The first row of inv([1 0.956 0.621; 1 -0.272 -0.647; 1 -1.106 1.703]), which MATLAB's rgb2gray
-# uses instead of the rounded 0.299, 0.587, 0.114: scores must agree with MATLAB's to the last digit.
+# uses instead of the rounded 0.299, 0.587, 0.114: scores must agree with MATLAB's.
 GRAY_COEFFICIENTS = (0.298936021293775, 0.587043074451121, 0.114020904255103)
 
 

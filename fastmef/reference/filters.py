@@ -28,7 +28,8 @@ def gaussian_taps(
 ) -> Tensor:
     r"""Filter taps :math:`w_i \propto e^{-(i-m)^2 / 2\sigma^2}` that sum to 1.
 
-    ``sigma=None`` gives flat taps. The only place where taps are computed: every backend takes them from here.
+    ``sigma=None`` gives flat taps. The only place where taps are computed: every backend takes
+    them from here.
     """
     return torch.tensor(_taps(window, sigma), dtype=dtype, device=device)
 

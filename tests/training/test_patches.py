@@ -1,0 +1,49 @@
+"""Patches: a pure function of seed and step, cut alike from all exposures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fastmef.data.pairs import find_scenes
+from fastmef.data.patches import PatchSampler
+from fastmef.errors import InputError
+
+
+def test_depends_on_seed_and_step_alone(pairs):
+    scenes = find_scenes(pairs)
+    one, other = (PatchSampler(scenes, 16, 3, seed=5) for _ in range(2))
+    one.batch(0)
+    assert torch.equal(one.batch(7), other.batch(7))
+    assert not torch.equal(one.batch(7), one.batch(8))
+    assert not torch.equal(one.batch(7), PatchSampler(scenes, 16, 3, seed=6).batch(7))
+
+
+def test_range_and_shape(pairs):
+    batch = PatchSampler(find_scenes(pairs), 40, 2, seed=0).batch(0)
+    assert batch.shape == (2, 2, 3, 40, 40)
+    assert batch.dtype == torch.float32
+    assert float(batch.min()) >= 0 and 0.5 < float(batch.max()) <= 1
+
+
+def test_exposures_are_cut_alike(tmp_path):
+    (tmp_path / "scene").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    for name in ("under", "over"):
+        Image.fromarray(pixels).save(tmp_path / "scene" / f"{name}.png")
+    batch = PatchSampler(find_scenes(tmp_path), 16, 8, seed=0).batch(0)
+    assert torch.equal(batch[:, 0], batch[:, 1])
+    # Flips and rotations happen: not every patch is a plain cut.
+    assert len({tuple(patch[0, :, 0, 0].tolist()) for patch in batch}) > 1
+
+
+def test_errors(tmp_path, pairs):
+    with pytest.raises(InputError, match="40x48, smaller than the 44x44 patches"):
+        PatchSampler(find_scenes(pairs), 44, 1, seed=0)
+    (tmp_path / "scene").mkdir()
+    for name, size in (("under", (20, 30)), ("over", (21, 30))):
+        Image.new("RGB", size).save(tmp_path / "scene" / f"{name}.png")
+    with pytest.raises(InputError, match="over.png: is 21x30"):
+        PatchSampler(find_scenes(tmp_path), 16, 1, seed=0)

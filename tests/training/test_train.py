@@ -1,0 +1,184 @@
+"""Training: it learns, it resumes bit for bit, and it survives being killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fastmef import FusionNet
+from fastmef.errors import InputError, OutputError
+from fastmef.training import TrainConfig, train
+from fastmef.training.loop import CHECKPOINT, LOG, WEIGHTS, learning_rate
+from fastmef.training.precision import choose_precision
+
+SMALL = TrainConfig(
+    width=2,
+    steps=6,
+    batch_size=2,
+    patch=32,
+    warmup=2,
+    scales=(0.6, 0.4),
+    precision="float32",
+    checkpoint_every=2,
+    validate_every=4,
+)
+
+
+def records(run):
+    return [json.loads(line) for line in (run / LOG).read_text().splitlines()]
+
+
+def same(one, other):
+    a, b = load_file(one), load_file(other)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_after(step):
+    def progress(record):
+        if record["event"] == "step" and record["step"] == step:
+            raise Stop
+
+    return progress
+
+
+@pytest.fixture(scope="module")
+def finished(pairs, tmp_path_factory):
+    run = tmp_path_factory.mktemp("run") / "whole"
+    train(pairs, run, SMALL)
+    return run
+
+
+def test_writes_weights_log_and_scores(finished):
+    net = FusionNet.from_pretrained(finished / WEIGHTS)
+    assert net.config["width"] == 2
+    steps = [r["step"] for r in records(finished) if r["event"] == "step"]
+    assert steps == [1, 2, 3, 4, 5, 6]
+    validations = [r for r in records(finished) if r["event"] == "validation"]
+    assert [r["step"] for r in validations] == [4, 6]
+    assert all(0 < value <= 1 for name, value in validations[0].items() if "ma2015" in name)
+
+
+@pytest.mark.parametrize("step", [1, 3, 5])
+def test_interrupted_run_resumes_bit_for_bit(pairs, finished, tmp_path, step):
+    run = tmp_path / "run"
+    with pytest.raises(Stop):
+        train(pairs, run, SMALL, progress=stop_after(step))
+    if step == 1:  # before the first checkpoint
+        with pytest.raises(InputError, match="no checkpoint"):
+            train(pairs, run, resume=True)
+        return
+    train(pairs, run, resume=True)
+    assert same(run / WEIGHTS, finished / WEIGHTS)
+    assert same(run / CHECKPOINT, finished / CHECKPOINT)
+    logged = [(r["step"], r["loss"]) for r in records(run) if r["event"] == "step"]
+    assert logged == [(r["step"], r["loss"]) for r in records(finished) if r["event"] == "step"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+def test_killed_run_resumes_bit_for_bit(pairs, finished, tmp_path):
+    run = tmp_path / "run"
+    script = (
+        "import sys; from fastmef.training import TrainConfig, train; "
+        "train(sys.argv[1], sys.argv[2], TrainConfig.from_dict(eval(sys.argv[3])))"
+    )
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(pairs), str(run), repr(SMALL.to_dict())],
+        env=os.environ | threads,
+        cwd=tmp_path,
+    )
+    deadline = time.monotonic() + 120
+    while not (run / CHECKPOINT).exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    train(pairs, run, resume=True)
+    assert same(run / WEIGHTS, finished / WEIGHTS)
+
+
+def test_loss_falls(pairs, tmp_path):
+    config = TrainConfig.from_dict(
+        SMALL.to_dict()
+        | {"steps": 60, "width": 4, "warmup": 5, "learning_rate": 5e-3, "validate_every": 60}
+    )
+    train(pairs, tmp_path / "run", config)
+    losses = [r["loss"] for r in records(tmp_path / "run") if r["event"] == "step"]
+    assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
+
+
+def test_schedule():
+    config = TrainConfig(steps=100, warmup=10, learning_rate=1.0)
+    rates = [learning_rate(step, config) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and max(rates) == pytest.approx(1.0)
+    assert rates.index(max(rates)) in (9, 10)
+    assert 0 < rates[-1] < 1e-3
+
+
+def test_other_options_on_resume(pairs, finished):
+    with pytest.raises(InputError, match="other options"):
+        train(pairs, finished, TrainConfig(width=3), resume=True)
+
+
+def test_existing_run_is_kept(pairs, finished):
+    before = (finished / CHECKPOINT).read_bytes()
+    with pytest.raises(OutputError, match="holds a run already"):
+        train(pairs, finished, SMALL)
+    assert (finished / CHECKPOINT).read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "weights"])
+def test_corrupt_checkpoint(pairs, finished, tmp_path, damage):
+    content = (finished / CHECKPOINT).read_bytes()
+    if damage == "truncated":
+        content = content[:-50]
+    elif damage == "garbage":
+        content = b"x" * 1000
+    else:
+        content = (finished / WEIGHTS).read_bytes()
+    (tmp_path / CHECKPOINT).write_bytes(content)
+    with pytest.raises(InputError, match="checkpoint.safetensors") as caught:
+        train(pairs, tmp_path, resume=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_empty_folder(tmp_path):
+    with pytest.raises(InputError, match=str(tmp_path.name)):
+        train(tmp_path, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"steps": 0}, "steps"),
+        ({"patch": 8}, "patch"),
+        ({"precision": "float16"}, "float16"),
+        ({"brightness": -1.0}, "brightness"),
+        ({"learning": 1.0}, "learning"),
+    ],
+)
+def test_bad_configuration(values, message):
+    with pytest.raises(InputError, match=message):
+        TrainConfig.from_dict(values)
+
+
+def test_probe_names_a_precision():
+    net = FusionNet(width=2)
+    batch = torch.rand(1, 2, 3, 32, 32)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    precision = choose_precision(net, lambda logits, e: logits.square().mean(), batch)
+    assert precision in ("float32", "bfloat16")
+    # The probe works on a copy.
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
