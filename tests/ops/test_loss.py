@@ -77,7 +77,7 @@ def check(source: Tensor, exposures: Tensor, **changes: Any) -> None:
     ours = evaluate("cpp", source, exposures, torch.float32, **changes)
     # The derivatives of one window's SSIM reach 2 / C2 = 2000 and cancel where nothing varies.
     windows = reference.crop_to_centers(exposures, changes.get("window", 11))[:, 0].numel()
-    rounding = (2e-7 + 1e-6 / windows, 1e-6 * float(exact[1].abs().max()) + 1e-4 / windows)
+    rounding = (2e-7 + 5e-6 / windows, 1e-6 * float(exact[1].abs().max()) + 1e-4 / windows)
     for e, s, o, extra in zip(exact, single, ours, rounding, strict=True):
         assert (o - e).abs().max() <= 2 * (s - e).abs().max() + extra
 
