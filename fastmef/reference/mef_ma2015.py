@@ -9,13 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fastmef.reference.filters import (
-    effective_window,
-    gaussian_taps,
-    halve,
-    plane_mean,
-    window_filter,
-)
+from fastmef.reference.filters import effective_window, gaussian_taps, halve, plane_mean
 
 WINDOW = 11
 SIGMA = 1.5
@@ -23,6 +17,7 @@ BETA = (0.0448, 0.2856, 0.3001)
 C = (0.03 * 255) ** 2
 MATLAB_EPS = 2.0**-52
 MAX_EXPONENT = 10.0
+ROUNDING = 8
 
 
 class Ma2015Level(NamedTuple):
@@ -38,21 +33,42 @@ class Ma2015Level(NamedTuple):
     """``(B, H', W')``: Gaussian-weighted variance of the desired patch."""
 
 
+def _window_mean(images: Tensor, sigma: float | None) -> Tensor:
+    # Same result as window_filter. Shifted additions take a fifth of the time of a one-channel
+    # convolution on a CPU (0.22 against 1.1 s for two exposures of 1 MP), and scoring a validation
+    # set is nothing but this.
+    for dim in (-2, -1):
+        window = effective_window(WINDOW, images.shape[dim])
+        length = images.shape[dim] - window + 1
+        taps = gaussian_taps(window, sigma).tolist()
+        out = images.narrow(dim, 0, length) * taps[0]
+        for offset in range(1, window):
+            out.add_(images.narrow(dim, offset, length), alpha=taps[offset])
+        images = out
+    return images
+
+
 def _level(exposures: Tensor) -> Ma2015Level:
     height, width = exposures.shape[-2:]
     wy, wx = effective_window(WINDOW, height), effective_window(WINDOW, width)
     count = wy * wx
+    noise = ROUNDING * torch.finfo(exposures.dtype).eps
     x = exposures - plane_mean(exposures)
 
     def flat(images: Tensor) -> Tensor:
-        return window_filter(images, WINDOW, None)
+        return _window_mean(images, None)
 
     def smooth(images: Tensor) -> Tensor:
-        return window_filter(images, WINDOW, SIGMA)
+        return _window_mean(images, SIGMA)
 
     flat_means, means = flat(x), smooth(x)
     squares = x * x
-    flat_variances = (flat(squares) - flat_means * flat_means).clamp_min(0)
+    moments = flat(squares)
+    flat_variances = moments - flat_means * flat_means
+    # A patch whose variance is within rounding of 0 has no structure. Were it kept, its noise would
+    # be stretched to the contrast of the others.
+    textured = flat_variances > noise * moments
+    flat_variances = torch.where(textured, flat_variances, 0.0)
     total, total_mean = x.sum(dim=1), flat_means.sum(dim=1)
     total_variance = (flat(total * total) - total_mean * total_mean).clamp_min(0)
 
@@ -63,7 +79,7 @@ def _level(exposures: Tensor) -> Ma2015Level:
     # float32, where pi/2 rounds up.
     exponent = torch.tan(math.pi / 2 * agreement.clamp(max=0.99)).clamp(max=MAX_EXPONENT)
     weights = (contrasts / math.sqrt(count)) ** exponent.unsqueeze(1) + MATLAB_EPS
-    gains = weights / weights.sum(dim=1, keepdim=True) / contrasts
+    gains = weights / weights.sum(dim=1, keepdim=True) / contrasts * textured
 
     flat_power = (gains * gains * flat_variances).sum(dim=1)
     smooth_power = (gains * gains * (smooth(squares) - means * means)).sum(dim=1)
@@ -74,23 +90,16 @@ def _level(exposures: Tensor) -> Ma2015Level:
             flat_power += both * (flat(product) - flat_means[:, k] * flat_means[:, j])
             smooth_power += both * (smooth(product) - means[:, k] * means[:, j])
 
-    # The norm of the desired patch is the largest contrast. A Gaussian variance is at most the
-    # peak of the window times the squared norm; where rounding breaks that, the area is flat.
-    peak = _peak(wy) * _peak(wx)
-    power = torch.maximum(count * flat_power, smooth_power / peak)
-    rescale = torch.where(
-        power > 0, contrasts.amax(dim=1) * power.clamp_min(torch.finfo(x.dtype).tiny).rsqrt(), 0.0
-    )
+    # Exposures that cancel each other leave only rounding, which has no direction either.
+    agreeing = flat_power > noise * (gains * gains * moments).sum(dim=1)
+    norm = torch.where(agreeing, count * flat_power, 1.0).sqrt()
+    rescale = contrasts.amax(dim=1) / norm * agreeing
     return Ma2015Level(
         x,
         means,
         gains * rescale.unsqueeze(1),
         (smooth_power * rescale * rescale).clamp_min(0),
     )
-
-
-def _peak(window: int) -> float:
-    return float(gaussian_taps(window, SIGMA).max())
 
 
 @torch.no_grad()
@@ -127,9 +136,9 @@ def ma2015_sources(exposures: Tensor, scales: int = 3) -> tuple[Ma2015Level, ...
 
 def _quality(level: Ma2015Level, fused: Tensor) -> Tensor:
     y = fused - plane_mean(fused)
-    mean = window_filter(y, WINDOW, SIGMA)
-    variance = window_filter(y * y, WINDOW, SIGMA) - mean * mean
-    products = window_filter(level.exposures * y.unsqueeze(1), WINDOW, SIGMA)
+    mean = _window_mean(y, SIGMA)
+    variance = _window_mean(y * y, SIGMA) - mean * mean
+    products = _window_mean(level.exposures * y.unsqueeze(1), SIGMA)
     covariance = (level.gains * (products - level.means * mean.unsqueeze(1))).sum(dim=1)
     quality = (2 * covariance + C) / (level.variance + variance + C)
     return quality.mean(dim=(-2, -1))

@@ -54,7 +54,9 @@ def mef_ssim_sources(
     """Everything of the score that the exposures alone decide, for use with many fused images."""
     images = score_input(exposures, variant, exposures.dim() == 4)
     if variant == "ma2015":
-        return MefSsimSources(variant, ma2015_sources(images, len(BETA) if scales is None else scales))
+        return MefSsimSources(
+            variant, ma2015_sources(images, len(BETA) if scales is None else scales)
+        )
     if variant == "color2018":
         return MefSsimSources(variant, color2018_sources(images))
     return MefSsimSources(variant, mefnet_sources(images))
