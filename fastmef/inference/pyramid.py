@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -14,9 +13,13 @@ def pyramid_blend(weights: Tensor, exposures: Tensor) -> Tensor:
 
     .. math:: L_l(F) = \sum_k G_l(W_k)\, L_l(I_k), \qquad F = \mathrm{collapse}(L_0, L_1, \dots)
 
-    with Gaussian pyramids G and Laplacian pyramids L of binomial 5-tap windows, continued by the
-    border pixels, down to :math:`\lfloor \log_2 \min(H, W) \rfloor` halvings. Unlike the plain
-    weighted sum the result can leave the range of the exposures, and is clamped to [0, 1].
+    with Gaussian pyramids G and Laplacian pyramids L, continued by the border pixels, down to
+    :math:`\lfloor \log_2 \min(H, W) \rfloor` halvings. Unlike the plain weighted sum the result
+    can leave the range of the exposures, and is clamped to [0, 1].
+
+    The binomial window has 4 taps instead of the usual 5, so that each coarse pixel lies in the
+    middle of its 2×2 block. With every second pixel of a 5-tap mean each level moves half a pixel
+    towards the top left, and the coarsest ones see little but that corner of the weights.
 
     Args:
         weights: ``(B, K, H, W)``, summing to 1 over K.
@@ -52,25 +55,18 @@ def _weighted_bands(weight: Tensor, image: Tensor, levels: int) -> list[Tensor]:
 
 
 def reduce(images: Tensor) -> Tensor:
-    """Every second pixel of the binomial mean [1 4 6 4 1]/16, ``(B, C, ⌈H/2⌉, ⌈W/2⌉)``."""
-    return _reduce_columns(_reduce_columns(images).mT).mT
+    """Half the size by the binomial window [1 3 3 1]/8: ``(B, C, ⌈H/2⌉, ⌈W/2⌉)``."""
+    height, width = images.shape[-2:]
+    padded = F.pad(images, (1, 1 + width % 2, 1, 1 + height % 2), mode="replicate")
+    rows = _binomial(*(padded[..., i : i + padded.shape[-2] - 2 : 2, :] for i in range(4)))
+    return _binomial(*(rows[..., i : i + rows.shape[-1] - 2 : 2] for i in range(4)))
 
 
 def expand(images: Tensor, size: Sequence[int]) -> Tensor:
-    """Twice the pixels by the same window, cropped to ``size``."""
-    height, width = size
-    return _expand_columns(_expand_columns(images, width).mT, height).mT
+    """Twice the size by the same window, [1 3]/4 and [3 1]/4 in turn, cropped to ``size``."""
+    doubled = F.interpolate(images, scale_factor=2, mode="bilinear", align_corners=False)
+    return doubled[..., : size[0], : size[1]]
 
 
-def _reduce_columns(images: Tensor) -> Tensor:
-    padded = F.pad(images, (2, 2, 0, 0), mode="replicate")
-    width = images.shape[-1]
-    taps = [padded[..., i : i + width : 2] for i in range(5)]
-    return (taps[0] + 4 * taps[1] + 6 * taps[2] + 4 * taps[3] + taps[4]) / 16
-
-
-def _expand_columns(images: Tensor, width: int) -> Tensor:
-    padded = F.pad(images, (1, 1, 0, 0), mode="replicate")
-    left, middle, right = padded[..., :-2], padded[..., 1:-1], padded[..., 2:]
-    pairs = torch.stack(((left + 6 * middle + right) / 8, (middle + right) / 2), dim=-1)
-    return pairs.flatten(-2)[..., :width]
+def _binomial(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+    return (a + 3 * (b + c) + d) / 8

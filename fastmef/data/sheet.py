@@ -1,0 +1,58 @@
+"""Pictures side by side with a line of text above each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+_GAP = 12
+_TEXT_HEIGHT = 20
+_PAPER, _INK = (255, 255, 255), (0, 0, 0)
+
+
+def contact_sheet(
+    rows: Sequence[Sequence[tuple[str, NDArray[np.uint8]]]], width: int = 480
+) -> NDArray[np.uint8]:
+    """One picture of many.
+
+    Args:
+        rows: of ``(label, pixels)`` with pixels ``(H, W, 3)`` or grey ``(H, W)``, uint8. The
+            pictures of a row are of one size.
+        width: of each picture in the sheet; larger ones are reduced to it.
+
+    Returns:
+        The sheet, ``(H, W, 3)``, uint8.
+    """
+    tiles = [[_tile(label, pixels, width) for label, pixels in row] for row in rows]
+    sheet = Image.new(
+        "RGB",
+        (
+            max(sum(tile.width + _GAP for tile in row) for row in tiles) + _GAP,
+            sum(max(tile.height for tile in row) + _GAP for row in tiles) + _GAP,
+        ),
+        _PAPER,
+    )
+    top = _GAP
+    for row in tiles:
+        left = _GAP
+        for tile in row:
+            sheet.paste(tile, (left, top))
+            left += tile.width + _GAP
+        top += max(tile.height for tile in row) + _GAP
+    return np.array(sheet)
+
+
+def _tile(label: str, pixels: NDArray[np.uint8], width: int) -> Image.Image:
+    picture = Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
+    if picture.width > width:
+        height = max(1, round(picture.height * width / picture.width))
+        picture = picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3)
+    font = ImageFont.load_default(_TEXT_HEIGHT * 0.75)
+    space = max(picture.width, round(font.getlength(label)))
+    tile = Image.new("RGB", (space, _TEXT_HEIGHT + picture.height), _PAPER)
+    ImageDraw.Draw(tile).text((0, 0), label, _INK, font)
+    tile.paste(picture, (0, _TEXT_HEIGHT))
+    return tile

@@ -1,0 +1,10 @@
+"""fastmef doctor shows what show_config() says."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def test_doctor(run):
+    pytest.importorskip("fastmef.backends", reason="show_config() is not there yet")
+    assert "reference" in run("doctor").output

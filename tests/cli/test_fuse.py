@@ -1,0 +1,243 @@
+"""fastmef fuse: photographs in, one photograph out, and every refusal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+import fastmef
+from fastmef.data import files
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+LAB = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+
+
+@pytest.fixture
+def fuse(model):
+    """The arguments of a fusion."""
+
+    def arguments(images, output, *options):
+        return ("fuse", *images, "-o", output, "--model", model, "--device", "cpu", *options)
+
+    return arguments
+
+
+class TestFused:
+    @pytest.mark.parametrize(
+        ("kind", "format"), [("jpg", "JPEG"), ("png", "PNG"), ("tif", "TIFF"), ("webp", "WEBP")]
+    )
+    def test_kinds(self, run, fuse, photographs, tmp_path, kind, format):
+        out = tmp_path / f"fused.{kind}"
+        line = run(*fuse(photographs, out)).stdout
+        assert Image.open(out).format == format
+        assert Image.open(out).size == (40, 30)
+        assert line.startswith(f"{out}: 40×30, 2 photographs fused in ")
+        assert line.count("\n") == 1
+
+    @pytest.mark.parametrize("blend", ["weights", "pyramid"])
+    def test_same_as_in_python(self, run, fuse, photographs, model, tmp_path, blend):
+        run(*fuse(photographs, tmp_path / "fused.png", "--blend", blend))
+        expected = fastmef.fuse(photographs, model, blend, "cpu")
+        assert np.array_equal(Image.open(tmp_path / "fused.png"), expected)
+
+    def test_three(self, run, fuse, photographs, tmp_path):
+        middle = tmp_path / "middle.png"
+        Image.fromarray(np.array(Image.open(photographs[1])) // 2 + 30).save(middle)
+        out = run(*fuse([*photographs, middle], tmp_path / "fused.png")).stdout
+        assert "3 photographs" in out
+
+    def test_orientation_profile_and_exif(self, run, fuse, tmp_path):
+        exif = Image.Exif()
+        exif[274], exif[271] = 6, "Camera"
+        paths = [tmp_path / "a.jpg", tmp_path / "b.jpg"]
+        for path, value in zip(paths, (40, 200), strict=True):
+            image = Image.new("RGB", (32, 16), (value, value, value))
+            image.save(path, exif=exif.tobytes(), icc_profile=SRGB)
+        result = run(*fuse(paths, tmp_path / "fused.jpg"))
+        fused = Image.open(tmp_path / "fused.jpg")
+        assert fused.size == (16, 32)
+        assert fused.getexif()[274] == 1
+        assert fused.getexif()[271] == "Camera"
+        assert fused.info["icc_profile"] == SRGB
+        assert result.stderr == ""
+
+    def test_different_profiles(self, run, fuse, photographs, tmp_path):
+        Image.open(photographs[0]).save(photographs[0], icc_profile=SRGB)
+        result = run(*fuse(photographs, tmp_path / "fused.png"))
+        assert "dark.png is used for all" in result.stderr
+        assert Image.open(tmp_path / "fused.png").info["icc_profile"] == SRGB
+
+    def test_force(self, run, fuse, photographs, tmp_path):
+        (tmp_path / "fused.png").write_bytes(b"old")
+        run(*fuse(photographs, tmp_path / "fused.png", "--force"))
+        assert Image.open(tmp_path / "fused.png").size == (40, 30)
+
+
+class TestRefused:
+    """Each ends in one line; nothing is written."""
+
+    @pytest.fixture(autouse=True)
+    def nothing_written(self, tmp_path):
+        yield
+        assert not any(path.name.startswith(("fused", ".")) for path in tmp_path.iterdir())
+
+    def pair_with(self, photographs, tmp_path, name, pixels, mode=None, **options):
+        image = Image.fromarray(pixels)
+        (image.convert(mode) if mode else image).save(tmp_path / name, **options)
+        return [photographs[0], tmp_path / name]
+
+    def test_sizes(self, refused, fuse, photographs, tmp_path):
+        pair = self.pair_with(photographs, tmp_path, "wide.png", np.zeros((30, 41, 3), np.uint8))
+        line = refused(*fuse(pair, tmp_path / "fused.png"))
+        assert "dark.png is 40×30" in line
+        assert "wide.png is 41×30" in line
+
+    @pytest.mark.parametrize("count", [0, 1])
+    def test_too_few(self, refused, fuse, photographs, tmp_path, count):
+        line = refused(*fuse(photographs[:count], tmp_path / "fused.png"))
+        assert f"two or more photographs are needed, got {count}" in line
+
+    @pytest.mark.parametrize(
+        ("name", "mode", "word"),
+        [
+            ("x.png", "RGBA", "alpha"),
+            ("x.png", "P", "palette"),
+            ("x.jpg", "CMYK", "CMYK"),
+            ("x.tif", "F", "32-bit"),
+        ],
+    )
+    def test_modes(self, refused, fuse, photographs, tmp_path, name, mode, word):
+        pixels = np.zeros((30, 40, 3), np.uint8)
+        line = refused(
+            *fuse(self.pair_with(photographs, tmp_path, name, pixels, mode), tmp_path / "fused.png")
+        )
+        assert name in line
+        assert word in line
+        assert "8-bit RGB or grey JPEG, PNG, TIFF or WebP" in line
+
+    def test_16_bit(self, refused, fuse, photographs, tmp_path):
+        pixels = np.zeros((30, 40), np.uint16)
+        pair = self.pair_with(photographs, tmp_path, "x.png", pixels)
+        assert "x.png: a 16-bit image" in refused(*fuse(pair, tmp_path / "fused.png"))
+
+    def test_nan_in_a_floating_point_file(self, refused, fuse, photographs, tmp_path):
+        pixels = np.full((30, 40), np.nan, np.float32)
+        pair = self.pair_with(photographs, tmp_path, "x.tif", pixels)
+        assert "x.tif: a 32-bit image" in refused(*fuse(pair, tmp_path / "fused.png"))
+
+    def test_no_image(self, refused, fuse, photographs, tmp_path):
+        (tmp_path / "x.jpg").write_text("hello")
+        line = refused(*fuse([tmp_path / "x.jpg", photographs[1]], tmp_path / "fused.png"))
+        assert "x.jpg: not an image" in line
+
+    def test_truncated(self, refused, fuse, photographs, tmp_path):
+        data = photographs[1].read_bytes()
+        photographs[1].write_bytes(data[: len(data) // 2])
+        line = refused(*fuse(photographs, tmp_path / "fused.png"))
+        assert "bright.png" in line
+        assert "damaged" in line
+
+    def test_missing(self, refused, fuse, photographs, tmp_path):
+        line = refused(*fuse([tmp_path / "gone.jpg", photographs[1]], tmp_path / "fused.png"))
+        assert "gone.jpg: no such file" in line
+
+    def test_folder(self, refused, fuse, photographs, tmp_path):
+        assert "a folder" in refused(*fuse([tmp_path, photographs[1]], tmp_path / "fused.png"))
+
+    def test_output_kind(self, refused, fuse, photographs, tmp_path):
+        assert ".webp" in refused(*fuse(photographs, tmp_path / "fused.bmp"))
+
+    def test_output_folder(self, refused, fuse, photographs, tmp_path):
+        line = refused(*fuse(photographs, tmp_path / "none" / "fused.png"))
+        assert "no such folder" in line
+
+    def test_output_unwritable(self, refused, fuse, photographs, tmp_path, monkeypatch):
+        def refuse(*_arguments, **_options):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
+        assert "permission denied" in refused(*fuse(photographs, tmp_path / "fused.png"))
+
+    def test_failure_while_writing(self, refused, fuse, photographs, tmp_path, monkeypatch):
+        def fail(_image, file, **_options):
+            file.write(b"half")
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Image.Image, "save", fail)
+        line = refused(*fuse(photographs, tmp_path / "fused.png"))
+        assert "fused.png: no space left on device" in line
+
+    def test_unknown_model(self, refused, fuse, photographs, tmp_path):
+        line = refused(*fuse(photographs, tmp_path / "fused.png"), "--model", "no-such-model")
+        assert "no-such-model" in line
+
+    def test_corrupt_model(self, refused, fuse, photographs, tmp_path):
+        (tmp_path / "net.safetensors").write_bytes(b"damaged" * 30)
+        line = refused(
+            *fuse(photographs, tmp_path / "fused.png"), "--model", tmp_path / "net.safetensors"
+        )
+        assert "net.safetensors" in line
+
+    def test_device(self, refused, fuse, photographs, tmp_path):
+        line = refused(*fuse(photographs, tmp_path / "fused.png"), "--device", "abacus")
+        assert "'abacus' is not available" in line
+
+
+class TestRefusedBeforeWork:
+    """An output that cannot be written is found before the photographs are opened."""
+
+    def test_existing(self, refused, fuse, tmp_path):
+        (tmp_path / "fused.png").write_bytes(b"precious")
+        line = refused(*fuse(["gone.jpg", "gone.jpg"], tmp_path / "fused.png"))
+        assert "fused.png exists already; --force" in line
+        assert (tmp_path / "fused.png").read_bytes() == b"precious"
+
+    def test_folder(self, refused, fuse, tmp_path):
+        line = refused(*fuse(["gone.jpg", "gone.jpg"], tmp_path / "none" / "fused.png"))
+        assert "no such folder" in line
+
+    def test_bad_photographs_are_found_without_torch(self, photographs, tmp_path):
+        photographs[1].write_bytes(b"")
+        code = (
+            "import sys\n"
+            "from click.testing import CliRunner\n"
+            "from fastmef.cli import main\n"
+            f"arguments = {[*map(str, photographs), '-o', str(tmp_path / 'fused.png')]}\n"
+            "result = CliRunner().invoke(main, ['fuse', *arguments])\n"
+            "sys.exit(result.exit_code == 2 and 'torch' not in sys.modules)\n"
+        )
+        assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+def test_interrupted(photographs, model, tmp_path):
+    """Ctrl-C in the middle of a fusion, in a process of its own."""
+    code = (
+        "import fastmef.inference.fuse as module, time\n"
+        "from fastmef.cli import main\n"
+        "def slow(*_):\n"
+        "    print('fusing', flush=True)\n"
+        "    time.sleep(60)\n"
+        "module.fuse = slow\n"
+        f"main({['fuse', *map(str, photographs), '-o', str(tmp_path / 'f.png'), '--model', model]})"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "fusing\n"
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert stderr == "fastmef: stopped\n"
+    assert not (tmp_path / "f.png").exists()

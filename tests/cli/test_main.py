@@ -1,0 +1,82 @@
+"""The group of commands: help, version, how errors end, what start-up imports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import click
+import pytest
+
+import fastmef
+from fastmef.cli import main
+from fastmef.errors import FastmefError, InputError, OutputError
+
+
+def test_help_names_every_command(run, commands):
+    text = run("--help").stdout
+    for name in commands:
+        assert f"\n  {name} " in text
+    assert "fastmef fuse dark.jpg bright.jpg -o fused.jpg" in text
+
+
+def test_help_of_every_command_has_an_example(run, commands):
+    assert commands
+    for name in commands:
+        text = run(name, "--help").stdout
+        assert "Example" in text
+        assert f"fastmef {name}" in text
+
+
+def test_version(run):
+    assert run("--version").stdout == f"fastmef {fastmef.__version__}\n"
+
+
+def test_unknown_command(run):
+    assert "No such command" in run("fusee", status=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (InputError("bad input"), 2, "fastmef: error: bad input"),
+        (OutputError("bad output"), 2, "fastmef: error: bad output"),
+        (FastmefError("other"), 2, "fastmef: error: other"),
+        (MemoryError(), 2, "fastmef: error: there is not enough memory for images of this size"),
+        (KeyboardInterrupt(), 130, "fastmef: stopped"),
+    ],
+)
+def test_errors(run, commands, monkeypatch, error, status, line):
+    @click.command()
+    def failing():
+        raise error
+
+    monkeypatch.setitem(commands, "failing", failing)
+    result = run("failing", status=status)
+    assert result.stderr == line + "\n"
+    assert result.stdout == ""
+
+
+def test_bugs_are_not_hidden(commands, monkeypatch):
+    @click.command()
+    def failing():
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(commands, "failing", failing)
+    with pytest.raises(ZeroDivisionError):
+        main(["failing"], standalone_mode=False)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["fuse", "--help"], ["--version"]])
+def test_help_imports_nothing_heavy(arguments):
+    code = (
+        "import sys\n"
+        "from fastmef.cli import main\n"
+        f"main({arguments}, standalone_mode=False)\n"
+        "heavy = {'torch', 'numpy', 'PIL', 'rich'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)\n"
+    )
+    begun = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
+    assert time.perf_counter() - begun < 5  # about 0.1 s; generous, as the machine may be busy
