@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import os
 import platform
@@ -22,10 +21,9 @@ OPERATIONS = (
     "ssim",
     "weighted_ssim_loss",
 )
-CPU_KERNELS = frozenset({"fusion_loss", "weighted_ssim_loss"})
+CPU_KERNELS = frozenset({"fusion_loss", "softmax_fuse", "weighted_ssim_loss"})
 
 
-@functools.lru_cache(maxsize=1)
 def _load_cpu() -> tuple[ModuleType | None, str]:
     if os.environ.get("FASTMEF_CPU", "auto") == "0":
         return None, "switched off by FASTMEF_CPU=0"
@@ -37,27 +35,29 @@ def _load_cpu() -> tuple[ModuleType | None, str]:
     if wanted and not module.use_isa(wanted):
         allowed = ", ".join(module.available_isas())
         return None, f"FASTMEF_CPU_ISA is {wanted!r}, usable here are {allowed}"
-    return module, f"{module.active_isa()} of {', '.join(module.available_isas())}"
+    return module, ""
 
 
-def cpu_kernels() -> ModuleType | None:
-    """The compiled module ``fastmef._cpu``, or None where it cannot serve."""
-    return _load_cpu()[0]
+# Loaded once, here, and not on first use: torch.compile then sees a constant.
+CPU, _WHY_NO_CPU = _load_cpu()
+
+
+def cpu_serves(
+    *tensors: Tensor | None,
+    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64),
+) -> bool:
+    """Whether the C++ kernels can take these tensors."""
+    if CPU is None:
+        return False
+    return all(x is None or (x.device.type == "cpu" and x.dtype in dtypes) for x in tensors)
 
 
 def cpu_status() -> str:
-    """The instruction set the compiled module runs with, or why it cannot serve."""
-    return _load_cpu()[1]
-
-
-def cpu_serves(*tensors: Tensor | None) -> bool:
-    """Whether the C++ kernels can take these tensors: all on the CPU, float32 or float64."""
-    if cpu_kernels() is None:
-        return False
-    return all(
-        x is None or (x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64))
-        for x in tensors
-    )
+    """What the C++ kernels run with, or why they cannot serve."""
+    if CPU is None:
+        return _WHY_NO_CPU
+    sets = ", ".join(CPU.available_isas())
+    return f"{CPU.active_isa()} of {sets}, threads from {CPU.thread_source()}"
 
 
 def show_config() -> None:
@@ -73,19 +73,17 @@ def describe() -> str:
         gpu = torch.cuda.get_device_name()
     else:
         gpu = f"none (torch was built {'with' if torch.version.cuda else 'without'} CUDA)"
-    module = cpu_kernels()
-    threads = "" if module is None else f", threads from {module.thread_source()}"
     lines = [
         f"fastmef {__version__}, Python {sys.version.split()[0]}, torch {torch.__version__}",
         f"system: {platform.platform()}",
         f"CPU: {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}",
         f"GPU: {gpu}",
-        f"C++ kernels: {cpu_status()}{threads}",
+        f"C++ kernels: {cpu_status()}",
         "operations:",
     ]
     width = max(map(len, OPERATIONS))
     for name in OPERATIONS:
-        fast = module is not None and name in CPU_KERNELS
+        fast = CPU is not None and name in CPU_KERNELS
         backend = "C++ on the CPU, reference elsewhere" if fast else "reference (plain PyTorch)"
         lines.append(f"  {name:<{width}}  {backend}")
     return "\n".join(lines)

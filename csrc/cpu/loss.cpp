@@ -764,10 +764,9 @@ double loss(const LossArgs& args) {
 
 namespace FASTMEF_ISA {
 
-#define FASTMEF_STRING_(x) #x
-#define FASTMEF_STRING(x) FASTMEF_STRING_(x)
-
-extern const Variant variant = {FASTMEF_STRING(FASTMEF_ISA), loss<float>, loss<double>};
+double weighted_ssim_loss(const LossArgs& args, bool in_double) {
+  return in_double ? loss<double>(args) : loss<float>(args);
+}
 
 }  // namespace FASTMEF_ISA
 }  // namespace fastmef

@@ -30,7 +30,7 @@ void* pointer(int64_t address) { return reinterpret_cast<void*>(static_cast<intp
 using LevelTuple =
     std::tuple<int64_t, int64_t, std::vector<double>, std::vector<double>, double>;
 
-double weighted_ssim_loss(bool is_double, int64_t batch, int64_t count,
+double weighted_ssim_loss(bool in_double, int64_t batch, int64_t count,
                           const std::vector<LevelTuple>& levels, const ViewTuple& fused,
                           const ViewTuple& logits, const ViewTuple& exposures,
                           const ViewTuple& weight, bool weight_is_mask, int attributes,
@@ -61,7 +61,54 @@ double weighted_ssim_loss(bool is_double, int64_t batch, int64_t count,
   args.map = pointer(map);
   args.threads = threads;
   const py::gil_scoped_release release;
-  return is_double ? active().loss_f64(args) : active().loss_f32(args);
+  return active().weighted_ssim_loss(args, in_double);
+}
+
+// (address, dtype, stride of B, of K, of C, of H, of W); address 0 for an absent array.
+using StackTuple = std::array<int64_t, 7>;
+
+Stack stack(const StackTuple& t) {
+  return {pointer(t[0]), static_cast<DType>(t[1]), t[2], t[3], t[4], t[5], t[6]};
+}
+
+// (B, K, C, H, W)
+using Shape = std::array<int64_t, 5>;
+
+FuseArgs fuse_args(const Shape& shape, const StackTuple& logits, const StackTuple& exposures,
+                   int threads) {
+  FuseArgs args{};
+  args.batch = shape[0];
+  args.exposures_count = shape[1];
+  args.channels = shape[2];
+  args.height = shape[3];
+  args.width = shape[4];
+  args.logits = stack(logits);
+  args.exposures = stack(exposures);
+  args.threads = threads;
+  return args;
+}
+
+void softmax_fuse(bool in_double, const Shape& shape, const StackTuple& logits,
+                  const StackTuple& exposures, const StackTuple& fused, const StackTuple& weights,
+                  int threads) {
+  FuseArgs args = fuse_args(shape, logits, exposures, threads);
+  args.fused = stack(fused);
+  args.weights = stack(weights);
+  const py::gil_scoped_release release;
+  active().softmax_fuse(args, false, in_double);
+}
+
+void softmax_fuse_backward(bool in_double, const Shape& shape, const StackTuple& logits,
+                           const StackTuple& exposures, const StackTuple& by_fused,
+                           const StackTuple& by_weights, const StackTuple& by_logits,
+                           const StackTuple& by_exposures, int threads) {
+  FuseArgs args = fuse_args(shape, logits, exposures, threads);
+  args.by_fused = stack(by_fused);
+  args.by_weights = stack(by_weights);
+  args.by_logits = stack(by_logits);
+  args.by_exposures = stack(by_exposures);
+  const py::gil_scoped_release release;
+  active().softmax_fuse(args, true, in_double);
 }
 
 }  // namespace
@@ -74,9 +121,15 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("active_isa", [] { return std::string(active().name); });
   m.def("use_isa", &use_isa, py::arg("name"));
   m.def("thread_source", &thread_source);
-  m.def("weighted_ssim_loss", &weighted_ssim_loss, py::arg("is_double"), py::arg("batch"),
+  m.def("use_own_threads", &use_own_threads, py::arg("own"));
+  m.def("weighted_ssim_loss", &weighted_ssim_loss, py::arg("in_double"), py::arg("batch"),
         py::arg("count"), py::arg("levels"), py::arg("fused"), py::arg("logits"),
         py::arg("exposures"), py::arg("weight"), py::arg("weight_is_mask"), py::arg("attributes"),
         py::arg("luminance"), py::arg("c1"), py::arg("c2"), py::arg("floor"), py::arg("eps"),
         py::arg("gradient"), py::arg("map"), py::arg("threads"));
+  m.def("softmax_fuse", &softmax_fuse, py::arg("in_double"), py::arg("shape"), py::arg("logits"),
+        py::arg("exposures"), py::arg("fused"), py::arg("weights"), py::arg("threads"));
+  m.def("softmax_fuse_backward", &softmax_fuse_backward, py::arg("in_double"), py::arg("shape"),
+        py::arg("logits"), py::arg("exposures"), py::arg("by_fused"), py::arg("by_weights"),
+        py::arg("by_logits"), py::arg("by_exposures"), py::arg("threads"));
 }

@@ -6,7 +6,6 @@
 #include <memory>
 #include <mutex>
 #include <new>
-#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -62,8 +61,9 @@ struct Region {
 
 void work_on(void* region) { static_cast<Region*>(region)->work(); }
 
-// PyTorch brings its own OpenMP run-time. Linking a second one would give two pools of threads that
-// spin against each other, so the loop enters the one that is already loaded, through the function
+// PyTorch brings its own OpenMP run-time. A second one would be a second pool of threads: for a while
+// after each loop its threads still spin, and the other pool's have to share the cores with them
+// (measured: training-like sequences of small operators 1.5 times slower). So the loop enters the one that is already loaded, through the function
 // that GCC's OpenMP code calls (LLVM's and Intel's run-times export it as well).
 using GompParallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
 
@@ -71,15 +71,15 @@ GompParallel find_openmp() {
 #if defined(_WIN32)
   return nullptr;
 #else
-  const char* wanted = std::getenv("FASTMEF_CPU_THREADS");
-  if (wanted && std::string_view(wanted) == "own") return nullptr;
   return reinterpret_cast<GompParallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
 #endif
 }
 
+std::atomic<bool> prefer_own{false};
+
 GompParallel openmp() {
   static const GompParallel found = find_openmp();
-  return found;
+  return prefer_own ? nullptr : found;
 }
 
 // The pool where there is no OpenMP run-time to share.
@@ -168,6 +168,8 @@ void parallel_for(int64_t tasks, int threads, size_t scratch_bytes, Task task, v
   // Threads that got their memory have done all the tasks; only if none did is anything missing.
   if (region.failed && region.next < tasks) throw std::bad_alloc();
 }
+
+void use_own_threads(bool own) { prefer_own = own; }
 
 const char* thread_source() { return openmp() ? "openmp" : "threads"; }
 

@@ -1,15 +1,15 @@
-// The entry points that exist once for every instruction set, and how one set is chosen.
+// The entry points that exist once for every instruction set.
 #pragma once
 
+#include "fuse.h"
 #include "loss.h"
 
 namespace fastmef {
 
-// Everything compiled per instruction set.
 struct Variant {
   const char* name;
-  double (*loss_f32)(const LossArgs&);
-  double (*loss_f64)(const LossArgs&);
+  double (*weighted_ssim_loss)(const LossArgs&, bool in_double);
+  void (*softmax_fuse)(const FuseArgs&, bool backward, bool in_double);
 };
 
 namespace baseline {

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
 from fastmef.reference.filters import _taps, effective_window
 
 View: TypeAlias = tuple[int, int, int, int, int]
+Stack: TypeAlias = tuple[int, int, int, int, int, int, int]
 ABSENT: View = (0, 0, 0, 0, 0)
+ABSENT_STACK: Stack = (0, 0, 0, 0, 0, 0, 0)
+
+# The position is the type's number in csrc/common/convert.h.
+STORAGE = (
+    torch.uint8,
+    torch.uint16,
+    torch.float16,
+    torch.bfloat16,
+    torch.float32,
+    torch.float64,
+)
 
 
 def stack_view(images: Tensor | None) -> View:
@@ -25,6 +38,15 @@ def plane_view(images: Tensor | None) -> View:
         return ABSENT
     plane, row, column = images.stride()
     return (images.data_ptr(), plane, 0, row, column)
+
+
+def color_stack(images: Tensor | None) -> Stack:
+    """A ``(B, K, C, H, W)`` tensor: its address, type and strides."""
+    if images is None:
+        return ABSENT_STACK
+    plane, layer, channel, row, column = images.stride()
+    dtype = STORAGE.index(images.dtype)
+    return (images.data_ptr(), dtype, plane, layer, channel, row, column)
 
 
 def axis_taps(window: int, sigma: float | None, size: int) -> tuple[float, ...]:

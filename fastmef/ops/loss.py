@@ -1,26 +1,200 @@
 """weighted_ssim_loss and fusion_loss: scalar losses whose gradient is made with the value.
 
-The C++ kernels serve tensors on the CPU when a gradient is wanted by F or the logits alone.
+The C++ kernels serve tensors on the CPU when a gradient is wanted by F or the logits alone. One
+sweep makes value and gradient; the backward pass only scales. The map of ``reduction="none"`` is
+swept again in its backward pass, with the upstream gradient as weights of the windows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from fastmef import backends, reference
-from fastmef.ops import _loss_cpp
+from fastmef.ops._arrays import axis_taps, plane_view, stack_view
 from fastmef.ops._by_reference import GradientInForward, Recompute
+from fastmef.ops._library import register
+from fastmef.reference.filters import crop_to_centers, effective_window
+from fastmef.reference.gamma import ATTRIBUTES, parse_attributes
+
+# The order in which options follow the tensors.
+_OPTIONS = ("gamma", "luminance", "window", "sigma", "k1", "k2", "floor", "eps")
+_OPTION_SCHEMA = (
+    "str gamma, bool luminance, int window, float? sigma, float k1, float k2, float floor, "
+    "float eps"
+)
+
+
+def _levels(
+    exposures: Tensor, window: int, sigma: float | None, scales: Sequence[float]
+) -> list[tuple[Any, ...]]:
+    height, width = exposures.shape[2:]
+    levels = []
+    for scale in scales:
+        taps = axis_taps(window, sigma, height), axis_taps(window, sigma, width)
+        levels.append((height, width, *taps, scale / sum(scales)))
+        height, width = (height + 1) // 2, (width + 1) // 2
+    return levels
+
+
+def _sweep(
+    source: Tensor,
+    exposures: Tensor,
+    weight: Tensor | None,
+    weight_is_mask: bool,
+    options: Sequence[Any],
+    scales: Sequence[float],
+    gradient: Tensor | None = None,
+    values: Tensor | None = None,
+) -> float:
+    gamma, luminance, window, sigma, k1, k2, floor, eps = options
+    from_logits = source.ndim == 4
+    attributes = sum(1 << ATTRIBUTES.index(name) for name in parse_attributes(gamma) or ())
+    return backends.CPU.weighted_ssim_loss(  # type: ignore[union-attr]
+        source.dtype == torch.float64,
+        *exposures.shape[:2],
+        _levels(exposures, window, sigma, scales),
+        plane_view(None if from_logits else source),
+        stack_view(source if from_logits else None),
+        stack_view(exposures),
+        plane_view(weight),
+        weight_is_mask,
+        attributes,
+        luminance,
+        k1**2,
+        k2**2,
+        floor,
+        eps,
+        0 if gradient is None else gradient.data_ptr(),
+        0 if values is None else values.data_ptr(),
+        torch.get_num_threads(),
+    )
+
+
+def _gradient_like(source: Tensor) -> Tensor:
+    return source.new_empty(source.shape)
+
+
+def _map_like(fused: Tensor, window: int) -> Tensor:
+    batch, height, width = fused.shape
+    rows = height - effective_window(window, height) + 1
+    columns = width - effective_window(window, width) + 1
+    return fused.new_empty((batch, rows, columns))
+
+
+def _loss_cpu(
+    source: Tensor, exposures: Tensor, mask: Tensor | None, *options: Any
+) -> tuple[Tensor, Tensor]:
+    *others, scales, with_gradient = options
+    gradient = _gradient_like(source) if with_gradient else None
+    value = _sweep(source, exposures, mask, True, others, scales, gradient)
+    result = torch.tensor(value, dtype=source.dtype)
+    return result, source.new_empty((0,)) if gradient is None else gradient
+
+
+def _loss_fake(
+    source: Tensor, exposures: Tensor, mask: Tensor | None, *options: Any
+) -> tuple[Tensor, Tensor]:
+    gradient = _gradient_like(source) if options[-1] else source.new_empty((0,))
+    return source.new_empty(()), gradient
+
+
+def _map_cpu(fused: Tensor, exposures: Tensor, *options: Any) -> Tensor:
+    values = _map_like(fused, options[_OPTIONS.index("window")])
+    _sweep(fused, exposures, None, False, options, (1.0,), values=values)
+    return values
+
+
+def _map_fake(fused: Tensor, exposures: Tensor, *options: Any) -> Tensor:
+    return _map_like(fused, options[_OPTIONS.index("window")])
+
+
+def _map_backward_cpu(upstream: Tensor, fused: Tensor, exposures: Tensor, *options: Any) -> Tensor:
+    gradient = _gradient_like(fused)
+    _sweep(fused, exposures, upstream, False, options, (1.0,), gradient)
+    return gradient
+
+
+def _map_backward_fake(upstream: Tensor, fused: Tensor, exposures: Tensor, *options: Any) -> Tensor:
+    return _gradient_like(fused)
+
+
+_loss = register(
+    f"weighted_ssim_loss(Tensor source, Tensor exposures, Tensor? mask, {_OPTION_SCHEMA}, "
+    "float[] scales, bool with_gradient) -> (Tensor, Tensor)",
+    _loss_cpu,
+    _loss_fake,
+)
+_loss_map = register(
+    f"weighted_ssim_map(Tensor fused, Tensor exposures, {_OPTION_SCHEMA}) -> Tensor",
+    _map_cpu,
+    _map_fake,
+)
+_loss_map_backward = register(
+    "weighted_ssim_map_backward(Tensor upstream, Tensor fused, Tensor exposures, "
+    f"{_OPTION_SCHEMA}) -> Tensor",
+    _map_backward_cpu,
+    _map_backward_fake,
+)
+
+
+class Loss(torch.autograd.Function):
+    """A scalar: the gradient by ``source`` (F or the logits) is made with it, or not at all."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, source: Tensor, exposures: Tensor, mask: Tensor | None, *options: Any
+    ) -> Tensor:
+        value, gradient = _loss(source, exposures, mask, *options, ctx.needs_input_grad[0])
+        ctx.save_for_backward(gradient)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        (gradient,) = ctx.saved_tensors
+        return upstream * gradient, *(None,) * (3 + len(_OPTIONS))
+
+
+class LossMap(torch.autograd.Function):
+    """The map 1 - q."""
+
+    @staticmethod
+    def forward(ctx: Any, fused: Tensor, exposures: Tensor, *options: Any) -> Tensor:
+        ctx.save_for_backward(fused, exposures)
+        ctx.options = options
+        return _loss_map(fused, exposures, *options)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        fused, exposures = ctx.saved_tensors
+        gradient = _loss_map_backward(upstream, fused, exposures, *ctx.options)
+        return gradient, *(None,) * (1 + len(_OPTIONS))
+
+
+def _values(options: dict[str, Any]) -> list[Any]:
+    return [options[name] for name in _OPTIONS]
+
+
+def _cpp_serves(source: Tensor, exposures: Tensor, mask: Tensor | None) -> bool:
+    constant = not exposures.requires_grad and not (mask is not None and mask.requires_grad)
+    return constant and backends.cpu_serves(source, exposures, mask)
 
 
 def weighted_ssim_loss(
     fused: Tensor, exposures: Tensor, mask: Tensor | None, reduction: str, **options: Any
 ) -> Tensor:
     if _cpp_serves(fused, exposures, mask):
-        by_cpp = _loss_cpp.loss_map if reduction == "none" else _loss_cpp.loss
-        return by_cpp(fused, exposures, mask, options)
+        if reduction == "mean":
+            return Loss.apply(fused, exposures, mask, *_values(options), options["scales"])
+        values = LossMap.apply(fused, exposures, *_values(options))
+        return values if mask is None else values * crop_to_centers(mask, options["window"])
 
     def compute(fused: Tensor, exposures: Tensor, mask: Tensor | None) -> Tensor:
         return reference.weighted_ssim_loss(
@@ -33,10 +207,5 @@ def weighted_ssim_loss(
 
 def fusion_loss(logits: Tensor, exposures: Tensor, **options: Any) -> Tensor:
     if _cpp_serves(logits, exposures, None):
-        return _loss_cpp.loss(logits, exposures, None, options)
+        return Loss.apply(logits, exposures, None, *_values(options), options["scales"])
     return GradientInForward.apply(partial(reference.fusion_loss, **options), logits, exposures)
-
-
-def _cpp_serves(source: Tensor, exposures: Tensor, mask: Tensor | None) -> bool:
-    constant = not exposures.requires_grad and not (mask is not None and mask.requires_grad)
-    return constant and backends.cpu_serves(source, exposures, mask)

@@ -11,7 +11,7 @@ from fastmef import backends
 @pytest.fixture
 def kernels() -> ModuleType:
     """The compiled module; tests of it are skipped where it was not built."""
-    module = backends.cpu_kernels()
+    module = backends.CPU
     if module is None:
         pytest.skip(f"C++ kernels: {backends.cpu_status()}")
     return module

@@ -1,0 +1,112 @@
+// Storage types of images and their conversion to and from the type that is computed with.
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+
+#include "hd.h"
+
+namespace fastmef {
+
+// The order is part of the interface to Python.
+enum DType { kUInt8, kUInt16, kFloat16, kBFloat16, kFloat32, kFloat64 };
+
+struct Half {
+  uint16_t bits;
+};
+struct BFloat {
+  uint16_t bits;
+};
+
+FASTMEF_HD uint32_t bits_of(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof(bits));
+  return bits;
+}
+
+FASTMEF_HD float float_of(uint32_t bits) {
+  float x;
+  memcpy(&x, &bits, sizeof(x));
+  return x;
+}
+
+template <class T>
+FASTMEF_HD T to_number(uint8_t x) {
+  return static_cast<T>(static_cast<int32_t>(x));
+}
+template <class T>
+FASTMEF_HD T to_number(uint16_t x) {
+  return static_cast<T>(static_cast<int32_t>(x));
+}
+template <class T>
+FASTMEF_HD T to_number(float x) {
+  return static_cast<T>(x);
+}
+template <class T>
+FASTMEF_HD T to_number(double x) {
+  return static_cast<T>(x);
+}
+template <class T>
+FASTMEF_HD T to_number(BFloat x) {
+  return static_cast<T>(float_of(static_cast<uint32_t>(x.bits) << 16));
+}
+// The exponent is moved by a product, which makes subnormal halves normal floats.
+template <class T>
+FASTMEF_HD T to_number(Half x) {
+  const uint32_t magnitude = (x.bits & 0x7fffu) << 13;
+  const uint32_t special = magnitude >= 0x0f800000u ? 0x7f800000u : 0u;
+  const uint32_t moved = bits_of(float_of(magnitude) * 5.192296858534828e33f);  // 2^112
+  const uint32_t value = special ? (special | magnitude) : moved;
+  return static_cast<T>(float_of(value | (x.bits & 0x8000u) << 16));
+}
+
+// Integers: the nearest value of the type, ties to even; NaN and what is below become 0.
+FASTMEF_HD float nearest_integer(float x, float highest) {
+  x = x > 0.0f ? x : 0.0f;
+  x = x < highest ? x : highest;
+  return (x + 8388608.0f) - 8388608.0f;  // 2^23: floats beyond have no fraction
+}
+FASTMEF_HD double nearest_integer(double x, double highest) {
+  x = x > 0.0 ? x : 0.0;
+  x = x < highest ? x : highest;
+  return (x + 4503599627370496.0) - 4503599627370496.0;  // 2^52
+}
+
+template <class T>
+FASTMEF_HD void from_number(T x, uint8_t& out) {
+  out = static_cast<uint8_t>(static_cast<int32_t>(nearest_integer(x, T(255))));
+}
+template <class T>
+FASTMEF_HD void from_number(T x, uint16_t& out) {
+  out = static_cast<uint16_t>(static_cast<int32_t>(nearest_integer(x, T(65535))));
+}
+template <class T>
+FASTMEF_HD void from_number(T x, float& out) {
+  out = static_cast<float>(x);
+}
+template <class T>
+FASTMEF_HD void from_number(T x, double& out) {
+  out = static_cast<double>(x);
+}
+// Both round to the nearest, ties to even, and keep NaN.
+template <class T>
+FASTMEF_HD void from_number(T x, BFloat& out) {
+  const uint32_t bits = bits_of(static_cast<float>(x));
+  const uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+  const bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
+  out.bits = static_cast<uint16_t>(nan ? 0x7fc0u : rounded);
+}
+template <class T>
+FASTMEF_HD void from_number(T x, Half& out) {
+  const uint32_t bits = bits_of(static_cast<float>(x));
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  const uint32_t normal = (magnitude + 0xfffu + (magnitude >> 13 & 1u) - 0x38000000u) >> 13;
+  // Adding 1/2 rounds to multiples of 2^-24, the spacing of subnormal halves.
+  const uint32_t tiny = bits_of(float_of(magnitude) + 0.5f) - 0x3f000000u;
+  uint32_t value = magnitude < 0x38800000u ? tiny : normal;  // 2^-14
+  value = magnitude >= 0x477ff000u ? 0x7c00u : value;        // 65520 rounds to infinity
+  value = magnitude > 0x7f800000u ? 0x7e00u : value;
+  out.bits = static_cast<uint16_t>(value | (bits >> 16 & 0x8000u));
+}
+
+}  // namespace fastmef

@@ -1,0 +1,296 @@
+// F = sum_k softmax_k(logits) I_k for any storage type and layout, and its gradients:
+//
+//   dL/dlogits_k = W_k (t_k - sum_j W_j t_j),   t_k = sum_c dL/dF_c I_kc + dL/dW_k
+//   dL/dI_kc     = W_k dL/dF_c
+//
+// A task takes some rows; a block of columns is converted, weighted and converted back while it lies
+// in the first-level cache. Compiled once for every instruction set.
+
+#include "fuse.h"
+
+#include <string.h>
+
+#include "arena.h"
+#include "filter_rows.h"
+#include "parallel.h"
+#include "softmax_rows.h"
+#include "variant.h"
+
+namespace fastmef {
+namespace {
+
+constexpr int64_t kBlock = 512;         // columns
+constexpr int64_t kTaskPixels = 16384;  // pixels a task takes
+
+// Reads n values at distance `step`.
+template <class S, class T>
+void read_as(const void* from, int64_t step, int64_t n, T* FASTMEF_RESTRICT out) {
+  const S* FASTMEF_RESTRICT in = static_cast<const S*>(from);
+  if (step == 1) {
+    FASTMEF_VECTORIZE
+    for (int64_t x = 0; x < n; ++x) out[x] = to_number<T>(in[x]);
+  } else if (step == 3) {
+    FASTMEF_VECTORIZE
+    for (int64_t x = 0; x < n; ++x) out[x] = to_number<T>(in[3 * x]);
+  } else {
+    for (int64_t x = 0; x < n; ++x) out[x] = to_number<T>(in[x * step]);
+  }
+}
+
+template <class S, class T>
+void write_as(const T* FASTMEF_RESTRICT in, int64_t step, int64_t n, void* to) {
+  S* FASTMEF_RESTRICT out = static_cast<S*>(to);
+  if (step == 1) {
+    FASTMEF_VECTORIZE
+    for (int64_t x = 0; x < n; ++x) from_number(in[x], out[x]);
+  } else {
+    for (int64_t x = 0; x < n; ++x) from_number(in[x], out[x * step]);
+  }
+}
+
+constexpr int64_t size_of(DType dtype) {
+  return dtype == kUInt8 ? 1 : dtype == kFloat32 ? 4 : dtype == kFloat64 ? 8 : 2;
+}
+
+template <class T>
+void read(const Stack& stack, int64_t offset, int64_t step, int64_t n, T* out) {
+  const char* from = static_cast<const char*>(stack.data) + offset * size_of(stack.dtype);
+  switch (stack.dtype) {
+    case kUInt8: return read_as<uint8_t>(from, step, n, out);
+    case kUInt16: return read_as<uint16_t>(from, step, n, out);
+    case kFloat16: return read_as<Half>(from, step, n, out);
+    case kBFloat16: return read_as<BFloat>(from, step, n, out);
+    case kFloat32: return read_as<float>(from, step, n, out);
+    case kFloat64: return read_as<double>(from, step, n, out);
+  }
+}
+
+template <class T>
+void write(const Stack& stack, int64_t offset, int64_t step, int64_t n, const T* in) {
+  char* to = static_cast<char*>(stack.data) + offset * size_of(stack.dtype);
+  switch (stack.dtype) {
+    case kUInt8: return write_as<uint8_t>(in, step, n, to);
+    case kUInt16: return write_as<uint16_t>(in, step, n, to);
+    case kFloat16: return write_as<Half>(in, step, n, to);
+    case kBFloat16: return write_as<BFloat>(in, step, n, to);
+    case kFloat32: return write_as<float>(in, step, n, to);
+    case kFloat64: return write_as<double>(in, step, n, to);
+  }
+}
+
+// Each value `times` times over.
+template <class T>
+void repeat(const T* FASTMEF_RESTRICT in, int64_t n, int64_t times, T* FASTMEF_RESTRICT out) {
+  if (times == 3) {
+    FASTMEF_VECTORIZE
+    for (int64_t x = 0; x < n; ++x) {
+      out[3 * x] = in[x];
+      out[3 * x + 1] = in[x];
+      out[3 * x + 2] = in[x];
+    }
+    return;
+  }
+  for (int64_t x = 0; x < n; ++x) {
+    for (int64_t c = 0; c < times; ++c) out[x * times + c] = in[x];
+  }
+}
+
+template <class T>
+class Fusing {
+ public:
+  Fusing(const FuseArgs& args, void* scratch) : args_(args) {
+    Arena arena(scratch);
+    const int64_t k = args.exposures_count;
+    const int64_t wide = kBlock * (interleaved() ? args.channels : 1);
+    logits_ = arena.take<T>(k * kBlock);
+    weights_ = arena.take<T>(k * kBlock);
+    repeated_ = arena.take<T>(k * wide);
+    image_ = arena.take<T>(wide);
+    sum_ = arena.take<T>(wide);
+    highest_ = arena.take<T>(kBlock);
+    total_ = arena.take<T>(kBlock);
+    terms_ = arena.take<T>(k * kBlock);
+    logit_rows_ = arena.take<const T*>(k);
+    weight_rows_ = arena.take<T*>(k);
+    bytes_ = arena.used();
+  }
+
+  size_t bytes() const { return bytes_; }
+
+  void forward_row(int64_t b, int64_t y) {
+    for (int64_t x = 0; x < args_.width; x += kBlock) {
+      const int64_t n = args_.width - x < kBlock ? args_.width - x : kBlock;
+      make_weights(b, y, x, n);
+      if (args_.weights.data) {
+        for (int64_t k = 0; k < args_.exposures_count; ++k) {
+          write(args_.weights, at(args_.weights, b, k, 0, y, x), args_.weights.column, n,
+                weight_rows_[k]);
+        }
+      }
+      if (interleaved()) {
+        for (int64_t k = 0; k < args_.exposures_count; ++k) {
+          repeat(weight_rows_[k], n, args_.channels, repeated_ + k * kBlock * args_.channels);
+        }
+        combine(b, 0, y, x, n * args_.channels, 1, repeated_, kBlock * args_.channels);
+      } else {
+        for (int64_t c = 0; c < args_.channels; ++c) {
+          combine(b, c, y, x, n, args_.exposures.column, weights_, kBlock);
+        }
+      }
+    }
+  }
+
+  void backward_row(int64_t b, int64_t y) {
+    for (int64_t x = 0; x < args_.width; x += kBlock) {
+      const int64_t n = args_.width - x < kBlock ? args_.width - x : kBlock;
+      make_weights(b, y, x, n);
+      if (args_.by_exposures.data) spread(b, y, x, n);
+      if (args_.by_logits.data) chain(b, y, x, n);
+    }
+  }
+
+ private:
+  // Channels beside each other in both images: a row is then one run of numbers.
+  bool interleaved() const {
+    const Stack &e = args_.exposures, &f = args_.fused;
+    const int64_t c = args_.channels;
+    return c > 1 && f.data && e.channel == 1 && e.column == c && f.channel == 1 && f.column == c;
+  }
+
+  static int64_t at(const Stack& s, int64_t b, int64_t k, int64_t c, int64_t y, int64_t x) {
+    return b * s.plane + k * s.layer + c * s.channel + y * s.row + x * s.column;
+  }
+
+  void make_weights(int64_t b, int64_t y, int64_t x, int64_t n) {
+    for (int64_t k = 0; k < args_.exposures_count; ++k) {
+      read(args_.logits, at(args_.logits, b, k, 0, y, x), args_.logits.column, n,
+           logits_ + k * kBlock);
+      logit_rows_[k] = logits_ + k * kBlock;
+      weight_rows_[k] = weights_ + k * kBlock;
+    }
+    softmax_row(logit_rows_, static_cast<int>(args_.exposures_count), n, weight_rows_, highest_,
+                total_);
+  }
+
+  void combine(int64_t b, int64_t c, int64_t y, int64_t x, int64_t n, int64_t step,
+               const T* weights, int64_t distance) {
+    T* FASTMEF_RESTRICT sum = sum_;
+    const T* FASTMEF_RESTRICT image = image_;
+    for (int64_t k = 0; k < args_.exposures_count; ++k) {
+      read(args_.exposures, at(args_.exposures, b, k, c, y, x), step, n, image_);
+      const T* FASTMEF_RESTRICT w = weights + k * distance;
+      if (k == 0) {
+        FASTMEF_VECTORIZE
+        for (int64_t i = 0; i < n; ++i) sum[i] = w[i] * image[i];
+      } else {
+        FASTMEF_VECTORIZE
+        for (int64_t i = 0; i < n; ++i) sum[i] += w[i] * image[i];
+      }
+    }
+    const int64_t out_step = interleaved() ? 1 : args_.fused.column;
+    write(args_.fused, at(args_.fused, b, 0, c, y, x), out_step, n, sum_);
+  }
+
+  void spread(int64_t b, int64_t y, int64_t x, int64_t n) {
+    const Stack& out = args_.by_exposures;
+    for (int64_t c = 0; c < args_.channels; ++c) {
+      read(args_.by_fused, at(args_.by_fused, b, 0, c, y, x), args_.by_fused.column, n, image_);
+      for (int64_t k = 0; k < args_.exposures_count; ++k) {
+        T* FASTMEF_RESTRICT sum = sum_;
+        const T* FASTMEF_RESTRICT w = weight_rows_[k];
+        const T* FASTMEF_RESTRICT g = image_;
+        FASTMEF_VECTORIZE
+        for (int64_t i = 0; i < n; ++i) sum[i] = w[i] * g[i];
+        write(out, at(out, b, k, c, y, x), out.column, n, sum_);
+      }
+    }
+  }
+
+  void chain(int64_t b, int64_t y, int64_t x, int64_t n) {
+    const int64_t count = args_.exposures_count;
+    for (int64_t k = 0; k < count; ++k) {
+      T* FASTMEF_RESTRICT t = terms_ + k * kBlock;
+      if (args_.by_weights.data) {
+        read(args_.by_weights, at(args_.by_weights, b, k, 0, y, x), args_.by_weights.column, n,
+             terms_ + k * kBlock);
+      } else {
+        for (int64_t i = 0; i < n; ++i) t[i] = 0;
+      }
+    }
+    for (int64_t c = 0; c < args_.channels && args_.by_fused.data; ++c) {
+      read(args_.by_fused, at(args_.by_fused, b, 0, c, y, x), args_.by_fused.column, n, sum_);
+      for (int64_t k = 0; k < count; ++k) {
+        read(args_.exposures, at(args_.exposures, b, k, c, y, x), args_.exposures.column, n, image_);
+        T* FASTMEF_RESTRICT t = terms_ + k * kBlock;
+        const T* FASTMEF_RESTRICT g = sum_;
+        const T* FASTMEF_RESTRICT image = image_;
+        FASTMEF_VECTORIZE
+        for (int64_t i = 0; i < n; ++i) t[i] += g[i] * image[i];
+      }
+    }
+    T* FASTMEF_RESTRICT mean = highest_;
+    for (int64_t i = 0; i < n; ++i) mean[i] = 0;
+    for (int64_t k = 0; k < count; ++k) {
+      const T* FASTMEF_RESTRICT w = weight_rows_[k];
+      const T* FASTMEF_RESTRICT t = terms_ + k * kBlock;
+      FASTMEF_VECTORIZE
+      for (int64_t i = 0; i < n; ++i) mean[i] += w[i] * t[i];
+    }
+    for (int64_t k = 0; k < count; ++k) {
+      const T* FASTMEF_RESTRICT w = weight_rows_[k];
+      T* FASTMEF_RESTRICT t = terms_ + k * kBlock;
+      FASTMEF_VECTORIZE
+      for (int64_t i = 0; i < n; ++i) t[i] = w[i] * (t[i] - mean[i]);
+      const Stack& out = args_.by_logits;
+      write(out, at(out, b, k, 0, y, x), out.column, n, terms_ + k * kBlock);
+    }
+  }
+
+  const FuseArgs& args_;
+  size_t bytes_ = 0;
+  T *logits_, *weights_, *repeated_, *image_, *sum_, *highest_, *total_, *terms_;
+  const T** logit_rows_;
+  T** weight_rows_;
+};
+
+inline int64_t rows_per_task(const FuseArgs& args) {
+  const int64_t rows = kTaskPixels / args.width;
+  return rows > 1 ? rows : 1;
+}
+
+template <class T, bool Backward>
+void rows_task(void* context, int64_t index, void* scratch) {
+  const FuseArgs& args = *static_cast<const FuseArgs*>(context);
+  Fusing<T> fusing(args, scratch);
+  const int64_t rows = rows_per_task(args);
+  for (int64_t r = index * rows; r < (index + 1) * rows && r < args.batch * args.height; ++r) {
+    if (Backward) {
+      fusing.backward_row(r / args.height, r % args.height);
+    } else {
+      fusing.forward_row(r / args.height, r % args.height);
+    }
+  }
+}
+
+template <class T, bool Backward>
+void fuse(const FuseArgs& args) {
+  const int64_t rows = rows_per_task(args);
+  const int64_t tasks = (args.batch * args.height + rows - 1) / rows;
+  parallel_for(tasks, args.threads, Fusing<T>(args, nullptr).bytes(), rows_task<T, Backward>,
+               const_cast<FuseArgs*>(&args));
+}
+
+}  // namespace
+
+namespace FASTMEF_ISA {
+
+void softmax_fuse(const FuseArgs& args, bool backward, bool in_double) {
+  if (in_double) {
+    backward ? fuse<double, true>(args) : fuse<double, false>(args);
+  } else {
+    backward ? fuse<float, true>(args) : fuse<float, false>(args);
+  }
+}
+
+}  // namespace FASTMEF_ISA
+}  // namespace fastmef

@@ -1,0 +1,33 @@
+// Arguments of softmax_fuse, shared by the binding and the instruction-set variants.
+#pragma once
+
+#include <stdint.h>
+
+#include "../common/convert.h"
+
+namespace fastmef {
+
+// A strided (B, K, C, H, W) array; strides count elements. `data` is null for an absent argument.
+struct Stack {
+  void* data;
+  DType dtype;
+  int64_t plane;    // stride of B
+  int64_t layer;    // stride of K
+  int64_t channel;  // stride of C
+  int64_t row;
+  int64_t column;
+};
+
+struct FuseArgs {
+  int64_t batch, exposures_count, channels, height, width;
+  Stack logits;     // (B, K, 1, H, W)
+  Stack exposures;  // (B, K, C, H, W)
+  Stack fused;      // (B, 1, C, H, W), written by the forward pass
+  Stack weights;    // (B, K, 1, H, W), optional
+  // Backward: gradients of fused and, optionally, weights come in; the two others go out.
+  Stack by_fused, by_weights;
+  Stack by_logits, by_exposures;
+  int threads;
+};
+
+}  // namespace fastmef

@@ -1,0 +1,16 @@
+// The table of one instruction set, named by FASTMEF_ISA.
+#include "variant.h"
+
+namespace fastmef {
+namespace FASTMEF_ISA {
+
+double weighted_ssim_loss(const LossArgs&, bool in_double);
+void softmax_fuse(const FuseArgs&, bool backward, bool in_double);
+
+#define FASTMEF_QUOTE_(x) #x
+#define FASTMEF_QUOTE(x) FASTMEF_QUOTE_(x)
+
+const Variant variant = {FASTMEF_QUOTE(FASTMEF_ISA), weighted_ssim_loss, softmax_fuse};
+
+}  // namespace FASTMEF_ISA
+}  // namespace fastmef
