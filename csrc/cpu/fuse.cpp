@@ -48,35 +48,77 @@ void write_as(const T* FASTMEF_RESTRICT in, int64_t step, int64_t n, void* to) {
   }
 }
 
+// sum (+)= weight * image.
+template <class S, class T>
+void add_as(const void* from, int64_t step, const T* FASTMEF_RESTRICT weight, bool first, int64_t n,
+            T* FASTMEF_RESTRICT sum) {
+  const S* FASTMEF_RESTRICT in = static_cast<const S*>(from);
+  if (first) {
+    for (int64_t x = 0; x < n; ++x) sum[x] = 0;
+  }
+  if (step == 1) {
+    FASTMEF_VECTORIZE
+    for (int64_t x = 0; x < n; ++x) sum[x] += weight[x] * to_number<T>(in[x]);
+  } else {
+    for (int64_t x = 0; x < n; ++x) sum[x] += weight[x] * to_number<T>(in[x * step]);
+  }
+}
+
+// out = w0 * a + w1 * b, all rows dense: the usual case in one loop.
+template <class S, class T>
+void mix_as(const void* from_a, const void* from_b, const T* FASTMEF_RESTRICT w0,
+            const T* FASTMEF_RESTRICT w1, int64_t n, void* to) {
+  const S* FASTMEF_RESTRICT a = static_cast<const S*>(from_a);
+  const S* FASTMEF_RESTRICT b = static_cast<const S*>(from_b);
+  S* FASTMEF_RESTRICT out = static_cast<S*>(to);
+  FASTMEF_VECTORIZE
+  for (int64_t x = 0; x < n; ++x) {
+    from_number(w0[x] * to_number<T>(a[x]) + w1[x] * to_number<T>(b[x]), out[x]);
+  }
+}
+
+// Calls f<S>() for the storage type S of dtype.
+#define FASTMEF_FOR_STORAGE(dtype, f, ...)              \
+  switch (dtype) {                                      \
+    case kUInt8: return f<uint8_t>(__VA_ARGS__);        \
+    case kUInt16: return f<uint16_t>(__VA_ARGS__);      \
+    case kFloat16: return f<Half>(__VA_ARGS__);         \
+    case kBFloat16: return f<BFloat>(__VA_ARGS__);      \
+    case kFloat32: return f<float>(__VA_ARGS__);        \
+    case kFloat64: return f<double>(__VA_ARGS__);       \
+  }
+
 constexpr int64_t size_of(DType dtype) {
   return dtype == kUInt8 ? 1 : dtype == kFloat32 ? 4 : dtype == kFloat64 ? 8 : 2;
 }
 
+inline char* address(const Stack& stack, int64_t offset) {
+  return static_cast<char*>(stack.data) + offset * size_of(stack.dtype);
+}
+
 template <class T>
 void read(const Stack& stack, int64_t offset, int64_t step, int64_t n, T* out) {
-  const char* from = static_cast<const char*>(stack.data) + offset * size_of(stack.dtype);
-  switch (stack.dtype) {
-    case kUInt8: return read_as<uint8_t>(from, step, n, out);
-    case kUInt16: return read_as<uint16_t>(from, step, n, out);
-    case kFloat16: return read_as<Half>(from, step, n, out);
-    case kBFloat16: return read_as<BFloat>(from, step, n, out);
-    case kFloat32: return read_as<float>(from, step, n, out);
-    case kFloat64: return read_as<double>(from, step, n, out);
-  }
+  FASTMEF_FOR_STORAGE(stack.dtype, read_as, address(stack, offset), step, n, out)
 }
 
 template <class T>
 void write(const Stack& stack, int64_t offset, int64_t step, int64_t n, const T* in) {
-  char* to = static_cast<char*>(stack.data) + offset * size_of(stack.dtype);
-  switch (stack.dtype) {
-    case kUInt8: return write_as<uint8_t>(in, step, n, to);
-    case kUInt16: return write_as<uint16_t>(in, step, n, to);
-    case kFloat16: return write_as<Half>(in, step, n, to);
-    case kBFloat16: return write_as<BFloat>(in, step, n, to);
-    case kFloat32: return write_as<float>(in, step, n, to);
-    case kFloat64: return write_as<double>(in, step, n, to);
-  }
+  FASTMEF_FOR_STORAGE(stack.dtype, write_as, in, step, n, address(stack, offset))
 }
+
+template <class T>
+void add(const Stack& stack, int64_t offset, int64_t step, const T* weight, bool first, int64_t n,
+         T* sum) {
+  FASTMEF_FOR_STORAGE(stack.dtype, add_as, address(stack, offset), step, weight, first, n, sum)
+}
+
+template <class T>
+void mix(const Stack& stack, int64_t a, int64_t b, const T* w0, const T* w1, int64_t n, void* out) {
+  FASTMEF_FOR_STORAGE(stack.dtype, mix_as, address(stack, a), address(stack, b), w0, w1, n, out)
+}
+
+inline bool holds(const Stack& stack, float) { return stack.dtype == kFloat32; }
+inline bool holds(const Stack& stack, double) { return stack.dtype == kFloat64; }
 
 // Each value `times` times over.
 template <class T>
@@ -163,9 +205,13 @@ class Fusing {
 
   void make_weights(int64_t b, int64_t y, int64_t x, int64_t n) {
     for (int64_t k = 0; k < args_.exposures_count; ++k) {
-      read(args_.logits, at(args_.logits, b, k, 0, y, x), args_.logits.column, n,
-           logits_ + k * kBlock);
-      logit_rows_[k] = logits_ + k * kBlock;
+      const int64_t offset = at(args_.logits, b, k, 0, y, x);
+      if (args_.logits.column == 1 && holds(args_.logits, T())) {
+        logit_rows_[k] = reinterpret_cast<const T*>(address(args_.logits, offset));
+      } else {
+        read(args_.logits, offset, args_.logits.column, n, logits_ + k * kBlock);
+        logit_rows_[k] = logits_ + k * kBlock;
+      }
       weight_rows_[k] = weights_ + k * kBlock;
     }
     softmax_row(logit_rows_, static_cast<int>(args_.exposures_count), n, weight_rows_, highest_,
@@ -174,21 +220,18 @@ class Fusing {
 
   void combine(int64_t b, int64_t c, int64_t y, int64_t x, int64_t n, int64_t step,
                const T* weights, int64_t distance) {
-    T* FASTMEF_RESTRICT sum = sum_;
-    const T* FASTMEF_RESTRICT image = image_;
-    for (int64_t k = 0; k < args_.exposures_count; ++k) {
-      read(args_.exposures, at(args_.exposures, b, k, c, y, x), step, n, image_);
-      const T* FASTMEF_RESTRICT w = weights + k * distance;
-      if (k == 0) {
-        FASTMEF_VECTORIZE
-        for (int64_t i = 0; i < n; ++i) sum[i] = w[i] * image[i];
-      } else {
-        FASTMEF_VECTORIZE
-        for (int64_t i = 0; i < n; ++i) sum[i] += w[i] * image[i];
-      }
-    }
     const int64_t out_step = interleaved() ? 1 : args_.fused.column;
-    write(args_.fused, at(args_.fused, b, 0, c, y, x), out_step, n, sum_);
+    const int64_t out = at(args_.fused, b, 0, c, y, x);
+    if (args_.exposures_count == 2 && step == 1 && out_step == 1) {
+      mix(args_.exposures, at(args_.exposures, b, 0, c, y, x), at(args_.exposures, b, 1, c, y, x),
+          weights, weights + distance, n, address(args_.fused, out));
+      return;
+    }
+    for (int64_t k = 0; k < args_.exposures_count; ++k) {
+      add(args_.exposures, at(args_.exposures, b, k, c, y, x), step, weights + k * distance, k == 0,
+          n, sum_);
+    }
+    write(args_.fused, out, out_step, n, sum_);
   }
 
   void spread(int64_t b, int64_t y, int64_t x, int64_t n) {
