@@ -8,8 +8,11 @@ from typing import Any, NoReturn
 import click
 
 import fastmef
+from fastmef.cli.demo import demo as demo_command
 from fastmef.cli.doctor import doctor as doctor_command
+from fastmef.cli.eval import evaluate as eval_command
 from fastmef.cli.fuse import fuse as fuse_command
+from fastmef.cli.train import train as train_command
 from fastmef.errors import FastmefError
 
 
@@ -49,5 +52,5 @@ def main() -> None:
     """
 
 
-for _command in (fuse_command, doctor_command):
+for _command in (fuse_command, demo_command, eval_command, train_command, doctor_command):
     main.add_command(_command)

@@ -27,21 +27,19 @@ def contact_sheet(
         The sheet, ``(H, W, 3)``, uint8.
     """
     tiles = [[_tile(label, pixels, width) for label, pixels in row] for row in rows]
-    sheet = Image.new(
-        "RGB",
-        (
-            max(sum(tile.width + _GAP for tile in row) for row in tiles) + _GAP,
-            sum(max(tile.height for tile in row) + _GAP for row in tiles) + _GAP,
-        ),
-        _PAPER,
-    )
+    columns = [
+        max(row[i].width for row in tiles if i < len(row)) for i in range(max(map(len, tiles)))
+    ]
+    heights = [max(tile.height for tile in row) for row in tiles]
+    size = (sum(columns) + _GAP * (len(columns) + 1), sum(heights) + _GAP * (len(heights) + 1))
+    sheet = Image.new("RGB", size, _PAPER)
     top = _GAP
-    for row in tiles:
+    for row, height in zip(tiles, heights, strict=True):
         left = _GAP
-        for tile in row:
+        for tile, column in zip(row, columns, strict=False):
             sheet.paste(tile, (left, top))
-            left += tile.width + _GAP
-        top += max(tile.height for tile in row) + _GAP
+            left += column + _GAP
+        top += height + _GAP
     return np.array(sheet)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+Network = TypeVar("Network", bound=nn.Module)
 
-def fold_batchnorm(network: nn.Module) -> nn.Module:
+
+def fold_batchnorm(network: Network) -> Network:
     r"""A copy of ``network`` for inference: in eval mode, with
 
     .. math:: w' = w \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}}, \qquad

@@ -51,8 +51,8 @@ def _modified(name: str) -> int | None:
 
 
 def _prepared(network: FusionNet, device: torch.device) -> FusionNet:
-    folded = fold_batchnorm(network)
-    return folded.to(device=device, dtype=torch.float32, memory_format=torch.channels_last)
+    folded = fold_batchnorm(network).to(device=device, dtype=torch.float32)
+    return folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _device(device: str | torch.device | None) -> torch.device:

@@ -1,1 +1,31 @@
+"""Scores of fused images: MEF-SSIM in its published variants, and colourfulness beside it."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastmef.metrics.mef_ssim import MEFSSIM, mef_ssim, score_name
+from fastmef.metrics.saturation import saturation
+from fastmef.metrics.table import SCORES, SceneScores, score_images
+
+if TYPE_CHECKING:
+    from fastmef.metrics.torchmetric import MEFSSIMMetric as MEFSSIMMetric
+
+__all__ = [
+    "MEFSSIM",
+    "SCORES",
+    "SceneScores",
+    "mef_ssim",
+    "saturation",
+    "score_images",
+    "score_name",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Needs an optional package, so it loads on first use.
+    if name == "MEFSSIMMetric":
+        from fastmef.metrics.torchmetric import MEFSSIMMetric
+
+        return MEFSSIMMetric
+    raise AttributeError(f"module 'fastmef.metrics' has no attribute {name!r}")

@@ -28,10 +28,10 @@ class TrainConfig:
     """Weight of the pull towards well-exposed brightness."""
     color: float = 0.1
     """Weight of the colour contrast term."""
-    mef_ssim: float = 0.0
+    mef_ssim: float = 0.5
     """Weight of 1 - MEF-SSIM (ma2015, 3 scales) itself."""
     steps: int = 4000
-    batch_size: int = 8
+    batch_size: int = 4
     patch: int = 250
     """Side of the square patches, pixels."""
     learning_rate: float = 2e-3
@@ -42,7 +42,7 @@ class TrainConfig:
     """"float32", "bfloat16", or "auto": bfloat16 where a probe finds it faster and in agreement."""
     seed: int = 0
     checkpoint_every: int = 200
-    validate_every: int = 500
+    validate_every: int = 1000
 
     def __post_init__(self) -> None:
         for name in ("width", "steps", "batch_size", "checkpoint_every", "validate_every"):

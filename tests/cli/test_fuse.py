@@ -213,7 +213,7 @@ class TestRefusedBeforeWork:
             "result = CliRunner().invoke(main, ['fuse', *arguments])\n"
             "sys.exit(result.exit_code == 2 and 'torch' not in sys.modules)\n"
         )
-        assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 1
+        assert subprocess.run([sys.executable, "-c", code]).returncode == 1
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
@@ -224,7 +224,7 @@ def test_interrupted(photographs, model, tmp_path):
         "from fastmef.cli import main\n"
         "def slow(*_):\n"
         "    print('fusing', flush=True)\n"
-        "    time.sleep(60)\n"
+        "    time.sleep(600)\n"
         "module.fuse = slow\n"
         f"main({['fuse', *map(str, photographs), '-o', str(tmp_path / 'f.png'), '--model', model]})"
     )
@@ -237,7 +237,7 @@ def test_interrupted(photographs, model, tmp_path):
         assert process.stdout.readline() == "fusing\n"
         time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=30)
+        _, stderr = process.communicate()
     assert process.returncode == 130
     assert stderr == "fastmef: stopped\n"
     assert not (tmp_path / "f.png").exists()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 
 import click
 import pytest
@@ -69,14 +68,14 @@ def test_bugs_are_not_hidden(commands, monkeypatch):
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["fuse", "--help"], ["--version"]])
-def test_help_imports_nothing_heavy(arguments):
+def test_help_is_quick(arguments):
+    """Nothing heavy is imported; half a second of processor time, however busy the machine."""
     code = (
-        "import sys\n"
+        "import sys, time\n"
         "from fastmef.cli import main\n"
         f"main({arguments}, standalone_mode=False)\n"
         "heavy = {'torch', 'numpy', 'PIL', 'rich'} & set(sys.modules)\n"
-        "sys.exit(f'imported {heavy}' if heavy else 0)\n"
+        "sys.exit(str((heavy, time.process_time())) if heavy or time.process_time() > 0.5 else 0)\n"
     )
-    begun = time.perf_counter()
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
-    assert time.perf_counter() - begun < 5  # about 0.1 s; generous, as the machine may be busy
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -23,6 +23,15 @@ def test_places_and_labels():
     assert (sheet[:_GAP] == 255).all()
 
 
+def test_columns_line_up():
+    sheet = contact_sheet(
+        [[("", flat(0, 9, 30)), ("", flat(0, 9, 30))], [("", flat(0, 9, 50))] * 2]
+    )
+    dark = (sheet == 0).all(axis=2)
+    row = _GAP + _TEXT_HEIGHT
+    assert np.flatnonzero(dark[row])[30] == np.flatnonzero(dark[row + 9 + row])[50]
+
+
 def test_reduced_in_proportion():
     sheet = contact_sheet([[("", flat(10, 300, 1000))]], width=200)
     assert (sheet[_GAP + _TEXT_HEIGHT : -_GAP, _GAP:-_GAP] == 10).all()

@@ -1,0 +1,177 @@
+"""fastmef eval"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fastmef.cli import options
+
+if TYPE_CHECKING:
+    from fastmef.cli.scoring import Image
+    from fastmef.data.pairs import Scene
+
+
+@click.command("eval")
+@click.argument("folder", metavar="DIR", type=options.FILE)
+@options.model
+@click.option(
+    "--blend",
+    type=click.Choice(("weights", "pyramid")),
+    default="weights",
+    show_default=True,
+    help="How fastmef mixes the photographs; see fastmef fuse --help.",
+)
+@click.option(
+    "--split",
+    type=click.Choice(("validation", "train", "all")),
+    default="all",
+    show_default=True,
+    help="validation: every 8th scene, which training never sees. train: the others.",
+)
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N scenes.")
+@click.option(
+    "--csv", "csv_file", metavar="FILE", type=options.FILE, help="Write every scene's scores here."
+)
+@click.option(
+    "--json",
+    "json_file",
+    metavar="FILE",
+    type=options.FILE,
+    help="The same, and the means, as JSON.",
+)
+@options.device
+@options.force
+def evaluate(
+    folder: Path,
+    model: str,
+    blend: str,
+    split: str,
+    limit: int | None,
+    csv_file: Path | None,
+    json_file: Path | None,
+    device: str | None,
+    force: bool,
+) -> None:
+    """Score fastmef on a folder of scenes.
+
+    DIR holds one folder a scene, with under.jpg and over.jpg in it, or two or more exposures whose
+    names sort from dark to bright. The table shows means over the scenes for the single frames, for
+    simple ways to fuse them, and for fastmef; OpenCV's Mertens fusion is among them when
+    opencv-python is installed. Higher MEF-SSIM is better, 1 is best; its variants are different
+    measures and cannot be compared with one another.
+
+    \b
+    Example:
+        fastmef eval photos --split validation --csv scores.csv
+    """
+    from fastmef.data.files import check_output
+    from fastmef.data.pairs import find_scenes, split_scenes
+    from fastmef.errors import InputError
+
+    for file in (csv_file, json_file):
+        if file is not None:
+            check_output(file, force)
+    scenes = find_scenes(folder)
+    if split != "all":
+        scenes = split_scenes(scenes)[("train", "validation").index(split)]
+    scenes = scenes[:limit]
+    if not scenes:
+        raise InputError(f"{click.format_filename(folder)}: no scene is in the {split} split")
+
+    from fastmef.cli.progress import progress_bar
+    from fastmef.cli.scoring import as_tensor
+    from fastmef.inference.inputs import check_bracket
+    from fastmef.inference.models import ready_model
+    from fastmef.metrics import SCORES, SceneScores
+
+    ready_model(model, device)
+    records: list[dict[str, str | float]] = []
+    with progress_bar() as progress:
+        for scene in progress.track(scenes, description="scoring"):
+            images = check_bracket(scene.images)
+            scores = SceneScores(as_tensor(*images).unsqueeze(0))
+            for method, image in _results(images, model, blend, device):
+                score = scores.score(as_tensor(image))
+                records.append({"scene": scene.name, "method": method, **score})
+    means = _means(records)
+    if csv_file is not None:
+        _write(csv_file, _csv(records), force)
+    if json_file is not None:
+        report = {
+            "folder": str(folder),
+            "split": split,
+            "model": model,
+            "blend": blend,
+            "scenes": _names(scenes),
+            "means": means,
+            "records": records,
+        }
+        _write(json_file, json.dumps(report, indent=1) + "\n", force)
+
+    from fastmef.cli.tables import table
+
+    rows: list[list[str | float]] = [
+        [method, *(average[key] for key in SCORES)] for method, average in means.items()
+    ]
+    click.echo(table(("", *SCORES), rows))
+    click.echo(f"\nmeans over {len(scenes)} scenes of {click.format_filename(folder)} ({split})")
+    for key, name in SCORES.items():
+        click.echo(f"  {key}: {name}")
+
+
+def _results(
+    images: list[Image], model: str, blend: str, device: str | None
+) -> Iterator[tuple[str, Image]]:
+    """Everything that is scored, by name."""
+    from fastmef.cli.scoring import mertens, plain_mean
+    from fastmef.inference.fuse import fuse
+
+    ordered = sorted(images, key=lambda image: float(image.mean()))
+    yield "darkest frame", ordered[0]
+    yield "brightest frame", ordered[-1]
+    yield "plain mean", plain_mean(images)
+    fused = mertens(images)
+    if fused is not None:
+        yield "OpenCV Mertens", fused
+    yield "fastmef", fuse(images, model, blend, device)
+
+
+def _means(records: list[dict[str, str | float]]) -> dict[str, dict[str, float]]:
+    """Method → score → mean over the scenes."""
+    values: dict[str, dict[str, list[float]]] = {}
+    for record in records:
+        scores = values.setdefault(str(record["method"]), {})
+        for name, value in record.items():
+            if name not in ("scene", "method"):
+                scores.setdefault(name, []).append(float(value))
+    return {
+        method: {name: statistics.fmean(column) for name, column in scores.items()}
+        for method, scores in values.items()
+    }
+
+
+def _names(scenes: list[Scene]) -> list[str]:
+    return [scene.name for scene in scenes]
+
+
+def _csv(records: list[dict[str, str | float]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def _write(path: Path, text: str, force: bool) -> None:
+    from fastmef.data.files import atomic_output
+
+    with atomic_output(path, force) as file:
+        file.write(text.encode())

@@ -1,0 +1,74 @@
+"""Every score of a result at once: the columns of a comparison table."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fastmef.metrics.mef_ssim import check_exposures, check_fused, check_range, score_name
+from fastmef.metrics.saturation import saturation
+from fastmef.reference.mef_color2018 import color2018_score, color2018_sources
+from fastmef.reference.mef_ma2015 import ma2015_combine, ma2015_qualities, ma2015_sources
+from fastmef.reference.mef_mefnet import mefnet_factors, mefnet_sources
+from fastmef.reference.mef_ssim import score_input
+
+SCORES = {
+    "ma2015_1_scale": score_name("ma2015", 1),
+    "ma2015_3_scales": score_name("ma2015", 3),
+    "mefnet_cs": score_name("mefnet_cs"),
+    "mefnet": score_name("mefnet"),
+    "color2018": score_name("color2018"),
+    "saturation": "mean HSV saturation",
+}
+"""The keys of :func:`score_images`, in order, each with the name to print."""
+
+
+class SceneScores:
+    """:func:`score_images` of many results of one scene; the exposures are analysed once."""
+
+    def __init__(self, exposures: Tensor) -> None:
+        check_exposures(exposures, needs_color=True)
+        check_range("exposures", exposures)
+        self._exposures = exposures
+        self._ma2015 = ma2015_sources(score_input(exposures, "ma2015", is_gray=False), 3)
+        self._mefnet = mefnet_sources(score_input(exposures, "mefnet", is_gray=False))
+        self._color2018 = color2018_sources(score_input(exposures, "color2018", is_gray=False))
+
+    @torch.no_grad()
+    def score(self, fused: Tensor) -> dict[str, float]:
+        """The means over the batch, by the keys of :data:`SCORES`."""
+        check_fused(fused, self._exposures)
+        check_range("fused", fused)
+        dtype = self._color2018.exposures.dtype
+        gray_8bit, gray, color = (
+            score_input(fused, variant, is_gray=False).to(dtype)
+            for variant in ("ma2015", "mefnet", "color2018")
+        )
+        qualities = ma2015_qualities(self._ma2015, gray_8bit)
+        luminance, structure = mefnet_factors(self._mefnet, gray)
+        scores = {
+            "ma2015_1_scale": ma2015_combine(qualities[:, :1]),
+            "ma2015_3_scales": ma2015_combine(qualities),
+            "mefnet_cs": structure,
+            "mefnet": luminance * structure,
+            "color2018": color2018_score(self._color2018, color),
+            "saturation": saturation(fused),
+        }
+        return {key: scores[key].mean().item() for key in SCORES}
+
+
+def score_images(exposures: Tensor, fused: Tensor) -> dict[str, float]:
+    """MEF-SSIM of every variant, and the saturation, averaged over the batch.
+
+    Args:
+        exposures: ``(B, K, 3, H, W)`` RGB; uint8, or floating point in [0, 1].
+        fused: ``(B, 3, H, W)``, likewise. Scores that others publish are of 8-bit results.
+
+    Returns:
+        The keys of :data:`SCORES` in its order: ``ma2015_1_scale``, ``ma2015_3_scales``,
+        ``mefnet_cs``, ``mefnet`` (l×cs), ``color2018``, ``saturation``.
+
+    Raises:
+        InputError: as :func:`~fastmef.metrics.mef_ssim.mef_ssim`; also for grey images.
+    """
+    return SceneScores(exposures).score(fused)

@@ -1,0 +1,47 @@
+"""Every score at once equals the scores one by one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fastmef.errors import InputError
+from fastmef.metrics import SCORES, SceneScores, mef_ssim, saturation, score_images
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_equals_the_single_scores(dtype):
+    scale = 255 if dtype == torch.uint8 else 1
+    exposures = (torch.rand(2, 2, 3, 21, 18) * scale).to(dtype)
+    fused = (torch.rand(2, 3, 21, 18) * scale).to(dtype)
+    expected = {
+        "ma2015_1_scale": mef_ssim(exposures, fused, "ma2015", 1),
+        "ma2015_3_scales": mef_ssim(exposures, fused, "ma2015"),
+        "mefnet_cs": mef_ssim(exposures, fused, "mefnet_cs"),
+        "mefnet": mef_ssim(exposures, fused, "mefnet"),
+        "color2018": mef_ssim(exposures, fused, "color2018"),
+        "saturation": saturation(fused),
+    }
+    scores = score_images(exposures, fused)
+    assert list(scores) == list(SCORES) == list(expected)
+    assert scores == pytest.approx({k: v.mean().item() for k, v in expected.items()}, abs=1e-7)
+
+
+def test_a_scene_can_be_scored_again():
+    exposures = torch.rand(1, 2, 3, 16, 16)
+    scene = SceneScores(exposures)
+    for fused in (exposures[:, 0], exposures[:, 1].double()):
+        assert scene.score(fused) == pytest.approx(score_images(exposures, fused), abs=1e-7)
+
+
+def test_errors():
+    gray = torch.rand(1, 2, 8, 8)
+    color = torch.rand(1, 2, 3, 8, 8)
+    with pytest.raises(InputError, match=r"must be RGB.*got \(1, 2, 8, 8\)"):
+        score_images(gray, gray[:, 0])
+    with pytest.raises(InputError, match=r"exposures.*maximum of"):
+        score_images(color * 255, color[:, 0])
+    with pytest.raises(InputError, match=r"fused.*maximum of"):
+        score_images(color, color[:, 0] * 255)
+    with pytest.raises(InputError, match=r"fused must be \(1, 3, 8, 8\)"):
+        score_images(color, color[:, 0, :, 1:])
