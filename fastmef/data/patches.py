@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fastmef.data.images import read_image
@@ -45,7 +46,7 @@ class PatchSampler:
             top = random.integers(stack.shape[1] - self.patch + 1)
             left = random.integers(stack.shape[2] - self.patch + 1)
             cut = stack[:, top : top + self.patch, left : left + self.patch]
-            cut = np.rot90(cut, random.integers(4), axes=(1, 2))
+            cut = np.rot90(cut, int(random.integers(4)), axes=(1, 2))
             if random.integers(2):
                 cut = cut[:, :, ::-1]
             patches.append(cut)
@@ -53,7 +54,7 @@ class PatchSampler:
         return batch.float().div_(255).contiguous()
 
 
-def _load(scene: Scene, patch: int) -> np.ndarray:
+def _load(scene: Scene, patch: int) -> NDArray[np.uint8]:
     photos = [read_image(path) for path in scene.images]
     first = photos[0]
     for photo in photos:
@@ -69,5 +70,5 @@ def _load(scene: Scene, patch: int) -> np.ndarray:
     return np.stack([photo.pixels for photo in photos])
 
 
-def _size(pixels: np.ndarray) -> str:
+def _size(pixels: NDArray[np.uint8]) -> str:
     return f"{pixels.shape[1]}x{pixels.shape[0]}"

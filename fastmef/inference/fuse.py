@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -54,9 +55,11 @@ def fuse(
     Raises:
         InputError: fewer than two images, different sizes, another dtype or shape, a file that
             cannot be read (see :func:`fastmef.data.images.read_image`), an unknown model, blend or
-            device.
+            device, images that are too large for the memory.
 
     Example:
+        >>> import numpy as np
+        >>> from fastmef import FusionNet, fuse
         >>> dark = np.full((4, 6, 3), 20, np.uint8)
         >>> fused = fuse([dark, dark + 180], model=FusionNet(width=4), device="cpu")
         >>> fused.shape, fused.dtype
@@ -77,7 +80,7 @@ def fuse_with_weights(
     pixels = check_bracket(images)
     network, place = ready_model(model, device)
     order = sorted(range(len(pixels)), key=lambda k: float(pixels[k].mean()))
-    with torch.inference_mode():
+    with torch.inference_mode(), _memory_reported(pixels[0], place):
         exposures = _to_tensor([pixels[k] for k in order], place)
         logits = bracket_logits(network, exposures)
         fused, weights = functional.softmax_fuse(logits, exposures, return_weights=True)
@@ -86,6 +89,19 @@ def fuse_with_weights(
         result = round_to_8bit(fused[0]).permute(1, 2, 0).contiguous().cpu().numpy()
         as_given = torch.tensor(order, device=place).argsort()
         return result, weights[0, as_given].cpu().numpy()
+
+
+@contextlib.contextmanager
+def _memory_reported(image: Image, device: torch.device) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # torch has no error of its own for a full main memory
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise InputError(
+                f"images of {image.shape[1]}×{image.shape[0]} pixels need more memory than there"
+                f" is on device {str(device)!r}"
+            ) from error
+        raise
 
 
 def _to_tensor(pixels: list[Image], device: torch.device) -> Tensor:

@@ -10,13 +10,14 @@ class ConvNormAct(nn.Sequential):
     """3×3 convolution (zero padding), batch normalisation, ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
+        # The normalisation would subtract any bias again.
+        convolution = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
         super().__init__(
-            # The normalisation subtracts any bias again.
-            nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+            convolution,
             nn.BatchNorm2d(out_channels),
             nn.ReLU(inplace=True),
         )
-        nn.init.kaiming_normal_(self[0].weight, nonlinearity="relu")
 
 
 class ConvGroup(nn.Sequential):

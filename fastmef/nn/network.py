@@ -94,7 +94,7 @@ class FusionNet(nn.Module):
         self.head = nn.Conv2d(width, exposures, 1)
         # Small logits: training starts near the plain mean, where every exposure has a gradient.
         nn.init.normal_(self.head.weight, std=1e-2)
-        nn.init.zeros_(self.head.bias)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
     def logits(self, exposures: Tensor) -> Tensor:
         """The K maps before the softmax, ``(B, K, H, W)``; float32 or better even in autocast."""

@@ -88,7 +88,8 @@ def train(
         in_features=config.in_features,
         skip_connections=config.skip_connections,
         upsampling=config.upsampling,
-    ).to(device=device, memory_format=torch.channels_last)
+    ).to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         network.parameters(), weight_decay=config.weight_decay, fused=True
     )

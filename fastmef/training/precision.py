@@ -21,7 +21,8 @@ def choose_precision(
     network: FusionNet, objective: Callable[[Tensor, Tensor], Tensor], batch: Tensor
 ) -> str:
     """``"bfloat16"`` if a training step is faster in it and the loss agrees, else ``"float32"``."""
-    seconds, losses = {}, {}
+    seconds: dict[str, float] = {}
+    losses: dict[str, float] = {}
     for precision in ("float32", "bfloat16"):
         probe = copy.deepcopy(network)
         durations = []
@@ -32,7 +33,7 @@ def choose_precision(
             loss = objective(logits, batch)
             loss.backward()
             durations.append(time.perf_counter() - start)
-            losses.setdefault(precision, float(loss))
+            losses.setdefault(precision, float(loss.detach()))
         seconds[precision] = min(durations)
     faster = seconds["float32"] > MINIMUM_SPEEDUP * seconds["bfloat16"]
     gap = abs(losses["bfloat16"] - losses["float32"])

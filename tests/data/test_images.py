@@ -104,6 +104,15 @@ class TestReadImage:
             path = save(tmp_path / f"{trial}.jpg", exif=bytes(damaged))
             assert read_image(path).pixels.size == scene().size
 
+    def test_exif_that_cannot_be_written_again_is_dropped(self, tmp_path):
+        """The camera's name stored as a fraction."""
+        text, fraction = b"\x01\x0f\0\x02\0\0\0\x07", b"\x01\x0f\0\x05\0\0\0\x01"
+        exif = camera_exif(6)
+        assert exif.count(text) == 1
+        photo = read_image(save(tmp_path / "a.jpg", exif=exif.replace(text, fraction)))
+        assert photo.exif is None
+        assert photo.pixels.shape == (21, 12, 3)  # turned all the same
+
     def test_larger_than_pillow_allows(self, tmp_path, monkeypatch):
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)  # Pillow warns above it, fails at twice
         assert read_image(save(tmp_path / "a.png")).pixels.shape == (12, 21, 3)

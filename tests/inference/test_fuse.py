@@ -168,6 +168,17 @@ class TestInputs:
         ):
             fastmef.fuse([self.good, self.good], model=7)
 
+    @pytest.mark.parametrize("cause", ["main memory", "graphics memory"])
+    def test_too_large_for_the_memory(self, network, monkeypatch, cause):
+        def exhaust(*_):
+            if cause == "main memory":
+                return torch.empty(2**62, dtype=torch.uint8)
+            raise torch.OutOfMemoryError
+
+        monkeypatch.setattr("fastmef.inference.fuse.bracket_logits", exhaust)
+        with pytest.raises(InputError, match="images of 9×8 pixels need more memory"):
+            fastmef.fuse([self.good, self.good], network, device="cpu")
+
     def test_unknown_model(self):
         with pytest.raises(InputError, match="no-such-model"):
             fastmef.fuse([self.good, self.good], model="no-such-model")

@@ -1,0 +1,69 @@
+"""Restoring washed-out colour."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fastmef.inference.color import restore_color
+from fastmef.metrics import saturation
+from fastmef.reference.color import rgb_to_gray
+
+
+def fused_stack(exposures, weights):
+    return (weights.unsqueeze(2) * exposures).sum(dim=1)
+
+
+@pytest.fixture
+def sky():
+    """A blue sky: right in the dark exposure, burnt out in the bright one."""
+    dark = torch.tensor([0.2, 0.35, 0.55]).reshape(1, 1, 3, 1, 1).expand(1, 1, 3, 4, 4)
+    return torch.cat((dark, torch.ones_like(dark)), dim=1)
+
+
+def test_burnt_out_sky_gets_its_blue_back(sky):
+    weights = torch.full((1, 2, 4, 4), 0.5)
+    plain = fused_stack(sky, weights)
+    restored = restore_color(plain, weights, sky, 1.0)
+    assert float(saturation(restored)) > 1.5 * float(saturation(plain))
+    blue = restored[0, :, 0, 0]
+    assert blue[2] > blue[1] > blue[0]
+
+
+def test_strength_zero_changes_nothing(sky):
+    weights = torch.full((1, 2, 4, 4), 0.5)
+    plain = fused_stack(sky, weights)
+    assert torch.equal(restore_color(plain, weights, sky, 0.0), plain)
+
+
+def test_stays_inside_the_range_and_keeps_gray_gray():
+    exposures = torch.rand(2, 3, 3, 20, 20)
+    weights = torch.softmax(torch.randn(2, 3, 20, 20), dim=1)
+    restored = restore_color(fused_stack(exposures, weights), weights, exposures, 1.0)
+    assert (restored <= exposures.amax(1)).all() and (restored >= exposures.amin(1)).all()
+    gray = exposures[:, :, :1].expand(-1, -1, 3, -1, -1)
+    plain = fused_stack(gray, weights)
+    torch.testing.assert_close(restore_color(plain, weights, gray, 1.0), plain)
+
+
+def test_luma_stays_where_the_range_allows():
+    base = torch.rand(1, 1, 3, 16, 16) * 0.3 + 0.2
+    exposures = torch.cat((base * 0.5, base * 1.5), dim=1)
+    weights = torch.softmax(torch.randn(1, 2, 16, 16), dim=1)
+    plain = fused_stack(exposures, weights)
+    restored = restore_color(plain, weights, exposures, 1.0)
+    torch.testing.assert_close(rgb_to_gray(restored), rgb_to_gray(plain), rtol=0, atol=0.02)
+
+
+def test_alike_exposures_stay():
+    image = torch.rand(1, 1, 3, 8, 8)
+    exposures = image.expand(-1, 2, -1, -1, -1)
+    weights = torch.full((1, 2, 8, 8), 0.5)
+    restored = restore_color(image[:, 0], weights, exposures, 1.0)
+    torch.testing.assert_close(restored, image[:, 0])
+
+
+def test_all_clipped_is_finite():
+    exposures = torch.ones(1, 2, 3, 4, 4)
+    weights = torch.full((1, 2, 4, 4), 0.5)
+    assert torch.equal(restore_color(exposures[:, 0], weights, exposures, 1.0), exposures[:, 0])
