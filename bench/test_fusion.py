@@ -1,0 +1,59 @@
+"""softmax_fuse of two 24-megapixel exposures, beside a copy of as many bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from fastmef import ops, reference
+
+HEIGHT, WIDTH = 4000, 6000
+
+
+def inputs(dtype: torch.dtype, layout: str) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(1, 2, HEIGHT, WIDTH, generator=generator)
+    exposures = torch.randint(
+        0, 256, (1, 2, 3, HEIGHT, WIDTH), generator=generator, dtype=torch.uint8
+    )
+    exposures = exposures.to(dtype)
+    if layout == "channels last":
+        exposures = exposures.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+    return logits, exposures
+
+
+def eager(logits: Tensor, exposures: Tensor) -> Tensor:
+    fused = reference.softmax_fuse(logits, exposures.float())[0]
+    return fused if exposures.is_floating_point() else fused.round().to(exposures.dtype)
+
+
+def fastmef(logits: Tensor, exposures: Tensor) -> Tensor:
+    return ops.fusion.softmax_fuse(logits, exposures, want_weights=False)[0]
+
+
+@pytest.mark.parametrize("layout", ["planar", "channels last"])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=["uint8", "float32"])
+@pytest.mark.parametrize("name", ["fastmef", "eager", "torch.compile"])
+def test_fuse(clock: Callable[..., None], dtype: torch.dtype, layout: str, name: str) -> None:
+    logits, exposures = inputs(dtype, layout)
+    function = {"fastmef": fastmef, "eager": eager}.get(name) or torch.compile(eager)
+    part = (..., slice(0, 50), slice(None))
+    exact = reference.softmax_fuse(logits[part].double(), exposures[part].double())[0]
+    # Half a level for integers, and rounding of the values up to 255.
+    allowed = (0.0 if dtype.is_floating_point else 0.5) + 1e-4
+    assert (function(logits, exposures)[part] - exact).abs().max() < allowed
+    clock(lambda: function(logits, exposures), f"softmax_fuse, 24 MP x 2 {dtype}, {layout}")
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=["uint8", "float32"])
+def test_copy(clock: Callable[..., None], dtype: torch.dtype) -> None:
+    logits, exposures = inputs(dtype, "planar")
+    size = exposures.element_size()
+    read = logits.numel() * 4 + exposures.numel() * size
+    written = exposures.numel() // 2 * size
+    # A copy reads as much as it writes; the result is new memory, as in the fusion.
+    source = torch.ones((read + written) // 2, dtype=torch.uint8)
+    clock(source.clone, f"softmax_fuse, 24 MP x 2 {dtype}, planar")

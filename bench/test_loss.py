@@ -1,0 +1,65 @@
+"""weighted_ssim_loss and fusion_loss, value and gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import pytest
+import torch
+from torch import Tensor
+
+from fastmef import functional, reference
+
+SIZES = {"8x250x250": (8, 2, 250, 250), "1x1080x1920": (1, 2, 1080, 1920)}
+SCALES = {"1 scale": (1.0,), "3 scales": (0.4, 0.35, 0.25)}
+Step = Callable[[Tensor, Tensor, tuple[float, ...]], tuple[Tensor, Tensor]]
+
+
+@lru_cache(maxsize=1)
+def inputs(op: str, size: str) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    exposures = reference.window_filter(
+        torch.rand(SIZES[size], generator=generator), 5, 1.0, "reflect"
+    )
+    exposures = exposures * torch.tensor([0.4, 1.0]).reshape(1, 2, 1, 1)
+    if op == "fusion_loss":
+        return torch.randn(SIZES[size], generator=generator), exposures
+    return exposures.mean(dim=1), exposures
+
+
+def step(function: Callable[..., Tensor]) -> Step:
+    def run(source: Tensor, exposures: Tensor, scales: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+        x = source.detach().requires_grad_()
+        value = function(x, exposures, scales=scales)
+        (gradient,) = torch.autograd.grad(value, x)
+        return value.detach(), gradient
+
+    return run
+
+
+@lru_cache(maxsize=1)
+def exact(op: str, size: str, scales: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    source, exposures = inputs(op, size)
+    return step(getattr(reference, op))(source.double(), exposures.double(), scales)
+
+
+def implementation(name: str, op: str) -> Step:
+    if name == "fastmef":
+        return step(getattr(functional, op))
+    function = getattr(reference, op)
+    return step(torch.compile(function) if name == "torch.compile" else function)
+
+
+@pytest.mark.parametrize("op", ["weighted_ssim_loss", "fusion_loss"])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scales", SCALES)
+@pytest.mark.parametrize("name", ["fastmef", "eager", "torch.compile"])
+def test_loss(clock: Callable[..., None], op: str, size: str, scales: str, name: str) -> None:
+    source, exposures = inputs(op, size)
+    run = implementation(name, op)
+    value, gradient = run(source, exposures, SCALES[scales])
+    right_value, right_gradient = exact(op, size, SCALES[scales])
+    assert abs(value - right_value) < 2e-6
+    assert (gradient - right_gradient).abs().max() < 1e-5 * right_gradient.abs().max()
+    clock(lambda: run(source, exposures, SCALES[scales]), f"{op}, {size}, {scales}")
