@@ -102,7 +102,7 @@ def evaluate(
         _write(csv_file, _csv(records), force)
     if json_file is not None:
         report = {
-            "folder": str(folder),
+            "folder": folder.name,
             "split": split,
             "model": model,
             "blend": blend,
