@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 from torch import Tensor
 
@@ -283,6 +283,18 @@ def fusion_loss(
     _check_same_kind("logits", logits, "exposures", exposures)
     options = _loss_options(gamma, luminance, window, sigma, k1, k2, floor, eps, scales)
     return ops.loss.fusion_loss(logits, exposures, **options)
+
+
+@overload
+def softmax_fuse(
+    logits: Tensor, exposures: Tensor, return_weights: Literal[False] = False
+) -> Tensor: ...
+
+
+@overload
+def softmax_fuse(
+    logits: Tensor, exposures: Tensor, return_weights: Literal[True]
+) -> tuple[Tensor, Tensor]: ...
 
 
 def softmax_fuse(

@@ -22,13 +22,8 @@ if TYPE_CHECKING:
 @click.command("eval")
 @click.argument("folder", metavar="DIR", type=options.FILE)
 @options.model
-@click.option(
-    "--blend",
-    type=click.Choice(("weights", "pyramid")),
-    default="weights",
-    show_default=True,
-    help="How fastmef mixes the photographs; see fastmef fuse --help.",
-)
+@options.blend
+@options.color
 @click.option(
     "--split",
     type=click.Choice(("validation", "train", "all")),
@@ -53,6 +48,7 @@ def evaluate(
     folder: Path,
     model: str,
     blend: str,
+    color: float,
     split: str,
     limit: int | None,
     csv_file: Path | None,
@@ -98,7 +94,7 @@ def evaluate(
         for scene in progress.track(scenes, description="scoring"):
             images = check_bracket(scene.images)
             scores = SceneScores(as_tensor(*images).unsqueeze(0))
-            for method, image in _results(images, model, blend, device):
+            for method, image in _results(images, model, blend, color, device):
                 score = scores.score(as_tensor(image))
                 records.append({"scene": scene.name, "method": method, **score})
     means = _means(records)
@@ -106,10 +102,11 @@ def evaluate(
         _write(csv_file, _csv(records), force)
     if json_file is not None:
         report = {
-            "folder": str(folder),
+            "folder": folder.name,
             "split": split,
             "model": model,
             "blend": blend,
+            "color": color,
             "scenes": _names(scenes),
             "means": means,
             "records": records,
@@ -128,7 +125,7 @@ def evaluate(
 
 
 def _results(
-    images: list[Image], model: str, blend: str, device: str | None
+    images: list[Image], model: str, blend: str, color: float, device: str | None
 ) -> Iterator[tuple[str, Image]]:
     """Everything that is scored, by name."""
     from fastmef.cli.scoring import mertens, plain_mean
@@ -141,7 +138,7 @@ def _results(
     fused = mertens(images)
     if fused is not None:
         yield "OpenCV Mertens", fused
-    yield "fastmef", fuse(images, model, blend, device)
+    yield "fastmef", fuse(images, model, blend, color, device)
 
 
 def _means(records: list[dict[str, str | float]]) -> dict[str, dict[str, float]]:

@@ -21,14 +21,8 @@ from fastmef.cli import options
     help="The picture to write; its ending names the kind: .jpg .png .tif .webp",
 )
 @options.model
-@click.option(
-    "--blend",
-    type=click.Choice(("weights", "pyramid")),
-    default="weights",
-    show_default=True,
-    help="weights: every colour stays between those of the photographs. "
-    "pyramid: more contrast between large areas.",
-)
+@options.blend
+@options.color
 @options.device
 @options.force
 def fuse(
@@ -36,6 +30,7 @@ def fuse(
     output: Path,
     model: str,
     blend: str,
+    color: float,
     device: str | None,
     force: bool,
 ) -> None:
@@ -77,7 +72,7 @@ def fuse(
     loading = time.perf_counter() - begun
 
     begun = time.perf_counter()
-    fused = fuse_images(photos, model, blend, device)
+    fused = fuse_images(photos, model, blend, color, device)
     fusing = time.perf_counter() - begun
 
     begun = time.perf_counter()

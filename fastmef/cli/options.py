@@ -13,6 +13,22 @@ model = click.option(
     metavar="NAME|FILE",
     help="The trained network: the name of one that comes with fastmef, or a .safetensors file.",
 )
+blend = click.option(
+    "--blend",
+    type=click.Choice(("weights", "pyramid")),
+    default="weights",
+    show_default=True,
+    help="weights: every value stays between those of the photographs. "
+    "pyramid: more contrast between large areas.",
+)
+color = click.option(
+    "--color",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    metavar="0…1",
+    help="How much washed-out colour is given back, from none to all.",
+)
 device = click.option(
     "--device",
     metavar="NAME",

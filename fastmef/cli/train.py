@@ -25,6 +25,8 @@ class _Setting(click.Option):
             default = ",".join(f"{value:g}" for value in default)
         elif isinstance(default, bool):
             default = "yes" if default else "no"
+        elif default is None:
+            default = "none"
         return record[0], f"{record[1]}  [default: {default}]"
 
 
@@ -44,6 +46,7 @@ class _Numbers(click.ParamType):
 SETTINGS: tuple[tuple[str, Any, str], ...] = (
     ("steps", int, "Training steps."),
     ("width", int, "Size of the network; 64 is the paper's."),
+    ("initial", str, "Start from these weights: a bundled name or a .safetensors file."),
     ("seed", int, "Another number gives another run; the same one the same run."),
     ("batch_size", int, "Patches in a step."),
     ("patch", int, "Side of a patch in pixels."),

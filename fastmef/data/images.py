@@ -17,9 +17,9 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from fastmef.data.exif import ORIENTATION, carried_exif
 from fastmef.data.files import atomic_output, check_output, display
+from fastmef.data.kinds import ALLOWED, check_kind
 from fastmef.errors import InputError, OutputError
 
-ALLOWED = "8-bit RGB or grey JPEG, PNG, TIFF or WebP"
 ENDINGS = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
@@ -28,7 +28,6 @@ ENDINGS = {
     ".tiff": "TIFF",
     ".webp": "WEBP",
 }
-MAX_PIXELS = 500_000_000  # above every camera's largest frame; Pillow's own limit is 89 million
 
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},  # 4:4:4: full colour resolution
@@ -57,13 +56,6 @@ _UPRIGHT = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}
-_REFUSED_MODES = {
-    "1": "a 1-bit",
-    "P": "a palette",
-    "CMYK": "a CMYK",
-    "I": "a 32-bit",
-    "F": "a floating-point",
 }
 
 
@@ -196,7 +188,7 @@ def _decode(file: BinaryIO, path: Path) -> Photo:
         head = file.read(25)
         file.seek(0)
         image = _open(file, head, path)
-        _check_kind(image, head, path)
+        check_kind(image, head, path)
         exif = _load_exif(image)
         image.load()
         icc_profile = image.info.get("icc_profile") or None
@@ -225,43 +217,6 @@ def _load_exif(image: Image.Image) -> Image.Exif:
         return exif
     except Exception:  # damaged EXIF fails in any way, and must not cost the photograph
         return Image.Exif()
-
-
-def _check_kind(image: Image.Image, head: bytes, path: Path) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        raise InputError(
-            f"{display(path)}: {image.width}×{image.height} pixels; at most"
-            f" {MAX_PIXELS // 10**6} million are allowed"
-        )
-    refused = _refused_kind(image, head)
-    if refused is not None:
-        raise InputError(f"{display(path)}: {refused} image; allowed: {ALLOWED}")
-
-
-def _refused_kind(image: Image.Image, head: bytes) -> str | None:
-    # Pillow cuts 16-bit colour down to 8 without a word, so the files are asked themselves.
-    tags = getattr(image, "tag_v2", {})
-    if image.format == "TIFF" and (tags.get(254, 0) & 1 or 50706 in tags):
-        return "a camera raw"  # what Pillow sees in it is the preview
-    bits = _bits(image, head)
-    if bits > 8:
-        return f"a {bits}-bit"
-    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA", "RGBX") or "transparency" in image.info:
-        return "an alpha-channel (transparent)"
-    if image.mode not in ("RGB", "L"):
-        return _REFUSED_MODES.get(image.mode, f"a {image.mode}")
-    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-    if frames > 1:
-        return f"a {frames}-page or {frames}-frame"
-    return None
-
-
-def _bits(image: Image.Image, head: bytes) -> int:
-    if image.format == "PNG":
-        return head[24]  # of IHDR, always the first chunk
-    if image.format == "TIFF":
-        return max(image.tag_v2.get(258, (1,)))  # type: ignore[attr-defined]
-    return 8
 
 
 _OPENING = threading.Lock()

@@ -25,7 +25,8 @@ def restore_color(fused: Tensor, weights: Tensor, exposures: Tensor, strength: f
         F' = Y_F + (Y_F + \epsilon) \sum_k V_k \frac{I_k - Y_k}{Y_k + \epsilon},
         \qquad V_k \propto W_k\,(1 - (\max_{rgb} I_k)^8), \qquad F_s = (1 - s) F + s F'
 
-    and every value is clamped to the range of the exposures at its pixel.
+    and every value is clamped to the range of the exposures at its pixel (widened to F, which a
+    pyramid blend may have put outside).
 
     Args:
         fused: ``(B, 3, H, W)``.
@@ -50,4 +51,6 @@ def restore_color(fused: Tensor, weights: Tensor, exposures: Tensor, strength: f
         total += trust
     colored = luma + (luma + NOISE_FLOOR) * relative / total.clamp_min(1e-12)
     mixed = torch.lerp(fused, colored, strength)
-    return mixed.clamp(exposures.amin(dim=1), exposures.amax(dim=1))
+    low = torch.minimum(exposures.amin(dim=1), fused)
+    high = torch.maximum(exposures.amax(dim=1), fused)
+    return mixed.clamp(low, high)

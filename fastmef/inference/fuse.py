@@ -14,6 +14,7 @@ from torch import Tensor
 from fastmef import functional
 from fastmef.errors import InputError
 from fastmef.inference.bracket import bracket_logits
+from fastmef.inference.color import restore_color
 from fastmef.inference.inputs import Image, ImageLike, check_bracket
 from fastmef.inference.models import ready_model
 from fastmef.inference.pyramid import pyramid_blend
@@ -21,17 +22,19 @@ from fastmef.nn.network import FusionNet
 from fastmef.reference.color import round_to_8bit
 
 BLENDS = ("weights", "pyramid")
+DEFAULT_COLOR = 0.5
 
 
 def fuse(
     images: Sequence[ImageLike],
     model: str | os.PathLike[str] | FusionNet = "default",
     blend: str = "weights",
+    color: float = DEFAULT_COLOR,
     device: str | torch.device | None = None,
 ) -> Image:
     r"""Fuse differently exposed photographs of one scene into one.
 
-    .. math:: F = \mathrm{round}\Big(\sum_k W_k I_k\Big)
+    .. math:: F = \mathrm{round}\Big(\mathrm{color}\Big(\sum_k W_k I_k\Big)\Big)
 
     with per-pixel weights W from the network. They are positive and sum to 1, so every value of
     the result lies between the smallest and the largest input at that pixel.
@@ -47,6 +50,9 @@ def fuse(
             as smooth as the band (:func:`fastmef.inference.pyramid.pyramid_blend`), which keeps
             more large-scale contrast but can leave the range of the inputs; it is clamped to the
             8-bit range.
+        color: how much of the colour that averaging with clipped exposures washes out is given
+            back (:func:`fastmef.inference.color.restore_color`), from 0, which leaves the sum as
+            it is, to 1. Luma stays, and so does the range of the inputs.
         device: such as ``"cpu"`` or ``"cuda"``; ``None`` is the GPU if there is one, else the CPU.
 
     Returns:
@@ -55,7 +61,7 @@ def fuse(
     Raises:
         InputError: fewer than two images, different sizes, another dtype or shape, a file that
             cannot be read (see :func:`fastmef.data.images.read_image`), an unknown model, blend or
-            device, images that are too large for the memory.
+            device, ``color`` outside 0…1, images that are too large for the memory.
 
     Example:
         >>> import numpy as np
@@ -65,18 +71,21 @@ def fuse(
         >>> fused.shape, fused.dtype
         ((4, 6, 3), dtype('uint8'))
     """
-    return fuse_with_weights(images, model, blend, device)[0]
+    return fuse_with_weights(images, model, blend, color, device)[0]
 
 
 def fuse_with_weights(
     images: Sequence[ImageLike],
     model: str | os.PathLike[str] | FusionNet = "default",
     blend: str = "weights",
+    color: float = DEFAULT_COLOR,
     device: str | torch.device | None = None,
 ) -> tuple[Image, NDArray[np.float32]]:
     """:func:`fuse`, and the weights ``(K, H, W)`` it used, in the order of ``images``."""
     if blend not in BLENDS:
         raise InputError(f"blend must be 'weights' or 'pyramid', got {blend!r}")
+    if not 0 <= color <= 1:
+        raise InputError(f"color must be from 0 to 1, got {color!r}")
     pixels = check_bracket(images)
     network, place = ready_model(model, device)
     order = sorted(range(len(pixels)), key=lambda k: float(pixels[k].mean()))
@@ -86,6 +95,8 @@ def fuse_with_weights(
         fused, weights = functional.softmax_fuse(logits, exposures, return_weights=True)
         if blend == "pyramid":
             fused = pyramid_blend(weights, exposures)
+        if color:
+            fused = restore_color(fused, weights, exposures, color)
         result = round_to_8bit(fused[0]).permute(1, 2, 0).contiguous().cpu().numpy()
         as_given = torch.tensor(order, device=place).argsort()
         return result, weights[0, as_given].cpu().numpy()

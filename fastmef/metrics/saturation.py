@@ -31,6 +31,4 @@ def saturation(images: Tensor) -> Tensor:
         raise InputError(f"images must be (..., 3, H, W) and not empty, got {tuple(images.shape)}")
     values = unit_range(images)
     largest, smallest = values.amax(dim=-3), values.amin(dim=-3)
-    black = largest <= 0
-    chroma = torch.where(black, 0.0, largest - smallest)
-    return (chroma / torch.where(black, 1.0, largest)).mean(dim=(-2, -1))
+    return ((largest - smallest) / torch.where(largest > 0, largest, 1.0)).mean(dim=(-2, -1))

@@ -35,7 +35,7 @@ class FusionNet(nn.Module):
 
     The encoder is the first ten convolutions of VGG16 with batch normalisation and three max-pools,
     the decoder its mirror image with upsampling, then a 1×1 convolution to K logits.
-    At ``width=64``, the paper's network, it has 17.6 million parameters and takes 98.3 GFLOP
+    At ``width=64``, the paper's network, it has 17.6 million parameters and takes 99.2 GFLOP
     (a multiply-add is 2) for one 250×250 stack, which is computed as 256×256.
 
     Any size works by one rule, in training and inference alike: the stack is continued at the

@@ -90,10 +90,10 @@ def _level(exposures: Tensor) -> Ma2015Level:
             flat_power += both * (flat(product) - flat_means[:, k] * flat_means[:, j])
             smooth_power += both * (smooth(product) - means[:, k] * means[:, j])
 
-    # Exposures that cancel each other leave only rounding, which has no direction either.
+    # Exposures that cancel each other leave only rounding, which must not be stretched either.
     agreeing = flat_power > noise * (gains * gains * moments).sum(dim=1)
     norm = torch.where(agreeing, count * flat_power, 1.0).sqrt()
-    rescale = contrasts.amax(dim=1) / norm * agreeing
+    rescale = contrasts.amax(dim=1) / norm
     return Ma2015Level(
         x,
         means,

@@ -31,10 +31,16 @@ class Checkpoint:
     def restore(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         model = {k[6:]: v for k, v in self.tensors.items() if k.startswith("model.")}
         network.load_state_dict(model)
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in self.tensors.items():
             if name.startswith("optimizer."):
                 _, index, key = name.split(".")
+                parameter = parameters[int(index)]
+                if value.shape == parameter.shape:
+                    # The fused step walks through memory: moments laid out unlike their
+                    # parameter would be paired with the wrong elements.
+                    value = torch.empty_like(parameter, requires_grad=False).copy_(value)
                 state.setdefault(int(index), {})[key] = value
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -30,6 +30,8 @@ class TrainConfig:
     """Weight of the colour contrast term."""
     mef_ssim: float = 0.5
     """Weight of 1 - MEF-SSIM (ma2015, 3 scales) itself."""
+    initial: str | None = None
+    """Weights to start from, a bundled name or a .safetensors file of the same network."""
     steps: int = 4000
     batch_size: int = 4
     patch: int = 250

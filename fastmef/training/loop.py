@@ -89,6 +89,8 @@ def train(
         skip_connections=config.skip_connections,
         upsampling=config.upsampling,
     ).to(device)
+    if config.initial is not None and checkpoint is None:
+        _start_from(network, config.initial)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         network.parameters(), weight_decay=config.weight_decay, fused=True
@@ -141,6 +143,15 @@ def learning_rate(step: int, config: TrainConfig) -> float:
         return config.learning_rate * (step + 1) / config.warmup
     remaining = (config.steps - step) / max(1, config.steps - config.warmup)
     return config.learning_rate * 0.5 * (1 - math.cos(math.pi * remaining))
+
+
+def _start_from(network: FusionNet, name_or_path: str) -> None:
+    initial = FusionNet.from_pretrained(name_or_path)
+    if initial.config != network.config:
+        raise InputError(
+            f"{name_or_path}: holds a network {initial.config}, the run has {network.config}"
+        )
+    network.load_state_dict(initial.state_dict())
 
 
 def _prepare_folder(run: Path) -> None:

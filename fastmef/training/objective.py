@@ -26,7 +26,6 @@ class Objective(nn.Module):
         if not (config.brightness or config.color or config.mef_ssim):
             return loss
         fused = functional.softmax_fuse(logits, exposures)
-        assert isinstance(fused, Tensor)
         if config.brightness:
             loss = loss + config.brightness * self.brightness(fused, exposures)
         if config.color:

@@ -44,7 +44,7 @@ class TestFused:
     @pytest.mark.parametrize("blend", ["weights", "pyramid"])
     def test_same_as_in_python(self, run, fuse, photographs, model, tmp_path, blend):
         run(*fuse(photographs, tmp_path / "fused.png", "--blend", blend))
-        expected = fastmef.fuse(photographs, model, blend, "cpu")
+        expected = fastmef.fuse(photographs, model, blend, device="cpu")
         assert np.array_equal(Image.open(tmp_path / "fused.png"), expected)
 
     def test_three(self, run, fuse, photographs, tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from fastmef.data import files, images
+from fastmef.data import files, kinds
 from fastmef.data.images import check_image_output, read_image, same_profile, write_image
 from fastmef.errors import InputError, OutputError
 
@@ -242,7 +242,7 @@ class TestRefused:
             read_image(tmp_path / "two\nlines.jpg")
 
     def test_too_large(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(images, "MAX_PIXELS", 12 * 21 - 1)
+        monkeypatch.setattr(kinds, "MAX_PIXELS", 12 * 21 - 1)
         self.refuse(save(tmp_path / "a.png"), "21×12")
 
 

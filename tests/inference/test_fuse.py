@@ -10,6 +10,7 @@ import fastmef
 from fastmef.data.images import read_image, write_image
 from fastmef.errors import InputError
 from fastmef.inference import models
+from fastmef.inference.color import restore_color
 from fastmef.inference.fuse import fuse_with_weights
 from fastmef.inference.models import ready_model
 from fastmef.inference.pyramid import pyramid_blend
@@ -45,7 +46,7 @@ class TestResult:
     @pytest.mark.parametrize("count", [2, 3, 5])
     def test_formula_and_range(self, network, count):
         images = photographs(40, 51, count)
-        fused, weights = fuse_with_weights(images, network)
+        fused, weights = fuse_with_weights(images, network, color=0)
         assert weights.shape == (count, 40, 51)
         np.testing.assert_allclose(weights.sum(0), 1, rtol=1e-5)
         exact = sum(
@@ -61,7 +62,7 @@ class TestResult:
         stack = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)[None] / 255
         with torch.no_grad():
             expected = network.eval()(stack)
-        fused, weights = fuse_with_weights(images, network)
+        fused, weights = fuse_with_weights(images, network, color=0)
         np.testing.assert_allclose(weights, expected.weights[0], atol=1e-5)
         close = np.abs(fused - 255 * expected.fused[0].permute(1, 2, 0).numpy()) <= 0.5 + 1e-3
         assert close.all()
@@ -80,11 +81,23 @@ class TestResult:
 
     def test_pyramid(self, network):
         images = photographs(60, 85)
-        fused, weights = fuse_with_weights(images, network, "pyramid")
+        fused, weights = fuse_with_weights(images, network, "pyramid", color=0)
         stack = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)[None] / 255
         exact = 255 * pyramid_blend(torch.from_numpy(weights)[None], stack)
         assert np.abs(fused - exact[0].permute(1, 2, 0).numpy()).max() <= 0.5 + 1e-2
-        assert not np.array_equal(fused, fastmef.fuse(images, network))
+        assert not np.array_equal(fused, fastmef.fuse(images, network, color=0))
+
+    def test_color(self, network):
+        images = photographs(40, 51)
+        plain, weights = fuse_with_weights(images, network, color=0)
+        fused = fastmef.fuse(images, network, color=1)
+        stack = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)[None] / 255
+        maps = torch.from_numpy(weights)[None]
+        sum_ = (maps.unsqueeze(2) * stack).sum(1)
+        exact = 255 * restore_color(sum_, maps, stack, 1.0)[0].permute(1, 2, 0).numpy()
+        assert np.abs(fused - exact).max() <= 0.5 + 1e-2
+        assert (fused >= np.min(images, 0)).all() and (fused <= np.max(images, 0)).all()
+        assert not np.array_equal(fused, plain)
 
     def test_deterministic(self, network):
         images = photographs(50, 50)
@@ -156,6 +169,11 @@ class TestInputs:
     def test_blend(self, network):
         with pytest.raises(InputError, match="blend must be 'weights' or 'pyramid', got 'max'"):
             fastmef.fuse([self.good, self.good], network, blend="max")
+
+    @pytest.mark.parametrize("color", [-0.1, 1.5, float("nan")])
+    def test_color_out_of_range(self, network, color):
+        with pytest.raises(InputError, match="color must be from 0 to 1, got"):
+            fastmef.fuse([self.good, self.good], network, color=color)
 
     @pytest.mark.parametrize("device", ["nonsense", "cuda:99", 3.5])
     def test_device(self, network, device):

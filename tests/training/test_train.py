@@ -119,6 +119,15 @@ def test_loss_falls(pairs, tmp_path):
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
 
 
+def test_starts_from_weights(pairs, finished, tmp_path):
+    options = SMALL.to_dict() | {"initial": str(finished / WEIGHTS), "steps": 1}
+    train(pairs, tmp_path / "run", TrainConfig.from_dict(options | {"learning_rate": 0.0}))
+    tuned, start = (load_file(run / WEIGHTS) for run in (tmp_path / "run", finished))
+    assert all(torch.equal(tuned[k], start[k]) for k in tuned if k.endswith("0.weight"))
+    with pytest.raises(InputError, match="holds a network"):
+        train(pairs, tmp_path / "other", TrainConfig.from_dict(options | {"width": 3}))
+
+
 def test_schedule():
     config = TrainConfig(steps=100, warmup=10, learning_rate=1.0)
     rates = [learning_rate(step, config) for step in range(100)]
