@@ -92,6 +92,7 @@ def extensions() -> list[Extension]:
             include_dirs=[pybind11.get_include()],
             depends=[*HEADERS, *VARIANT_SOURCES],
             language="c++",
+            optional=wanted("FASTMEF_CPU") != "1",
         )
     ]
 
