@@ -12,13 +12,20 @@ from fastmef.nn.network import FusionNet
 def bracket_logits(network: FusionNet, exposures: Tensor) -> Tensor:
     r"""Logits ``(1, K, H, W)`` of a bracket ``(1, K, 3, H, W)`` sorted from dark to bright.
 
-    A network for K exposures is asked directly. A network for two is asked about every pair of
-    neighbours, and its log-odds :math:`d_k = x_{k+1} - x_k` are chained,
+    A network for K exposures is asked directly. A network for two folds the bracket from its dark
+    end, each time the fusion so far with the next brighter exposure:
 
-    .. math:: x_k = \sum_{j < k} d_j, \qquad \frac{W_{k+1}}{W_k} = e^{d_k},
+    .. math::
+        F_1 = I_1, \qquad F_{k+1} = u_k F_k + v_k I_{k+1}, \qquad
+        (u_k, v_k) = \mathrm{softmax}(\mathrm{net}(F_k, I_{k+1}))
 
-    so that any two neighbours share their weight as they would alone. For K = 2 these are the
-    weights of the network itself.
+    The result is again one convex weight per exposure, :math:`W_k = v_{k-1} \prod_{j \ge k} u_j`,
+    and its logits are their logarithms. For K = 2 these are the weights of the network itself.
+
+    From the dark end every step meets what the network was trained on, a dark and well exposed
+    image beside a brighter one. On real brackets of 4 to 9 frames this scored and looked better
+    than folding from the bright end or from both, and than combining the log-odds of neighbours or
+    of all pairs, which leave dark halos.
 
     Raises:
         InputError: the network is for a number of exposures other than 2 and K.
@@ -29,8 +36,12 @@ def bracket_logits(network: FusionNet, exposures: Tensor) -> Tensor:
         return network.logits(exposures)
     if expected != 2:
         raise InputError(f"this model fuses exactly {expected} images, got {count}")
-    logits = [exposures.new_zeros(1, *exposures.shape[-2:])]
-    for k in range(count - 1):
-        dark, bright = network.logits(exposures[:, k : k + 2]).unbind(dim=1)
-        logits.append(logits[-1] + (bright - dark))
-    return torch.stack(logits, dim=1)
+    fused = exposures[:, 0]
+    logits = torch.zeros_like(exposures[:, :1, 0])
+    for k in range(1, count):
+        # Rounding can put the fusion a hair outside [0, 1].
+        pair = torch.stack((fused.clamp(0, 1), exposures[:, k]), dim=1)
+        shares = torch.log_softmax(network.logits(pair), dim=1)
+        fused = (shares.exp().unsqueeze(2) * pair).sum(dim=1)
+        logits = torch.cat((logits + shares[:, :1], shares[:, 1:]), dim=1)
+    return logits
