@@ -322,7 +322,7 @@ def softmax_fuse(
             f"got {tuple(exposures.shape)} and {tuple(logits.shape)}"
         )
     _check_same_kind("logits", logits, "exposures", exposures)
-    fused, weights = ops.fusion.softmax_fuse(logits, exposures)
+    fused, weights = ops.fusion.softmax_fuse(logits, exposures, return_weights)
     return (fused, weights) if return_weights else fused
 
 
