@@ -19,7 +19,8 @@ def samples(tmp_path, monkeypatch):
         light = rng.uniform(0.2, 1, (40, 60, 3))
         (tmp_path / "samples" / scene).mkdir(parents=True)
         for k in range(count):
-            pixels = np.uint8(255 * np.clip(light * 2.0 ** (1.5 * k - 2), 0, 1))
+            stops = 1.5 * k - 2 if scene == "pair" else 1 - 1.5 * k  # the bracket: brightest first
+            pixels = np.uint8(255 * np.clip(light * 2.0**stops, 0, 1))
             write_image(tmp_path / "samples" / scene / f"{k}.png", pixels)
     monkeypatch.setattr(demo, "SAMPLES", tmp_path / "samples")
 
@@ -49,8 +50,9 @@ def test_weights_picture(run, model, samples, tmp_path, monkeypatch):
 
     def split(images, *_arguments, **_options):
         weights = np.zeros((len(images), 40, 60), np.float32)
-        weights[0, :20] = 1
-        weights[-1, 20:] = 1
+        brightness = [image.mean() for image in images]
+        weights[np.argmin(brightness), :20] = 1
+        weights[np.argmax(brightness), 20:] = 1
         return images[0], weights
 
     drawn = []

@@ -130,6 +130,7 @@ class TestRefused:
     @pytest.mark.parametrize("option", ["--csv", "--json"])
     def test_existing_report(self, refused, evaluate, scenes, tmp_path, option):
         (tmp_path / "s.txt").write_text("old")
+        (scenes / "s0" / "over.png").unlink()  # would be refused too, but later
         line = refused(*evaluate(scenes, option, tmp_path / "s.txt"))
         assert "s.txt exists already" in line
         assert (tmp_path / "s.txt").read_text() == "old"
