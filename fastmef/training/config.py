@@ -30,6 +30,8 @@ class TrainConfig:
     """Weight of the colour contrast term."""
     mef_ssim: float = 0.5
     """Weight of 1 - MEF-SSIM (ma2015, 3 scales) itself."""
+    mef_ssim_1_scale: float = 0.0
+    """The same at 1 scale: the finest of the three has 7 % of the weight in the score."""
     initial: str | None = None
     """Weights to start from, a bundled name or a .safetensors file of the same network."""
     steps: int = 4000
@@ -54,7 +56,14 @@ class TrainConfig:
             raise InputError(f"patch must be at least 16 pixels, got {self.patch}")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise InputError(f"precision must be auto, float32 or bfloat16, got {self.precision!r}")
-        for name in ("brightness", "color", "mef_ssim", "weight_decay", "learning_rate"):
+        for name in (
+            "brightness",
+            "color",
+            "mef_ssim",
+            "mef_ssim_1_scale",
+            "weight_decay",
+            "learning_rate",
+        ):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must not be negative, got {getattr(self, name)}")
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from fastmef import functional
 from fastmef.nn.losses import BrightnessLoss, ColorContrastLoss, WeightedSSIMLoss
 from fastmef.reference.color import rgb_to_gray
+from fastmef.reference.mef_ma2015 import ma2015_combine, ma2015_qualities, ma2015_sources
 from fastmef.training.config import TrainConfig
 
 
@@ -23,14 +24,18 @@ class Objective(nn.Module):
     def forward(self, logits: Tensor, exposures: Tensor) -> Tensor:
         config = self.config
         loss = self.structure.from_logits(logits, exposures)
-        if not (config.brightness or config.color or config.mef_ssim):
+        by_score = config.mef_ssim or config.mef_ssim_1_scale
+        if not (config.brightness or config.color or by_score):
             return loss
         fused = functional.softmax_fuse(logits, exposures)
         if config.brightness:
             loss = loss + config.brightness * self.brightness(fused, exposures)
         if config.color:
             loss = loss + config.color * self.color(fused, exposures)
-        if config.mef_ssim:
-            score = functional.mef_ssim(rgb_to_gray(exposures), rgb_to_gray(fused))
-            loss = loss + config.mef_ssim * (1 - score.mean())
+        if by_score:
+            sources = ma2015_sources(rgb_to_gray(exposures), 3)
+            qualities = ma2015_qualities(sources, rgb_to_gray(fused))
+            coarse_too, fine = ma2015_combine(qualities), ma2015_combine(qualities[:, :1])
+            loss = loss + config.mef_ssim * (1 - coarse_too.mean())
+            loss = loss + config.mef_ssim_1_scale * (1 - fine.mean())
         return loss
