@@ -25,7 +25,7 @@ def test_burnt_out_sky_gets_its_blue_back(sky):
     weights = torch.full((1, 2, 4, 4), 0.5)
     plain = fused_stack(sky, weights)
     restored = restore_color(plain, weights, sky, 1.0)
-    assert float(saturation(restored)) > 1.5 * float(saturation(plain))
+    assert float(saturation(restored)) > 1.2 * float(saturation(plain))
     blue = restored[0, :, 0, 0]
     assert blue[2] > blue[1] > blue[0]
 
@@ -36,23 +36,30 @@ def test_strength_zero_changes_nothing(sky):
     assert torch.equal(restore_color(plain, weights, sky, 0.0), plain)
 
 
-def test_stays_inside_the_range_and_keeps_gray_gray():
+def test_stays_inside_the_range_and_keeps_luma():
     exposures = torch.rand(2, 3, 3, 20, 20)
     weights = torch.softmax(torch.randn(2, 3, 20, 20), dim=1)
-    restored = restore_color(fused_stack(exposures, weights), weights, exposures, 1.0)
-    assert (restored <= exposures.amax(1)).all() and (restored >= exposures.amin(1)).all()
-    gray = exposures[:, :, :1].expand(-1, -1, 3, -1, -1)
+    plain = fused_stack(exposures, weights)
+    restored = restore_color(plain, weights, exposures, 1.0)
+    assert (restored <= exposures.amax(1) + 1e-6).all()
+    assert (restored >= exposures.amin(1) - 1e-6).all()
+    torch.testing.assert_close(rgb_to_gray(restored), rgb_to_gray(plain))
+    assert float((restored - plain).abs().max()) > 0.05
+
+
+def test_gray_stays_gray():
+    gray = torch.rand(1, 2, 1, 12, 12).expand(-1, -1, 3, -1, -1)
+    weights = torch.softmax(torch.randn(1, 2, 12, 12), dim=1)
     plain = fused_stack(gray, weights)
     torch.testing.assert_close(restore_color(plain, weights, gray, 1.0), plain)
 
 
-def test_luma_stays_where_the_range_allows():
-    base = torch.rand(1, 1, 3, 16, 16) * 0.3 + 0.2
-    exposures = torch.cat((base * 0.5, base * 1.5), dim=1)
-    weights = torch.softmax(torch.randn(1, 2, 16, 16), dim=1)
-    plain = fused_stack(exposures, weights)
-    restored = restore_color(plain, weights, exposures, 1.0)
-    torch.testing.assert_close(rgb_to_gray(restored), rgb_to_gray(plain), rtol=0, atol=0.02)
+def test_a_blend_outside_the_range_is_not_moved_further():
+    exposures = torch.rand(1, 2, 3, 12, 12) * 0.5 + 0.25
+    weights = torch.full((1, 2, 12, 12), 0.5)
+    outside = exposures.amax(1) + torch.tensor([0.1, 0.0, 0.0]).reshape(1, 3, 1, 1)
+    restored = restore_color(outside, weights, exposures, 1.0)
+    assert (restored <= outside + 1e-6).all()
 
 
 def test_alike_exposures_stay():
