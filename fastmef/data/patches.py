@@ -21,7 +21,7 @@ class PatchSampler:
     an uninterrupted one would have seen. Decoded photographs stay in memory as 8-bit.
 
     Args:
-        scenes: exposure sets of equal length, dark to bright.
+        scenes: exposure sets of equal length, in any order; they are sorted by mean brightness.
         patch: side in pixels; every photograph must be at least that large.
         batch_size: patches in a batch.
         seed: of the random choices.
@@ -67,7 +67,8 @@ def _load(scene: Scene, patch: int) -> NDArray[np.uint8]:
             raise InputError(
                 f"{photo.path}: is {_size(photo.pixels)}, smaller than the {patch}x{patch} patches"
             )
-    return np.stack([photo.pixels for photo in photos])
+    # As fuse() does: what a network learns is the order from dark to bright, not that of the names.
+    return np.stack(sorted((photo.pixels for photo in photos), key=lambda pixels: pixels.mean()))
 
 
 def _size(pixels: NDArray[np.uint8]) -> str:

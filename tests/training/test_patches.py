@@ -39,6 +39,14 @@ def test_exposures_are_cut_alike(tmp_path):
     assert len({tuple(patch[0, :, 0, 0].tolist()) for patch in batch}) > 1
 
 
+def test_sorted_from_dark_to_bright(tmp_path):
+    (tmp_path / "scene").mkdir()
+    for name, level in (("a", 200), ("b", 30)):
+        Image.new("RGB", (16, 16), (level,) * 3).save(tmp_path / "scene" / f"{name}.png")
+    batch = PatchSampler(find_scenes(tmp_path), 16, 1, seed=0).batch(0)
+    assert batch[0, 0].mean() < batch[0, 1].mean()
+
+
 def test_errors(tmp_path, pairs):
     with pytest.raises(InputError, match="40x48, smaller than the 44x44 patches"):
         PatchSampler(find_scenes(pairs), 44, 1, seed=0)
