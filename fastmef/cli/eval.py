@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @options.model
 @options.blend
 @options.color
+@options.refine
 @click.option(
     "--split",
     type=click.Choice(("validation", "train", "all")),
@@ -49,6 +50,7 @@ def evaluate(
     model: str,
     blend: str,
     color: float,
+    refine: int,
     split: str,
     limit: int | None,
     csv_file: Path | None,
@@ -94,7 +96,7 @@ def evaluate(
         for scene in progress.track(scenes, description="scoring"):
             images = check_bracket(scene.images)
             scores = SceneScores(as_tensor(*images).unsqueeze(0))
-            for method, image in _results(images, model, blend, color, device):
+            for method, image in _results(images, model, blend, color, refine, device):
                 score = scores.score(as_tensor(image))
                 records.append({"scene": scene.name, "method": method, **score})
     means = _means(records)
@@ -107,6 +109,7 @@ def evaluate(
             "model": model,
             "blend": blend,
             "color": color,
+            "refine": refine,
             "scenes": _names(scenes),
             "means": means,
             "records": records,
@@ -125,7 +128,7 @@ def evaluate(
 
 
 def _results(
-    images: list[Image], model: str, blend: str, color: float, device: str | None
+    images: list[Image], model: str, blend: str, color: float, refine: int, device: str | None
 ) -> Iterator[tuple[str, Image]]:
     """Everything that is scored, by name."""
     from fastmef.cli.scoring import mertens, plain_mean
@@ -138,7 +141,7 @@ def _results(
     fused = mertens(images)
     if fused is not None:
         yield "OpenCV Mertens", fused
-    yield "fastmef", fuse(images, model, blend, color, device)
+    yield "fastmef", fuse(images, model, blend, color, refine, device)
 
 
 def _means(records: list[dict[str, str | float]]) -> dict[str, dict[str, float]]:

@@ -23,6 +23,7 @@ from fastmef.cli import options
 @options.model
 @options.blend
 @options.color
+@options.refine
 @options.device
 @options.force
 def fuse(
@@ -31,6 +32,7 @@ def fuse(
     model: str,
     blend: str,
     color: float,
+    refine: int,
     device: str | None,
     force: bool,
 ) -> None:
@@ -72,7 +74,7 @@ def fuse(
     loading = time.perf_counter() - begun
 
     begun = time.perf_counter()
-    fused = fuse_images(photos, model, blend, color, device)
+    fused = fuse_images(photos, model, blend, color, refine, device)
     fusing = time.perf_counter() - begun
 
     begun = time.perf_counter()

@@ -29,6 +29,14 @@ color = click.option(
     metavar="0…1",
     help="How much washed-out colour is given back, from none to all.",
 )
+refine = click.option(
+    "--refine",
+    type=click.IntRange(0),
+    default=8,
+    show_default=True,
+    metavar="STEPS",
+    help="How long the network's weights are tuned to these photographs; 0 is quickest.",
+)
 device = click.option(
     "--device",
     metavar="NAME",

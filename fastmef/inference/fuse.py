@@ -18,11 +18,13 @@ from fastmef.inference.color import restore_color
 from fastmef.inference.inputs import Image, ImageLike, check_bracket
 from fastmef.inference.models import ready_model
 from fastmef.inference.pyramid import pyramid_blend
+from fastmef.inference.refine import refine_logits
 from fastmef.nn.network import FusionNet
 from fastmef.reference.color import round_to_8bit
 
 BLENDS = ("weights", "pyramid")
 DEFAULT_COLOR = 0.5
+DEFAULT_REFINE = 8
 
 
 def fuse(
@@ -30,6 +32,7 @@ def fuse(
     model: str | os.PathLike[str] | FusionNet = "default",
     blend: str = "weights",
     color: float = DEFAULT_COLOR,
+    refine: int = DEFAULT_REFINE,
     device: str | torch.device | None = None,
 ) -> Image:
     r"""Fuse differently exposed photographs of one scene into one.
@@ -53,6 +56,9 @@ def fuse(
         color: how much of the colour that averaging with clipped exposures washes out is given
             back (:func:`fastmef.inference.color.restore_color`), from 0, which leaves the sum as
             it is, to 1. Luma stays, and so does the range of the inputs.
+        refine: steps of descent on the training loss, on these photographs, from the network's
+            weights (:func:`fastmef.inference.refine.refine_logits`); 0 is the network alone. It
+            needs no ground truth. Without the C++ kernels a step takes seconds a megapixel.
         device: such as ``"cpu"`` or ``"cuda"``; ``None`` is the GPU if there is one, else the CPU.
 
     Returns:
@@ -61,7 +67,8 @@ def fuse(
     Raises:
         InputError: fewer than two images, different sizes, another dtype or shape, a file that
             cannot be read (see :func:`fastmef.data.images.read_image`), an unknown model, blend or
-            device, ``color`` outside 0…1, images that are too large for the memory.
+            device, ``color`` outside 0…1, a negative ``refine``, images that are too large for
+            the memory.
 
     Example:
         >>> import numpy as np
@@ -71,7 +78,7 @@ def fuse(
         >>> fused.shape, fused.dtype
         ((4, 6, 3), dtype('uint8'))
     """
-    return fuse_with_weights(images, model, blend, color, device)[0]
+    return fuse_with_weights(images, model, blend, color, refine, device)[0]
 
 
 def fuse_with_weights(
@@ -79,6 +86,7 @@ def fuse_with_weights(
     model: str | os.PathLike[str] | FusionNet = "default",
     blend: str = "weights",
     color: float = DEFAULT_COLOR,
+    refine: int = DEFAULT_REFINE,
     device: str | torch.device | None = None,
 ) -> tuple[Image, NDArray[np.float32]]:
     """:func:`fuse`, and the weights ``(K, H, W)`` it used, in the order of ``images``."""
@@ -86,12 +94,14 @@ def fuse_with_weights(
         raise InputError(f"blend must be 'weights' or 'pyramid', got {blend!r}")
     if not 0 <= color <= 1:
         raise InputError(f"color must be from 0 to 1, got {color!r}")
+    if not isinstance(refine, int) or refine < 0:
+        raise InputError(f"refine must be a number of steps, 0 or more, got {refine!r}")
     pixels = check_bracket(images)
     network, place = ready_model(model, device)
     order = sorted(range(len(pixels)), key=lambda k: float(pixels[k].mean()))
-    with torch.inference_mode(), _memory_reported(pixels[0], place):
+    with torch.no_grad(), _memory_reported(pixels[0], place):
         exposures = _to_tensor([pixels[k] for k in order], place)
-        logits = bracket_logits(network, exposures)
+        logits = refine_logits(bracket_logits(network, exposures), exposures, refine)
         fused, weights = functional.softmax_fuse(logits, exposures, return_weights=True)
         if blend == "pyramid":
             fused = pyramid_blend(weights, exposures)

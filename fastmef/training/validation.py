@@ -15,11 +15,11 @@ from fastmef.nn.network import FusionNet
 
 
 def validate(network: FusionNet, scenes: Sequence[Scene]) -> dict[str, float]:
-    """Mean of every score over the scenes."""
+    """Mean of every score over the scenes, of the plain weighted sum by the network alone."""
     totals: dict[str, list[float]] = {}
     for scene in scenes:
         images = [read_image(path).pixels for path in scene.images]
-        fused = torch.from_numpy(fuse(images, network)).permute(2, 0, 1)[None]
+        fused = torch.from_numpy(fuse(images, network, color=0, refine=0)).permute(2, 0, 1)[None]
         exposures = torch.stack([torch.from_numpy(i).permute(2, 0, 1) for i in images])[None]
         for name, value in score_images(exposures, fused).items():
             totals.setdefault(name, []).append(value)

@@ -62,7 +62,7 @@ class TestResult:
         stack = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)[None] / 255
         with torch.no_grad():
             expected = network.eval()(stack)
-        fused, weights = fuse_with_weights(images, network, color=0)
+        fused, weights = fuse_with_weights(images, network, color=0, refine=0)
         np.testing.assert_allclose(weights, expected.weights[0], atol=1e-5)
         close = np.abs(fused - 255 * expected.fused[0].permute(1, 2, 0).numpy()) <= 0.5 + 1e-3
         assert close.all()
@@ -174,6 +174,11 @@ class TestInputs:
     def test_color_out_of_range(self, network, color):
         with pytest.raises(InputError, match="color must be from 0 to 1, got"):
             fastmef.fuse([self.good, self.good], network, color=color)
+
+    @pytest.mark.parametrize("refine", [-1, 2.5])
+    def test_refine_out_of_range(self, network, refine):
+        with pytest.raises(InputError, match="refine must be a number of steps"):
+            fastmef.fuse([self.good, self.good], network, refine=refine)
 
     @pytest.mark.parametrize("device", ["nonsense", "cuda:99", 3.5])
     def test_device(self, network, device):

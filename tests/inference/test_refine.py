@@ -1,0 +1,53 @@
+"""Descent on the loss of the photographs themselves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fastmef import functional
+from fastmef.inference.refine import SCALES, refine_logits
+from fastmef.reference.color import rgb_to_gray
+
+
+@pytest.fixture
+def bracket():
+    radiance = torch.rand(1, 1, 3, 60, 70) * 2
+    gains = torch.tensor([0.3, 1.0]).reshape(1, 2, 1, 1, 1)
+    return (radiance * gains).clamp(0, 1)
+
+
+def loss(logits, exposures):
+    return float(functional.fusion_loss(logits, rgb_to_gray(exposures), scales=SCALES))
+
+
+def test_lowers_the_loss(bracket):
+    logits = torch.zeros(1, 2, 60, 70)
+    losses = [loss(refine_logits(logits, bracket, steps), bracket) for steps in (0, 4, 12)]
+    assert losses[0] > losses[1] > losses[2]
+
+
+def test_zero_steps_and_the_input_stay(bracket):
+    logits = torch.randn(1, 2, 60, 70)
+    before = logits.clone()
+    assert torch.equal(refine_logits(logits, bracket, 0), before)
+    refine_logits(logits, bracket, 2)
+    assert torch.equal(logits, before)
+
+
+def test_flat_areas_are_left_alone():
+    exposures = torch.full((1, 2, 3, 40, 40), 0.4)
+    exposures[:, 1] = 0.8
+    logits = torch.randn(1, 2, 1, 1).expand(1, 2, 40, 40)
+    torch.testing.assert_close(refine_logits(logits, exposures, 8), logits, atol=1e-4, rtol=0)
+
+
+def test_deterministic(bracket):
+    logits = torch.zeros(1, 2, 60, 70)
+    assert torch.equal(refine_logits(logits, bracket, 5), refine_logits(logits, bracket, 5))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 20)])
+def test_tiny(size):
+    refined = refine_logits(torch.zeros(1, 3, *size), torch.rand(1, 3, 3, *size), 3)
+    assert refined.isfinite().all()
