@@ -68,7 +68,8 @@ def _load(scene: Scene, patch: int) -> NDArray[np.uint8]:
                 f"{photo.path}: is {_size(photo.pixels)}, smaller than the {patch}x{patch} patches"
             )
     # As fuse() does: what a network learns is the order from dark to bright, not that of the names.
-    return np.stack(sorted((photo.pixels for photo in photos), key=lambda pixels: pixels.mean()))
+    photos.sort(key=lambda photo: float(photo.pixels.mean()))
+    return np.stack([photo.pixels for photo in photos])
 
 
 def _size(pixels: NDArray[np.uint8]) -> str:
