@@ -44,6 +44,7 @@ def demo(output: Path, model: str, device: str | None, force: bool) -> None:
     begun = time.perf_counter()
     import numpy as np
 
+    from fastmef.allocator import keep_freed_memory
     from fastmef.cli.scoring import as_tensor, plain_mean
     from fastmef.cli.tables import table
     from fastmef.data.sheet import contact_sheet
@@ -51,6 +52,7 @@ def demo(output: Path, model: str, device: str | None, force: bool) -> None:
     from fastmef.inference.models import ready_model
     from fastmef.metrics import mef_ssim, score_name
 
+    keep_freed_memory()
     ready_model(model, device)
     loading = time.perf_counter() - begun
 

@@ -84,12 +84,14 @@ def evaluate(
     if not scenes:
         raise InputError(f"{click.format_filename(folder)}: no scene is in the {split} split")
 
+    from fastmef.allocator import keep_freed_memory
     from fastmef.cli.progress import progress_bar
     from fastmef.cli.scoring import as_tensor
     from fastmef.inference.inputs import check_bracket
     from fastmef.inference.models import ready_model
     from fastmef.metrics import SCORES, SceneScores
 
+    keep_freed_memory()
     ready_model(model, device)
     records: list[dict[str, str | float]] = []
     with progress_bar() as progress:

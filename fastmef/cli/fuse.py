@@ -67,9 +67,11 @@ def fuse(
     reading = time.perf_counter() - begun
 
     begun = time.perf_counter()
+    from fastmef.allocator import keep_freed_memory
     from fastmef.inference.fuse import fuse as fuse_images
     from fastmef.inference.models import ready_model
 
+    keep_freed_memory()
     ready_model(model, device)
     loading = time.perf_counter() - begun
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
+from fastmef.allocator import keep_freed_memory
 from fastmef.data.files import atomic_output, check_output, display
 from fastmef.data.pairs import find_scenes, split_scenes
 from fastmef.data.patches import PatchSampler
 from fastmef.errors import InputError, OutputError
 from fastmef.nn.network import FusionNet
-from fastmef.training.allocator import keep_freed_memory
 from fastmef.training.checkpoint import load_checkpoint, save_checkpoint
 from fastmef.training.config import TrainConfig
 from fastmef.training.objective import Objective

@@ -1,4 +1,4 @@
-"""Memory that is freed and wanted again at every step."""
+"""Memory that is freed and wanted again at once."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 def keep_freed_memory() -> bool:
     """Let glibc's malloc keep large blocks instead of handing them back to the system.
 
-    A training step allocates hundreds of blocks of tens of MB. By default each is mapped afresh,
-    and the page faults take longer than the convolutions that fill it: 2 to 3 times the time of a
-    step was measured on a virtual machine.
+    A training step, or the fusion of a large image, allocates hundreds of blocks of tens of MB. By
+    default each is mapped afresh, and the page faults can take longer than the convolutions that
+    fill it: 2 to 3 times the time of a convolution was measured on a virtual machine. It concerns
+    the whole process, so commands call it, and the library's functions do not, but for train().
 
     Returns:
         Whether it took effect: only Linux with glibc has this switch.
