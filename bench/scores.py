@@ -27,9 +27,9 @@ def render() -> str:
     lines = [
         f"Means over the {len(result['scenes'])} validation scenes, 8-bit results: MEF-SSIM by "
         "variant (1 is best)",
-        "and the mean HSV saturation. fastmef is `fastmef fuse` with its defaults, the network with "
-        f"{result['refine']} refinement",
-        f"steps and `color={result['color']}`; the card of the weights has the network alone.",
+        "and the mean HSV saturation. fastmef is `fastmef fuse` with its defaults, the network",
+        f"with {result['refine']} refinement steps and `color={result['color']}`; the card of the "
+        "weights has the network alone.",
         "",
         f"| | {' | '.join(COLUMNS.values())} |",
         f"|---|{'---:|' * len(COLUMNS)}",
