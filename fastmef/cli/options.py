@@ -32,7 +32,7 @@ color = click.option(
 refine = click.option(
     "--refine",
     type=click.IntRange(0),
-    default=8,
+    default=4,
     show_default=True,
     metavar="STEPS",
     help="How long the network's weights are tuned to these photographs; 0 is quickest.",

@@ -24,7 +24,7 @@ from fastmef.reference.color import round_to_8bit
 
 BLENDS = ("weights", "pyramid")
 DEFAULT_COLOR = 0.5
-DEFAULT_REFINE = 8
+DEFAULT_REFINE = 4
 
 
 def fuse(
