@@ -1,15 +1,27 @@
-"""Which backends are there, which one serves each operation, and why not the others."""
+"""Which backends are there, which one serves each operation, and why not the others.
+
+The choice is made here and nowhere else: :func:`choose` decides by device and dtype alone.
+"""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import platform
+import shutil
 import sys
 from types import ModuleType
 
 import torch
 from torch import Tensor
+
+REFERENCE = "reference"
+CPP = "cpp"
+TRITON = "triton"
+
+_FLOATS = (torch.float32, torch.float64)
+_STORED = (torch.uint8, torch.uint16, torch.float16, torch.bfloat16, *_FLOATS)
 
 OPERATIONS = (
     "fusion_loss",
@@ -21,12 +33,25 @@ OPERATIONS = (
     "ssim",
     "weighted_ssim_loss",
 )
-CPU_KERNELS = frozenset({"fusion_loss", "softmax_fuse", "weighted_ssim_loss"})
+# The dtypes that each backend's kernels read. float64 on a GPU is for the reference.
+SERVED: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
+    CPP: {
+        "fusion_loss": _FLOATS,
+        "softmax_fuse": _STORED,
+        "weighted_ssim_loss": _FLOATS,
+    },
+    TRITON: {},
+}
+
+# Triton's interpreter runs the GPU kernels on CPU tensors, slowly: for tests without a GPU.
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def _load_cpu() -> tuple[ModuleType | None, str]:
     if os.environ.get("FASTMEF_CPU", "auto") == "0":
         return None, "switched off by FASTMEF_CPU=0"
+    if INTERPRETED:
+        return None, "switched off by TRITON_INTERPRET=1"
     try:
         module = importlib.import_module("fastmef._cpu")
     except ImportError as error:
@@ -38,18 +63,40 @@ def _load_cpu() -> tuple[ModuleType | None, str]:
     return module, ""
 
 
-# Loaded once, here, and not on first use: torch.compile then sees a constant.
+def _why_no_triton() -> str:
+    if os.environ.get("FASTMEF_TRITON", "auto") == "0":
+        return "switched off by FASTMEF_TRITON=0"
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed (it is published for Linux only)"
+    if INTERPRETED:
+        return ""
+    if torch.version.cuda is None and torch.version.hip is None:
+        return "this torch was built for the CPU only"
+    # Triton builds its launchers at run time.
+    compilers = (os.environ.get("CC"), "cc", "gcc", "clang")
+    if not any(name and shutil.which(name) for name in compilers):
+        return "no C compiler (cc, gcc or clang) for its launchers; CC names another"
+    return ""
+
+
+# Decided once, here, and not on first use: torch.compile then sees constants. Neither touches a
+# GPU: tensors on one prove that it is there.
 CPU, _WHY_NO_CPU = _load_cpu()
+WHY_NO_TRITON = _why_no_triton()
 
 
-def cpu_serves(
-    *tensors: Tensor | None,
-    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64),
-) -> bool:
-    """Whether the C++ kernels can take these tensors."""
-    if CPU is None:
-        return False
-    return all(x is None or (x.device.type == "cpu" and x.dtype in dtypes) for x in tensors)
+def choose(operation: str, *tensors: Tensor | None) -> str:
+    """The backend that serves ``operation`` for these tensors: all on one device."""
+    given = [x for x in tensors if x is not None]
+    devices = {x.device.type for x in given}
+    if devices == {"cuda"} or (INTERPRETED and devices == {"cpu"}):
+        backend, usable = TRITON, not WHY_NO_TRITON
+    elif devices == {"cpu"}:
+        backend, usable = CPP, CPU is not None
+    else:
+        return REFERENCE
+    dtypes = SERVED[backend].get(operation, ())
+    return backend if usable and all(x.dtype in dtypes for x in given) else REFERENCE
 
 
 def cpu_status() -> str:
@@ -60,9 +107,29 @@ def cpu_status() -> str:
     return f"{CPU.active_isa()} of {sets}, threads from {CPU.thread_source()}"
 
 
+def triton_status() -> str:
+    """Triton's version and what it runs on, or why it cannot serve."""
+    if WHY_NO_TRITON:
+        return WHY_NO_TRITON
+    import triton
+
+    if INTERPRETED:
+        return f"{triton.__version__}, interpreted on the CPU (TRITON_INTERPRET=1)"
+    return f"{triton.__version__}" if torch.cuda.is_available() else "no GPU that torch can use"
+
+
 def show_config() -> None:
     """Print versions, devices, and which backend serves every operation and why."""
     print(describe())
+
+
+def _served_by(operation: str) -> str:
+    names = []
+    if not WHY_NO_TRITON and operation in SERVED[TRITON]:
+        names.append("Triton on CUDA tensors")
+    if CPU is not None and operation in SERVED[CPP]:
+        names.append("C++ on CPU tensors")
+    return ", ".join([*names, "reference elsewhere"]) if names else "reference (plain PyTorch)"
 
 
 def describe() -> str:
@@ -73,17 +140,15 @@ def describe() -> str:
         gpu = torch.cuda.get_device_name()
     else:
         gpu = f"none (torch was built {'with' if torch.version.cuda else 'without'} CUDA)"
+    width = max(map(len, OPERATIONS))
     lines = [
         f"fastmef {__version__}, Python {sys.version.split()[0]}, torch {torch.__version__}",
         f"system: {platform.platform()}",
         f"CPU: {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}",
         f"GPU: {gpu}",
         f"C++ kernels: {cpu_status()}",
+        f"Triton kernels: {triton_status()}",
         "operations:",
+        *(f"  {name:<{width}}  {_served_by(name)}" for name in OPERATIONS),
     ]
-    width = max(map(len, OPERATIONS))
-    for name in OPERATIONS:
-        fast = CPU is not None and name in CPU_KERNELS
-        backend = "C++ on the CPU, reference elsewhere" if fast else "reference (plain PyTorch)"
-        lines.append(f"  {name:<{width}}  {backend}")
     return "\n".join(lines)

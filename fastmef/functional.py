@@ -1,7 +1,9 @@
 """Every public operation: the arguments are checked here and nowhere else, then the op is called.
 
 Images are floating point in [0, 1] unless said otherwise, planes are the last two axes. All
-operations are differentiable once with respect to their floating-point tensors.
+operations are differentiable once with respect to their floating-point tensors. float16 and
+bfloat16 are computed in float32: maps and gradients come back in the input's dtype, scalars in
+float32.
 """
 
 from __future__ import annotations

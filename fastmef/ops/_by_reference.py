@@ -1,6 +1,7 @@
 """Autograd functions with the plain PyTorch reference behind them.
 
-Two forms, because they save different things. Neither is differentiable twice.
+Two forms, because they save different things. Neither is differentiable twice. Half precision is
+computed in float32: maps and gradients come back in the input's dtype, scalars in float32.
 """
 
 from __future__ import annotations
@@ -15,15 +16,28 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 Outputs = Tensor | tuple[Tensor, ...]
 
 
+def _single(x: Tensor | None) -> Tensor | None:
+    is_half = x is not None and x.dtype in (torch.float16, torch.bfloat16)
+    return x.float() if is_half else x  # type: ignore[union-attr]
+
+
+def _call(function: Callable[..., Outputs], inputs: tuple[Tensor | None, ...]) -> Outputs:
+    outputs = function(*map(_single, inputs))
+    dtype = next(x.dtype for x in inputs if x is not None)
+    if isinstance(outputs, tuple):
+        return tuple(x.to(dtype) for x in outputs)
+    return outputs.to(dtype) if outputs.ndim else outputs
+
+
 def _with_grad(
     function: Callable[..., Outputs], inputs: tuple[Tensor | None, ...], needed: tuple[bool, ...]
 ) -> tuple[Outputs, list[Tensor]]:
-    fresh = [
+    fresh = tuple(
         None if x is None else x.detach().requires_grad_(need)
         for x, need in zip(inputs, needed, strict=True)
-    ]
+    )
     with torch.enable_grad():
-        outputs = function(*fresh)
+        outputs = _call(function, fresh)
     return outputs, [x for x, need in zip(fresh, needed, strict=True) if need and x is not None]
 
 
@@ -39,7 +53,7 @@ class Recompute(torch.autograd.Function):
     def forward(ctx: Any, function: Callable[..., Outputs], *inputs: Tensor | None) -> Outputs:
         ctx.function = function
         ctx.save_for_backward(*inputs)
-        return function(*inputs)
+        return _call(function, inputs)
 
     @staticmethod
     @once_differentiable
@@ -57,7 +71,7 @@ class GradientInForward(torch.autograd.Function):
     def forward(ctx: Any, function: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
         needed = ctx.needs_input_grad[1:]
         if not any(needed):
-            return function(*inputs)
+            return _call(function, inputs)  # type: ignore[return-value]
         value, wanted = _with_grad(function, inputs, needed)
         ctx.save_for_backward(*torch.autograd.grad(value, wanted))
         return value.detach()  # type: ignore[union-attr]

@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from fastmef import backends
+
 LIBRARY = torch.library.Library("fastmef", "DEF")
 
 
-def register(schema: str, cpu: Callable[..., Any], fake: Callable[..., Any]) -> Callable[..., Any]:
-    """Defines ``fastmef::<schema>`` with its CPU kernel; ``fake`` makes outputs without values."""
+def register(
+    schema: str,
+    fake: Callable[..., Any],
+    cpp: Callable[..., Any] | None = None,
+    triton: Callable[..., Any] | None = None,
+) -> Callable[..., Any]:
+    """Defines ``fastmef::<schema>``; ``fake`` makes outputs without values.
+
+    ``cpp`` and ``triton`` are the implementations for CPU and CUDA tensors. Under Triton's
+    interpreter ``triton`` runs on the CPU.
+    """
     name = schema.split("(")[0]
     LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
-    LIBRARY.impl(name, cpu, "CPU")
+    cpu = triton if backends.INTERPRETED else cpp
+    if cpu is not None:
+        LIBRARY.impl(name, cpu, "CPU")
+    if triton is not None:
+        LIBRARY.impl(name, triton, "CUDA")
     torch.library.register_fake(f"fastmef::{name}", fake, lib=LIBRARY)
     return getattr(torch.ops.fastmef, name).default
+
+
+def triton_launcher(module: str, name: str) -> Callable[..., Any]:
+    """``fastmef.kernels.<module>.<name>``, imported on the first call: Triton takes a while."""
+
+    def launch(*args: Any) -> Any:
+        return getattr(importlib.import_module(f"fastmef.kernels.{module}"), name)(*args)
+
+    return launch

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fastmef import backends, reference
-from fastmef.ops._arrays import STORAGE, color_stack
+from fastmef.ops._arrays import color_stack
 from fastmef.ops._by_reference import Recompute
 from fastmef.ops._library import register
 
@@ -91,14 +91,14 @@ def _backward_cpu(
 
 _fuse = register(
     "softmax_fuse(Tensor logits, Tensor exposures, bool want_weights) -> (Tensor, Tensor)",
-    _fuse_cpu,
     _fuse_outputs,
+    cpp=_fuse_cpu,
 )
 _fuse_backward = register(
     "softmax_fuse_backward(Tensor? by_fused, Tensor? by_weights, Tensor logits, Tensor exposures, "
     "bool for_logits, bool for_exposures) -> (Tensor, Tensor)",
-    _backward_cpu,
     _gradients,
+    cpp=_backward_cpu,
 )
 
 
@@ -131,7 +131,7 @@ def softmax_fuse(
     logits: Tensor, exposures: Tensor, want_weights: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Fused image and weights; the weights are empty if they are not wanted."""
-    if backends.cpu_serves(logits, exposures, dtypes=STORAGE):
+    if backends.choose("softmax_fuse", logits, exposures) != backends.REFERENCE:
         if exposures.is_floating_point():
             return SoftmaxFuse.apply(logits, exposures, want_weights)
         return _fuse(logits, exposures, want_weights)

@@ -127,19 +127,19 @@ def _map_backward_fake(upstream: Tensor, fused: Tensor, exposures: Tensor, *opti
 _loss = register(
     f"weighted_ssim_loss(Tensor source, Tensor exposures, Tensor? mask, {_OPTION_SCHEMA}, "
     "float[] scales, bool with_gradient) -> (Tensor, Tensor)",
-    _loss_cpu,
     _loss_fake,
+    cpp=_loss_cpu,
 )
 _loss_map = register(
     f"weighted_ssim_map(Tensor fused, Tensor exposures, {_OPTION_SCHEMA}) -> Tensor",
-    _map_cpu,
     _map_fake,
+    cpp=_map_cpu,
 )
 _loss_map_backward = register(
     "weighted_ssim_map_backward(Tensor upstream, Tensor fused, Tensor exposures, "
     f"{_OPTION_SCHEMA}) -> Tensor",
-    _map_backward_cpu,
     _map_backward_fake,
+    cpp=_map_backward_cpu,
 )
 
 
@@ -182,15 +182,16 @@ def _values(options: dict[str, Any]) -> list[Any]:
     return [options[name] for name in _OPTIONS]
 
 
-def _cpp_serves(source: Tensor, exposures: Tensor, mask: Tensor | None) -> bool:
-    constant = not exposures.requires_grad and not (mask is not None and mask.requires_grad)
-    return constant and backends.cpu_serves(source, exposures, mask)
+def _fast(operation: str, source: Tensor, exposures: Tensor, mask: Tensor | None = None) -> bool:
+    if exposures.requires_grad or (mask is not None and mask.requires_grad):
+        return False
+    return backends.choose(operation, source, exposures, mask) != backends.REFERENCE
 
 
 def weighted_ssim_loss(
     fused: Tensor, exposures: Tensor, mask: Tensor | None, reduction: str, **options: Any
 ) -> Tensor:
-    if _cpp_serves(fused, exposures, mask):
+    if _fast("weighted_ssim_loss", fused, exposures, mask):
         if reduction == "mean":
             return Loss.apply(fused, exposures, mask, *_values(options), options["scales"])
         values = LossMap.apply(fused, exposures, *_values(options))
@@ -206,6 +207,6 @@ def weighted_ssim_loss(
 
 
 def fusion_loss(logits: Tensor, exposures: Tensor, **options: Any) -> Tensor:
-    if _cpp_serves(logits, exposures, None):
+    if _fast("fusion_loss", logits, exposures):
         return Loss.apply(logits, exposures, None, *_values(options), options["scales"])
     return GradientInForward.apply(partial(reference.fusion_loss, **options), logits, exposures)
