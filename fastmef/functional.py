@@ -177,7 +177,7 @@ def ssim(
         raise InputError(f"data_range must be positive, got {data_range!r}")
     _check_choice("border", border, ("valid", "zero", "reflect"))
     _check_choice("reduction", reduction, ("mean", "none"))
-    return ops.filters.ssim(
+    return ops.ssim.ssim(
         a,
         b,
         window=window,

@@ -51,3 +51,18 @@ def color_stack(images: Tensor | None) -> Stack:
 
 def axis_taps(window: int, sigma: float | None, size: int) -> tuple[float, ...]:
     return _taps(effective_window(window, size), sigma)
+
+
+def flatten_planes(images: Tensor) -> Tensor:
+    """``(..., H, W)`` as ``(N, H, W)``."""
+    return images.reshape(-1, *images.shape[-2:])
+
+
+def map_like(images: Tensor, window: int, border: str = "valid") -> Tensor:
+    """Uninitialised memory for the value of every window of ``(..., H, W)``."""
+    if border != "valid":
+        return images.new_empty(images.shape)
+    height, width = images.shape[-2:]
+    rows = height - effective_window(window, height) + 1
+    columns = width - effective_window(window, width) + 1
+    return images.new_empty((*images.shape[:-2], rows, columns))

@@ -1,0 +1,131 @@
+"""ssim: its mean, whose gradients are made with the value, and its map.
+
+Images are flattened to ``(N, H, W)`` for the kernels.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from fastmef import backends, reference
+from fastmef.ops._arrays import flatten_planes, map_like
+from fastmef.ops._by_reference import GradientInForward, Recompute
+from fastmef.ops._library import register, triton_launcher
+
+_OPTIONS = "int window, float? sigma, float c1, float c2, bool luminance, str border"
+
+
+def _map_fake(a: Tensor, b: Tensor, window: int, *options: Any) -> Tensor:
+    return map_like(a, window, options[-1])
+
+
+def _gradients_like(a: Tensor, b: Tensor, for_a: bool, for_b: bool) -> tuple[Tensor, Tensor]:
+    """Uninitialised; empty where none is wanted."""
+    return a.new_empty(a.shape if for_a else (0,)), b.new_empty(b.shape if for_b else (0,))
+
+
+def _map_backward_fake(
+    upstream: Tensor, a: Tensor, b: Tensor, *options: Any
+) -> tuple[Tensor, Tensor]:
+    return _gradients_like(a, b, *options[-2:])
+
+
+def _mean_fake(a: Tensor, b: Tensor, *options: Any) -> tuple[Tensor, Tensor, Tensor]:
+    dtype = torch.float64 if a.dtype == torch.float64 else torch.float32
+    return a.new_empty((), dtype=dtype), *_gradients_like(a, b, *options[-2:])
+
+
+_map = register(
+    f"ssim_map(Tensor a, Tensor b, {_OPTIONS}) -> Tensor",
+    _map_fake,
+    triton=triton_launcher("ssim", "ssim_map"),
+)
+_map_backward = register(
+    f"ssim_map_backward(Tensor upstream, Tensor a, Tensor b, {_OPTIONS}, bool for_a, bool for_b) "
+    "-> (Tensor, Tensor)",
+    _map_backward_fake,
+    triton=triton_launcher("ssim", "ssim_map_backward"),
+)
+_mean = register(
+    f"ssim_mean(Tensor a, Tensor b, {_OPTIONS}, bool for_a, bool for_b) "
+    "-> (Tensor, Tensor, Tensor)",
+    _mean_fake,
+    triton=triton_launcher("ssim", "ssim_mean"),
+)
+
+
+class SsimMap(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, *options: Any) -> Tensor:
+        ctx.save_for_backward(a, b)
+        ctx.options = options
+        return _map(a, b, *options)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        a, b = ctx.saved_tensors
+        for_a, for_b = ctx.needs_input_grad[:2]
+        by_a, by_b = _map_backward(upstream, a, b, *ctx.options, for_a, for_b)
+        return by_a if for_a else None, by_b if for_b else None, *(None,) * len(ctx.options)
+
+
+class SsimMean(torch.autograd.Function):
+    """The wanted gradients are made with the value; the backward pass scales them."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, *options: Any) -> Tensor:
+        value, by_a, by_b = _mean(a, b, *options, *ctx.needs_input_grad[:2])
+        ctx.save_for_backward(by_a, by_b)
+        ctx.options = options
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        by_a, by_b = ctx.saved_tensors
+        for_a, for_b = ctx.needs_input_grad[:2]
+        return (
+            upstream * by_a if for_a else None,
+            upstream * by_b if for_b else None,
+            *(None,) * len(ctx.options),
+        )
+
+
+def ssim(
+    a: Tensor,
+    b: Tensor,
+    window: int,
+    sigma: float | None,
+    k1: float,
+    k2: float,
+    data_range: float,
+    luminance: bool,
+    border: str,
+    reduction: str,
+) -> Tensor:
+    if backends.choose("ssim", a, b) != backends.REFERENCE:
+        options = (window, sigma, (k1 * data_range) ** 2, (k2 * data_range) ** 2, luminance, border)
+        planes = flatten_planes(a), flatten_planes(b)
+        if reduction == "mean":
+            return SsimMean.apply(*planes, *options)
+        values = SsimMap.apply(*planes, *options)
+        return values.reshape(*a.shape[:-2], *values.shape[-2:])
+    compute = partial(
+        reference.ssim,
+        window=window,
+        sigma=sigma,
+        k1=k1,
+        k2=k2,
+        data_range=data_range,
+        luminance=luminance,
+        border=border,
+        reduction=reduction,
+    )
+    function = GradientInForward if reduction == "mean" else Recompute
+    return function.apply(compute, a, b)
