@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from fastmef.errors import InputError
+from fastmef.ops.mef_ssim import STEPS
 from fastmef.reference.mef_ssim import VARIANTS, mef_ssim_score, mef_ssim_sources
-from fastmef.reference.mef_ssim import mef_ssim as reference_mef_ssim
 
 SCALES = {"ma2015": (1, 3), "mefnet": (1,), "mefnet_cs": (1,), "color2018": (1,)}
 
@@ -67,7 +67,7 @@ def mef_ssim(
     if not fused.requires_grad:
         check_range("exposures", exposures)
         check_range("fused", fused)
-    return reference_mef_ssim(exposures, fused, variant, scales)
+    return mef_ssim_score(mef_ssim_sources(exposures, variant, scales, STEPS), fused, STEPS)
 
 
 class MEFSSIM:
@@ -83,14 +83,14 @@ class MEFSSIM:
         check_exposures(exposures, needs_color=variant == "color2018")
         check_range("exposures", exposures)
         self._exposures = exposures
-        self._sources = mef_ssim_sources(exposures, variant, scales)
+        self._sources = mef_ssim_sources(exposures, variant, scales, STEPS)
 
     def score(self, fused: Tensor) -> Tensor:
         """Scores ``(B,)`` of the fused images."""
         check_fused(fused, self._exposures)
         if not fused.requires_grad:
             check_range("fused", fused)
-        return mef_ssim_score(self._sources, fused)
+        return mef_ssim_score(self._sources, fused, STEPS)
 
 
 def score_name(variant: str = "ma2015", scales: int | None = None) -> str:

@@ -7,10 +7,9 @@ from torch import Tensor
 
 from fastmef.metrics.mef_ssim import check_exposures, check_fused, check_range, score_name
 from fastmef.metrics.saturation import saturation
+from fastmef.ops.mef_ssim import STEPS
 from fastmef.reference.mef_color2018 import color2018_score, color2018_sources
-from fastmef.reference.mef_ma2015 import ma2015_combine, ma2015_qualities, ma2015_sources
-from fastmef.reference.mef_mefnet import mefnet_factors, mefnet_sources
-from fastmef.reference.mef_ssim import score_input
+from fastmef.reference.mef_ma2015 import ma2015_combine
 
 SCORES = {
     "ma2015_1_scale": score_name("ma2015", 1),
@@ -23,6 +22,10 @@ SCORES = {
 """The keys of :func:`score_images`, in order, each with the name to print."""
 
 
+def _score_inputs(images: Tensor) -> list[Tensor]:
+    return [STEPS.score_input(images, name, False) for name in ("ma2015", "mefnet", "color2018")]
+
+
 class SceneScores:
     """:func:`score_images` of many results of one scene; the exposures are analysed once."""
 
@@ -30,9 +33,10 @@ class SceneScores:
         check_exposures(exposures, needs_color=True)
         check_range("exposures", exposures)
         self._exposures = exposures
-        self._ma2015 = ma2015_sources(score_input(exposures, "ma2015", is_gray=False), 3)
-        self._mefnet = mefnet_sources(score_input(exposures, "mefnet", is_gray=False))
-        self._color2018 = color2018_sources(score_input(exposures, "color2018", is_gray=False))
+        gray_8bit, gray, color = _score_inputs(exposures)
+        self._ma2015 = STEPS.ma2015_sources(gray_8bit, 3)
+        self._mefnet = STEPS.mefnet_sources(gray)
+        self._color2018 = color2018_sources(color)
 
     @torch.no_grad()
     def score(self, fused: Tensor) -> dict[str, float]:
@@ -40,12 +44,9 @@ class SceneScores:
         check_fused(fused, self._exposures)
         check_range("fused", fused)
         dtype = self._color2018.exposures.dtype
-        gray_8bit, gray, color = (
-            score_input(fused, variant, is_gray=False).to(dtype)
-            for variant in ("ma2015", "mefnet", "color2018")
-        )
-        qualities = ma2015_qualities(self._ma2015, gray_8bit)
-        luminance, structure = mefnet_factors(self._mefnet, gray)
+        gray_8bit, gray, color = (image.to(dtype) for image in _score_inputs(fused))
+        qualities = STEPS.ma2015_qualities(self._ma2015, gray_8bit)
+        luminance, structure = STEPS.mefnet_factors(self._mefnet, gray)
         scores = {
             "ma2015_1_scale": ma2015_combine(qualities[:, :1]),
             "ma2015_3_scales": ma2015_combine(qualities),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -48,7 +48,8 @@ def _window_mean(images: Tensor, sigma: float | None) -> Tensor:
     return images
 
 
-def _level(exposures: Tensor) -> Ma2015Level:
+def ma2015_level(exposures: Tensor) -> Ma2015Level:
+    """One scale of :func:`ma2015_sources`, of exposures ``(B, K, H, W)`` in the range 0-255."""
     height, width = exposures.shape[-2:]
     wy, wx = effective_window(WINDOW, height), effective_window(WINDOW, width)
     count = wy * wx
@@ -102,8 +103,20 @@ def _level(exposures: Tensor) -> Ma2015Level:
     )
 
 
+def _pyramid(images: Tensor, scales: int, halve: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
+    yield images
+    for _ in range(scales - 1):
+        images = halve(images)
+        yield images
+
+
 @torch.no_grad()
-def ma2015_sources(exposures: Tensor, scales: int = 3) -> tuple[Ma2015Level, ...]:
+def ma2015_sources(
+    exposures: Tensor,
+    scales: int = 3,
+    level: Callable[[Tensor], Ma2015Level] = ma2015_level,
+    halve: Callable[[Tensor], Tensor] = halve,
+) -> tuple[Ma2015Level, ...]:
     r"""The side of the score that depends on the exposures alone, finest scale first.
 
     With :math:`\mu_k` and :math:`\|\cdot\|` over a flat window of N pixels (11×11 where it fits):
@@ -121,20 +134,17 @@ def ma2015_sources(exposures: Tensor, scales: int = 3) -> tuple[Ma2015Level, ...
     Args:
         exposures: ``(B, K, H, W)`` grey in [0, 1], float32 or float64.
         scales: number of levels; each is half the size of the one before.
+        level: computes one scale.
+        halve: makes the next scale's images.
 
     Returns:
         One :class:`Ma2015Level` a scale. No gradient flows to the exposures.
     """
-    images = exposures * 255
-    levels = []
-    for level in range(scales):
-        if level:
-            images = halve(images)
-        levels.append(_level(images))
-    return tuple(levels)
+    return tuple(level(images) for images in _pyramid(exposures * 255, scales, halve))
 
 
-def _quality(level: Ma2015Level, fused: Tensor) -> Tensor:
+def ma2015_quality(level: Ma2015Level, fused: Tensor) -> Tensor:
+    """One scale of :func:`ma2015_qualities`, ``(B,)``, of ``fused`` in the range 0-255."""
     y = fused - plane_mean(fused)
     mean = _window_mean(y, SIGMA)
     variance = _window_mean(y * y, SIGMA) - mean * mean
@@ -144,7 +154,12 @@ def _quality(level: Ma2015Level, fused: Tensor) -> Tensor:
     return quality.mean(dim=(-2, -1))
 
 
-def ma2015_qualities(sources: Sequence[Ma2015Level], fused: Tensor) -> Tensor:
+def ma2015_qualities(
+    sources: Sequence[Ma2015Level],
+    fused: Tensor,
+    quality: Callable[[Ma2015Level, Tensor], Tensor] = ma2015_quality,
+    halve: Callable[[Tensor], Tensor] = halve,
+) -> Tensor:
     r"""Mean quality of every scale, ``(B, scales)``, finest first.
 
     .. math::
@@ -152,15 +167,11 @@ def ma2015_qualities(sources: Sequence[Ma2015Level], fused: Tensor) -> Tensor:
         \quad C = (0.03 \cdot 255)^2
 
     with moments weighted by a Gaussian window of 11×11, :math:`\sigma = 1.5`. ``fused`` is
-    ``(B, H, W)`` grey in [0, 1].
+    ``(B, H, W)`` grey in [0, 1]; ``quality`` computes one scale, ``halve`` makes the next one's
+    image.
     """
-    image = fused * 255
-    qualities = []
-    for index, level in enumerate(sources):
-        if index:
-            image = halve(image)
-        qualities.append(_quality(level, image))
-    return torch.stack(qualities, dim=-1)
+    images = _pyramid(fused * 255, len(sources), halve)
+    return torch.stack([quality(level, y) for level, y in zip(sources, images, strict=True)], -1)
 
 
 def ma2015_combine(qualities: Tensor) -> Tensor:

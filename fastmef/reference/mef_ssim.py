@@ -5,15 +5,22 @@ The variants differ by more than fusion methods do: a score means nothing withou
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fastmef.reference.color import rgb_to_gray, round_to_8bit
 from fastmef.reference.mef_color2018 import Color2018Sources, color2018_score, color2018_sources
-from fastmef.reference.mef_ma2015 import BETA, Ma2015Level, ma2015_score, ma2015_sources
-from fastmef.reference.mef_mefnet import MefnetSources, mefnet_score, mefnet_sources
+from fastmef.reference.mef_ma2015 import (
+    BETA,
+    Ma2015Level,
+    ma2015_combine,
+    ma2015_qualities,
+    ma2015_sources,
+)
+from fastmef.reference.mef_mefnet import MefnetSources, mefnet_factors, mefnet_sources
 
 VARIANTS = ("ma2015", "mefnet", "mefnet_cs", "color2018")
 
@@ -48,29 +55,42 @@ def score_input(images: Tensor, variant: str, is_gray: bool) -> Tensor:
     return gray
 
 
+class Steps(NamedTuple):
+    """What a faster backend replaces: these functions have the signatures of the reference's."""
+
+    score_input: Callable[[Tensor, str, bool], Tensor] = score_input
+    ma2015_sources: Callable[..., Any] = ma2015_sources
+    ma2015_qualities: Callable[..., Tensor] = ma2015_qualities
+    mefnet_sources: Callable[[Tensor], MefnetSources] = mefnet_sources
+    mefnet_factors: Callable[[MefnetSources, Tensor], tuple[Tensor, Tensor]] = mefnet_factors
+
+
+REFERENCE = Steps()
+
+
 def mef_ssim_sources(
-    exposures: Tensor, variant: str = "ma2015", scales: int | None = None
+    exposures: Tensor, variant: str = "ma2015", scales: int | None = None, by: Steps = REFERENCE
 ) -> MefSsimSources:
     """Everything of the score that the exposures alone decide, for use with many fused images."""
-    images = score_input(exposures, variant, exposures.dim() == 4)
+    images = by.score_input(exposures, variant, exposures.dim() == 4)
     if variant == "ma2015":
-        return MefSsimSources(
-            variant, ma2015_sources(images, len(BETA) if scales is None else scales)
-        )
+        levels = by.ma2015_sources(images, len(BETA) if scales is None else scales)
+        return MefSsimSources(variant, levels)
     if variant == "color2018":
         return MefSsimSources(variant, color2018_sources(images))
-    return MefSsimSources(variant, mefnet_sources(images))
+    return MefSsimSources(variant, by.mefnet_sources(images))
 
 
-def mef_ssim_score(sources: MefSsimSources, fused: Tensor) -> Tensor:
+def mef_ssim_score(sources: MefSsimSources, fused: Tensor, by: Steps = REFERENCE) -> Tensor:
     """Score ``(B,)`` of fused images against :func:`mef_ssim_sources`, in the dtype of those."""
     variant, maps = sources
-    image = score_input(fused, variant, fused.dim() == 3)
+    image = by.score_input(fused, variant, fused.dim() == 3)
     if isinstance(maps, Color2018Sources):
         return color2018_score(maps, image.to(maps.exposures.dtype))
     if isinstance(maps, MefnetSources):
-        return mefnet_score(maps, image.to(maps.exposures.dtype), luminance=variant == "mefnet")
-    return ma2015_score(maps, image.to(maps[0].exposures.dtype))
+        luminance, structure = by.mefnet_factors(maps, image.to(maps.exposures.dtype))
+        return luminance * structure if variant == "mefnet" else structure
+    return ma2015_combine(by.ma2015_qualities(maps, image.to(maps[0].exposures.dtype)))
 
 
 def mef_ssim(

@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from fastmef import functional
 from fastmef.nn.losses import BrightnessLoss, ColorContrastLoss, WeightedSSIMLoss
+from fastmef.ops.mef_ssim import STEPS
 from fastmef.reference.color import rgb_to_gray
-from fastmef.reference.mef_ma2015 import ma2015_combine, ma2015_qualities, ma2015_sources
+from fastmef.reference.mef_ma2015 import ma2015_combine
 from fastmef.training.config import TrainConfig
 
 
@@ -33,8 +34,8 @@ class Objective(nn.Module):
         if config.color:
             loss = loss + config.color * self.color(fused, exposures)
         if by_score:
-            sources = ma2015_sources(rgb_to_gray(exposures), 3)
-            qualities = ma2015_qualities(sources, rgb_to_gray(fused))
+            sources = STEPS.ma2015_sources(rgb_to_gray(exposures), 3)
+            qualities = STEPS.ma2015_qualities(sources, rgb_to_gray(fused))
             coarse_too, fine = ma2015_combine(qualities), ma2015_combine(qualities[:, :1])
             loss = loss + config.mef_ssim * (1 - coarse_too.mean())
             loss = loss + config.mef_ssim_1_scale * (1 - fine.mean())

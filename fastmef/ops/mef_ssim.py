@@ -1,0 +1,176 @@
+"""MEF-SSIM ma2015 and mefnet: maps of the exposures, scores of fused images with their gradient.
+
+The score of one scale is made together with its gradient by the fused image, if that is wanted; the
+backward pass only scales. No gradient flows to the exposures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from fastmef import backends
+from fastmef.ops._library import register, triton_launcher
+from fastmef.reference import mef_ma2015, mef_mefnet
+from fastmef.reference.filters import effective_window
+from fastmef.reference.mef_ma2015 import WINDOW, Ma2015Level
+from fastmef.reference.mef_mefnet import MefnetSources
+from fastmef.reference.mef_ssim import Steps
+
+Four = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def _level_like(images: Tensor) -> Four:
+    batch, count, height, width = images.shape
+    rows = height - effective_window(WINDOW, height) + 1
+    columns = width - effective_window(WINDOW, width) + 1
+    return (
+        images.new_empty((batch, count, height, width)),
+        images.new_empty((batch, count, rows, columns)),
+        images.new_empty((batch, count, rows, columns)),
+        images.new_empty((batch, rows, columns)),
+    )
+
+
+def _quality_like(
+    exposures: Tensor,
+    means: Tensor,
+    gains: Tensor,
+    variance: Tensor,
+    fused: Tensor,
+    with_gradient: bool,
+) -> tuple[Tensor, Tensor]:
+    return fused.new_empty(fused.shape[:1]), fused.new_empty(fused.shape if with_gradient else (0,))
+
+
+def _mefnet_sources_like(exposures: Tensor) -> Four:
+    batch, _, height, width = exposures.shape
+    reference = exposures.new_empty((batch, 1, height, width), dtype=torch.int64)
+    mean, variance, luminance = (exposures.new_empty((batch, height, width)) for _ in range(3))
+    return reference, mean, variance, luminance
+
+
+def _mefnet_factors_like(
+    exposures: Tensor,
+    reference: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    luminance: Tensor,
+    fused: Tensor,
+    with_gradient: bool,
+) -> Four:
+    size = fused.shape if with_gradient else (0,)
+    values = fused.new_empty(fused.shape[:1]), fused.new_empty(fused.shape[:1])
+    return *values, fused.new_empty(size), fused.new_empty(size)
+
+
+_level = register(
+    "ma2015_level(Tensor images) -> (Tensor, Tensor, Tensor, Tensor)",
+    _level_like,
+    triton=triton_launcher("mef_ssim", "ma2015_level"),
+)
+_quality = register(
+    "ma2015_quality(Tensor exposures, Tensor means, Tensor gains, Tensor variance, Tensor fused, "
+    "bool with_gradient) -> (Tensor, Tensor)",
+    _quality_like,
+    triton=triton_launcher("mef_ssim", "ma2015_quality"),
+)
+_mefnet_sources = register(
+    "mefnet_sources(Tensor exposures) -> (Tensor, Tensor, Tensor, Tensor)",
+    _mefnet_sources_like,
+    triton=triton_launcher("mef_ssim", "mefnet_sources"),
+)
+_mefnet_factors = register(
+    "mefnet_factors(Tensor exposures, Tensor reference, Tensor mean, Tensor variance, "
+    "Tensor luminance, Tensor fused, bool with_gradient) -> (Tensor, Tensor, Tensor, Tensor)",
+    _mefnet_factors_like,
+    triton=triton_launcher("mef_ssim", "mefnet_factors"),
+)
+
+
+def _scaled(upstream: Tensor, gradient: Tensor) -> Tensor:
+    return upstream[:, None, None] * gradient
+
+
+class Quality(torch.autograd.Function):
+    """``(B,)`` of one scale of ma2015."""
+
+    @staticmethod
+    def forward(ctx: Any, fused: Tensor, *maps: Tensor) -> Tensor:
+        quality, gradient = _quality(*maps, fused, ctx.needs_input_grad[0])
+        ctx.save_for_backward(gradient)
+        return quality
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        (gradient,) = ctx.saved_tensors
+        return _scaled(upstream, gradient), *(None,) * len(Ma2015Level._fields)
+
+
+class Factors(torch.autograd.Function):
+    """The two factors of mefnet, each ``(B,)``."""
+
+    @staticmethod
+    def forward(ctx: Any, fused: Tensor, *maps: Tensor) -> tuple[Tensor, Tensor]:
+        luminance, structure, *gradients = _mefnet_factors(*maps, fused, ctx.needs_input_grad[0])
+        ctx.save_for_backward(*gradients)
+        return luminance, structure
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_luminance: Tensor, by_structure: Tensor) -> Any:
+        luminance, structure = ctx.saved_tensors
+        gradient = _scaled(by_luminance, luminance) + _scaled(by_structure, structure)
+        return gradient, *(None,) * len(MefnetSources._fields)
+
+
+def _is_served(*tensors: Tensor) -> bool:
+    return backends.choose("mef_ssim", *tensors) != backends.REFERENCE
+
+
+def ma2015_level(images: Tensor) -> Ma2015Level:
+    if _is_served(images):
+        return Ma2015Level(*_level(images))
+    return mef_ma2015.ma2015_level(images)
+
+
+def ma2015_quality(level: Ma2015Level, fused: Tensor) -> Tensor:
+    if _is_served(*level, fused):
+        return Quality.apply(fused, *level)
+    return mef_ma2015.ma2015_quality(level, fused)
+
+
+def ma2015_sources(exposures: Tensor, scales: int = 3) -> tuple[Ma2015Level, ...]:
+    return mef_ma2015.ma2015_sources(exposures, scales, ma2015_level)
+
+
+def ma2015_qualities(sources: Sequence[Ma2015Level], fused: Tensor) -> Tensor:
+    return mef_ma2015.ma2015_qualities(sources, fused, ma2015_quality)
+
+
+@torch.no_grad()
+def mefnet_sources(exposures: Tensor) -> MefnetSources:
+    if _is_served(exposures):
+        return MefnetSources(exposures, *_mefnet_sources(exposures))
+    return mef_mefnet.mefnet_sources(exposures)
+
+
+def mefnet_factors(sources: MefnetSources, fused: Tensor) -> tuple[Tensor, Tensor]:
+    floats = (sources.exposures, sources.mean, sources.variance, sources.luminance)
+    if _is_served(*floats, fused):
+        return Factors.apply(fused, *sources)
+    return mef_mefnet.mefnet_factors(sources, fused)
+
+
+STEPS = Steps(
+    ma2015_sources=ma2015_sources,
+    ma2015_qualities=ma2015_qualities,
+    mefnet_sources=mefnet_sources,
+    mefnet_factors=mefnet_factors,
+)
+"""The steps of MEF-SSIM through these operations."""
