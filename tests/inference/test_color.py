@@ -30,6 +30,27 @@ def test_burnt_out_sky_gets_its_blue_back(sky):
     assert blue[2] > blue[1] > blue[0]
 
 
+def test_is_the_stated_formula():
+    exposures = torch.tensor([[[0.05, 0.10, 0.22], [0.45, 0.60, 0.97]]], dtype=torch.float64)
+    weights = torch.tensor([0.3, 0.7], dtype=torch.float64)
+    luma = torch.tensor([0.298936021293775, 0.587043074451121, 0.114020904255103]).double()
+    images = exposures[0]
+    fused = (weights[:, None] * images).sum(0)
+    gray, fused_gray = images @ luma, fused @ luma
+    trust = weights * (1 - images.amax(1) ** 8 + 1e-3)
+    relative = (images - gray[:, None]) / (gray[:, None] + 0.02)
+    own = (fused_gray + 0.02) * (trust[:, None] * relative).sum(0) / trust.sum()
+    color = 0.75 * (fused - fused_gray) + 0.25 * own
+    change = fused_gray + 1.25 * color - fused
+    limit = torch.where(change > 0, images.amax(0) - fused, fused - images.amin(0)) / change.abs()
+    expected = fused + min(1.0, float(limit.min())) * change
+    restored = restore_color(
+        fused.reshape(1, 3, 1, 1), weights.reshape(1, 2, 1, 1), images.reshape(1, 2, 3, 1, 1), 0.5
+    )
+    assert float(change.abs().max()) > 0.02
+    torch.testing.assert_close(restored.flatten(), expected)
+
+
 def test_strength_zero_changes_nothing(sky):
     weights = torch.full((1, 2, 4, 4), 0.5)
     plain = fused_stack(sky, weights)

@@ -42,6 +42,16 @@ def test_flat_areas_are_left_alone():
     torch.testing.assert_close(refine_logits(logits, exposures, 8), logits, atol=1e-4, rtol=0)
 
 
+def test_noise_is_not_stretched_to_a_full_step():
+    exposures = torch.full((1, 2, 3, 40, 40), 0.4)
+    exposures[:, 1] = 0.8
+    exposures += 1e-6 * torch.randn(1, 2, 3, 40, 40)
+    moved = refine_logits(torch.zeros(1, 2, 40, 40), exposures, 8).abs()
+    textured = exposures + 0.1 * torch.randn(1, 2, 3, 40, 40)
+    stepped = refine_logits(torch.zeros(1, 2, 40, 40), textured, 8).abs()
+    assert moved.mean() < 0.2 * stepped.mean()
+
+
 def test_deterministic(bracket):
     logits = torch.zeros(1, 2, 60, 70)
     assert torch.equal(refine_logits(logits, bracket, 5), refine_logits(logits, bracket, 5))

@@ -46,6 +46,16 @@ def test_options(count, features, upsampling):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
 
 
+def test_upsampling_is_the_one_asked_for():
+    bilinear, nearest = (
+        FusionNet(width=4, upsampling=kind).eval() for kind in ("bilinear", "nearest")
+    )
+    nearest.load_state_dict(bilinear.state_dict())
+    stack = torch.rand(1, 2, 3, 24, 24)
+    assert nearest.config["upsampling"] == "nearest"
+    assert not torch.allclose(bilinear.logits(stack), nearest.logits(stack), atol=1e-5)
+
+
 def test_gray_reads_only_luma():
     net = FusionNet(width=2).eval()
     stack = torch.rand(1, 2, 3, 16, 16)
@@ -55,10 +65,12 @@ def test_gray_reads_only_luma():
 
 
 def test_padding_repeats_the_last_row_and_column():
-    net = FusionNet(width=2).eval()
+    net = FusionNet(width=4).eval()
+    torch.nn.init.normal_(net.head.weight)
     stack = torch.rand(1, 2, 3, 13, 14)
     padded = torch.nn.functional.pad(stack.flatten(1, 2), (0, 2, 0, 3), mode="replicate")
     whole = net.logits(padded.unflatten(1, (2, 3)))
+    assert float(whole[..., 12, :].detach().std()) > 1e-3  # the network is alive at the border
     torch.testing.assert_close(net.logits(stack), whole[..., :13, :14])
 
 
@@ -67,8 +79,10 @@ def test_works_in_float64():
     assert out.fused.dtype == torch.float64
 
 
-def test_saved_network_comes_back(tmp_path):
-    net = FusionNet(3, 2, "rgb", skip_connections=True)
+@pytest.mark.parametrize("upsampling", ["bilinear", "nearest"])
+def test_saved_network_comes_back(tmp_path, upsampling):
+    net = FusionNet(3, 4, "rgb", skip_connections=True, upsampling=upsampling)
+    torch.nn.init.normal_(net.head.weight)
     net(torch.rand(1, 3, 3, 16, 16))  # moves the running statistics
     net.save(tmp_path / "net.safetensors")
     again = FusionNet.from_pretrained(tmp_path / "net.safetensors")

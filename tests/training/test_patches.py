@@ -35,8 +35,21 @@ def test_exposures_are_cut_alike(tmp_path):
         Image.fromarray(pixels).save(tmp_path / "scene" / f"{name}.png")
     batch = PatchSampler(find_scenes(tmp_path), 16, 8, seed=0).batch(0)
     assert torch.equal(batch[:, 0], batch[:, 1])
-    # Flips and rotations happen: not every patch is a plain cut.
-    assert len({tuple(patch[0, :, 0, 0].tolist()) for patch in batch}) > 1
+
+
+def test_all_eight_flips_and_rotations_happen(tmp_path):
+    (tmp_path / "scene").mkdir()
+    rows, columns = np.mgrid[:16, :16].astype(np.uint8)
+    pixels = np.stack((columns, rows, rows), axis=-1)
+    for name in ("under", "over"):
+        Image.fromarray(pixels).save(tmp_path / "scene" / f"{name}.png")
+    batch = PatchSampler(find_scenes(tmp_path), 16, 64, seed=0).batch(0)
+    turned = {
+        tuple((255 * patch[0, :2, 0, 1] - 255 * patch[0, :2, 0, 0]).round().tolist())
+        + tuple((255 * patch[0, :2, 1, 0] - 255 * patch[0, :2, 0, 0]).round().tolist())
+        for patch in batch
+    }
+    assert len(turned) == 8
 
 
 def test_sorted_from_dark_to_bright(tmp_path):

@@ -109,14 +109,15 @@ def test_killed_run_resumes_bit_for_bit(pairs, finished, tmp_path):
     assert same(run / WEIGHTS, finished / WEIGHTS)
 
 
-def test_loss_falls(pairs, tmp_path):
-    config = TrainConfig.from_dict(
-        SMALL.to_dict()
-        | {"steps": 60, "width": 4, "warmup": 5, "learning_rate": 5e-3, "validate_every": 60}
-    )
-    train(pairs, tmp_path / "run", config)
-    losses = [r["loss"] for r in records(tmp_path / "run") if r["event"] == "step"]
-    assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
+def test_learns(pairs, tmp_path):
+    def last_losses(rate):
+        config = SMALL.to_dict() | {"steps": 60, "width": 4, "warmup": 5, "validate_every": 60}
+        run = tmp_path / str(rate)
+        train(pairs, run, TrainConfig.from_dict(config | {"learning_rate": rate}))
+        return sum(r["loss"] for r in records(run)[-21:] if r["event"] == "step")
+
+    # Batches differ by more than a short run learns, so the same ones are compared.
+    assert last_losses(5e-3) < 0.95 * last_losses(0.0)
 
 
 def test_starts_from_weights(pairs, finished, tmp_path):
