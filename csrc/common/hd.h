@@ -1,5 +1,5 @@
-// Functions marked FASTMEF_HD hold the arithmetic of one pixel. They compile for the host and, under
-// nvcc, for the device, so that a machine without a GPU tests the arithmetic a GPU runs.
+// Functions marked FASTMEF_HD hold the arithmetic of one pixel. They compile for the host and,
+// under nvcc, for the device, so that a machine without a GPU tests the arithmetic a GPU runs.
 #pragma once
 
 #if defined(__CUDACC__)

@@ -1,4 +1,5 @@
-// Carves one block of scratch memory into cache-line aligned arrays; without a block it only counts.
+// Carves one block of scratch memory into cache-line aligned arrays; without a block it only
+// counts.
 #pragma once
 
 #include <stddef.h>

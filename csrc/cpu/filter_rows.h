@@ -28,8 +28,8 @@ namespace {
 
 // E[f], E[f^2] down the columns.
 template <class T, int Taps>
-void moments_down(const T* const* f_rows, const T* taps, int count, int64_t n, T* FASTMEF_RESTRICT mean,
-                  T* FASTMEF_RESTRICT power) {
+void moments_down(const T* const* f_rows, const T* taps, int count, int64_t n,
+                  T* FASTMEF_RESTRICT mean, T* FASTMEF_RESTRICT power) {
   n = round_up(n);
   if constexpr (Taps > 0) {
     T w[Taps];

@@ -3,8 +3,8 @@
 //   dL/dlogits_k = W_k (t_k - sum_j W_j t_j),   t_k = sum_c dL/dF_c I_kc + dL/dW_k
 //   dL/dI_kc     = W_k dL/dF_c
 //
-// A task takes some rows; a block of columns is converted, weighted and converted back while it lies
-// in the first-level cache. Compiled once for every instruction set.
+// A task takes some rows; a block of columns is converted, weighted and converted back while it
+// lies in the first-level cache. Compiled once for every instruction set.
 
 #include "fuse.h"
 
@@ -78,14 +78,14 @@ void mix_as(const void* from_a, const void* from_b, const T* FASTMEF_RESTRICT w0
 }
 
 // Calls f<S>() for the storage type S of dtype.
-#define FASTMEF_FOR_STORAGE(dtype, f, ...)              \
-  switch (dtype) {                                      \
-    case kUInt8: return f<uint8_t>(__VA_ARGS__);        \
-    case kUInt16: return f<uint16_t>(__VA_ARGS__);      \
-    case kFloat16: return f<Half>(__VA_ARGS__);         \
-    case kBFloat16: return f<BFloat>(__VA_ARGS__);      \
-    case kFloat32: return f<float>(__VA_ARGS__);        \
-    case kFloat64: return f<double>(__VA_ARGS__);       \
+#define FASTMEF_FOR_STORAGE(dtype, f, ...)         \
+  switch (dtype) {                                 \
+    case kUInt8: return f<uint8_t>(__VA_ARGS__);   \
+    case kUInt16: return f<uint16_t>(__VA_ARGS__); \
+    case kFloat16: return f<Half>(__VA_ARGS__);    \
+    case kBFloat16: return f<BFloat>(__VA_ARGS__); \
+    case kFloat32: return f<float>(__VA_ARGS__);   \
+    case kFloat64: return f<double>(__VA_ARGS__);  \
   }
 
 constexpr int64_t size_of(DType dtype) {
@@ -263,7 +263,8 @@ class Fusing {
     for (int64_t c = 0; c < args_.channels && args_.by_fused.data; ++c) {
       read(args_.by_fused, at(args_.by_fused, b, 0, c, y, x), args_.by_fused.column, n, sum_);
       for (int64_t k = 0; k < count; ++k) {
-        read(args_.exposures, at(args_.exposures, b, k, c, y, x), args_.exposures.column, n, image_);
+        read(args_.exposures, at(args_.exposures, b, k, c, y, x), args_.exposures.column, n,
+             image_);
         T* FASTMEF_RESTRICT t = terms_ + k * kBlock;
         const T* FASTMEF_RESTRICT g = sum_;
         const T* FASTMEF_RESTRICT image = image_;

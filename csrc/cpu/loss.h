@@ -30,10 +30,10 @@ struct LossArgs {
   int64_t exposures_count;
   int level_count;
   const Level* levels;
-  View fused;        // (B, H, W); absent when the fused image comes from logits
-  View logits;       // (B, K, H, W)
-  View exposures;    // (B, K, H, W)
-  View weight;       // optional (B, H, W): importance of window centres, or of windows
+  View fused;           // (B, H, W); absent when the fused image comes from logits
+  View logits;          // (B, K, H, W)
+  View exposures;       // (B, K, H, W)
+  View weight;          // optional (B, H, W): importance of window centres, or of windows
   bool weight_is_mask;  // at centres, normalised by its sum; otherwise an upstream gradient
   int attributes;
   bool luminance;

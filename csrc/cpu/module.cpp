@@ -27,8 +27,7 @@ View view(const ViewTuple& t) {
 void* pointer(int64_t address) { return reinterpret_cast<void*>(static_cast<intptr_t>(address)); }
 
 // Levels: (height, width, taps_y, taps_x, share).
-using LevelTuple =
-    std::tuple<int64_t, int64_t, std::vector<double>, std::vector<double>, double>;
+using LevelTuple = std::tuple<int64_t, int64_t, std::vector<double>, std::vector<double>, double>;
 
 double weighted_ssim_loss(bool in_double, int64_t batch, int64_t count,
                           const std::vector<LevelTuple>& levels, const ViewTuple& fused,
@@ -38,8 +37,8 @@ double weighted_ssim_loss(bool in_double, int64_t batch, int64_t count,
                           int64_t gradient, int64_t map, int threads) {
   std::vector<Level> rows;
   for (const auto& [height, width, taps_y, taps_x, share] : levels) {
-    rows.push_back({height, width, static_cast<int>(taps_y.size()),
-                    static_cast<int>(taps_x.size()), taps_y.data(), taps_x.data(), share});
+    rows.push_back({height, width, static_cast<int>(taps_y.size()), static_cast<int>(taps_x.size()),
+                    taps_y.data(), taps_x.data(), share});
   }
   LossArgs args{};
   args.batch = batch;

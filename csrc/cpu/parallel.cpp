@@ -61,10 +61,10 @@ struct Region {
 
 void work_on(void* region) { static_cast<Region*>(region)->work(); }
 
-// PyTorch brings its own OpenMP run-time. A second one would be a second pool of threads: for a while
-// after each loop its threads still spin, and the other pool's have to share the cores with them. So
-// the loop enters the one that is already loaded, through the function that GCC's OpenMP code calls
-// (LLVM's and Intel's run-times export it as well).
+// PyTorch brings its own OpenMP run-time. A second one would be a second pool of threads: for a
+// while after each loop its threads still spin, and the other pool's have to share the cores with
+// them. So the loop enters the one that is already loaded, through the function that GCC's OpenMP
+// code calls (LLVM's and Intel's run-times export it as well).
 using GompParallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
 
 GompParallel find_openmp() {

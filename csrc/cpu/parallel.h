@@ -12,10 +12,12 @@ namespace fastmef {
 using Task = void (*)(void* context, int64_t index, void* scratch);
 void parallel_for(int64_t tasks, int threads, size_t scratch_bytes, Task task, void* context);
 
-// Ignores the OpenMP run-time of the process, so that the fallback can be tested where there is one.
+// Ignores the OpenMP run-time of the process, so that the fallback can be tested where there is
+// one.
 void use_own_threads(bool own);
 
-// "openmp" when the loop runs on the OpenMP run-time that is already in the process, "threads" else.
+// "openmp" when the loop runs on the OpenMP run-time that is already in the process, "threads"
+// else.
 const char* thread_source();
 
 }  // namespace fastmef

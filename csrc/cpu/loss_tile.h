@@ -1,0 +1,161 @@
+// The sweep of one tile of pixels from top to bottom.
+//
+// A ring keeps the last wy rows of F and the I_k. Each new row completes a row of windows: moments
+// down the columns and along the row, gamma, SSIM, and the derivatives by F's moments. Those are
+// filtered along the row into a second ring, and wy rows of it make the gradient of the pixel row
+// that leaves the first ring. So every input is read once, the gradient is written once, and
+// nothing else leaves the cache.
+#pragma once
+
+#include "loss_gradient.h"
+
+namespace fastmef {
+namespace {
+
+template <class T>
+class Tile {
+ public:
+  Tile(const Pass& pass, int64_t tile, Arena arena)
+      : pass_(pass),
+        extent_(pass, tile),
+        ring_(pass, extent_, arena),
+        taps_(pass.level, arena),
+        quality_(pass, extent_, arena),
+        gradient_(pass, extent_, arena),
+        rows_(pass, extent_.batch, arena),
+        sums_(arena.take<double>(pass.stride())),
+        bytes_(arena.used()) {}
+
+  static size_t scratch_bytes(const Pass& pass) { return Tile(pass, 0, Arena(nullptr)).bytes_; }
+
+  // The sum over the windows that begin in the tile.
+  double run() {
+    if (extent_.windows <= 0 || (!pass_.with_gradient && extent_.a1 <= extent_.a0)) return 0.0;
+    const Level& level = pass_.level;
+    ring_.clear(rows_);
+    taps_.fill();
+    quality_.clear();
+    gradient_.clear();
+    memset(sums_, 0, sizeof(double) * pass_.stride());
+    const int64_t lag = level.wy == 1 ? 1 : 0;  // the Sobel rows beside a window of one row
+    int64_t next = most(0, extent_.a0 - lag);
+    const int64_t last = pass_.with_gradient ? extent_.r1 : extent_.a1;
+    for (int64_t y = extent_.a0; y < last; ++y) {
+      const bool has_windows = y < extent_.a1;
+      if (has_windows) {
+        const int64_t needed = least(y + level.wy - 1 + lag, level.height - 1);
+        for (; next <= needed; ++next) ring_.load(rows_, next);
+        quality_.compute(y, ring_, taps_, rows_);
+        if (y >= extent_.r0) count_values(y);
+      }
+      if (pass_.with_gradient) {
+        if (has_windows) {
+          gradient_.spread_along(y, quality_, taps_);
+        } else {
+          gradient_.spread_nothing(y);
+        }
+        if (y >= extent_.r0) write_gradient(y);
+      }
+    }
+    double sum = 0.0;
+    for (int64_t x = extent_.c0 - extent_.b0; x < extent_.windows; ++x) sum += sums_[x];
+    return sum;
+  }
+
+  // The sum of the mask over the centres of the windows that begin in the tile.
+  double mask_sum() {
+    const Level& level = pass_.level;
+    double sum = 0.0;
+    for (int64_t y = extent_.r0; y < extent_.a1; ++y) {
+      if (extent_.b1 <= extent_.c0) break;
+      const int64_t begin = extent_.c0 + level.wx / 2;
+      const int64_t n = extent_.b1 - extent_.c0;
+      const T* row = rows_.mask_row(y + level.wy / 2, begin, begin + n);
+      double row_sum = 0.0;
+      for (int64_t x = 0; x < n; ++x) row_sum += row[x];
+      sum += row_sum;
+    }
+    return sum;
+  }
+
+ private:
+  void count_values(int64_t y) {
+    double* FASTMEF_RESTRICT sums = sums_;
+    const T* FASTMEF_RESTRICT value = quality_.values();
+    const int64_t n = round_up(extent_.windows);
+    FASTMEF_VECTORIZE
+    for (int64_t x = 0; x < n; ++x) sums[x] += value[x];
+    if (pass_.args.map) write_map(y, value);
+  }
+
+  void write_map(int64_t y, const T* value) {
+    const Level& level = pass_.level;
+    const int64_t columns = level.width - level.wx + 1;
+    const int64_t rows = level.height - level.wy + 1;
+    T* out = static_cast<T*>(pass_.args.map) + (extent_.batch * rows + y) * columns;
+    for (int64_t x = extent_.c0; x < extent_.b1; ++x) out[x] = 1 - value[x - extent_.b0];
+  }
+
+  void write_gradient(int64_t y) {
+    T* by_fused = gradient_.gather(y, ring_, taps_);
+    if (pass_.writes_logits()) {
+      write_logits(y, by_fused);
+    } else {
+      write_fused(y, by_fused);
+    }
+  }
+
+  // dL/dlogits_k = W_k (I_k - F) dL/dF.
+  void write_logits(int64_t y, const T* FASTMEF_RESTRICT by_fused) {
+    const Level& base = pass_.base();
+    const int count = pass_.count();
+    const int64_t first = extent_.c0 - extent_.b0;
+    const T* FASTMEF_RESTRICT fused = ring_.row(y, 0) + first;
+    for (int k = 0; k < count; ++k) {
+      const T* FASTMEF_RESTRICT weight = ring_.weights(y, k) + first;
+      const T* FASTMEF_RESTRICT exposure = ring_.row(y, k + 1) + first;
+      T* FASTMEF_RESTRICT out = static_cast<T*>(pass_.args.gradient) +
+                                ((extent_.batch * count + k) * base.height + y) * base.width +
+                                extent_.c0;
+      const T offset = ring_.shift(k + 1) - ring_.shift(0);
+      FASTMEF_VECTORIZE
+      for (int64_t x = 0; x < extent_.pixels; ++x) {
+        out[x] = weight[x] * (exposure[x] - fused[x] + offset) * by_fused[x];
+      }
+    }
+  }
+
+  // Adds the gradient of a level's row to the full-size rows it was made from.
+  void write_fused(int64_t y, T* by_fused) {
+    const Level& base = pass_.base();
+    const int64_t planes = pass_.args.logits.data ? pass_.count() : 1;
+    const int64_t x0 = base_begin(extent_.c0, pass_.index, base.width);
+    const int64_t x1 = base_begin(extent_.c1, pass_.index, base.width);
+    const int64_t y0 = base_begin(y, pass_.index, base.height);
+    const int64_t y1 = base_begin(y + 1, pass_.index, base.height);
+    const T* FASTMEF_RESTRICT in = rows_.spread_to_full(by_fused, extent_.c0, extent_.c1);
+    for (int64_t row = y0; row < y1; ++row) {
+      const T share = static_cast<T>(base_share(row, pass_.index, base.height));
+      T* FASTMEF_RESTRICT out = static_cast<T*>(pass_.args.gradient) +
+                                (extent_.batch * planes * base.height + row) * base.width + x0;
+      if (pass_.accumulate) {
+        for (int64_t x = 0; x < x1 - x0; ++x) out[x] += share * in[x];
+      } else {
+        for (int64_t x = 0; x < x1 - x0; ++x) out[x] = share * in[x];
+      }
+    }
+  }
+
+  const Pass& pass_;
+  Extent extent_;
+  Ring<T> ring_;
+  Taps<T> taps_;
+  Quality<T> quality_;
+  Gradient<T> gradient_;
+  Rows<T> rows_;
+  double* sums_;
+  size_t bytes_;
+};
+
+}  // namespace
+}  // namespace fastmef
