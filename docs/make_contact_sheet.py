@@ -13,12 +13,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 import fastmef
+from fastmef.cli.scoring import mertens, plain_mean
 from fastmef.data.pairs import Scene, find_scenes
 
 CELL = 300  # largest width and height of a picture
@@ -28,19 +28,14 @@ SCENES = 8
 COLUMNS = ("under", "over", "mean", "OpenCV Mertens", "fastmef")
 
 
-def mertens(exposures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    # MergeMertens takes the first channel for red in its contrast, so RGB is the right order,
-    # not imread's BGR. Its result can leave [0, 1].
-    fused = cv2.createMergeMertens().process([np.ascontiguousarray(e) for e in exposures])
-    return np.rint(np.clip(fused, 0, 1) * 255).astype(np.uint8)
-
-
 def pictures(scene: Scene, model: str) -> list[NDArray[np.uint8]]:
     """The pictures of one row, in the order of COLUMNS."""
     exposures = [np.asarray(Image.open(path).convert("RGB")) for path in scene.images]
-    mean = np.rint(np.mean(exposures, axis=0)).astype(np.uint8)
+    by_opencv = mertens(exposures)
+    if by_opencv is None:
+        raise SystemExit("OpenCV is missing: pip install opencv-python-headless")
     fused = fastmef.fuse(exposures, model=model)
-    return [exposures[0], exposures[-1], mean, mertens(exposures), fused]
+    return [exposures[0], exposures[-1], plain_mean(exposures), by_opencv, fused]
 
 
 def thumbnails(row: Sequence[NDArray[np.uint8]]) -> list[Image.Image]:

@@ -56,7 +56,7 @@ def atomic_output(path: str | os.PathLike[str], force: bool = False) -> Iterator
     """
     check_output(path, force)
     target = _resolved(path)
-    partial = target.with_name(f".fastmef-{secrets.token_hex(8)}.tmp")
+    partial = target.with_name(f"{_PARTIAL}{secrets.token_hex(8)}{_SUFFIX}")
     try:
         # Not tempfile: its files are readable by the owner alone, whatever the umask says.
         descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | _O_BINARY, 0o666)
@@ -75,6 +75,13 @@ def atomic_output(path: str | os.PathLike[str], force: bool = False) -> Iterator
         partial.unlink(missing_ok=True)
 
 
+def remove_partial(folder: str | os.PathLike[str]) -> None:
+    """Delete what writers killed in the middle have left in a folder that has no other writer."""
+    for partial in Path(folder).glob(f"{_PARTIAL}*{_SUFFIX}"):
+        partial.unlink(missing_ok=True)
+
+
+_PARTIAL, _SUFFIX = ".fastmef-", ".tmp"
 _O_BINARY = getattr(os, "O_BINARY", 0)  # Windows alone translates line ends
 
 

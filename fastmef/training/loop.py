@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from fastmef.allocator import keep_freed_memory
-from fastmef.data.files import atomic_output, check_output, display
+from fastmef.data.files import atomic_output, check_output, display, remove_partial
 from fastmef.data.pairs import find_scenes, split_scenes
 from fastmef.data.patches import PatchSampler
 from fastmef.errors import InputError, OutputError
@@ -74,6 +74,7 @@ def train(
                 f"{display(run)}: was started with other options; resume without options"
             )
         config = checkpoint.config
+        remove_partial(run)
     config = config or TrainConfig()
     if checkpoint is None:
         _prepare_folder(run)

@@ -32,6 +32,13 @@ def test_version(run):
     assert run("--version").stdout == f"fastmef {fastmef.__version__}\n"
 
 
+def test_python_m_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "fastmef", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"fastmef {fastmef.__version__}\n"
+
+
 def test_unknown_command(run):
     assert "No such command" in run("fusee", status=2).stderr
 

@@ -79,7 +79,9 @@ def test_interrupted_run_resumes_bit_for_bit(pairs, finished, tmp_path, step):
         with pytest.raises(InputError, match="no checkpoint"):
             train(pairs, run, resume=True)
         return
+    (run / ".fastmef-0123456789abcdef.tmp").write_bytes(b"left by a kill in the middle")
     train(pairs, run, resume=True)
+    assert {path.name for path in run.iterdir()} == {CHECKPOINT, LOG, WEIGHTS}
     assert same(run / WEIGHTS, finished / WEIGHTS)
     assert same(run / CHECKPOINT, finished / CHECKPOINT)
     logged = [(r["step"], r["loss"]) for r in records(run) if r["event"] == "step"]
