@@ -1,1 +1,19 @@
-"""Triton kernels, one file an operation; installed as ``fastmef.kernels``."""
+"""Triton kernels, one file an operation; installed as ``fastmef.kernels``.
+
+A file holds the formula, the kernel, its launcher and ``CONFIGURATIONS``: every variant that the
+launcher uses by default, as data. ``python -m bench.aot`` compiles them all without a GPU and fails
+on spills or on more registers than budgeted. The tables that pick block sizes stand in the file too
+and are static: nothing is tuned, and no driver is asked, when a file is imported.
+
+What holds in all of them:
+
+- Values are read as stored and converted to float32 at once; float64 is left to the reference.
+- Offsets that depend on program ids or strides are int64 (:func:`_tile.locate`): only lane numbers
+  inside a block are int32. No image is too large. Inside loops pointers are advanced by one stride
+  at a time: ``k * stride`` would be an int32 product.
+- Window taps are ``tl.constexpr`` tuples: they become immediate operands and cost no registers.
+- A program writes one partial sum; ``partials.sum()`` adds them in a fixed order. No atomics.
+- :func:`_launch.launch` starts a kernel: it sets the device and ``enable_fp_fusion=True``, and does
+  nothing for empty grids.
+- Imports are relative, and torch is imported for type checking only: compiling needs neither.
+"""

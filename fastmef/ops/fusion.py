@@ -1,8 +1,8 @@
 """softmax_fuse: the weighted sum of the exposures.
 
-The C++ kernels read uint8, uint16, float16, bfloat16, float32 and float64 exposures as they are,
-planar or channels last, and write the fused image in the same type and layout: integers are
-rounded to the nearest. Sums are formed in float32, for float64 tensors in float64.
+The kernels read uint8, uint16, float16, bfloat16, float32 and, on the CPU, float64 exposures as
+they are, planar or channels last, and write the fused image in the same type and layout: integers
+are rounded to the nearest. Sums are formed in float32, for float64 tensors in float64.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from torch.autograd.function import once_differentiable
 from fastmef import backends, reference
 from fastmef.ops._arrays import color_stack
 from fastmef.ops._by_reference import Recompute
-from fastmef.ops._library import register
+from fastmef.ops._library import register, triton_launcher
+
+_launch = triton_launcher("fusion", "softmax_fuse")
+_launch_backward = triton_launcher("fusion", "softmax_fuse_backward")
 
 
 def _in_double(logits: Tensor, exposures: Tensor) -> bool:
@@ -45,6 +48,12 @@ def _fuse_cpu(logits: Tensor, exposures: Tensor, want_weights: bool) -> tuple[Te
         color_stack(weights.unsqueeze(2) if want_weights else None),
         torch.get_num_threads(),
     )
+    return fused, weights
+
+
+def _fuse_triton(logits: Tensor, exposures: Tensor, want_weights: bool) -> tuple[Tensor, Tensor]:
+    fused, weights = _fuse_outputs(logits, exposures, want_weights)
+    _launch(logits, exposures, fused, weights if want_weights else None)
     return fused, weights
 
 
@@ -89,16 +98,42 @@ def _backward_cpu(
     return by_logits, by_exposures
 
 
+def _backward_triton(
+    by_fused: Tensor | None,
+    by_weights: Tensor | None,
+    logits: Tensor,
+    exposures: Tensor,
+    for_logits: bool,
+    for_exposures: bool,
+) -> tuple[Tensor, Tensor]:
+    by_logits, by_exposures = _gradients(
+        by_fused, by_weights, logits, exposures, for_logits, for_exposures
+    )
+    if by_fused is None:
+        by_exposures.zero_()
+    _launch_backward(
+        by_fused,
+        by_weights,
+        logits,
+        exposures,
+        by_logits if for_logits else None,
+        by_exposures if for_exposures and by_fused is not None else None,
+    )
+    return by_logits, by_exposures
+
+
 _fuse = register(
     "softmax_fuse(Tensor logits, Tensor exposures, bool want_weights) -> (Tensor, Tensor)",
     _fuse_outputs,
     cpp=_fuse_cpu,
+    triton=_fuse_triton,
 )
 _fuse_backward = register(
     "softmax_fuse_backward(Tensor? by_fused, Tensor? by_weights, Tensor logits, Tensor exposures, "
     "bool for_logits, bool for_exposures) -> (Tensor, Tensor)",
     _gradients,
     cpp=_backward_cpu,
+    triton=_backward_triton,
 )
 
 

@@ -1,0 +1,63 @@
+"""How kernels are started, and how their variants are listed for compilation without a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One variant of a kernel, as its launcher starts it.
+
+    Args:
+        name: unique in the file, words a reader of a table understands.
+        kernel: the ``triton.jit`` function.
+        signature: Triton type of every run-time argument, such as ``"*fp32:16"`` (an address
+            divisible by 16 bytes), ``"i32:16"`` (divisible by 16) or ``"i64"``.
+        constants: value of every other argument: ``tl.constexpr`` ones, strides of 1, ``None``.
+        pixels: how many pixels of one plane a program handles (per-pixel instruction counts).
+        bytes_per_pixel: what the variant reads and writes at least, for one such pixel.
+        registers: the most registers that a thread may use.
+    """
+
+    name: str
+    kernel: Any
+    signature: Mapping[str, str]
+    constants: Mapping[str, Any]
+    pixels: int
+    bytes_per_pixel: float
+    registers: int
+    num_warps: int = 4
+    num_stages: int = 3
+    architectures: tuple[int, ...] = field(default=(80, 90, 100))
+
+
+def _on(device: torch.device) -> AbstractContextManager[Any]:
+    """Triton launches on the current device, which need not be the tensors'."""
+    if device.type != "cuda":
+        return nullcontext()
+    import torch
+
+    return torch.cuda.device(device)
+
+
+def launch(kernel: Any, programs: int, device: torch.device, *args: Any, **options: Any) -> None:
+    """Runs ``programs`` programs of a kernel on the device's current stream.
+
+    ``options`` are constants of the kernel, ``num_warps`` and ``num_stages``.
+    """
+    if programs == 0:
+        return
+    with _on(device):
+        # Contraction to fused multiply-add: Triton 3.10 changes the default.
+        kernel[(programs,)](*args, enable_fp_fusion=True, **options)
+
+
+def cdiv(a: int, b: int) -> int:
+    return -(-a // b)

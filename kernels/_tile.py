@@ -1,0 +1,28 @@
+"""Device functions of several kernels: where a program stands, and how values are stored."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def locate(program, width, height, BLOCK: tl.constexpr):
+    """The (plane, row, first column) of a program that owns BLOCK columns of one row, in int64."""
+    blocks = (width - 1) // BLOCK + 1
+    row = program // blocks
+    first = (program % blocks).to(tl.int64) * BLOCK
+    return (row // height).to(tl.int64), (row % height).to(tl.int64), first
+
+
+@triton.jit
+def stored(x, dtype: tl.constexpr):
+    """float32 ``x`` in a storage type; integers to the nearest, ties to even, NaN to 0."""
+    if dtype == tl.uint8 or dtype == tl.uint16:
+        highest: tl.constexpr = 255.0 if dtype == tl.uint8 else 65535.0
+        # A comparison with NaN is false.
+        x = tl.where(x > 0, x, 0.0)
+        x = tl.where(x < highest, x, highest)
+        # 2^23: floats beyond have no fraction.
+        x = ((x + 8388608.0) - 8388608.0).to(tl.int32)
+    return x.to(dtype)
