@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 README = Path(__file__).with_name("README.md")
-BEGIN, END = "<!-- tables: begin -->\n", "<!-- tables: end -->\n"
+
+
+def rewrite(name: str, text: str) -> None:
+    """Puts ``text`` between the marks of this name in README.md."""
+    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"
+    before, rest = README.read_text().split(begin)
+    README.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
 
 
 def implementation(benchmark: dict[str, Any]) -> str:
@@ -49,11 +55,7 @@ def render(path: Path) -> str:
 
 
 def main() -> None:
-    readme = README.read_text()
-    before, rest = readme.split(BEGIN)
-    _, after = rest.split(END)
-    tables = "\n".join(render(Path(name)) for name in sys.argv[1:])
-    README.write_text(f"{before}{BEGIN}\n{tables}\n{END}{after}")
+    rewrite("tables", "\n".join(render(Path(name)) for name in sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Benchmarks and checks of compiled code; README.md is the method."""

@@ -1,0 +1,229 @@
+"""Compiles every shipped Triton kernel without a GPU and reports what the machine code uses.
+
+python -m bench.aot                      # all files of kernels/, a table on the screen
+python -m bench.aot kernels/fusion.py    # one file
+python -m bench.aot --write              # also bench/results/aot.json and bench/README.md
+
+Exit status 1: a kernel spills registers, or uses more than its budget. torch is not needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from bench import sass
+from bench.tables import rewrite
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "bench" / "results" / "aot.json"
+ARCHITECTURES = (80, 90, 100)
+
+
+def _import(path: Path) -> ModuleType:
+    """A file of kernels/ as part of the package ``kernels`` of this checkout, any other alone."""
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
+    if path.parent == ROOT / "kernels":
+        return importlib.import_module(f"kernels.{path.stem}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise SystemExit(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _source(configuration: Any) -> Any:
+    from triton.compiler import ASTSource
+
+    signature, hints = {}, {}
+    for index, name in enumerate(configuration.kernel.arg_names):
+        if name in configuration.constants:
+            signature[name] = "constexpr"
+            continue
+        signature[name], _, hint = configuration.signature[name].partition(":")
+        if hint:
+            hints[(index,)] = [["tt.divisibility", int(hint)]]
+    given = {*configuration.signature, *configuration.constants}
+    if unknown := given - set(configuration.kernel.arg_names):
+        raise ValueError(f"{configuration.name}: no arguments {', '.join(sorted(unknown))}")
+    return ASTSource(configuration.kernel, signature, dict(configuration.constants), hints)
+
+
+def measure(configuration: Any, architecture: int) -> dict[str, Any]:
+    """Registers, memory and instruction counts of one variant."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+
+    compiled = triton.compile(
+        _source(configuration),
+        target=GPUTarget("cuda", architecture, 32),
+        options={
+            "num_warps": configuration.num_warps,
+            "num_stages": configuration.num_stages,
+            "enable_fp_fusion": True,
+        },
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        cubin = Path(folder) / "kernel.cubin"
+        cubin.write_bytes(compiled.asm["cubin"])
+        used = sass.resources(cubin)
+        found = sass.counts(sass.disassemble(cubin))
+    lanes = 32 * configuration.num_warps / configuration.pixels
+    return {
+        "registers": used["REG"],
+        # What the launch asks for, and what the compiler laid out itself.
+        "shared": max(compiled.metadata.shared, used["SHARED"]),
+        "stack": used["STACK"],
+        "spills": found["spills"],
+        "instructions": found["instructions"],
+        "loaded_per_pixel": round(found["loaded"] * lanes, 2),
+        "stored_per_pixel": round(found["stored"] * lanes, 2),
+        "arithmetic_per_pixel": round(found["fma"] * lanes, 2),
+        "instructions_per_pixel": round(found["hot"] * lanes, 2),
+    }
+
+
+def _measure(architecture: int, task: tuple[Path, int]) -> dict[str, Any]:
+    path, index = task
+    configuration = _import(path).CONFIGURATIONS[index]
+    result = {
+        "file": path.stem,
+        "name": configuration.name,
+        "architecture": architecture,
+        "budget": configuration.registers,
+        "bytes_per_pixel": configuration.bytes_per_pixel,
+    }
+    try:
+        return {**result, **measure(configuration, architecture)}
+    except Exception as error:  # one that does not compile must not hide the others
+        return {**result, "error": " ".join(str(error).split())[:300] or repr(error)}
+
+
+def _knows(architecture: int) -> bool:
+    """Whether the installed Triton compiles for this architecture at all."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    target, options = GPUTarget("cuda", architecture, 32), {"enable_fp_fusion": True}
+    try:
+        triton.compile(ASTSource(_nothing(), {}, {}), target=target, options=options)
+    except Exception:
+        return False
+    return True
+
+
+def _nothing() -> Any:
+    import triton
+
+    @triton.jit
+    def nothing() -> None:
+        pass
+
+    return nothing
+
+
+def why_wrong(result: dict[str, Any]) -> str:
+    """Empty if the variant compiled, does not spill, and keeps to its budget."""
+    if "error" in result:
+        return f"does not compile: {result['error']}"
+    if result["spills"] or result["stack"]:
+        return f"spills ({result['spills']} accesses, {result['stack']} bytes of stack)"
+    if result["registers"] > result["budget"]:
+        return f"uses {result['registers']} registers, budget {result['budget']}"
+    return ""
+
+
+def compile_all(files: list[Path], architectures: list[int], jobs: int) -> list[dict[str, Any]]:
+    tasks = []
+    for path in files:
+        configurations = getattr(_import(path), "CONFIGURATIONS", [])
+        names = [x.name for x in configurations]
+        if len(set(names)) < len(names):
+            raise SystemExit(f"{path}: two configurations have one name")
+        tasks += [(path, index) for index in range(len(names))]
+    # Started fresh: a process that has run LLVM's threads must not be forked.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max(1, min(jobs, len(tasks))), mp_context=context) as pool:
+        found = [pool.map(partial(_measure, x), tasks) for x in architectures]
+        return [result for one in found for result in one]
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """One line a variant; several architectures are separated by slashes."""
+    architectures = sorted({x["architecture"] for x in results})
+    names = " / ".join(f"sm_{x}" for x in architectures)
+    lines = [
+        f"Registers, shared bytes and spills: {names}.",
+        "",
+        "| kernel | registers | shared | spills | bytes/pixel at least "
+        "| loaded, stored | FMA | instructions |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for result in results:
+        groups.setdefault((result["file"], result["name"]), []).append(result)
+    for (file, name), group in groups.items():
+        good = [x for x in group if "error" not in x]
+        if not good:
+            lines.append(f"| {file}: {name} | does not compile | | | | | | |")
+            continue
+
+        def each(key: str, group: list[dict[str, Any]] = group) -> str:
+            return " / ".join(str(x.get(key, "–")) for x in group)
+
+        # The instructions are those of the middle architecture, Hopper if all were asked for.
+        shown = good[len(good) // 2]
+        lines.append(
+            f"| {file}: {name} | {each('registers')} | {each('shared')} | {each('spills')} "
+            f"| {shown['bytes_per_pixel']:g} "
+            f"| {shown['loaded_per_pixel']:g}, {shown['stored_per_pixel']:g} "
+            f"| {shown['arithmetic_per_pixel']:g} | {shown['instructions_per_pixel']:g} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.aot", description=__doc__.split("\n")[0])
+    parser.add_argument("files", nargs="*", type=Path, help="files with CONFIGURATIONS")
+    parser.add_argument("--architectures", nargs="+", type=int, default=list(ARCHITECTURES))
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--write", action="store_true", help="rewrite the committed results")
+    options = parser.parse_args(arguments)
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        parser.error("unset TRITON_INTERPRET: interpreted kernels cannot be compiled")
+    import triton
+
+    known = [x for x in options.architectures if _knows(x)]
+    for x in options.architectures:
+        if x not in known:
+            print(f"sm_{x}: Triton {triton.__version__} does not know it")
+    files = [x.resolve() for x in options.files] or sorted((ROOT / "kernels").glob("[!_]*.py"))
+    results = compile_all(files, known, options.jobs)
+    print(f"Triton {triton.__version__}. {table(results)}")
+    wrong = [(x, why) for x in results if (why := why_wrong(x))]
+    for x, why in wrong:
+        print(f"{x['file']}: {x['name']}, sm_{x['architecture']}: {why}", file=sys.stderr)
+    if options.write:
+        data = {"triton": triton.__version__, "kernels": results}
+        RESULTS.write_text(json.dumps(data, indent=1) + "\n")
+        rewrite("aot", f"Triton {triton.__version__}. {table(results)}")
+    return 1 if wrong or not results else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""bench.aot compiles kernels without a GPU, and its exit status tells what is wrong with them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+pytest.importorskip("triton", minversion="3.4", reason="bench.aot needs Triton 3.4 or newer")
+
+# Sums over blocks of numbers that one warp holds; all are needed again after the sum is known.
+KERNEL = """
+import triton
+import triton.language as tl
+from kernels._launch import Configuration
+
+
+@triton.jit
+def center(x, SIZE: tl.constexpr):
+    at = x + tl.arange(0, SIZE)
+    values = tl.load(at)
+    tl.store(at, values - tl.sum(values) / SIZE)
+
+
+CONFIGURATIONS = [
+    Configuration("center", center, {"x": "*fp32:16"}, {"SIZE": SIZE_}, SIZE_, 8, LIMIT, 1)
+]
+"""
+
+
+def run(tmp_path: Path, size: int, limit: int) -> subprocess.CompletedProcess[str]:
+    file = tmp_path / "kernel.py"
+    file.write_text(KERNEL.replace("SIZE_", str(size)).replace("LIMIT", str(limit)))
+    environment = {x: y for x, y in os.environ.items() if x != "TRITON_INTERPRET"}
+    return subprocess.run(
+        [sys.executable, "-m", "bench.aot", str(file), "--architectures", "90", "--jobs", "1"],
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        capture_output=True,
+    )
+
+
+def test_small_kernel_compiles(tmp_path: Path) -> None:
+    result = run(tmp_path, 1024, 64)
+    assert result.returncode == 0, result.stderr
+    line = next(x for x in result.stdout.splitlines() if "kernel: center" in x)
+    cells = [x.strip() for x in line.split("|")]
+    assert 8 <= int(cells[2]) <= 64 and cells[4] == "0"
+    # Every pixel is loaded and stored once, four bytes each.
+    assert cells[6] == "4, 4"
+
+
+def test_spill_fails(tmp_path: Path) -> None:
+    result = run(tmp_path, 16384, 255)
+    assert result.returncode == 1 and "spills (" in result.stderr
+
+
+def test_exceeded_budget_fails(tmp_path: Path) -> None:
+    result = run(tmp_path, 1024, 16)
+    assert result.returncode == 1 and "registers, budget 16" in result.stderr
+
+
+def test_kernel_that_does_not_compile_fails(tmp_path: Path) -> None:
+    result = run(tmp_path, 1000, 64)
+    assert result.returncode == 1 and "does not compile" in result.stderr
