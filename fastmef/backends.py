@@ -20,8 +20,8 @@ REFERENCE = "reference"
 CPP = "cpp"
 TRITON = "triton"
 
-_FLOATS = (torch.float32, torch.float64)
-_STORED = (torch.uint8, torch.uint16, torch.float16, torch.bfloat16, *_FLOATS)
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_STORED = (torch.uint8, torch.uint16, *_FLOATS)
 
 OPERATIONS = (
     "fusion_loss",

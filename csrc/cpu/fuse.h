@@ -3,20 +3,9 @@
 
 #include <stdint.h>
 
-#include "../common/convert.h"
+#include "stack.h"
 
 namespace fastmef {
-
-// A strided (B, K, C, H, W) array; strides count elements. `data` is null for an absent argument.
-struct Stack {
-  void* data;
-  DType dtype;
-  int64_t plane;    // stride of B
-  int64_t layer;    // stride of K
-  int64_t channel;  // stride of C
-  int64_t row;
-  int64_t column;
-};
 
 struct FuseArgs {
   int64_t batch, exposures_count, channels, height, width;

@@ -3,16 +3,9 @@
 
 #include <stdint.h>
 
-namespace fastmef {
+#include "stack.h"
 
-// A strided (B, K, H, W) array; strides count elements. `data` is null for an absent argument.
-struct View {
-  const void* data;
-  int64_t plane;  // stride of B
-  int64_t layer;  // stride of K
-  int64_t row;
-  int64_t column;
-};
+namespace fastmef {
 
 // One scale: images of size (height, width), windows of taps_y x taps_x, its share of the total.
 struct Level {
@@ -25,21 +18,24 @@ struct Level {
   double share;
 };
 
+// Images have one channel. Everything but the value is stored in one type; float16 and bfloat16 are
+// computed in float32.
 struct LossArgs {
   int64_t batch;
   int64_t exposures_count;
   int level_count;
   const Level* levels;
-  View fused;           // (B, H, W); absent when the fused image comes from logits
-  View logits;          // (B, K, H, W)
-  View exposures;       // (B, K, H, W)
-  View weight;          // optional (B, H, W): importance of window centres, or of windows
+  Stack fused;          // (B, 1, H, W); absent when the fused image comes from logits
+  Stack logits;         // (B, K, H, W)
+  Stack exposures;      // (B, K, H, W)
+  Stack weight;         // optional (B, 1, H, W): importance of window centres, or of windows
   bool weight_is_mask;  // at centres, normalised by its sum; otherwise an upstream gradient
   int attributes;
   bool luminance;
   double c1, c2, floor, eps;
-  void* gradient;  // optional, contiguous: (B, H, W) of fused, or (B, K, H, W) of logits
-  void* map;       // optional, contiguous (B, H', W'): 1 - quality, first level only
+  Stack gradient;         // optional: (B, 1, H, W) of fused, or (B, K, H, W) of logits; dense rows
+  double gradient_scale;  // what the gradient is multiplied by
+  Stack map;              // optional (B, 1, H', W'), dense rows: 1 - quality, first level only
   int threads;
 };
 

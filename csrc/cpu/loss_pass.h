@@ -3,6 +3,7 @@
 
 #include "filter_rows.h"
 #include "loss.h"
+#include "loss_split.h"
 
 namespace fastmef {
 namespace {
@@ -41,6 +42,7 @@ struct Pass {
   bool with_gradient;
   bool accumulate;   // add to the gradient instead of writing it
   bool defer;        // leave dL/dF in the first plane of the logits' gradient
+  Low low;           // of the gradient, where it is split
   double scale;      // dL / d(sum of weighted quality)
   double* partials;  // one sum a tile
 

@@ -6,23 +6,32 @@
 #include "loss_pass.h"
 #include "pyramid.h"
 #include "softmax_rows.h"
+#include "storage.h"
 
 namespace fastmef {
 namespace {
 
-template <class T>
-const T* row_of(const View& view, int64_t b, int64_t k, int64_t y) {
-  return static_cast<const T*>(view.data) + b * view.plane + k * view.layer + y * view.row;
+inline int64_t offset_of(const Stack& stack, int64_t b, int64_t k, int64_t y, int64_t x) {
+  return b * stack.plane + k * stack.layer + y * stack.row + x * stack.column;
 }
 
-// `n` values from column x on: the array itself where columns are adjacent, a copy elsewhere.
+// `n` values from column x on: the array itself where it is dense and of type T, a copy elsewhere.
 template <class T>
-const T* contiguous_row(const View& view, int64_t b, int64_t k, int64_t y, int64_t x, int64_t n,
-                        T* copy) {
-  const T* row = row_of<T>(view, b, k, y) + x * view.column;
-  if (view.column == 1) return row;
-  for (int64_t i = 0; i < n; ++i) copy[i] = row[i * view.column];
+const T* dense_row(const Stack& stack, int64_t b, int64_t k, int64_t y, int64_t x, int64_t n,
+                   T* copy) {
+  const int64_t offset = offset_of(stack, b, k, y, x);
+  if (stack.column == 1 && holds(stack, T())) {
+    return reinterpret_cast<const T*>(address(stack, offset));
+  }
+  read(stack, offset, stack.column, n, copy);
   return copy;
+}
+
+template <class T>
+T value_at(const Stack& stack, int64_t b, int64_t k, int64_t y, int64_t x) {
+  T value;
+  read(stack, offset_of(stack, b, k, y, x), 1, 1, &value);
+  return value;
 }
 
 template <class T>
@@ -57,12 +66,11 @@ class Rows {
     const LossArgs& args = pass_.args;
     const int count = pass_.count();
     for (int k = 0; k < count; ++k) {
-      exposure_rows_[k] =
-          contiguous_row(args.exposures, batch_, k, y, x, n, exposures_ + k * wide_);
+      exposure_rows_[k] = dense_row(args.exposures, batch_, k, y, x, n, exposures_ + k * wide_);
     }
-    if (!args.logits.data) return contiguous_row(args.fused, batch_, 0, y, x, n, fused_);
+    if (!args.logits.data) return dense_row(args.fused, batch_, 0, y, x, n, fused_);
     for (int k = 0; k < count; ++k) {
-      logit_rows_[k] = contiguous_row(args.logits, batch_, k, y, x, n, logits_ + k * wide_);
+      logit_rows_[k] = dense_row(args.logits, batch_, k, y, x, n, logits_ + k * wide_);
     }
     softmax_row(logit_rows_, count, n, weight_rows_, highest_, total_);
     weighted_sum_row(weight_rows_, exposure_rows_, count, n, fused_);
@@ -99,16 +107,16 @@ class Rows {
 
   // Columns [begin, end) of row y of the level's mask.
   const T* mask_row(int64_t y, int64_t begin, int64_t end) {
-    const View& weight = pass_.args.weight;
+    const Stack& weight = pass_.args.weight;
     const Level& base = pass_.base();
     const int64_t x0 = base_begin(begin, pass_.index, base.width);
     const int64_t x1 = base_begin(end, pass_.index, base.width);
-    if (pass_.index == 0) return contiguous_row(weight, batch_, 0, y, x0, x1 - x0, fused_);
+    if (pass_.index == 0) return dense_row(weight, batch_, 0, y, x0, x1 - x0, fused_);
     const int64_t y0 = base_begin(y, pass_.index, base.height);
     const int64_t y1 = base_begin(y + 1, pass_.index, base.height);
     for (int64_t x = 0; x < x1 - x0; ++x) sums_[x] = 0;
     for (int64_t row = y0; row < y1; ++row) {
-      const T* in = contiguous_row(weight, batch_, 0, row, x0, x1 - x0, fused_);
+      const T* in = dense_row(weight, batch_, 0, row, x0, x1 - x0, fused_);
       const T share = static_cast<T>(base_share(row, pass_.index, base.height));
       for (int64_t x = 0; x < x1 - x0; ++x) sums_[x] += share * in[x];
     }
@@ -122,7 +130,7 @@ class Rows {
       const int64_t half = pass_.level.wx / 2;
       return mask_row(y + pass_.level.wy / 2, begin + half, end + half);
     }
-    return contiguous_row(args.weight, batch_, 0, y, begin, end - begin, fused_);
+    return dense_row(args.weight, batch_, 0, y, begin, end - begin, fused_);
   }
 
   // A row of the level, columns [c0, c1), as its share in the full-size row: the adjoint of
@@ -140,6 +148,9 @@ class Rows {
     }
     return row;
   }
+
+  // A full-size row for whoever writes: free between two reads.
+  T* spare() { return fused_; }
 
   // A constant near the values of the tile for each plane, from a coarse sample: subtracting it
   // keeps E[x^2] - E[x]^2 from cancelling.
@@ -165,10 +176,10 @@ class Rows {
     T fused = 0;
     T highest = 0, total = 0;
     for (int k = 0; k < pass_.count(); ++k) {
-      const T exposure = row_of<T>(args.exposures, batch_, k, y)[x * args.exposures.column];
+      const T exposure = value_at<T>(args.exposures, batch_, k, y, x);
       sums[k + 1] += exposure;
       if (!args.logits.data) continue;
-      const T logit = row_of<T>(args.logits, batch_, k, y)[x * args.logits.column];
+      const T logit = value_at<T>(args.logits, batch_, k, y, x);
       // Softmax in one pass: the sums so far are rescaled when a larger logit turns up.
       if (k == 0 || logit > highest) {
         const T rescale = k == 0 ? T(0) : exp_nonpositive(highest - logit);
@@ -183,7 +194,7 @@ class Rows {
     if (args.logits.data) {
       sums[0] += fused / total;
     } else {
-      sums[0] += row_of<T>(args.fused, batch_, 0, y)[x * args.fused.column];
+      sums[0] += value_at<T>(args.fused, batch_, 0, y, x);
     }
   }
 

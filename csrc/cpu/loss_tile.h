@@ -85,15 +85,16 @@ class Tile {
     const int64_t n = round_up(extent_.windows);
     FASTMEF_VECTORIZE
     for (int64_t x = 0; x < n; ++x) sums[x] += value[x];
-    if (pass_.args.map) write_map(y, value);
+    if (pass_.args.map.data) write_map(y, value);
   }
 
   void write_map(int64_t y, const T* value) {
-    const Level& level = pass_.level;
-    const int64_t columns = level.width - level.wx + 1;
-    const int64_t rows = level.height - level.wy + 1;
-    T* out = static_cast<T*>(pass_.args.map) + (extent_.batch * rows + y) * columns;
-    for (int64_t x = extent_.c0; x < extent_.b1; ++x) out[x] = 1 - value[x - extent_.b0];
+    const Stack& map = pass_.args.map;
+    const int64_t n = extent_.b1 - extent_.c0;
+    const T* in = value + (extent_.c0 - extent_.b0);
+    T* out = rows_.spare();
+    for (int64_t x = 0; x < n; ++x) out[x] = 1 - in[x];
+    write(map, offset_of(map, extent_.batch, 0, y, extent_.c0), 1, n, out);
   }
 
   void write_gradient(int64_t y) {
@@ -105,43 +106,55 @@ class Tile {
     }
   }
 
+  // A row of the gradient to write in: the array itself where it is of type T.
+  T* output_row(int64_t offset) {
+    const Stack& gradient = pass_.args.gradient;
+    return holds(gradient, T()) ? reinterpret_cast<T*>(address(gradient, offset)) : rows_.spare();
+  }
+
   // dL/dlogits_k = W_k (I_k - F) dL/dF.
   void write_logits(int64_t y, const T* FASTMEF_RESTRICT by_fused) {
-    const Level& base = pass_.base();
-    const int count = pass_.count();
+    const Stack& gradient = pass_.args.gradient;
     const int64_t first = extent_.c0 - extent_.b0;
     const T* FASTMEF_RESTRICT fused = ring_.row(y, 0) + first;
-    for (int k = 0; k < count; ++k) {
+    for (int k = 0; k < pass_.count(); ++k) {
       const T* FASTMEF_RESTRICT weight = ring_.weights(y, k) + first;
       const T* FASTMEF_RESTRICT exposure = ring_.row(y, k + 1) + first;
-      T* FASTMEF_RESTRICT out = static_cast<T*>(pass_.args.gradient) +
-                                ((extent_.batch * count + k) * base.height + y) * base.width +
-                                extent_.c0;
+      const int64_t at = offset_of(gradient, extent_.batch, k, y, extent_.c0);
+      T* FASTMEF_RESTRICT out = output_row(at);
       const T offset = ring_.shift(k + 1) - ring_.shift(0);
       FASTMEF_VECTORIZE
       for (int64_t x = 0; x < extent_.pixels; ++x) {
         out[x] = weight[x] * (exposure[x] - fused[x] + offset) * by_fused[x];
       }
+      if (!holds(gradient, T())) write(gradient, at, 1, extent_.pixels, out);
     }
   }
 
   // Adds the gradient of a level's row to the full-size rows it was made from.
   void write_fused(int64_t y, T* by_fused) {
+    const Stack& gradient = pass_.args.gradient;
     const Level& base = pass_.base();
-    const int64_t planes = pass_.args.logits.data ? pass_.count() : 1;
     const int64_t x0 = base_begin(extent_.c0, pass_.index, base.width);
-    const int64_t x1 = base_begin(extent_.c1, pass_.index, base.width);
+    const int64_t n = base_begin(extent_.c1, pass_.index, base.width) - x0;
     const int64_t y0 = base_begin(y, pass_.index, base.height);
     const int64_t y1 = base_begin(y + 1, pass_.index, base.height);
     const T* FASTMEF_RESTRICT in = rows_.spread_to_full(by_fused, extent_.c0, extent_.c1);
     for (int64_t row = y0; row < y1; ++row) {
       const T share = static_cast<T>(base_share(row, pass_.index, base.height));
-      T* FASTMEF_RESTRICT out = static_cast<T*>(pass_.args.gradient) +
-                                (extent_.batch * planes * base.height + row) * base.width + x0;
+      const int64_t at = offset_of(gradient, extent_.batch, 0, row, x0);
+      const bool split = pass_.low.data != nullptr;
+      T* FASTMEF_RESTRICT out = output_row(at);
       if (pass_.accumulate) {
-        for (int64_t x = 0; x < x1 - x0; ++x) out[x] += share * in[x];
+        if (split) join_row(split_at(gradient, pass_.low, extent_.batch, row, x0), n, out);
+        for (int64_t x = 0; x < n; ++x) out[x] += share * in[x];
       } else {
-        for (int64_t x = 0; x < x1 - x0; ++x) out[x] = share * in[x];
+        for (int64_t x = 0; x < n; ++x) out[x] = share * in[x];
+      }
+      if (split) {
+        split_row(out, n, split_at(gradient, pass_.low, extent_.batch, row, x0));
+      } else if (!holds(gradient, T())) {
+        write(gradient, at, 1, n, out);
       }
     }
   }

@@ -17,24 +17,25 @@ namespace py = pybind11;
 namespace fastmef {
 namespace {
 
-// (address, stride of B, of K, of H, of W); address 0 for an absent array.
-using ViewTuple = std::array<int64_t, 5>;
-
-View view(const ViewTuple& t) {
-  return {reinterpret_cast<const void*>(static_cast<intptr_t>(t[0])), t[1], t[2], t[3], t[4]};
-}
-
 void* pointer(int64_t address) { return reinterpret_cast<void*>(static_cast<intptr_t>(address)); }
+
+// (address, dtype, stride of B, of K, of C, of H, of W); address 0 for an absent array.
+using StackTuple = std::array<int64_t, 7>;
+
+Stack stack(const StackTuple& t) {
+  return {pointer(t[0]), static_cast<DType>(t[1]), t[2], t[3], t[4], t[5], t[6]};
+}
 
 // Levels: (height, width, taps_y, taps_x, share).
 using LevelTuple = std::tuple<int64_t, int64_t, std::vector<double>, std::vector<double>, double>;
 
 double weighted_ssim_loss(bool in_double, int64_t batch, int64_t count,
-                          const std::vector<LevelTuple>& levels, const ViewTuple& fused,
-                          const ViewTuple& logits, const ViewTuple& exposures,
-                          const ViewTuple& weight, bool weight_is_mask, int attributes,
+                          const std::vector<LevelTuple>& levels, const StackTuple& fused,
+                          const StackTuple& logits, const StackTuple& exposures,
+                          const StackTuple& weight, bool weight_is_mask, int attributes,
                           bool luminance, double c1, double c2, double floor, double eps,
-                          int64_t gradient, int64_t map, int threads) {
+                          const StackTuple& gradient, double gradient_scale, const StackTuple& map,
+                          int threads) {
   std::vector<Level> rows;
   for (const auto& [height, width, taps_y, taps_x, share] : levels) {
     rows.push_back({height, width, static_cast<int>(taps_y.size()), static_cast<int>(taps_x.size()),
@@ -45,10 +46,10 @@ double weighted_ssim_loss(bool in_double, int64_t batch, int64_t count,
   args.exposures_count = count;
   args.level_count = static_cast<int>(rows.size());
   args.levels = rows.data();
-  args.fused = view(fused);
-  args.logits = view(logits);
-  args.exposures = view(exposures);
-  args.weight = view(weight);
+  args.fused = stack(fused);
+  args.logits = stack(logits);
+  args.exposures = stack(exposures);
+  args.weight = stack(weight);
   args.weight_is_mask = weight_is_mask;
   args.attributes = attributes;
   args.luminance = luminance;
@@ -56,18 +57,12 @@ double weighted_ssim_loss(bool in_double, int64_t batch, int64_t count,
   args.c2 = c2;
   args.floor = floor;
   args.eps = eps;
-  args.gradient = pointer(gradient);
-  args.map = pointer(map);
+  args.gradient = stack(gradient);
+  args.gradient_scale = gradient_scale;
+  args.map = stack(map);
   args.threads = threads;
   const py::gil_scoped_release release;
   return active().weighted_ssim_loss(args, in_double);
-}
-
-// (address, dtype, stride of B, of K, of C, of H, of W); address 0 for an absent array.
-using StackTuple = std::array<int64_t, 7>;
-
-Stack stack(const StackTuple& t) {
-  return {pointer(t[0]), static_cast<DType>(t[1]), t[2], t[3], t[4], t[5], t[6]};
 }
 
 // (B, K, C, H, W)
@@ -125,7 +120,7 @@ PYBIND11_MODULE(_cpu, m) {
         py::arg("count"), py::arg("levels"), py::arg("fused"), py::arg("logits"),
         py::arg("exposures"), py::arg("weight"), py::arg("weight_is_mask"), py::arg("attributes"),
         py::arg("luminance"), py::arg("c1"), py::arg("c2"), py::arg("floor"), py::arg("eps"),
-        py::arg("gradient"), py::arg("map"), py::arg("threads"));
+        py::arg("gradient"), py::arg("gradient_scale"), py::arg("map"), py::arg("threads"));
   m.def("softmax_fuse", &softmax_fuse, py::arg("in_double"), py::arg("shape"), py::arg("logits"),
         py::arg("exposures"), py::arg("fused"), py::arg("weights"), py::arg("threads"));
   m.def("softmax_fuse_backward", &softmax_fuse_backward, py::arg("in_double"), py::arg("shape"),

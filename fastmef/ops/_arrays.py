@@ -9,10 +9,8 @@ from torch import Tensor
 
 from fastmef.reference.filters import _taps, effective_window
 
-View: TypeAlias = tuple[int, int, int, int, int]
 Stack: TypeAlias = tuple[int, int, int, int, int, int, int]
-ABSENT: View = (0, 0, 0, 0, 0)
-ABSENT_STACK: Stack = (0, 0, 0, 0, 0, 0, 0)
+ABSENT: Stack = (0, 0, 0, 0, 0, 0, 0)
 
 # The position is the type's number in csrc/common/convert.h.
 STORAGE = (
@@ -25,28 +23,20 @@ STORAGE = (
 )
 
 
-def stack_view(images: Tensor | None) -> View:
-    """A ``(B, K, H, W)`` tensor: its address and strides in elements."""
-    if images is None:
-        return ABSENT
-    return (images.data_ptr(), *images.stride())  # type: ignore[return-value]
-
-
-def plane_view(images: Tensor | None) -> View:
-    """A ``(B, H, W)`` tensor: its address and strides, none for exposures."""
-    if images is None:
-        return ABSENT
-    plane, row, column = images.stride()
-    return (images.data_ptr(), plane, 0, row, column)
-
-
 def color_stack(images: Tensor | None) -> Stack:
     """A ``(B, K, C, H, W)`` tensor: its address, type and strides."""
     if images is None:
-        return ABSENT_STACK
+        return ABSENT
     plane, layer, channel, row, column = images.stride()
     dtype = STORAGE.index(images.dtype)
     return (images.data_ptr(), dtype, plane, layer, channel, row, column)
+
+
+def gray_stack(images: Tensor | None) -> Stack:
+    """A ``(B, K, H, W)`` or ``(B, H, W)`` tensor as a stack of one channel (and one image)."""
+    if images is None:
+        return ABSENT
+    return color_stack((images if images.ndim == 4 else images.unsqueeze(1)).unsqueeze(2))
 
 
 def axis_taps(window: int, sigma: float | None, size: int) -> tuple[float, ...]:

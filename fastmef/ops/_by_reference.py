@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 Outputs = Tensor | tuple[Tensor, ...]
 
@@ -65,19 +65,29 @@ class Recompute(torch.autograd.Function):
 
 
 class GradientInForward(torch.autograd.Function):
-    """For scalar results: the gradient is made with the value, the backward pass scales it."""
+    """For scalar results: the gradient is made with the value, the backward pass scales it.
+
+    Until then a gradient by half precision inputs is kept in float32: a pixel's share in a mean
+    would underflow.
+    """
 
     @staticmethod
     def forward(ctx: Any, function: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
         needed = ctx.needs_input_grad[1:]
         if not any(needed):
             return _call(function, inputs)  # type: ignore[return-value]
-        value, wanted = _with_grad(function, inputs, needed)
+        value, wanted = _with_grad(function, tuple(map(_single, inputs)), needed)
         ctx.save_for_backward(*torch.autograd.grad(value, wanted))
+        ctx.dtypes = [
+            x.dtype for x, need in zip(inputs, needed, strict=True) if x is not None and need
+        ]
         return value.detach()  # type: ignore[union-attr]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, upstream: Tensor) -> Any:
-        gradients = [upstream * gradient for gradient in ctx.saved_tensors]  # type: ignore[attr-defined]
-        return None, *_scatter(gradients, ctx.needs_input_grad[1:])  # type: ignore[attr-defined]
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        gradients = [
+            (upstream * gradient).to(dtype)
+            for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        ]
+        return None, *_scatter(gradients, ctx.needs_input_grad[1:])

@@ -3,6 +3,11 @@
 The C++ kernels serve tensors on the CPU when a gradient is wanted by F or the logits alone. One
 sweep makes value and gradient; the backward pass only scales. The map of ``reduction="none"`` is
 swept again in its backward pass, with the upstream gradient as weights of the windows.
+
+float16 and bfloat16 are read as they are and computed in float32. Gradients and maps are rounded
+once, to the input's dtype; the value is float32. With several levels the gradient is summed in
+float32 in the room of the 16-bit gradient of the logits; the gradient by F needs two more bytes a
+pixel for it. No copy of an image is made.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fastmef import backends, reference
-from fastmef.ops._arrays import axis_taps, plane_view, stack_view
+from fastmef.ops._arrays import axis_taps, gray_stack
 from fastmef.ops._by_reference import GradientInForward, Recompute
 from fastmef.ops._library import register
 from fastmef.reference.filters import crop_to_centers, effective_window
@@ -50,6 +55,7 @@ def _sweep(
     options: Sequence[Any],
     scales: Sequence[float],
     gradient: Tensor | None = None,
+    gradient_scale: float = 1.0,
     values: Tensor | None = None,
 ) -> float:
     gamma, luminance, window, sigma, k1, k2, floor, eps = options
@@ -59,10 +65,10 @@ def _sweep(
         source.dtype == torch.float64,
         *exposures.shape[:2],
         _levels(exposures, window, sigma, scales),
-        plane_view(None if from_logits else source),
-        stack_view(source if from_logits else None),
-        stack_view(exposures),
-        plane_view(weight),
+        gray_stack(None if from_logits else source),
+        gray_stack(source if from_logits else None),
+        gray_stack(exposures),
+        gray_stack(weight),
         weight_is_mask,
         attributes,
         luminance,
@@ -70,8 +76,9 @@ def _sweep(
         k2**2,
         floor,
         eps,
-        0 if gradient is None else gradient.data_ptr(),
-        0 if values is None else values.data_ptr(),
+        gray_stack(gradient),
+        gradient_scale,
+        gray_stack(values),
         torch.get_num_threads(),
     )
 
@@ -87,13 +94,30 @@ def _map_like(fused: Tensor, window: int) -> Tensor:
     return fused.new_empty((batch, rows, columns))
 
 
+def gradient_scale(source: Tensor, mask: Tensor | None) -> float:
+    """What the op multiplies the gradient by float16 inputs by.
+
+    A pixel's share in the mean over all pixels would underflow, and no loss scaling could bring it
+    back. With a mask the mean may be over a few windows: there the product must not overflow.
+    """
+    if source.dtype != torch.float16:
+        return 1.0
+    pixels = source.shape[0] * source.shape[-2] * source.shape[-1]
+    return float(pixels if mask is None else min(pixels, 512))
+
+
+def _value_dtype(source: Tensor) -> torch.dtype:
+    return torch.float64 if source.dtype == torch.float64 else torch.float32
+
+
 def _loss_cpu(
     source: Tensor, exposures: Tensor, mask: Tensor | None, *options: Any
 ) -> tuple[Tensor, Tensor]:
     *others, scales, with_gradient = options
     gradient = _gradient_like(source) if with_gradient else None
-    value = _sweep(source, exposures, mask, True, others, scales, gradient)
-    result = torch.tensor(value, dtype=source.dtype)
+    scale = gradient_scale(source, mask)
+    value = _sweep(source, exposures, mask, True, others, scales, gradient, scale)
+    result = torch.tensor(value, dtype=_value_dtype(source))
     return result, source.new_empty((0,)) if gradient is None else gradient
 
 
@@ -101,7 +125,7 @@ def _loss_fake(
     source: Tensor, exposures: Tensor, mask: Tensor | None, *options: Any
 ) -> tuple[Tensor, Tensor]:
     gradient = _gradient_like(source) if options[-1] else source.new_empty((0,))
-    return source.new_empty(()), gradient
+    return source.new_empty((), dtype=_value_dtype(source)), gradient
 
 
 def _map_cpu(fused: Tensor, exposures: Tensor, *options: Any) -> Tensor:
@@ -152,13 +176,21 @@ class Loss(torch.autograd.Function):
     ) -> Tensor:
         value, gradient = _loss(source, exposures, mask, *options, ctx.needs_input_grad[0])
         ctx.save_for_backward(gradient)
+        ctx.scale = gradient_scale(source, mask)
         return value
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> Any:
         (gradient,) = ctx.saved_tensors
-        return upstream * gradient, *(None,) * (3 + len(_OPTIONS))
+        upstream = upstream / ctx.scale
+        if gradient.is_cuda and gradient.dtype == torch.float16:
+            # The product would round the scalar to float16 first, where 65536, the usual start of
+            # loss scaling, is infinite. On the CPU it does so for a scalar on the left.
+            by_source = (gradient.float() * upstream).half()
+        else:
+            by_source = gradient * upstream
+        return by_source, *(None,) * (3 + len(_OPTIONS))
 
 
 class LossMap(torch.autograd.Function):
