@@ -6,9 +6,11 @@ The choice is made here and nowhere else: :func:`choose` decides by device and d
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import sys
 from types import ModuleType
@@ -65,11 +67,31 @@ def _load_cpu() -> tuple[ModuleType | None, str]:
     return module, ""
 
 
+# The kernels take window taps as constant tuples, which older compilers cannot index.
+OLDEST_TRITON = (3, 4)
+
+
+def _triton_version() -> str:
+    try:
+        return importlib.metadata.version("triton")
+    except importlib.metadata.PackageNotFoundError:  # distributed under another name
+        return str(importlib.import_module("triton").__version__)
+
+
 def _why_no_triton() -> str:
     if os.environ.get("FASTMEF_TRITON", "auto") == "0":
         return "switched off by FASTMEF_TRITON=0"
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed (it is published for Linux only)"
+    try:
+        version = _triton_version()
+    except ImportError as error:
+        return f"triton cannot be imported ({error})"
+    if tuple(int(x) for x in re.findall(r"\d+", version)[:2]) < OLDEST_TRITON:
+        oldest = ".".join(map(str, OLDEST_TRITON))
+        return f"triton {version} is too old, {oldest} is needed (torch 2.8 brings it)"
+    if importlib.util.find_spec("fastmef.kernels") is None:
+        return "fastmef.kernels is not there: this is a checkout that was not installed"
     if INTERPRETED:
         return ""
     if torch.version.cuda is None and torch.version.hip is None:

@@ -295,7 +295,7 @@ def _configuration(
         constants=constants,
         pixels=columns,
         bytes_per_pixel=4 * count * (2 if backward else 1) + 3 * size * (count + 1),
-        registers=96 if count <= 3 else 128,
+        registers=96 if count <= 3 else 160,
         num_warps=WARPS,
     )
 

@@ -1,0 +1,124 @@
+"""Why the Triton kernels are not active is said in one line, for every reason there is."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from fastmef import backends
+
+
+@pytest.fixture
+def usable(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A machine on which nothing is missing."""
+    monkeypatch.delenv("FASTMEF_TRITON", raising=False)
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(backends, "INTERPRETED", False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "3.6.0")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    return monkeypatch
+
+
+def without(missing: str) -> Callable[[str], str | None]:
+    return lambda name: None if name == missing else name
+
+
+def test_nothing_is_missing(usable: pytest.MonkeyPatch) -> None:
+    assert backends._why_no_triton() == ""
+
+
+def test_switched_off(usable: pytest.MonkeyPatch) -> None:
+    usable.setenv("FASTMEF_TRITON", "0")
+    assert backends._why_no_triton() == "switched off by FASTMEF_TRITON=0"
+
+
+@pytest.mark.parametrize("name, reason", [("triton", "not installed"), ("fastmef.kernels", "not")])
+def test_package_is_missing(usable: pytest.MonkeyPatch, name: str, reason: str) -> None:
+    usable.setattr(importlib.util, "find_spec", without(name))
+    assert name in backends._why_no_triton() and reason in backends._why_no_triton()
+
+
+@pytest.mark.parametrize("version", ["2.3.1", "3.2.0", "3.3.1+git1234"])
+def test_too_old(usable: pytest.MonkeyPatch, version: str) -> None:
+    usable.setattr(importlib.metadata, "version", lambda name: version)
+    expected = f"triton {version} is too old, 3.4 is needed (torch 2.8 brings it)"
+    assert backends._why_no_triton() == expected
+
+
+@pytest.mark.parametrize("version", ["3.4.0", "3.10.0", "4.0.0+cu130"])
+def test_new_enough(usable: pytest.MonkeyPatch, version: str) -> None:
+    usable.setattr(importlib.metadata, "version", lambda name: version)
+    assert backends._why_no_triton() == ""
+
+
+def test_distributed_under_another_name(usable: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    class Old:
+        __version__ = "3.1.0"
+
+    def fails(name: str) -> Any:
+        raise ImportError("libcuda.so.1 is missing")
+
+    usable.setattr(importlib.metadata, "version", version)
+    usable.setattr(importlib, "import_module", lambda name: Old)
+    assert "triton 3.1.0 is too old" in backends._why_no_triton()
+    usable.setattr(importlib, "import_module", fails)
+    assert "cannot be imported (libcuda.so.1" in backends._why_no_triton()
+
+
+def test_torch_for_the_cpu(usable: pytest.MonkeyPatch) -> None:
+    usable.setattr(torch.version, "cuda", None)
+    usable.setattr(torch.version, "hip", None)
+    assert backends._why_no_triton() == "this torch was built for the CPU only"
+    usable.setattr(backends, "INTERPRETED", True)
+    assert backends._why_no_triton() == ""
+
+
+def test_no_compiler(usable: pytest.MonkeyPatch) -> None:
+    usable.setattr(shutil, "which", lambda name: None)
+    assert "no C compiler" in backends._why_no_triton()
+    usable.setenv("CC", "zig-cc")
+    usable.setattr(shutil, "which", lambda name: name if name == "zig-cc" else None)
+    assert backends._why_no_triton() == ""
+
+
+def test_no_gpu(usable: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("triton")
+    usable.setattr(backends, "WHY_NO_TRITON", "")
+    usable.setattr(torch.cuda, "is_available", lambda: False)
+    assert backends.triton_status() == "no GPU that torch can use"
+
+
+def test_reference_serves_where_triton_cannot(usable: pytest.MonkeyPatch) -> None:
+    class OnGpu:
+        device = torch.device("cuda")
+        dtype = torch.float32
+
+    usable.setattr(backends, "WHY_NO_TRITON", "a reason")
+    assert backends.choose("softmax_fuse", OnGpu()) == backends.REFERENCE  # type: ignore[arg-type]
+    usable.setattr(backends, "WHY_NO_TRITON", "")
+    assert backends.choose("softmax_fuse", OnGpu()) == backends.TRITON  # type: ignore[arg-type]
+    OnGpu.dtype = torch.float64
+    assert backends.choose("softmax_fuse", OnGpu()) == backends.REFERENCE  # type: ignore[arg-type]
+
+
+def test_reason_is_shown() -> None:
+    environment = {**os.environ, "FASTMEF_TRITON": "0"}
+    code = "import fastmef; fastmef.show_config()"
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, text=True, capture_output=True
+    )
+    assert "Triton kernels: switched off by FASTMEF_TRITON=0" in result.stdout, result.stderr
