@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal, overload
 
+import torch
 from torch import Tensor
 
 from fastmef import ops, reference
@@ -306,24 +307,34 @@ def softmax_fuse(
 
     .. math:: F = \sum_k W_k I_k, \qquad W = \mathrm{softmax}_k(\text{logits})
 
-    Every pixel of F lies between the smallest and largest exposure there.
+    Every pixel of F lies between the smallest and largest exposure there. Sums are formed in
+    float32, in float64 where logits or exposures are float64.
 
     Args:
-        logits: ``(B, K, H, W)``.
-        exposures: ``(B, K, C, H, W)``, usually RGB.
+        logits: floating point, ``(B, K, H, W)``.
+        exposures: ``(B, K, C, H, W)``, usually RGB; floating point of any range, uint8 or uint16.
+            The dtype may differ from that of the logits.
         return_weights: return W as well.
 
     Returns:
-        F ``(B, C, H, W)``, or ``(F, W)`` with W ``(B, K, H, W)``.
+        F ``(B, C, H, W)`` in the dtype of the exposures, or ``(F, W)`` with W ``(B, K, H, W)`` in
+        the dtype of the logits. Integers are rounded to the nearest; backends may differ by one
+        level where a sum lies within float32 rounding of the middle between two. They carry no
+        gradient, W does.
+
+    Raises:
+        InputError: shapes that do not fit, another dtype, two devices.
     """
     _check_stack("logits", logits)
-    _check_float("exposures", exposures)
+    _check_image("exposures", exposures)
     if exposures.ndim != 5 or exposures.shape[:2] + exposures.shape[3:] != logits.shape:
         raise InputError(
             "exposures must be (B, K, C, H, W) for logits (B, K, H, W), "
             f"got {tuple(exposures.shape)} and {tuple(logits.shape)}"
         )
-    _check_same_kind("logits", logits, "exposures", exposures)
+    if exposures.shape[2] == 0:
+        raise InputError(f"exposures must have a channel, got {tuple(exposures.shape)}")
+    _check_one_device("logits", logits, "exposures", exposures)
     fused, weights = ops.fusion.softmax_fuse(logits, exposures, return_weights)
     return (fused, weights) if return_weights else fused
 
@@ -361,11 +372,24 @@ def _loss_options(
     }
 
 
-def _check_float(name: str, tensor: Tensor) -> None:
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_INTEGERS = (torch.uint8, torch.uint16)
+
+
+def _check_dtype(name: str, tensor: Tensor, allowed: tuple[torch.dtype, ...]) -> None:
     if not isinstance(tensor, Tensor):
         raise InputError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
-    if not tensor.is_floating_point():
-        raise InputError(f"{name} must be floating point, got {tensor.dtype}")
+    if tensor.dtype not in allowed:
+        names = ", ".join(str(dtype).removeprefix("torch.") for dtype in allowed)
+        raise InputError(f"{name} must be one of {names}, got {tensor.dtype}")
+
+
+def _check_float(name: str, tensor: Tensor) -> None:
+    _check_dtype(name, tensor, _FLOATS)
+
+
+def _check_image(name: str, tensor: Tensor) -> None:
+    _check_dtype(name, tensor, (*_INTEGERS, *_FLOATS))
 
 
 def _check_planes(name: str, tensor: Tensor) -> None:
@@ -380,11 +404,15 @@ def _check_stack(name: str, tensor: Tensor) -> None:
         raise InputError(f"{name} must be (B, K, H, W) and not empty, got {tuple(tensor.shape)}")
 
 
-def _check_same_kind(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
+def _check_one_device(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
     if tensor.device != other.device:
         raise InputError(
             f"{name} and {other_name} must be on one device, got {tensor.device}, {other.device}"
         )
+
+
+def _check_same_kind(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
+    _check_one_device(name, tensor, other_name, other)
     if tensor.dtype != other.dtype:
         raise InputError(
             f"{name} and {other_name} must have one dtype, got {tensor.dtype} and {other.dtype}"

@@ -147,8 +147,8 @@ class SoftmaxFuse(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(logits, exposures)
         fused, weights = _fuse(logits, exposures, want_weights)
-        if not want_weights:
-            ctx.mark_non_differentiable(weights)
+        constant = [] if want_weights else [weights]
+        ctx.mark_non_differentiable(*constant, *([] if fused.is_floating_point() else [fused]))
         return fused, weights
 
     @staticmethod
@@ -167,7 +167,7 @@ def softmax_fuse(
 ) -> tuple[Tensor, Tensor]:
     """Fused image and weights; the weights are empty if they are not wanted."""
     if backends.choose("softmax_fuse", logits, exposures) != backends.REFERENCE:
-        if exposures.is_floating_point():
-            return SoftmaxFuse.apply(logits, exposures, want_weights)
-        return _fuse(logits, exposures, want_weights)
-    return Recompute.apply(reference.softmax_fuse, logits, exposures)
+        return SoftmaxFuse.apply(logits, exposures, want_weights)
+    if logits.dtype == exposures.dtype:
+        return Recompute.apply(reference.softmax_fuse, logits, exposures)
+    return reference.softmax_fuse(logits, exposures)
