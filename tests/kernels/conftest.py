@@ -7,8 +7,12 @@ images of a few hundred pixels. Tests put their tensors on ``device`` and so ser
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
+from torch import Tensor
 
 from fastmef import backends
 
@@ -19,3 +23,29 @@ collect_ignore_glob = [] if HERE and not backends.WHY_NO_TRITON else ["test_*.py
 @pytest.fixture
 def device() -> torch.device:
     return torch.device("cpu" if backends.INTERPRETED else "cuda")
+
+
+@pytest.fixture
+def far(tmp_path: Path, device: torch.device) -> Callable[[Tensor, int], Tensor]:
+    """``far(x, axis)``: the numbers of ``x``, the last over 2**31 from the first along ``axis``.
+
+    The axis has three or more of them, so that the stride itself fits into 32 bits.
+    Without a GPU they lie in a sparse file, of which a few pages are ever touched.
+    """
+
+    def spread(x: Tensor, axis: int) -> Tensor:
+        x = x.contiguous()
+        strides = list(x.stride())
+        strides[axis] = 2**31 // (x.shape[axis] - 1) + 64
+        size = 1 + sum((n - 1) * stride for n, stride in zip(x.shape, strides, strict=True))
+        if device.type == "cpu":
+            name = str(tmp_path / f"sparse{len(list(tmp_path.iterdir()))}")
+            memory = torch.from_file(name, shared=True, size=size, dtype=x.dtype)
+        else:
+            if torch.cuda.mem_get_info(device)[0] < 1.1 * size * x.element_size():
+                pytest.skip(f"{size * x.element_size() / 2**30:.0f} GiB of GPU memory needed")
+            memory = torch.empty(size, dtype=x.dtype, device=device)
+        result = memory.as_strided(x.shape, strides)
+        return result.copy_(x)
+
+    return spread

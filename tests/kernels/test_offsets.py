@@ -1,0 +1,66 @@
+"""Numbers further than 2**31 from the first one are found: no offset is computed in 32 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from fastmef import ops
+from fastmef.kernels._tile import locate
+
+Far = Callable[[Tensor, int], Tensor]
+
+
+@triton.jit
+def _place(out, program, width, height, BLOCK: tl.constexpr):
+    plane, row, first = locate(tl.program_id(0) + program, width, height, BLOCK)
+    tl.store(out, plane)
+    tl.store(out + 1, row)
+    tl.store(out + 2, first)
+    tl.store(out + 3, (plane * height + row) * width + first)
+
+
+@pytest.mark.parametrize(
+    "program, width, height",
+    [
+        (0, 1, 1),
+        (2**22 - 1, 2**31 - 1, 1),
+        (2**23 + 7, 2**32 + 5, 3),
+        (2**31 - 2, 1000, 2**20),
+        (2**30, 513, 40000),
+    ],
+)
+def test_locate(program: int, width: int, height: int, device: torch.device) -> None:
+    out = torch.zeros(4, dtype=torch.int64, device=device)
+    _place[(1,)](out, program, width, height, BLOCK=512)
+    row, block = divmod(program, -(-width // 512))
+    plane, row = divmod(row, height)
+    first = 512 * block
+    assert out.tolist() == [plane, row, first, (plane * height + row) * width + first]
+
+
+@pytest.mark.parametrize("axis", range(5))
+def test_softmax_fuse(axis: int, far: Far, device: torch.device) -> None:
+    exposures = torch.randint(0, 256, (3, 3, 3, 3, 3), dtype=torch.uint8).to(device)
+    logits = torch.randn(3, 3, 3, 3, device=device)
+    near = ops.fusion.softmax_fuse(logits, exposures)
+    apart = ops.fusion.softmax_fuse(logits, far(exposures, axis))
+    assert all(torch.equal(x, y) for x, y in zip(near, apart, strict=True))
+
+
+@pytest.mark.parametrize("axis", range(4))
+def test_softmax_fuse_logits(axis: int, far: Far, device: torch.device) -> None:
+    exposures = torch.rand(3, 3, 1, 3, 3, device=device).half()
+    logits = torch.randn(3, 3, 3, 3, device=device).half()
+    results = []
+    for x in (logits, far(logits, axis)):
+        x = x.detach().requires_grad_()
+        fused, weights = ops.fusion.softmax_fuse(x, exposures)
+        (by_logits,) = torch.autograd.grad((fused * fused).sum() + (weights**3).sum(), x)
+        results.append((fused, weights, by_logits))
+    assert all(torch.equal(x, y) for x, y in zip(*results, strict=True))
