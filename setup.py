@@ -24,7 +24,13 @@ X86_VARIANTS = {
         "-mprefer-vector-width=512",
     ],
 }  # fmt: skip
-VARIANT_SOURCES = ["csrc/cpu/fuse.cpp", "csrc/cpu/loss.cpp", "csrc/cpu/variant.cpp"]
+VARIANT_SOURCES = [
+    "csrc/cpu/filters.cpp",
+    "csrc/cpu/fuse.cpp",
+    "csrc/cpu/loss.cpp",
+    "csrc/cpu/ssim.cpp",
+    "csrc/cpu/variant.cpp",
+]
 COMMON_SOURCES = ["csrc/cpu/isa.cpp", "csrc/cpu/module.cpp", "csrc/cpu/parallel.cpp"]
 HEADERS = sorted(str(path) for path in Path("csrc").glob("*/*.h"))
 

@@ -39,7 +39,11 @@ OPERATIONS = (
 SERVED: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
     CPP: {
         "fusion_loss": _FLOATS,
+        "gamma_weights": _FLOATS,
+        "local_variance": _FLOATS,
+        "sobel_gradient": _FLOATS,
         "softmax_fuse": _STORED,
+        "ssim": _FLOATS,
         "weighted_ssim_loss": _FLOATS,
     },
     TRITON: {

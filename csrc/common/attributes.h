@@ -13,12 +13,27 @@ FASTMEF_HD T local_variance(T mean, T power, T floor) {
   return larger(power - mean * mean, floor);
 }
 
-// Squared 3x3 Sobel magnitude from the neighbours: rows above (a), at (b) and below (c) the pixel.
+// Where the floor takes over and the variance has no gradient; a value equal to it still has one.
+template <class T>
+FASTMEF_HD bool is_floored(T mean, T power, T floor) {
+  return power - mean * mean < floor;
+}
+
+template <class T>
+struct Differences {
+  T x, y;
+};
+
+// 3x3 Sobel differences from the neighbours: rows above (a), at (b) and below (c) the pixel.
+template <class T>
+FASTMEF_HD Differences<T> sobel_differences(T a0, T a1, T a2, T b0, T b2, T c0, T c1, T c2) {
+  return {(a2 - a0) + 2 * (b2 - b0) + (c2 - c0), (c0 - a0) + 2 * (c1 - a1) + (c2 - a2)};
+}
+
 template <class T>
 FASTMEF_HD T sobel_squared(T a0, T a1, T a2, T b0, T b2, T c0, T c1, T c2) {
-  const T gx = (a2 - a0) + 2 * (b2 - b0) + (c2 - c0);
-  const T gy = (c0 - a0) + 2 * (c1 - a1) + (c2 - a2);
-  return gx * gx + gy * gy;
+  const Differences<T> d = sobel_differences(a0, a1, a2, b0, b2, c0, c1, c2);
+  return d.x * d.x + d.y * d.y;
 }
 
 // exp(-(x - 0.5)^2 / (2 * 0.2^2)).

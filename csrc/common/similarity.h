@@ -1,4 +1,4 @@
-// SSIM of the fused image F to one exposure I at one window, and its derivatives by F's moments.
+// SSIM of two images F and I at one window, and its derivatives by their moments.
 #pragma once
 
 #include "hd.h"
@@ -8,9 +8,10 @@ namespace fastmef {
 template <class T>
 struct Similarity {
   T value;
-  T by_mean;   // d value / d E[F]
-  T by_power;  // d value / d E[F^2]
-  T by_cross;  // d value / d E[F I]
+  T by_mean;    // d value / d E[F]
+  T by_mean_i;  // d value / d E[I]
+  T by_power;   // d value / d E[F^2] and d E[I^2]
+  T by_cross;   // d value / d E[F I]
 };
 
 // The moments are those of F - shift_f and I - shift_i: variances and covariance do not change by a
@@ -26,6 +27,7 @@ FASTMEF_HD Similarity<T> similarity(T mean_f, T mean_i, T power_f, T power_i, T 
   out.by_cross = 2 * inverse;
   out.by_power = -structure * inverse;
   out.by_mean = 2 * inverse * (mean_f * structure - mean_i);
+  out.by_mean_i = 2 * inverse * (mean_i * structure - mean_f);
   if (Luminance) {
     const T f = mean_f + shift_f;
     const T i = mean_i + shift_i;
@@ -35,6 +37,7 @@ FASTMEF_HD Similarity<T> similarity(T mean_f, T mean_i, T power_f, T power_i, T 
     out.by_cross *= luminance;
     out.by_power *= luminance;
     out.by_mean = out.by_mean * luminance + structure * 2 * below * (i - f * luminance);
+    out.by_mean_i = out.by_mean_i * luminance + structure * 2 * below * (f - i * luminance);
   }
   return out;
 }

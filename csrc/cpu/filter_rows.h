@@ -106,6 +106,55 @@ void cross_moments_down(const T* const* f_rows, const T* const* i_rows, const T*
   }
 }
 
+// E[a], E[b], E[a^2 + b^2], E[a b] down the columns.
+template <class T, int Taps>
+void pair_moments_down(const T* const* a_rows, const T* const* b_rows, const T* taps, int count,
+                       int64_t n, T* const* out) {
+  n = round_up(n);
+  T* FASTMEF_RESTRICT mean_a = out[0];
+  T* FASTMEF_RESTRICT mean_b = out[1];
+  T* FASTMEF_RESTRICT power = out[2];
+  T* FASTMEF_RESTRICT cross = out[3];
+  if constexpr (Taps > 0) {
+    T w[Taps];
+    const T* a[Taps];
+    const T* b[Taps];
+    for (int j = 0; j < Taps; ++j) w[j] = taps[j], a[j] = a_rows[j], b[j] = b_rows[j];
+    FASTMEF_VECTORIZE
+    for (int64_t x = 0; x < n; ++x) {
+      T sum_a = 0, sum_b = 0, p = 0, c = 0;
+#pragma GCC unroll 16
+      for (int j = 0; j < Taps; ++j) {
+        const T u = a[j][x], v = b[j][x];
+        const T weighted_u = w[j] * u, weighted_v = w[j] * v;
+        sum_a += weighted_u;
+        sum_b += weighted_v;
+        p += weighted_u * u + weighted_v * v;
+        c += weighted_u * v;
+      }
+      mean_a[x] = sum_a;
+      mean_b[x] = sum_b;
+      power[x] = p;
+      cross[x] = c;
+    }
+  } else {
+    for (int64_t x = 0; x < n; ++x) mean_a[x] = mean_b[x] = power[x] = cross[x] = 0;
+    for (int j = 0; j < count; ++j) {
+      const T w = taps[j];
+      const T* FASTMEF_RESTRICT a = a_rows[j];
+      const T* FASTMEF_RESTRICT b = b_rows[j];
+      FASTMEF_VECTORIZE
+      for (int64_t x = 0; x < n; ++x) {
+        const T weighted_u = w * a[x], weighted_v = w * b[x];
+        mean_a[x] += weighted_u;
+        mean_b[x] += weighted_v;
+        power[x] += weighted_u * a[x] + weighted_v * b[x];
+        cross[x] += weighted_u * b[x];
+      }
+    }
+  }
+}
+
 // sum_j taps[j] rows[j] down the columns.
 template <class T, int Taps>
 void mean_down(const T* const* rows, const T* taps, int count, int64_t n, T* FASTMEF_RESTRICT out) {

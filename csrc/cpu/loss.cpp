@@ -5,6 +5,7 @@
 //
 // Compiled once for every instruction set; FASTMEF_ISA names the set.
 
+#include "array.h"
 #include "loss_tile.h"
 #include "parallel.h"
 #include "variant.h"
@@ -126,16 +127,6 @@ void finish_rows(Finish& finish) {
                args.logits.data ? logits_task<T> : fused_task<T>, &finish);
 }
 
-// A small array that frees itself.
-template <class T>
-struct Array {
-  explicit Array(int64_t count) : data(count ? new T[count] : nullptr) {}
-  ~Array() { delete[] data; }
-  Array(const Array&) = delete;
-  Array& operator=(const Array&) = delete;
-  T* data;
-};
-
 template <class T>
 double loss(const LossArgs& args) {
   int used = 0;
@@ -155,7 +146,7 @@ double loss(const LossArgs& args) {
   for (int s = 0; s < args.level_count; ++s) {
     const Level& level = args.levels[s];
     if (level.share == 0) continue;
-    const Grid grid(args.batch, level);
+    const Tiles grid(args.batch, level.height, level.width);
     const Array<double> partials(grid.count);
     Pass pass{args, s, level, grid, false, written, defer, low, 0.0, partials.data};
     double norm = 1.0;

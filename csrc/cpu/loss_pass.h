@@ -1,44 +1,19 @@
-// The division of a level into tiles, and what its tiles share.
+// What the tiles of a level share, and the extent of each.
 #pragma once
 
-#include "filter_rows.h"
 #include "loss.h"
 #include "loss_split.h"
+#include "tiles.h"
 
 namespace fastmef {
 namespace {
-
-constexpr int64_t kTileColumns =
-    256;                            // rings of two exposures then stay near the first-level cache
-constexpr int64_t kTileRows = 128;  // halo rows are computed twice: 8 % of the work at this height
-constexpr int64_t kTiles = 64;      // enough for many threads; strips are not cut further
-
-inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t most(int64_t a, int64_t b) { return a < b ? b : a; }
-
-// The division of the work. It depends on the shape alone, so sums are formed in the same order for
-// any number of threads.
-struct Grid {
-  int64_t tile_rows, tile_columns, rows, columns, count;
-
-  Grid(int64_t batch, const Level& level) {
-    columns = (level.width + kTileColumns - 1) / kTileColumns;
-    tile_columns = round_up((level.width + columns - 1) / columns);
-    columns = (level.width + tile_columns - 1) / tile_columns;
-    const int64_t wanted = (kTiles + batch * columns - 1) / (batch * columns);
-    rows = most(1, least(wanted, (level.height + kTileRows / 2) / kTileRows));
-    tile_rows = (level.height + rows - 1) / rows;
-    rows = (level.height + tile_rows - 1) / tile_rows;
-    count = batch * rows * columns;
-  }
-};
 
 // Everything the tiles of one level share.
 struct Pass {
   const LossArgs& args;
   int index;  // of the level
   const Level& level;
-  Grid grid;
+  Tiles grid;
   bool with_gradient;
   bool accumulate;   // add to the gradient instead of writing it
   bool defer;        // leave dL/dF in the first plane of the logits' gradient
@@ -67,7 +42,7 @@ struct Extent {
 
   Extent(const Pass& pass, int64_t tile) {
     const Level& level = pass.level;
-    const Grid& grid = pass.grid;
+    const Tiles& grid = pass.grid;
     batch = tile / (grid.rows * grid.columns);
     r0 = tile / grid.columns % grid.rows * grid.tile_rows;
     c0 = tile % grid.columns * grid.tile_columns;

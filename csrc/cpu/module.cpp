@@ -105,6 +105,64 @@ void softmax_fuse_backward(bool in_double, const Shape& shape, const StackTuple&
   active().softmax_fuse(args, true, in_double);
 }
 
+using Taps = std::vector<double>;
+
+Axis axis(int64_t size, const Taps& taps, int border) {
+  return {size, static_cast<int>(taps.size()), static_cast<Border>(border)};
+}
+
+// Shape (B, K, H, W).
+void filters(bool in_double, const std::array<int64_t, 4>& shape, const Taps& taps_y,
+             const Taps& taps_x, int border, int attributes, bool normalise, double floor,
+             double eps, const StackTuple& images, const StackTuple& values,
+             const StackTuple& upstream, const StackTuple& gradient, int threads) {
+  FilterArgs args{};
+  args.batch = shape[0];
+  args.count = static_cast<int>(shape[1]);
+  args.y = axis(shape[2], taps_y, border);
+  args.x = axis(shape[3], taps_x, border);
+  args.taps_y = taps_y.data();
+  args.taps_x = taps_x.data();
+  args.attributes = attributes;
+  args.normalise = normalise;
+  args.floor = floor;
+  args.eps = eps;
+  args.images = stack(images);
+  args.values = stack(values);
+  args.upstream = stack(upstream);
+  args.gradient = stack(gradient);
+  args.threads = threads;
+  const py::gil_scoped_release release;
+  active().filters(args, in_double);
+}
+
+// Shape (N, H, W). Returns the sum of the map if the map itself is not written.
+double ssim(bool in_double, const std::array<int64_t, 3>& shape, const Taps& taps_y,
+            const Taps& taps_x, int border, bool luminance, double c1, double c2,
+            const StackTuple& a, const StackTuple& b, const StackTuple& values,
+            const StackTuple& upstream, double weight, const StackTuple& by_a,
+            const StackTuple& by_b, int threads) {
+  SsimArgs args{};
+  args.batch = shape[0];
+  args.y = axis(shape[1], taps_y, border);
+  args.x = axis(shape[2], taps_x, border);
+  args.taps_y = taps_y.data();
+  args.taps_x = taps_x.data();
+  args.luminance = luminance;
+  args.c1 = c1;
+  args.c2 = c2;
+  args.a = stack(a);
+  args.b = stack(b);
+  args.values = stack(values);
+  args.upstream = stack(upstream);
+  args.weight = weight;
+  args.by_a = stack(by_a);
+  args.by_b = stack(by_b);
+  args.threads = threads;
+  const py::gil_scoped_release release;
+  return active().ssim(args, in_double);
+}
+
 }  // namespace
 }  // namespace fastmef
 
@@ -121,6 +179,14 @@ PYBIND11_MODULE(_cpu, m) {
         py::arg("exposures"), py::arg("weight"), py::arg("weight_is_mask"), py::arg("attributes"),
         py::arg("luminance"), py::arg("c1"), py::arg("c2"), py::arg("floor"), py::arg("eps"),
         py::arg("gradient"), py::arg("gradient_scale"), py::arg("map"), py::arg("threads"));
+  m.def("filters", &filters, py::arg("in_double"), py::arg("shape"), py::arg("taps_y"),
+        py::arg("taps_x"), py::arg("border"), py::arg("attributes"), py::arg("normalise"),
+        py::arg("floor"), py::arg("eps"), py::arg("images"), py::arg("values"), py::arg("upstream"),
+        py::arg("gradient"), py::arg("threads"));
+  m.def("ssim", &ssim, py::arg("in_double"), py::arg("shape"), py::arg("taps_y"), py::arg("taps_x"),
+        py::arg("border"), py::arg("luminance"), py::arg("c1"), py::arg("c2"), py::arg("a"),
+        py::arg("b"), py::arg("values"), py::arg("upstream"), py::arg("weight"), py::arg("by_a"),
+        py::arg("by_b"), py::arg("threads"));
   m.def("softmax_fuse", &softmax_fuse, py::arg("in_double"), py::arg("shape"), py::arg("logits"),
         py::arg("exposures"), py::arg("fused"), py::arg("weights"), py::arg("threads"));
   m.def("softmax_fuse_backward", &softmax_fuse_backward, py::arg("in_double"), py::arg("shape"),

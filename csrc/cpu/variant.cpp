@@ -6,11 +6,14 @@ namespace FASTMEF_ISA {
 
 double weighted_ssim_loss(const LossArgs&, bool in_double);
 void softmax_fuse(const FuseArgs&, bool backward, bool in_double);
+void filters(const FilterArgs&, bool in_double);
+double ssim(const SsimArgs&, bool in_double);
 
 #define FASTMEF_QUOTE_(x) #x
 #define FASTMEF_QUOTE(x) FASTMEF_QUOTE_(x)
 
-const Variant variant = {FASTMEF_QUOTE(FASTMEF_ISA), weighted_ssim_loss, softmax_fuse};
+const Variant variant = {FASTMEF_QUOTE(FASTMEF_ISA), weighted_ssim_loss, softmax_fuse, filters,
+                         ssim};
 
 }  // namespace FASTMEF_ISA
 }  // namespace fastmef

@@ -8,9 +8,13 @@ import torch
 from torch import Tensor
 
 from fastmef.reference.filters import _taps, effective_window
+from fastmef.reference.gamma import ATTRIBUTES, parse_attributes
 
 Stack: TypeAlias = tuple[int, int, int, int, int, int, int]
 ABSENT: Stack = (0, 0, 0, 0, 0, 0, 0)
+
+# The position is the border's number in csrc/cpu/axis.h.
+BORDERS = ("valid", "zero", "reflect")
 
 # The position is the type's number in csrc/common/convert.h.
 STORAGE = (
@@ -39,6 +43,11 @@ def gray_stack(images: Tensor | None) -> Stack:
     return color_stack((images if images.ndim == 4 else images.unsqueeze(1)).unsqueeze(2))
 
 
+def attribute_bits(attributes: str) -> int:
+    """The attributes of a name like ``"variance_gradient"``, as in csrc/common/attributes.h."""
+    return sum(1 << ATTRIBUTES.index(name) for name in parse_attributes(attributes) or ())
+
+
 def axis_taps(window: int, sigma: float | None, size: int) -> tuple[float, ...]:
     return _taps(effective_window(window, size), sigma)
 
@@ -48,11 +57,16 @@ def flatten_planes(images: Tensor) -> Tensor:
     return images.reshape(-1, *images.shape[-2:])
 
 
-def map_like(images: Tensor, window: int, border: str = "valid") -> Tensor:
-    """Uninitialised memory for the value of every window of ``(..., H, W)``."""
+def map_shape(images: Tensor, window: int, border: str) -> tuple[int, ...]:
+    """Of the values of all windows of ``(..., H, W)``."""
     if border != "valid":
-        return images.new_empty(images.shape)
+        return tuple(images.shape)
     height, width = images.shape[-2:]
     rows = height - effective_window(window, height) + 1
     columns = width - effective_window(window, width) + 1
-    return images.new_empty((*images.shape[:-2], rows, columns))
+    return (*images.shape[:-2], rows, columns)
+
+
+def map_like(images: Tensor, window: int, border: str = "valid") -> Tensor:
+    """Uninitialised memory for the values of all windows."""
+    return images.new_empty(map_shape(images, window, border))

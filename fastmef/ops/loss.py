@@ -21,11 +21,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fastmef import backends, reference
-from fastmef.ops._arrays import axis_taps, gray_stack
+from fastmef.ops._arrays import attribute_bits, axis_taps, gray_stack, map_like
 from fastmef.ops._by_reference import GradientInForward, Recompute
 from fastmef.ops._library import register
-from fastmef.reference.filters import crop_to_centers, effective_window
-from fastmef.reference.gamma import ATTRIBUTES, parse_attributes
+from fastmef.reference.filters import crop_to_centers
 
 # The order in which options follow the tensors.
 _OPTIONS = ("gamma", "luminance", "window", "sigma", "k1", "k2", "floor", "eps")
@@ -60,7 +59,6 @@ def _sweep(
 ) -> float:
     gamma, luminance, window, sigma, k1, k2, floor, eps = options
     from_logits = source.ndim == 4
-    attributes = sum(1 << ATTRIBUTES.index(name) for name in parse_attributes(gamma) or ())
     return backends.CPU.weighted_ssim_loss(  # type: ignore[union-attr]
         source.dtype == torch.float64,
         *exposures.shape[:2],
@@ -70,7 +68,7 @@ def _sweep(
         gray_stack(exposures),
         gray_stack(weight),
         weight_is_mask,
-        attributes,
+        attribute_bits(gamma),
         luminance,
         k1**2,
         k2**2,
@@ -85,13 +83,6 @@ def _sweep(
 
 def _gradient_like(source: Tensor) -> Tensor:
     return source.new_empty(source.shape)
-
-
-def _map_like(fused: Tensor, window: int) -> Tensor:
-    batch, height, width = fused.shape
-    rows = height - effective_window(window, height) + 1
-    columns = width - effective_window(window, width) + 1
-    return fused.new_empty((batch, rows, columns))
 
 
 def gradient_scale(source: Tensor, mask: Tensor | None) -> float:
@@ -129,13 +120,13 @@ def _loss_fake(
 
 
 def _map_cpu(fused: Tensor, exposures: Tensor, *options: Any) -> Tensor:
-    values = _map_like(fused, options[_OPTIONS.index("window")])
+    values = map_like(fused, options[_OPTIONS.index("window")])
     _sweep(fused, exposures, None, False, options, (1.0,), values=values)
     return values
 
 
 def _map_fake(fused: Tensor, exposures: Tensor, *options: Any) -> Tensor:
-    return _map_like(fused, options[_OPTIONS.index("window")])
+    return map_like(fused, options[_OPTIONS.index("window")])
 
 
 def _map_backward_cpu(upstream: Tensor, fused: Tensor, exposures: Tensor, *options: Any) -> Tensor:

@@ -5,6 +5,8 @@ Images are flattened to ``(N, H, W)`` for the kernels.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -13,15 +15,88 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fastmef import backends, reference
-from fastmef.ops._arrays import flatten_planes, map_like
+from fastmef.ops._arrays import BORDERS, axis_taps, flatten_planes, gray_stack, map_like, map_shape
 from fastmef.ops._by_reference import GradientInForward, Recompute
 from fastmef.ops._library import register, triton_launcher
 
 _OPTIONS = "int window, float? sigma, float c1, float c2, bool luminance, str border"
 
 
+def _sweep(
+    a: Tensor,
+    b: Tensor,
+    options: Sequence[Any],
+    values: Tensor | None = None,
+    upstream: Tensor | None = None,
+    weight: float = 0.0,
+    by_a: Tensor | None = None,
+    by_b: Tensor | None = None,
+) -> float:
+    window, sigma, c1, c2, luminance, border = options
+    return backends.CPU.ssim(  # type: ignore[union-attr]
+        a.dtype == torch.float64,
+        tuple(a.shape),
+        axis_taps(window, sigma, a.shape[1]),
+        axis_taps(window, sigma, a.shape[2]),
+        BORDERS.index(border),
+        luminance,
+        c1,
+        c2,
+        gray_stack(a),
+        gray_stack(b),
+        gray_stack(values),
+        gray_stack(upstream),
+        weight,
+        gray_stack(by_a),
+        gray_stack(by_b),
+        torch.get_num_threads(),
+    )
+
+
+def _map_cpu(a: Tensor, b: Tensor, *options: Any) -> Tensor:
+    values = map_like(a, options[0], options[-1])
+    _sweep(a, b, options, values)
+    return values
+
+
+def _map_backward_cpu(
+    upstream: Tensor, a: Tensor, b: Tensor, *options: Any
+) -> tuple[Tensor, Tensor]:
+    *others, for_a, for_b = options
+    by_a, by_b = _gradients_like(a, b, for_a, for_b)
+    _sweep(
+        a,
+        b,
+        others,
+        upstream=upstream,
+        by_a=by_a if for_a else None,
+        by_b=by_b if for_b else None,
+    )
+    return by_a, by_b
+
+
+def _mean_cpu(a: Tensor, b: Tensor, *options: Any) -> tuple[Tensor, Tensor, Tensor]:
+    *others, for_a, for_b = options
+    window, border = others[0], others[-1]
+    by_a, by_b = _gradients_like(a, b, for_a, for_b)
+    share = 1 / math.prod(map_shape(a, window, border))
+    total = _sweep(
+        a,
+        b,
+        others,
+        weight=share,
+        by_a=by_a if for_a else None,
+        by_b=by_b if for_b else None,
+    )
+    return torch.tensor(share * total, dtype=_scalar_dtype(a)), by_a, by_b
+
+
 def _map_fake(a: Tensor, b: Tensor, window: int, *options: Any) -> Tensor:
     return map_like(a, window, options[-1])
+
+
+def _scalar_dtype(a: Tensor) -> torch.dtype:
+    return torch.float64 if a.dtype == torch.float64 else torch.float32
 
 
 def _gradients_like(a: Tensor, b: Tensor, for_a: bool, for_b: bool) -> tuple[Tensor, Tensor]:
@@ -36,25 +111,27 @@ def _map_backward_fake(
 
 
 def _mean_fake(a: Tensor, b: Tensor, *options: Any) -> tuple[Tensor, Tensor, Tensor]:
-    dtype = torch.float64 if a.dtype == torch.float64 else torch.float32
-    return a.new_empty((), dtype=dtype), *_gradients_like(a, b, *options[-2:])
+    return a.new_empty((), dtype=_scalar_dtype(a)), *_gradients_like(a, b, *options[-2:])
 
 
 _map = register(
     f"ssim_map(Tensor a, Tensor b, {_OPTIONS}) -> Tensor",
     _map_fake,
+    cpp=_map_cpu,
     triton=triton_launcher("ssim", "ssim_map"),
 )
 _map_backward = register(
     f"ssim_map_backward(Tensor upstream, Tensor a, Tensor b, {_OPTIONS}, bool for_a, bool for_b) "
     "-> (Tensor, Tensor)",
     _map_backward_fake,
+    cpp=_map_backward_cpu,
     triton=triton_launcher("ssim", "ssim_map_backward"),
 )
 _mean = register(
     f"ssim_mean(Tensor a, Tensor b, {_OPTIONS}, bool for_a, bool for_b) "
     "-> (Tensor, Tensor, Tensor)",
     _mean_fake,
+    cpp=_mean_cpu,
     triton=triton_launcher("ssim", "ssim_mean"),
 )
 
@@ -80,7 +157,12 @@ class SsimMean(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, *options: Any) -> Tensor:
-        value, by_a, by_b = _mean(a, b, *options, *ctx.needs_input_grad[:2])
+        wanted = ctx.needs_input_grad[:2]
+        ctx.dtype = a.dtype
+        if any(wanted) and a.dtype == torch.float16:
+            # A pixel's share in the mean would underflow before the upstream gradient scales it.
+            a, b = a.float(), b.float()
+        value, by_a, by_b = _mean(a, b, *options, *wanted)
         ctx.save_for_backward(by_a, by_b)
         ctx.options = options
         return value
@@ -91,8 +173,8 @@ class SsimMean(torch.autograd.Function):
         by_a, by_b = ctx.saved_tensors
         for_a, for_b = ctx.needs_input_grad[:2]
         return (
-            upstream * by_a if for_a else None,
-            upstream * by_b if for_b else None,
+            (upstream * by_a).to(ctx.dtype) if for_a else None,
+            (upstream * by_b).to(ctx.dtype) if for_b else None,
             *(None,) * len(ctx.options),
         )
 

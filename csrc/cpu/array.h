@@ -1,0 +1,21 @@
+// Not a std::vector: its code would be compiled for several instruction sets under one name, and
+// the linker keeps one of them.
+#pragma once
+
+#include <stdint.h>
+
+namespace fastmef {
+namespace {
+
+// A small array that frees itself.
+template <class T>
+struct Array {
+  explicit Array(int64_t count) : data(count ? new T[count] : nullptr) {}
+  ~Array() { delete[] data; }
+  Array(const Array&) = delete;
+  Array& operator=(const Array&) = delete;
+  T* data;
+};
+
+}  // namespace
+}  // namespace fastmef
