@@ -1,9 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 
 import pytest
+import torch
+from torch import Tensor
 
 from fastmef import backends
 
@@ -25,3 +27,58 @@ def isa(request: pytest.FixtureRequest, kernels: ModuleType) -> Iterator[str]:
         pytest.skip(f"this processor or build has no {request.param} variant")
     yield request.param
     kernels.use_isa(before)
+
+
+@pytest.fixture
+def scene() -> Callable[..., Tensor]:
+    """Makes float64 noise over ramps: flat and busy areas, dark and bright images."""
+
+    def make(*shape: int, seed: int = 0) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.rand(shape, generator=generator, dtype=torch.float64)
+        ramp = torch.linspace(0, 1, shape[-1], dtype=torch.float64)
+        level = torch.rand(*shape[:-2], 1, 1, generator=generator, dtype=torch.float64)
+        return (0.6 * level + 0.2 * ramp + 0.2 * noise * ramp).clamp(0, 1)
+
+    return make
+
+
+def _evaluate(
+    function: Callable[..., Tensor], inputs: tuple[Tensor, ...], dtype: torch.dtype
+) -> list[Tensor]:
+    """The value and its gradients by every input, for one upstream gradient, in float64."""
+    fresh = [x.detach().to(dtype).requires_grad_() for x in inputs]
+    value = function(*fresh)
+    weights = torch.linspace(0.5, 1.5, value.numel(), dtype=value.dtype).reshape(value.shape)
+    gradients = torch.autograd.grad(value, fresh, weights)
+    return [x.detach().double() for x in (value, *gradients)]
+
+
+@pytest.fixture
+def agree() -> Callable[..., None]:
+    """Checks values and gradients of an op against the reference in float64.
+
+    In float64 they differ by rounding. In float32 they are no further from float64 than the
+    reference in float32 is, twice over, plus rounding: 1e-6 of the largest, and the noise (of the
+    value, of gradients) that rounding leaves where terms cancel.
+    """
+
+    def check(
+        function: Callable[..., Tensor],
+        reference: Callable[..., Tensor],
+        *inputs: Tensor,
+        noise: tuple[float, float] = (1e-8, 5e-8),
+    ) -> None:
+        inputs = tuple(x.float().double() for x in inputs)
+        exact = _evaluate(reference, inputs, torch.float64)
+        double = _evaluate(function, inputs, torch.float64)
+        single = _evaluate(reference, inputs, torch.float32)
+        ours = _evaluate(function, inputs, torch.float32)
+        for index, (e, d, s, o) in enumerate(zip(exact, double, single, ours, strict=True)):
+            assert d.shape == o.shape == e.shape
+            largest, extra = float(e.abs().max()), noise[min(index, 1)]
+            errors = [float((x - e).abs().max()) for x in (d, s, o)]
+            assert errors[0] <= 1e-12 * largest + 1e-5 * extra
+            assert errors[2] <= 2 * errors[1] + 1e-6 * largest + extra
+
+    return check
