@@ -1,0 +1,122 @@
+#!/usr/bin/env bash
+# Everything that needs a GPU, in a bare checkout and without a network, in less than ten minutes:
+# builds in place, tests the kernels as compiled, times them, writes bench/results/gpu-NAME.json.
+#
+#   bench/gpu.sh [STAGE ...]      stages: build tests bench sanitizer aot (all, in this order)
+#
+# It needs Python with torch, Triton >= 3.4, pytest, pytest-benchmark, setuptools and pybind11, a C++
+# compiler, and nvcc for the CUDA kernels. Every stage has a time limit, and what fails leaves the
+# others alone.
+#   PYTHON   the interpreter (python3)
+#   OUT      where the result and the log go (bench/results)
+#   SECONDS_IN_ALL   after which no stage goes on (570)
+# Exit status: 0 if no stage failed, also where there is no GPU: then bench and sanitizer are
+# skipped, which is said. Otherwise 1.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3}
+out=${OUT:-bench/results}
+deadline=${SECONDS_IN_ALL:-570}
+stages=("$@")
+[ ${#stages[@]} -gt 0 ] || stages=(build tests bench sanitizer aot)
+mkdir -p "$out"
+log=$out/gpu.log
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+: >"$log"
+: >"$scratch/stages"
+failed=0
+unset TRITON_INTERPRET
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
+# Where fastmef is not installed its kernels are found through this link.
+[ -e fastmef/kernels ] || ln -s ../kernels fastmef/kernels
+
+# run NAME SECONDS COMMAND...: a stage; what it prints goes to the log.
+run() {
+  local name=$1 limit=$2 begin=$SECONDS rc=0
+  shift 2
+  [ $((deadline - SECONDS)) -ge "$limit" ] || limit=$((deadline - SECONDS))
+  printf '\n== %s\n' "$name" >>"$log"
+  if [ "$limit" -lt 5 ]; then
+    rc=124
+  else
+    # An interrupt first: pytest still writes the results it has.
+    timeout -s INT -k 15 "$limit" "$@" >"$scratch/log" 2>&1 || rc=$?
+    cat "$scratch/log" >>"$log"
+  fi
+  printf '%s %s %s\n' "$name" "$rc" $((SECONDS - begin)) >>"$scratch/stages"
+  if [ "$rc" -eq 0 ]; then
+    echo "$name: passed ($((SECONDS - begin)) s)"
+    return
+  fi
+  failed=1
+  if [ "$limit" -lt 5 ]; then echo "$name: FAILED, no time left"; return; fi
+  case $rc in
+    124 | 137) echo "$name: FAILED, stopped after $limit s" ;;
+    *) echo "$name: FAILED, exit status $rc" ;;
+  esac
+  tail -n 25 "$scratch/log"
+}
+
+# Files of tests side by side, for compiling takes most of the time; their output stays in one piece.
+# shellcheck disable=SC2016
+side_by_side='out=$("$@" 2>&1); rc=$?; printf "%s\n" "$out"; exit $rc'
+pytest_files() {
+  local parallel=$1
+  shift
+  printf '%s\0' "$@" | xargs -0 -P "$parallel" -I{} \
+    bash -c "$side_by_side" - "$python" -m pytest -p no:cacheprovider -rs {}
+}
+export -f pytest_files
+export python side_by_side
+
+gpu=$("$python" -c 'import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else "")')
+"$python" -c 'import fastmef; fastmef.show_config()' | tee -a "$log" || failed=1
+echo "GPU: ${gpu:-no GPU}"
+
+for stage in "${stages[@]}"; do
+  case $stage in
+    build) run build 200 "$python" setup.py build_ext --inplace ;;
+    tests)
+      files=(tests/gpu/test_*.py)
+      [ -z "$gpu" ] || files+=(tests/kernels/test_*.py)
+      run tests 240 bash -c 'pytest_files "$@"' - 8 "${files[@]}"
+      ;;
+    bench)
+      if [ -z "$gpu" ]; then
+        echo "bench: skipped, no GPU"
+        continue
+      fi
+      for file in bench/gpu/test_*.py; do
+        name=$(basename "$file" .py)
+        run "$name" 110 "$python" -m pytest -p no:cacheprovider -rs "$file" \
+          --benchmark-json="$scratch/$name.json"
+      done
+      ;;
+    sanitizer)
+      if [ -z "$gpu" ]; then
+        echo "sanitizer: skipped, no GPU"
+        continue
+      fi
+      if ! command -v compute-sanitizer >/dev/null; then
+        echo "sanitizer: skipped, no compute-sanitizer"
+        continue
+      fi
+      # Each tensor has its own allocation, or an access beyond one would fall into another.
+      PYTORCH_NO_CUDA_MEMORY_CACHING=1 run sanitizer 120 compute-sanitizer --error-exitcode 1 \
+        "$python" -m pytest -p no:cacheprovider tests/gpu/test_operations.py -k "values and 7"
+      ;;
+    aot) run aot 150 "$python" -m bench.aot ;;
+    *)
+      echo "no stage $stage; there are build, tests, bench, sanitizer and aot" >&2
+      exit 2
+      ;;
+  esac
+done
+
+if [ -n "$gpu" ]; then
+  "$python" -m bench.collect "$scratch" "$out" "$gpu" || failed=1
+else
+  echo "no GPU: nothing was timed"
+fi
+exit $failed

@@ -1,0 +1,66 @@
+"""softmax_fuse of two 24-megapixel exposures, beside a copy of as many bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from fastmef import functional, reference
+
+HEIGHT, WIDTH = 4000, 6000
+DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
+
+
+def bytes_moved(logits: Tensor, exposures: Tensor) -> int:
+    return logits.numel() * 4 + exposures.numel() * exposures.element_size() * 3 // 2
+
+
+def inputs(dtype: torch.dtype, layout: str) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator(device="cuda").manual_seed(0)
+    shape = (1, 2, 3, HEIGHT, WIDTH)
+    logits = torch.randn(1, 2, HEIGHT, WIDTH, device="cuda", generator=generator)
+    exposures = torch.randint(
+        0, 256, shape, device="cuda", generator=generator, dtype=torch.uint8
+    ).to(dtype)
+    if layout == "channels last":
+        exposures = exposures.movedim(2, -1).contiguous().movedim(-1, 2)
+    return logits, exposures
+
+
+def eager(logits: Tensor, exposures: Tensor) -> Tensor:
+    fused = reference.softmax_fuse(logits, exposures.float())[0]
+    return fused if exposures.is_floating_point() else fused.round().to(exposures.dtype)
+
+
+@pytest.mark.parametrize("layout", ["planar", "channels last"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["fastmef", "eager", "torch.compile"])
+def test_fuse(clock: Callable[..., None], dtype: str, layout: str, name: str) -> None:
+    logits, exposures = inputs(DTYPES[dtype], layout)
+    function = {"fastmef": functional.softmax_fuse, "eager": eager}.get(name)
+    function = function or torch.compile(eager)
+    result = function(logits, exposures)
+    for rows in (slice(0, 50), slice(HEIGHT - 50, HEIGHT)):
+        part = (..., rows, slice(None))
+        exact = reference.softmax_fuse(logits[part].double(), exposures[part].double())[0]
+        # Half a level for integers, and rounding of values up to 255.
+        allowed = (0.5 if dtype == "uint8" else 0.0) + 2e-4
+        assert (result[part] - exact).abs().max() < allowed
+    group = f"softmax_fuse, 24 MP x 2 {dtype}, {layout}"
+    clock(lambda: function(logits, exposures), group, bytes_moved(logits, exposures))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_copy(clock: Callable[..., None], dtype: str) -> None:
+    moved = bytes_moved(*inputs(DTYPES[dtype], "planar"))
+    # A copy reads as much as it writes.
+    source = torch.ones(moved // 2, dtype=torch.uint8, device="cuda")
+    clock(source.clone, f"softmax_fuse, 24 MP x 2 {dtype}, planar", moved)
+
+
+def test_bandwidth(clock: Callable[..., None]) -> None:
+    source = torch.ones(2**30, dtype=torch.uint8, device="cuda")
+    clock(source.clone, "copy of 1 GiB", 2 * source.numel())

@@ -1,0 +1,87 @@
+"""Tests that only a GPU can answer; tests/kernels holds the numbers, and runs there as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fastmef import backends, functional, reference
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        skip = pytest.mark.skip(reason="no GPU that torch can use")
+        for item in items:
+            if HERE in item.path.parents:
+                item.add_marker(skip)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A public operation with its inputs; outputs and gradients by all inputs are compared."""
+
+    name: str
+    function: Callable[..., Any]
+    exact: Callable[..., Any]
+    axes: tuple[int, ...]  # of each input in front of height and width, by position
+    fixed: tuple[int, ...] = ()  # inputs that take no gradient
+
+    def inputs(self, height: int, width: int, seed: int = 0) -> list[Tensor]:
+        """Noise over ramps, on the CPU."""
+        generator = torch.Generator().manual_seed(seed)
+        shapes = {2: (2,), 3: (2, 3), 4: (2, 3, 3)}
+        ramp = torch.linspace(0, 0.5, width)
+        return [
+            (ramp + 0.5 * torch.rand(*shapes[n], height, width, generator=generator))
+            for n in self.axes
+        ]
+
+    def run(self, function: Callable[..., Any], inputs: list[Tensor]) -> list[Tensor]:
+        """Outputs, then gradients of a weighted sum of them."""
+        given = [x.detach().requires_grad_(i not in self.fixed) for i, x in enumerate(inputs)]
+        outputs = function(*given)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        wanted = [x for x in given if x.requires_grad]
+        if not wanted:
+            return list(outputs)
+        total = torch.stack([(x * x).sum() for x in outputs]).sum()
+        return [*(x.detach() for x in outputs), *torch.autograd.grad(total, wanted)]
+
+
+def _fuse(logits: Tensor, exposures: Tensor) -> Any:
+    return functional.softmax_fuse(logits, exposures, return_weights=True)
+
+
+_TABLE = [
+    Operation("softmax_fuse", _fuse, reference.softmax_fuse, (3, 4)),
+    Operation("local_variance", functional.local_variance, reference.local_variance, (3,)),
+    Operation("sobel_gradient", functional.sobel_gradient, reference.sobel_gradient, (3,)),
+    Operation("gamma_weights", functional.gamma_weights, reference.gamma_weights, (3,)),
+    Operation("ssim", functional.ssim, lambda a, b: reference.ssim(a, b).mean(), (3, 3)),
+    Operation(
+        "weighted_ssim_loss",
+        functional.weighted_ssim_loss,
+        reference.weighted_ssim_loss,
+        (2, 3),
+        fixed=(1,),
+    ),
+    Operation("fusion_loss", functional.fusion_loss, reference.fusion_loss, (3, 3), fixed=(1,)),
+]
+
+
+@pytest.fixture(params=_TABLE, ids=lambda operation: operation.name)
+def operation(request: pytest.FixtureRequest) -> Operation:
+    """Every operation that has a Triton kernel."""
+    if backends.WHY_NO_TRITON:
+        pytest.skip(backends.WHY_NO_TRITON)
+    if request.param.name not in backends.SERVED[backends.TRITON]:
+        pytest.skip("the reference serves this operation on GPUs")
+    return request.param

@@ -1,0 +1,113 @@
+"""bench/gpu.sh on a machine without a GPU, and with a Python that pretends to have one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.skipif(
+    any(shutil.which(tool) is None for tool in ("bash", "timeout", "xargs")),
+    reason="a bash script for Linux",
+)
+
+# Answers for torch and pytest; only bench.collect is run by the real interpreter.
+PRETENDER = """#!/usr/bin/env bash
+for argument in "$@"; do
+  case $argument in
+    --benchmark-json=*test_loss*) exit 4 ;;
+    --benchmark-json=*) echo "$RESULT" >"${argument#*=}" ;;
+    bench.collect) exec "$REAL" "$@" ;;
+    *get_device_name*) echo "NVIDIA Pretended-1 80GB" ;;
+    setup.py) [ -z "$SLOW" ] || exec sleep 60 ;;
+    tests/kernels/test_wrong.py) echo "one is wrong"; exit 1 ;;
+  esac
+done
+exit 0
+"""
+RESULT = {
+    "machine_info": {"gpu": "x"},
+    "datetime": "2030-01-01",
+    "version": "5",
+    "benchmarks": [{"name": "a", "stats": {"median": 1.0, "data": [1.0]}}],
+}
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """What the script reads of a checkout."""
+    root = tmp_path / "checkout"
+    ignored = shutil.ignore_patterns("__pycache__", "weights", "samples", "kernels", "results")
+    for name in ("fastmef", "bench", "tests/gpu"):
+        shutil.copytree(ROOT / name, root / name, ignore=ignored)
+    shutil.copytree(ROOT / "kernels", root / "kernels")
+    shutil.copy(ROOT / "pyproject.toml", root)
+    return root
+
+
+def run(checkout: Path, *stages: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    variables = {"PYTHON": sys.executable, "OUT": str(checkout / "out"), **variables}
+    return subprocess.run(
+        ["bash", "bench/gpu.sh", *stages],
+        cwd=checkout,
+        env={**os.environ, **variables},
+        text=True,
+        capture_output=True,
+    )
+
+
+@pytest.fixture
+def pretender(checkout: Path) -> dict[str, str]:
+    path = checkout / "python"
+    path.write_text(PRETENDER)
+    path.chmod(0o755)
+    variables = {"PYTHON": str(path), "REAL": sys.executable, "RESULT": json.dumps(RESULT)}
+    return {**variables, "SLOW": ""}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu(checkout: Path) -> None:
+    result = run(checkout, "tests", "bench", "sanitizer")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "tests: passed" in result.stdout
+    assert "bench: skipped, no GPU" in result.stdout
+    assert "no GPU: nothing was timed" in result.stdout
+    assert "no GPU that torch can use" in (checkout / "out" / "gpu.log").read_text()
+    assert not list((checkout / "out").glob("*.json"))
+
+
+def test_one_failure_leaves_the_other_stages(checkout: Path, pretender: dict[str, str]) -> None:
+    (checkout / "tests" / "kernels").mkdir()
+    for name in ("test_right.py", "test_wrong.py"):
+        (checkout / "tests" / "kernels" / name).touch()
+    result = run(checkout, "build", "tests", "bench", "aot", **pretender)
+    assert result.returncode == 1
+    lines = result.stdout.splitlines()
+    assert any(x.startswith("tests: FAILED") for x in lines) and "one is wrong" in lines
+    assert any(x.startswith("test_loss: FAILED, exit status 4") for x in lines)
+    for stage in ("build", "test_fusion", "test_ssim", "aot"):
+        assert any(x.startswith(f"{stage}: passed") for x in lines), stage
+    data = json.loads((checkout / "out" / "gpu-nvidia-pretended-1-80gb.json").read_text())
+    assert data["gpu"] == "NVIDIA Pretended-1 80GB" and data["datetime"] == "2030-01-01"
+    assert data["benchmarks"] == [{"name": "a", "stats": {"median": 1.0}}] * 2
+    ends = {x["name"]: x["status"] == 0 for x in data["stages"]}
+    assert ends["build"] and not ends["tests"] and not ends["test_loss"] and ends["test_ssim"]
+
+
+def test_slow_stage_is_stopped(checkout: Path, pretender: dict[str, str]) -> None:
+    result = run(checkout, "build", "aot", **{**pretender, "SLOW": "1", "SECONDS_IN_ALL": "6"})
+    assert result.returncode == 1
+    assert "build: FAILED, stopped after" in result.stdout
+    assert "aot: FAILED, no time left" in result.stdout
+
+
+def test_unknown_stage(checkout: Path, pretender: dict[str, str]) -> None:
+    result = run(checkout, "everything", **pretender)
+    assert result.returncode == 2 and "no stage everything" in result.stderr
