@@ -24,6 +24,7 @@ TRITON = "triton"
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _STORED = (torch.uint8, torch.uint16, *_FLOATS)
+_SINGLE_FLOATS = _FLOATS[:-1]
 
 OPERATIONS = (
     "fusion_loss",
@@ -47,6 +48,9 @@ SERVED: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
         "weighted_ssim_loss": _FLOATS,
     },
     TRITON: {
+        "gamma_weights": _SINGLE_FLOATS,
+        "local_variance": _SINGLE_FLOATS,
+        "sobel_gradient": _SINGLE_FLOATS,
         "softmax_fuse": tuple(x for x in _STORED if x != torch.float64),
     },
 }
