@@ -48,10 +48,12 @@ SERVED: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
         "weighted_ssim_loss": _FLOATS,
     },
     TRITON: {
+        "fusion_loss": _SINGLE_FLOATS,
         "gamma_weights": _SINGLE_FLOATS,
         "local_variance": _SINGLE_FLOATS,
         "sobel_gradient": _SINGLE_FLOATS,
         "softmax_fuse": tuple(x for x in _STORED if x != torch.float64),
+        "weighted_ssim_loss": _SINGLE_FLOATS,
     },
 }
 

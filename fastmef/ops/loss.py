@@ -23,7 +23,7 @@ from torch.autograd.function import once_differentiable
 from fastmef import backends, reference
 from fastmef.ops._arrays import attribute_bits, axis_taps, gray_stack, map_like
 from fastmef.ops._by_reference import GradientInForward, Recompute
-from fastmef.ops._library import register
+from fastmef.ops._library import register, triton_launcher
 from fastmef.reference.filters import crop_to_centers
 
 # The order in which options follow the tensors.
@@ -144,17 +144,20 @@ _loss = register(
     "float[] scales, bool with_gradient) -> (Tensor, Tensor)",
     _loss_fake,
     cpp=_loss_cpu,
+    triton=triton_launcher("loss", "weighted_ssim_loss"),
 )
 _loss_map = register(
     f"weighted_ssim_map(Tensor fused, Tensor exposures, {_OPTION_SCHEMA}) -> Tensor",
     _map_fake,
     cpp=_map_cpu,
+    triton=triton_launcher("loss", "weighted_ssim_map"),
 )
 _loss_map_backward = register(
     "weighted_ssim_map_backward(Tensor upstream, Tensor fused, Tensor exposures, "
     f"{_OPTION_SCHEMA}) -> Tensor",
     _map_backward_fake,
     cpp=_map_backward_cpu,
+    triton=triton_launcher("loss", "weighted_ssim_map_backward"),
 )
 
 

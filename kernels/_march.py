@@ -1,0 +1,36 @@
+"""The strip march: windowed sums of any values, one row after the other.
+
+A program owns some columns and marches down the rows. The taps along a row are loads at shifted
+addresses, which the first-level cache serves. Down the columns every row is pushed into a ring of
+partial sums, one for each window it takes part in. Triton can neither shift a block nor index one,
+so the ring is a tuple of blocks and lives in registers; an entry moves on as the accumulator of the
+multiply-add that extends it, which costs nothing.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def empty_rings(COUNT: tl.constexpr, TAPS: tl.constexpr, COLUMNS: tl.constexpr):
+    """COUNT rings of zeros."""
+    return ((tl.zeros([COLUMNS], tl.float32),) * len(TAPS),) * COUNT
+
+
+@triton.jit
+def push(ring, value, TAPS: tl.constexpr):
+    """Adds a row; entry 0 is then the window that ends with it. Taps are symmetric."""
+    out = ()
+    for j in tl.static_range(len(TAPS) - 1):
+        out = out + (ring[j + 1] + TAPS[j] * value,)
+    return out + (TAPS[len(TAPS) - 1] * value,)
+
+
+@triton.jit
+def push_all(rings, values, TAPS: tl.constexpr):
+    out = ()
+    for m in tl.static_range(len(rings)):
+        out = out + (push(rings[m], values[m], TAPS),)
+    return out

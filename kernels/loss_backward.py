@@ -1,0 +1,137 @@
+r"""Backward kernel of the loss: the derivative maps of :mod:`.loss_forward` become a gradient
+
+.. math::
+    \partial L / \partial F = w * d_\mu + 2 F (w * d_\sigma) + \sum_k I_k (w * d_k), \quad
+    \partial L / \partial x_k = W_k (I_k - F)\, \partial L / \partial F
+
+with F and the exposures less the constants of the forward pass. A strip march (:mod:`._march`) over
+pixels: the windows that cover a pixel begin up to a window's size before it.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from ._march import empty_rings, push_all
+from .loss_terms import load_layers, softmax, weighted_sum
+
+
+@triton.jit
+def sum_partials(partials, count):
+    """In an order that depends on their number alone."""
+    lane = tl.arange(0, 512)
+    total = tl.zeros([512], tl.float32)
+    for start in range(0, count, 512):
+        total += tl.load(partials + start + lane, mask=start + lane < count, other=0.0)
+    return tl.sum(total)
+
+
+@triton.jit
+def sum_kernel(partials, value, count):
+    tl.store(value, sum_partials(partials, count))
+
+
+@triton.jit
+def backward_kernel(
+    source,
+    exposures,
+    maps,
+    shifts,
+    coarse,
+    gradient,
+    partials,
+    value,
+    height,
+    width,
+    rows,
+    count_partials,
+    source_batch,
+    source_layer,
+    source_row,
+    source_column,
+    exposures_batch,
+    exposures_layer,
+    exposures_row,
+    exposures_column,
+    K: tl.constexpr,
+    FROM_LOGITS: tl.constexpr,
+    TAPS_Y: tl.constexpr,
+    TAPS_X: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    WY: tl.constexpr = len(TAPS_Y)
+    WX: tl.constexpr = len(TAPS_X)
+    windows_y = height - WY + 1
+    windows_x = width - WX + 1
+    strips = tl.cdiv(width, COLUMNS)
+    bands = tl.cdiv(height, rows)
+    program = tl.program_id(0)
+    b = (program // (strips * bands)).to(tl.int64)
+    top = program // strips % bands * rows
+    left = program % strips * COLUMNS
+    count = tl.minimum(rows, height - top)
+    if partials is not None and program == 0:
+        tl.store(value, sum_partials(partials, count_partials))
+
+    x = left + tl.arange(0, COLUMNS)
+    inside = x < width
+    plane = windows_y.to(tl.int64) * windows_x
+    maps += b * (2 + K) * plane
+    source += b * source_batch
+    exposures += b * exposures_batch
+    at_x = x.to(tl.int64)
+
+    rings = empty_rings(2 + K, TAPS_Y, COLUMNS)
+    for i in range(count + WY - 1):
+        p = top + i - (WY - 1)
+        from_row = maps + p.to(tl.int64) * windows_x
+        columns = tl.where((p >= 0) & (p < windows_y), windows_x, 0)
+        sums = (tl.zeros([COLUMNS], tl.float32),) * (2 + K)
+        for t in tl.static_range(WX):
+            column = x - t
+            covers = (column >= 0) & (column < columns)
+            next_sums = ()
+            for m in tl.static_range(2 + K):
+                d = tl.load(from_row + m * plane + column, mask=covers, other=0.0)
+                next_sums = next_sums + (sums[m] + TAPS_X[t] * d,)
+            sums = next_sums
+        rings = push_all(rings, sums, TAPS_Y)
+
+        if i >= WY - 1:
+            y = p.to(tl.int64)
+            at = exposures + y * exposures_row + at_x * exposures_column
+            images = ()
+            for k in tl.static_range(K):
+                image = tl.load(at + k * exposures_layer, mask=inside, other=0.0)
+                images = images + (image.to(tl.float32),)
+            at = source + y * source_row + at_x * source_column
+            if FROM_LOGITS:
+                logits = ()
+                for k in tl.static_range(K):
+                    logit = tl.load(at + k * source_layer, mask=inside, other=0.0)
+                    logits = logits + (logit.to(tl.float32),)
+                weights = softmax(logits, K)
+                fused = weighted_sum(weights, images, K)
+            else:
+                fused = tl.load(at, mask=inside, other=0.0).to(tl.float32)
+            shift = shifts + b * (K + 1)
+            out = rings[0][0] + 2 * (fused - tl.load(shift)) * rings[1][0]
+            for k in tl.static_range(K):
+                out += (images[k] - tl.load(shift + k + 1)) * rings[2 + k][0]
+            if coarse is not None:
+                # A 2x2 mean counts each of its pixels a quarter; a repeated one for both.
+                half_width = (width + 1) // 2
+                to = coarse + b * half_width * ((height + 1) // 2) + y // 2 * half_width + x // 2
+                share = tl.where(x == 2 * (width // 2), 1.0, 0.5)
+                share *= tl.where(y == 2 * (height // 2), 1.0, 0.5)
+                out += share * tl.load(to, mask=inside, other=0.0)
+            if FROM_LOGITS:
+                to = b * K * height * width + y * width + x
+                for k in tl.static_range(K):
+                    by_logit = weights[k] * (images[k] - fused) * out
+                    at = gradient + to + k * height.to(tl.int64) * width
+                    tl.store(at, by_logit.to(gradient.dtype.element_ty), mask=inside)
+            else:
+                to = gradient + b * height * width + y * width + x
+                tl.store(to, out.to(gradient.dtype.element_ty), mask=inside)

@@ -1,0 +1,225 @@
+r"""Forward kernel of the loss: value, loss map, derivatives by the windowed moments of F
+
+.. math::
+    q(p) = \sum_k \gamma_k(p)\,\mathrm{SSIM}(F, I_k)(p), \quad
+    \gamma_k = A_k / (\textstyle\sum_j A_j + \varepsilon)
+
+A strip march (:mod:`._march`) over windows: 2 + 3 K moments of F and the exposures are filtered,
+everything else happens at the window that a row completes. Outputs that are not wanted are
+``None``:
+
+- partials: one number a program, (scale / norm) times the sum of its m (1 - q);
+- values: the map 1 - q;
+- maps: (B, 2 + K, windows), -(scale / norm) m times the derivatives of q by E[F], E[F^2] and each
+  E[F I_k]; and shifts, (B, 1 + K), the constants around which these moments are taken.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from ._march import empty_rings, push_all
+from .loss_terms import load_fused, load_layers, sample_means, similarity, sobel
+
+
+@triton.jit
+def forward_kernel(
+    source,
+    exposures,
+    weights,
+    norm,
+    partials,
+    values,
+    maps,
+    shifts,
+    height,
+    width,
+    rows,
+    source_batch,
+    source_layer,
+    source_row,
+    source_column,
+    exposures_batch,
+    exposures_layer,
+    exposures_row,
+    exposures_column,
+    weights_batch,
+    weights_row,
+    weights_column,
+    scale,
+    c1,
+    c2,
+    floor,
+    eps,
+    K: tl.constexpr,
+    FROM_LOGITS: tl.constexpr,
+    VARIANCE: tl.constexpr,
+    GRADIENT: tl.constexpr,
+    WELL_EXPOSEDNESS: tl.constexpr,
+    LUMINANCE: tl.constexpr,
+    TAPS_Y: tl.constexpr,
+    TAPS_X: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    WY: tl.constexpr = len(TAPS_Y)
+    WX: tl.constexpr = len(TAPS_X)
+    windows_y = height - WY + 1
+    windows_x = width - WX + 1
+    strips = tl.cdiv(windows_x, COLUMNS)
+    bands = tl.cdiv(windows_y, rows)
+    program = tl.program_id(0)
+    b = (program // (strips * bands)).to(tl.int64)
+    top = program // strips % bands * rows
+    left = program % strips * COLUMNS
+    count = tl.minimum(rows, windows_y - top)
+
+    lane = left + tl.arange(0, COLUMNS)
+    inside = lane < windows_x
+    # Columns beyond the last window repeat it, so no load needs a mask.
+    x = tl.minimum(lane, windows_x - 1).to(tl.int64)
+    source += b * source_batch
+    exposures += b * exposures_batch
+    source_x = source + x * source_column
+    exposures_x = exposures + x * exposures_column
+
+    near = sample_means(
+        source,
+        source_layer,
+        source_row,
+        source_column,
+        exposures,
+        exposures_layer,
+        exposures_row,
+        exposures_column,
+        top,
+        left,
+        count + WY - 1,
+        tl.minimum(COLUMNS + WX - 1, width - left),
+        K,
+        FROM_LOGITS,
+    )
+    factor = scale
+    if norm is not None:
+        factor = scale / tl.load(norm)
+    if maps is not None:
+        # The maps of all programs of a plane meet in the backward pass: one constant for them all.
+        common = sample_means(
+            source,
+            source_layer,
+            source_row,
+            source_column,
+            exposures,
+            exposures_layer,
+            exposures_row,
+            exposures_column,
+            0,
+            0,
+            height,
+            width,
+            K,
+            FROM_LOGITS,
+        )
+        if program % (strips * bands) == 0:
+            for k in tl.static_range(K + 1):
+                tl.store(shifts + b * (K + 1) + k, common[k])
+    plane = windows_y.to(tl.int64) * windows_x
+
+    rings = empty_rings(2 + 3 * K, TAPS_Y, COLUMNS)
+    total = tl.zeros([COLUMNS], tl.float32)
+    for i in range(count + WY - 1):
+        y = (top + i).to(tl.int64)
+        sums = (tl.zeros([COLUMNS], tl.float32),) * (2 + 3 * K)
+        for t in tl.static_range(WX):
+            at = exposures_x + y * exposures_row + t * exposures_column
+            images = load_layers(at, exposures_layer, K)
+            at = source_x + y * source_row + t * source_column
+            f = load_fused(at, source_layer, images, K, FROM_LOGITS) - near[0]
+            wf = f * TAPS_X[t]
+            next_sums = (sums[0] + wf, sums[1] + wf * f)
+            for k in tl.static_range(K):
+                e = images[k] - near[k + 1]
+                we = e * TAPS_X[t]
+                next_sums = next_sums + (
+                    sums[2 + 3 * k] + we,
+                    sums[3 + 3 * k] + we * e,
+                    sums[4 + 3 * k] + wf * e,
+                )
+            sums = next_sums
+        rings = push_all(rings, sums, TAPS_Y)
+
+        if i >= WY - 1:
+            row = (top + i - (WY - 1)).to(tl.int64)
+            center = row + WY // 2
+            above = tl.maximum(center - 1, 0) - center
+            below = tl.minimum(center + 1, height - 1) - center
+            at = exposures_x + center * exposures_row + WX // 2 * exposures_column
+            lower = -1
+            upper = 1
+            if WX == 1:
+                lower = tl.maximum(x - 1, 0) - x
+                upper = tl.minimum(x + 1, width - 1) - x
+            importance = tl.zeros([COLUMNS], tl.float32) + eps
+            quality = tl.zeros([COLUMNS], tl.float32)
+            by_mean = tl.zeros([COLUMNS], tl.float32)
+            by_power = tl.zeros([COLUMNS], tl.float32)
+            by_crosses = ()
+            for k in tl.static_range(K):
+                mean_i = rings[2 + 3 * k][0]
+                power_i = rings[3 + 3 * k][0]
+                a = tl.full([COLUMNS], 1.0, tl.float32)
+                if VARIANCE:
+                    variance = power_i - mean_i * mean_i
+                    a = tl.where(variance < floor, floor, variance)
+                if GRADIENT:
+                    a *= sobel(
+                        at + k * exposures_layer,
+                        exposures_row,
+                        exposures_column,
+                        above,
+                        below,
+                        lower,
+                        upper,
+                    )
+                if WELL_EXPOSEDNESS:
+                    offset = tl.load(at + k * exposures_layer).to(tl.float32) - 0.5
+                    a *= tl.exp(-12.5 * offset * offset)
+                importance += a
+                value, one_mean, one_power, one_cross = similarity(
+                    rings[0][0],
+                    mean_i,
+                    rings[1][0],
+                    power_i,
+                    rings[4 + 3 * k][0],
+                    near[0],
+                    near[k + 1],
+                    c1,
+                    c2,
+                    LUMINANCE,
+                )
+                quality += a * value
+                by_mean += a * one_mean
+                by_power += a * one_power
+                by_crosses = by_crosses + (a * one_cross,)
+            inverse = 1.0 / importance
+            lost = 1 - quality * inverse
+            weight = factor
+            if weights is not None:
+                at = weights + b * weights_batch + row * weights_row + x * weights_column
+                weight *= tl.load(at).to(tl.float32)
+            if partials is not None:
+                total += tl.where(inside, weight * lost, 0.0)
+            if values is not None:
+                to = values + b * plane + row * windows_x + lane
+                tl.store(to, lost.to(values.dtype.element_ty), mask=inside)
+            if maps is not None:
+                weight = -weight * inverse
+                to = maps + b * (2 + K) * plane + row * windows_x + lane
+                by_mean += 2 * (common[0] - near[0]) * by_power
+                for k in tl.static_range(K):
+                    by_mean += (common[k + 1] - near[k + 1]) * by_crosses[k]
+                    tl.store(to + (2 + k) * plane, weight * by_crosses[k], mask=inside)
+                tl.store(to, weight * by_mean, mask=inside)
+                tl.store(to + plane, weight * by_power, mask=inside)
+    if partials is not None:
+        tl.store(partials + program, tl.sum(total))

@@ -1,0 +1,143 @@
+"""Per-pixel arithmetic of the loss: fused pixel, importance of an exposure, SSIM and derivatives."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def load_layers(pointers, layer, K: tl.constexpr):
+    """The K values behind each address, as float32."""
+    out = ()
+    for k in tl.static_range(K):
+        out = out + (tl.load(pointers + k * layer).to(tl.float32),)
+    return out
+
+
+@triton.jit
+def softmax(logits, K: tl.constexpr):
+    highest = logits[0]
+    for k in tl.static_range(1, K):
+        # NaN is never larger, and comes back with its own exponential.
+        highest = tl.where(logits[k] > highest, logits[k], highest)
+    powers = ()
+    total = tl.zeros_like(highest)
+    for k in tl.static_range(K):
+        power = tl.exp(logits[k] - highest)
+        total += power
+        powers = powers + (power,)
+    inverse = 1.0 / total
+    weights = ()
+    for k in tl.static_range(K):
+        weights = weights + (powers[k] * inverse,)
+    return weights
+
+
+@triton.jit
+def weighted_sum(weights, images, K: tl.constexpr):
+    total = weights[0] * images[0]
+    for k in tl.static_range(1, K):
+        total += weights[k] * images[k]
+    return total
+
+
+@triton.jit
+def load_fused(pointers, layer, images, K: tl.constexpr, FROM_LOGITS: tl.constexpr):
+    """F itself, or the exposures weighted by the softmax of the logits."""
+    if FROM_LOGITS:
+        weights = softmax(load_layers(pointers, layer, K), K)
+        return weighted_sum(weights, images, K)
+    else:
+        return tl.load(pointers).to(tl.float32)
+
+
+@triton.jit
+def finite(x):
+    return tl.where(tl.abs(x) < float("inf"), x, 0.0)
+
+
+@triton.jit
+def sample_means(
+    source,
+    source_layer,
+    source_row,
+    source_column,
+    exposures,
+    exposures_layer,
+    exposures_row,
+    exposures_column,
+    top,
+    left,
+    height,
+    width,
+    K: tl.constexpr,
+    FROM_LOGITS: tl.constexpr,
+):
+    """Means of F and of every exposure over 4 x 16 pixels spread over a rectangle."""
+    lane = tl.arange(0, 64)
+    # In parts of a size, so that products stay small.
+    y = top + (lane // 16) * (height // 4) + (lane // 16) * (height % 4) // 4
+    x = left + (lane % 16) * (width // 16) + (lane % 16) * (width % 16) // 16
+    y = y.to(tl.int64)
+    x = x.to(tl.int64)
+    images = load_layers(exposures + y * exposures_row + x * exposures_column, exposures_layer, K)
+    at = source + y * source_row + x * source_column
+    fused = load_fused(at, source_layer, images, K, FROM_LOGITS)
+    # A constant that is not finite would spoil windows that are.
+    out = (finite(tl.sum(fused) / 64),)
+    for k in tl.static_range(K):
+        out = out + (finite(tl.sum(images[k]) / 64),)
+    return out
+
+
+@triton.jit
+def sobel(image, row, column, above, below, left, right):
+    """Magnitude from the neighbours at these offsets of rows and columns from a pixel."""
+    a0 = tl.load(image + above * row + left * column).to(tl.float32)
+    a1 = tl.load(image + above * row).to(tl.float32)
+    a2 = tl.load(image + above * row + right * column).to(tl.float32)
+    b0 = tl.load(image + left * column).to(tl.float32)
+    b2 = tl.load(image + right * column).to(tl.float32)
+    c0 = tl.load(image + below * row + left * column).to(tl.float32)
+    c1 = tl.load(image + below * row).to(tl.float32)
+    c2 = tl.load(image + below * row + right * column).to(tl.float32)
+    gx = (a2 - a0) + 2 * (b2 - b0) + (c2 - c0)
+    gy = (c0 - a0) + 2 * (c1 - a1) + (c2 - a2)
+    return tl.sqrt(gx * gx + gy * gy)
+
+
+@triton.jit
+def similarity(
+    mean_f,
+    mean_i,
+    power_f,
+    power_i,
+    cross,
+    shift_f,
+    shift_i,
+    c1,
+    c2,
+    LUMINANCE: tl.constexpr,
+):
+    """SSIM at one window and its derivatives by E[F], E[F^2] and E[F I].
+
+    The moments are those of F - shift_f and I - shift_i: around constants near the local values
+    E[x^2] - E[x]^2 does not cancel.
+    """
+    spread = (power_f - mean_f * mean_f) + (power_i - mean_i * mean_i) + c2
+    inverse = 1.0 / spread
+    value = (2 * (cross - mean_f * mean_i) + c2) * inverse
+    by_cross = 2 * inverse
+    by_power = -value * inverse
+    by_mean = 2 * inverse * (mean_f * value - mean_i)
+    if LUMINANCE:
+        f = mean_f + shift_f
+        i = mean_i + shift_i
+        below = 1.0 / (f * f + i * i + c1)
+        luminance = (2 * f * i + c1) * below
+        by_cross *= luminance
+        by_power *= luminance
+        by_mean = by_mean * luminance + value * 2 * below * (i - f * luminance)
+        value *= luminance
+    return value, by_mean, by_power, by_cross
