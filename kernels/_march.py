@@ -20,17 +20,15 @@ def empty_rings(COUNT: tl.constexpr, TAPS: tl.constexpr, COLUMNS: tl.constexpr):
 
 
 @triton.jit
-def push(ring, value, TAPS: tl.constexpr):
-    """Adds a row; entry 0 is then the window that ends with it. Taps are symmetric."""
-    out = ()
-    for j in tl.static_range(len(TAPS) - 1):
-        out = out + (ring[j + 1] + TAPS[j] * value,)
-    return out + (TAPS[len(TAPS) - 1] * value,)
+def push(rings, row, TAPS: tl.constexpr):
+    """Adds a row of values; entry 0 of a ring is then the window that ends with it.
 
-
-@triton.jit
-def push_all(rings, values, TAPS: tl.constexpr):
+    Taps are symmetric: whether they are counted from the first row or the last is all one.
+    """
     out = ()
     for m in tl.static_range(len(rings)):
-        out = out + (push(rings[m], values[m], TAPS),)
+        ring = ()
+        for j in tl.static_range(1, len(TAPS)):
+            ring = ring + (rings[m][j] + TAPS[j - 1] * row[m],)
+        out = out + (ring + (TAPS[len(TAPS) - 1] * row[m],),)
     return out

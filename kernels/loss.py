@@ -10,13 +10,13 @@ adds up the partial sums. Without a gradient no map is written. Nothing waits fo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ._launch import cdiv, launch
 from .loss_backward import backward_kernel, sum_kernel
 from .loss_forward import forward_kernel
+from .loss_pyramid import pyramid_kernel
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +28,9 @@ WARPS = 4
 # rows read and filtered twice (a window's size less one for each program).
 ROWS = (128, 64, 32, 16)
 PROGRAMS = 3
+# Side of a program's square in the pyramid, and the levels it has.
+SIDE = 64
+HALVINGS = 6
 
 
 @lru_cache(maxsize=None)
@@ -146,6 +149,21 @@ class _Level:
             **self.constants,
         )
 
+    def forward_mean(
+        self, mask: Tensor | None, scale: float, partials: Tensor, with_maps: bool
+    ) -> None:
+        """Partial sums of ``scale`` times the mean of 1 - q, weighted by a mask."""
+        # A level that does not count has no mean of its own, which may be 0 / 0.
+        if mask is None or scale == 0:
+            windows = self.batch * self.windows[0] * self.windows[1]
+            self.forward(None, None, scale / windows, partials, None, with_maps)
+            return
+        import torch
+
+        weights = _crop(mask, self.windows)
+        norm = weights.sum(dtype=torch.float32)
+        self.forward(weights, norm, scale, partials, None, with_maps)
+
     def backward(
         self,
         coarse: Tensor | None,
@@ -189,28 +207,71 @@ def _crop(mask: Tensor, windows: tuple[int, int]) -> Tensor:
     return mask[:, top : top + windows[0], left : left + windows[1]]
 
 
+def _pyramid(
+    source: Tensor, exposures: Tensor, mask: Tensor | None, count: int
+) -> list[tuple[Tensor, Tensor, Tensor | None]]:
+    """F or the logits, the exposures and the mask, and ``count`` levels of 2x2 means after them."""
+    import torch
+
+    out = [(source, exposures, mask)]
+    batch, layers = exposures.shape[:2]
+    planes = 1 + layers + (mask is not None)
+    while len(out) <= count:
+        source, exposures, mask = out[-1]
+        height, width = exposures.shape[2:]
+        sizes = [(cdiv(height, 2 << s), cdiv(width, 2 << s)) for s in range(HALVINGS)]
+        sizes = sizes[: count + 1 - len(out)]
+        areas = [h * w for h, w in sizes]
+        levels = source.new_empty((batch * planes * sum(areas),), dtype=torch.float32)
+        launch(
+            pyramid_kernel,
+            batch * cdiv(height, SIDE) * cdiv(width, SIDE),
+            source.device,
+            source,
+            exposures,
+            mask,
+            levels,
+            batch,
+            height,
+            width,
+            *_source_strides(source),
+            *exposures.stride(),
+            *((0, 0, 0) if mask is None else mask.stride()),
+            K=layers,
+            FROM_LOGITS=source.ndim == 4,
+            LEVELS=len(sizes),
+            SIDE=SIDE,
+            num_warps=WARPS,
+        )
+        parts = levels.split([batch * planes * area for area in areas])
+        for part, size in zip(parts, sizes, strict=True):
+            level = part.view(batch, planes, *size)
+            masks = None if mask is None else level[:, -1]
+            out.append((level[:, 0], level[:, 1 : 1 + layers], masks))
+    return out
+
+
 def weighted_ssim_loss(
     source: Tensor, exposures: Tensor, mask: Tensor | None, *options: Any
 ) -> tuple[Tensor, Tensor]:
     """The op of :mod:`fastmef.ops.loss`: the value in float32, and the gradient or nothing."""
     *others, scales, with_gradient = options
     parsed = _Options(*others)
-    level = _Level(source, exposures, parsed)
-    value = level.single()
-    partials = level.single(level.programs)
-    weights = norm = None
-    windows = level.batch * level.windows[0] * level.windows[1]
-    if mask is not None:
-        import torch
-
-        weights = _crop(mask, level.windows)
-        norm = weights.sum(dtype=torch.float32)
-        windows = 1
-    level.forward(weights, norm, 1 / windows, partials, None, with_gradient)
+    last = max(s for s, scale in enumerate(scales) if scale)
+    pyramid = _pyramid(source, exposures, mask, last)
+    levels = [_Level(f, i, parsed) for f, i, _ in pyramid]
+    value = levels[0].single()
+    partials = levels[0].single(sum(level.programs for level in levels))
+    parts = partials.split([level.programs for level in levels])
+    for level, (_, _, of_level), part, scale in zip(levels, pyramid, parts, scales, strict=False):
+        level.forward_mean(of_level, scale / sum(scales), part, with_gradient)
     if not with_gradient:
         launch(sum_kernel, 1, source.device, partials, value, partials.numel())
         return value, source.new_empty((0,))
-    return value, level.backward(None, _dense(source), partials, value)
+    gradient = None
+    for level in reversed(levels[1:]):
+        gradient = level.backward(gradient, level.single(*level.source.shape))
+    return value, levels[0].backward(gradient, _dense(source), partials, value)
 
 
 def weighted_ssim_map(fused: Tensor, exposures: Tensor, *options: Any) -> Tensor:

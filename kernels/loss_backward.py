@@ -13,7 +13,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._march import empty_rings, push_all
+from ._march import empty_rings, push
 from .loss_terms import load_layers, softmax, weighted_sum
 
 
@@ -96,22 +96,15 @@ def backward_kernel(
                 d = tl.load(from_row + m * plane + column, mask=covers, other=0.0)
                 next_sums = next_sums + (sums[m] + TAPS_X[t] * d,)
             sums = next_sums
-        rings = push_all(rings, sums, TAPS_Y)
+        rings = push(rings, sums, TAPS_Y)
 
         if i >= WY - 1:
             y = p.to(tl.int64)
             at = exposures + y * exposures_row + at_x * exposures_column
-            images = ()
-            for k in tl.static_range(K):
-                image = tl.load(at + k * exposures_layer, mask=inside, other=0.0)
-                images = images + (image.to(tl.float32),)
+            images = load_layers(at, exposures_layer, inside, K)
             at = source + y * source_row + at_x * source_column
             if FROM_LOGITS:
-                logits = ()
-                for k in tl.static_range(K):
-                    logit = tl.load(at + k * source_layer, mask=inside, other=0.0)
-                    logits = logits + (logit.to(tl.float32),)
-                weights = softmax(logits, K)
+                weights = softmax(load_layers(at, source_layer, inside, K), K)
                 fused = weighted_sum(weights, images, K)
             else:
                 fused = tl.load(at, mask=inside, other=0.0).to(tl.float32)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._march import empty_rings, push_all
+from ._march import empty_rings, push
 from .loss_terms import load_fused, load_layers, sample_means, similarity, sobel
 
 
@@ -132,7 +132,7 @@ def forward_kernel(
         sums = (tl.zeros([COLUMNS], tl.float32),) * (2 + 3 * K)
         for t in tl.static_range(WX):
             at = exposures_x + y * exposures_row + t * exposures_column
-            images = load_layers(at, exposures_layer, K)
+            images = load_layers(at, exposures_layer, None, K)
             at = source_x + y * source_row + t * source_column
             f = load_fused(at, source_layer, images, K, FROM_LOGITS) - near[0]
             wf = f * TAPS_X[t]
@@ -146,7 +146,7 @@ def forward_kernel(
                     sums[4 + 3 * k] + wf * e,
                 )
             sums = next_sums
-        rings = push_all(rings, sums, TAPS_Y)
+        rings = push(rings, sums, TAPS_Y)
 
         if i >= WY - 1:
             row = (top + i - (WY - 1)).to(tl.int64)

@@ -7,11 +7,15 @@ import triton.language as tl
 
 
 @triton.jit
-def load_layers(pointers, layer, K: tl.constexpr):
-    """The K values behind each address, as float32."""
+def load_layers(pointers, layer, inside, K: tl.constexpr):
+    """The K values behind each address, as float32; zeros where not ``inside`` (or None)."""
     out = ()
     for k in tl.static_range(K):
-        out = out + (tl.load(pointers + k * layer).to(tl.float32),)
+        if inside is None:
+            value = tl.load(pointers + k * layer)
+        else:
+            value = tl.load(pointers + k * layer, mask=inside, other=0.0)
+        out = out + (value.to(tl.float32),)
     return out
 
 
@@ -46,7 +50,7 @@ def weighted_sum(weights, images, K: tl.constexpr):
 def load_fused(pointers, layer, images, K: tl.constexpr, FROM_LOGITS: tl.constexpr):
     """F itself, or the exposures weighted by the softmax of the logits."""
     if FROM_LOGITS:
-        weights = softmax(load_layers(pointers, layer, K), K)
+        weights = softmax(load_layers(pointers, layer, None, K), K)
         return weighted_sum(weights, images, K)
     else:
         return tl.load(pointers).to(tl.float32)
@@ -81,7 +85,8 @@ def sample_means(
     x = left + (lane % 16) * (width // 16) + (lane % 16) * (width % 16) // 16
     y = y.to(tl.int64)
     x = x.to(tl.int64)
-    images = load_layers(exposures + y * exposures_row + x * exposures_column, exposures_layer, K)
+    at = exposures + y * exposures_row + x * exposures_column
+    images = load_layers(at, exposures_layer, None, K)
     at = source + y * source_row + x * source_column
     fused = load_fused(at, source_layer, images, K, FROM_LOGITS)
     # A constant that is not finite would spoil windows that are.
