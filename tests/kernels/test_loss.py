@@ -1,0 +1,250 @@
+"""The Triton loss against the float64 reference: values, gradients, shapes, layouts, determinism."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fastmef import backends, ops, reference
+from fastmef.reference.gamma import ATTRIBUTES
+
+OPTIONS = {
+    "gamma": "variance_gradient",
+    "luminance": False,
+    "window": 11,
+    "sigma": 1.5,
+    "k1": 0.01,
+    "k2": 0.03,
+    "floor": 1e-4,
+    "eps": 1e-12,
+    "scales": (1.0,),
+}
+GAMMAS = ["_".join(names) for n in (1, 2, 3) for names in itertools.combinations(ATTRIBUTES, n)]
+HALVES = (torch.float16, torch.bfloat16)
+
+
+def scene(*shape: int, seed: int = 0) -> Tensor:
+    """Noise of several strengths over ramps: flat and busy areas, dark and bright exposures."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand(shape, generator=generator, dtype=torch.float64)
+    ramp = torch.linspace(0, 1, shape[-1], dtype=torch.float64)
+    level = torch.rand(*shape[:-2], 1, 1, generator=generator, dtype=torch.float64)
+    return (0.6 * level + 0.2 * ramp + 0.2 * noise * ramp).clamp(0, 1)
+
+
+def inputs(form: str, *shape: int) -> tuple[Tensor, Tensor]:
+    exposures = scene(*shape)
+    if form == "logits":
+        return 3 * scene(*shape, seed=1) - 1.5, exposures
+    return scene(*shape, seed=1)[:, 0], exposures
+
+
+def evaluate(
+    source: Tensor, exposures: Tensor, device: torch.device | None, **changes: Any
+) -> tuple[Tensor, Tensor]:
+    """Value and gradient by source, of the kernels on a device or of the reference."""
+    options = {**OPTIONS, **changes}
+    reduction = options.pop("reduction", "mean")
+    mask = options.pop("mask", None)
+    mask = None if mask is None else mask.to(source.dtype)
+    if device is not None:
+        source, exposures = source.to(device), exposures.to(device)
+        mask = None if mask is None else mask.to(device)
+    source = source.detach().requires_grad_()
+    names = "fusion_loss" if source.ndim == 4 else "weighted_ssim_loss"
+    if device is not None:
+        assert backends.choose(names, source, exposures) == backends.TRITON
+    if source.ndim == 4:
+        function = reference.fusion_loss if device is None else ops.loss.fusion_loss
+        value = function(source, exposures, **options)
+    elif device is not None:
+        value = ops.loss.weighted_ssim_loss(source, exposures, mask, reduction, **options)
+    else:
+        value = reference.weighted_ssim_loss(
+            source, exposures, mask=mask, reduction=reduction, **options
+        )
+    upstream = torch.linspace(0.5, 1.5, max(value.numel(), 1), dtype=torch.float64)
+    (gradient,) = torch.autograd.grad(value, source, upstream.to(value).reshape(value.shape))
+    assert gradient.dtype == source.dtype
+    return value.detach().cpu(), gradient.cpu()
+
+
+def check(source: Tensor, exposures: Tensor, device: torch.device, **changes: Any) -> None:
+    """No further from float64 than the reference in float32 is, twice over, plus rounding.
+
+    All three get the same numbers: those of ``source``'s dtype.
+    """
+    dtype = source.dtype if source.dtype in HALVES else torch.float32
+    source, exposures = source.to(dtype), exposures.to(dtype)
+    if changes.get("mask") is not None:
+        changes["mask"] = changes["mask"].to(dtype)
+    exact = evaluate(source.double(), exposures.double(), None, **changes)
+    single = evaluate(source.float(), exposures.float(), None, **changes)
+    ours = evaluate(source, exposures, device, **changes)
+    is_map = changes.get("reduction") == "none"
+    assert ours[0].dtype == (dtype if is_map else torch.float32)
+    # The derivatives of one window's SSIM reach 2 / C2 = 2222 times what F and the exposures differ
+    # from a constant of the image; where nothing varies they cancel to a few units in the last
+    # place, 2222 * 2^-24 = 1.3e-4. A window's share of the mean is 1 / windows.
+    coarsest = exposures
+    for _ in changes.get("scales", (1.0,))[1:]:
+        coarsest = reference.halve(coarsest)
+    windows = reference.crop_to_centers(coarsest, changes.get("window", 11))[:, 0].numel()
+    windows = 1 if is_map else windows
+    largest = [float(x.abs().max()) for x in exact]
+    rounding = [2e-7 + 5e-6 / windows, 1e-6 * largest[1] + 5e-4 / windows]
+    if dtype in HALVES:
+        # Results to the nearest, and a scale of 2^-24 below the smallest normal half; the
+        # interpreter truncates to bfloat16.
+        unit = torch.finfo(dtype).eps * (1.01 if backends.INTERPRETED else 0.51)
+        rounding[1] += unit * largest[1] + 2**-25
+        rounding[0] += unit * largest[0] if is_map else 0
+    for e, s, o, extra in zip(exact, single, ours, rounding, strict=True):
+        assert o.shape == e.shape
+        assert (o.double() - e).abs().max() <= 2 * (s.double() - e).abs().max() + extra
+
+
+@pytest.mark.parametrize("form", ["fused", "logits"])
+@pytest.mark.parametrize("gamma", GAMMAS)
+def test_every_gamma(form: str, gamma: str, device: torch.device) -> None:
+    luminance = len(gamma) % 2 == 0
+    check(*inputs(form, 1, 2, 13, 17), device, gamma=gamma, luminance=luminance, window=5)
+
+
+@pytest.mark.parametrize("form", ["fused", "logits"])
+@pytest.mark.parametrize("luminance", [False, True])
+def test_luminance(form: str, luminance: bool, device: torch.device) -> None:
+    check(*inputs(form, 2, 2, 11, 16), device, luminance=luminance)
+
+
+@pytest.mark.parametrize("form", ["fused", "logits"])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (3, 20), (1, 300), (12, 37)])
+def test_sizes(form: str, shape: tuple[int, int], device: torch.device) -> None:
+    check(*inputs(form, 1, 2, *shape), device)
+
+
+@pytest.mark.parametrize("form", ["fused", "logits"])
+@pytest.mark.parametrize("exposures", [1, 3, 5])
+def test_numbers_of_exposures(form: str, exposures: int, device: torch.device) -> None:
+    check(*inputs(form, 1, exposures, 8, 15), device)
+
+
+@pytest.mark.parametrize("shape, window", [((18, 139), 11), ((35, 131), 3)])
+def test_strips_and_bands_meet(shape: tuple[int, int], window: int, device: torch.device) -> None:
+    check(*inputs("fused", 1, 1, *shape), device, window=window)
+
+
+@pytest.mark.parametrize("window, sigma", [(1, 1.5), (7, None), (15, 3.0)])
+def test_windows(window: int, sigma: float | None, device: torch.device) -> None:
+    check(*inputs("fused", 1, 1, 16, 18), device, window=window, sigma=sigma)
+
+
+@pytest.mark.parametrize("form", ["fused", "logits"])
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+def test_half_precision(form: str, dtype: torch.dtype, device: torch.device) -> None:
+    source, exposures = inputs(form, 1, 2, 12, 14)
+    check(source.to(dtype), exposures, device, scales=(1.0, 0.5))
+
+
+@pytest.mark.parametrize("form", ["fused", "logits"])
+@pytest.mark.parametrize("scales", [(0.4, 0.35, 0.25), (0.0, 1.0), (1.0, 0.0)])
+def test_scales(form: str, scales: tuple[float, ...], device: torch.device) -> None:
+    check(*inputs(form, 2, 2, 15, 18), device, scales=scales, window=3)
+
+
+def test_pyramid_of_more_levels_and_squares_than_one(device: torch.device) -> None:
+    check(*inputs("fused", 1, 1, 3, 131), device, scales=(1.0,) * 9, window=1, gamma="gradient")
+
+
+@pytest.mark.parametrize("scales", [(1.0,), (0.5, 0.0, 0.5)])
+def test_mask(scales: tuple[float, ...], device: torch.device) -> None:
+    fused, exposures = inputs("fused", 2, 2, 13, 19)
+    mask = (scene(2, 13, 19, seed=3) > 0.3).double() * scene(2, 13, 19, seed=4)
+    check(fused, exposures, device, mask=mask, scales=scales, window=5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, *HALVES], ids=str)
+def test_map_with_upstream_gradient(dtype: torch.dtype, device: torch.device) -> None:
+    fused, exposures = inputs("fused", 1, 2, 14, 17)
+    mask = scene(1, 14, 17, seed=3) if dtype == torch.float32 else None
+    check(fused.to(dtype), exposures, device, reduction="none", mask=mask)
+
+
+def test_map_with_expanded_upstream_gradient(device: torch.device) -> None:
+    fused, exposures = inputs("fused", 1, 2, 12, 13)
+    fused, exposures = fused.float().to(device).requires_grad_(), exposures.float().to(device)
+    ops.loss.weighted_ssim_loss(fused, exposures, None, "none", **OPTIONS).sum().backward()
+    # Of the mean of 2 x 3 windows, with an upstream gradient of 0.5.
+    _, expected = evaluate(fused.detach(), exposures, device)
+    assert fused.grad is not None
+    torch.testing.assert_close(fused.grad.cpu(), expected * 2 * 6, rtol=1e-4, atol=1e-5)
+
+
+def test_bright_flat_area_keeps_its_precision(device: torch.device) -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, 3, 13, 20, generator=generator, dtype=torch.float64)
+    images = (0.9 + 1e-3 * noise).float().double()
+    fused, exposures = images[:, 0], images[:, 1:]
+    exact = evaluate(fused, exposures, None, reduction="none")
+    ours = evaluate(fused.float(), exposures.float(), device, reduction="none")
+    assert (ours[0] - exact[0]).abs().max() < 5e-7
+    assert (ours[1] - exact[1]).abs().max() < 2e-5 * exact[1].abs().max()
+
+
+@pytest.mark.parametrize("form", ["fused", "logits"])
+def test_strided_inputs(form: str, device: torch.device) -> None:
+    source, exposures = inputs(form, 2, 3, 24, 45)
+    source, exposures = source[..., ::2, 1::3], exposures[..., ::2, 1::3]
+    check(source, exposures, device, scales=(1.0, 1.0), window=3)
+    source, exposures = inputs(form, 1, 2, 6, 7)
+    transposed = exposures.to(memory_format=torch.channels_last)
+    check(source.transpose(-1, -2), transposed.transpose(-1, -2), device, window=3)
+    wide = exposures[:1, :1].expand(2, 2, 6, 7)
+    check(source[:1].expand(2, *source.shape[1:]), wide, device, window=3)
+
+
+@pytest.mark.parametrize("form", ["fused", "logits"])
+def test_same_bits_every_time(form: str, device: torch.device) -> None:
+    source, exposures = (x.float() for x in inputs(form, 1, 2, 18, 20))
+    first = evaluate(source, exposures, device, scales=(1.0, 0.5), window=5)
+    second = evaluate(source, exposures, device, scales=(1.0, 0.5), window=5)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    with torch.no_grad():
+        options = {**OPTIONS, "scales": (1.0, 0.5), "window": 5}
+        source, exposures = source.to(device), exposures.to(device)
+        if form == "logits":
+            alone = ops.loss.fusion_loss(source, exposures, **options)
+        else:
+            alone = ops.loss.weighted_ssim_loss(source, exposures, None, "mean", **options)
+    assert torch.equal(alone.cpu(), first[0])
+
+
+@pytest.mark.parametrize("form", ["fused", "logits"])
+@pytest.mark.parametrize("plane", ["source", "exposures"])
+def test_not_a_number_is_not_hidden(form: str, plane: str, device: torch.device) -> None:
+    for bad in (float("nan"), float("inf")):
+        source, exposures = (x.float() for x in inputs(form, 1, 2, 12, 12))
+        (source if plane == "source" else exposures)[..., 6, 6] = bad
+        value, gradient = evaluate(source, exposures, device, window=3)
+        assert value.isnan() and gradient.isnan().any()
+
+
+def test_not_a_number_stays_where_it_is(device: torch.device) -> None:
+    fused, exposures = (x.float() for x in inputs("fused", 1, 2, 14, 16))
+    fused[0, 0, 0] = float("nan")
+    values = evaluate(fused, exposures, device, window=3, reduction="none")[0]
+    expected = torch.zeros(1, 12, 14, dtype=torch.bool)
+    expected[0, 0, 0] = True
+    assert torch.equal(values.isnan(), expected)
+
+
+def test_op_is_opaque_to_the_compiler(device: torch.device) -> None:
+    source, exposures = (x.float().to(device) for x in inputs("logits", 1, 2, 6, 7))
+    options = [OPTIONS[name] for name in list(OPTIONS)[:-1]]
+    op = torch.ops.fastmef.weighted_ssim_loss.default
+    tests = ("test_schema", "test_faketensor")
+    torch.library.opcheck(op, (source, exposures, None, *options, [1.0], True), test_utils=tests)
