@@ -75,6 +75,7 @@ def measure(configuration: Any, architecture: int) -> dict[str, Any]:
             "num_warps": configuration.num_warps,
             "num_stages": configuration.num_stages,
             "enable_fp_fusion": True,
+            "maxnreg": configuration.maxnreg.get(architecture),
         },
     )
     with tempfile.TemporaryDirectory() as folder:

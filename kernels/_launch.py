@@ -24,6 +24,7 @@ class Configuration:
         pixels: how many pixels of one plane a program handles (per-pixel instruction counts).
         bytes_per_pixel: what the variant reads and writes at least, for one such pixel.
         registers: the most registers that a thread may use.
+        maxnreg: the limit that the launcher sets for an architecture, if any.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Configuration:
     registers: int
     num_warps: int = 4
     num_stages: int = 3
+    maxnreg: Mapping[int, int] = field(default_factory=dict)
     architectures: tuple[int, ...] = field(default=(80, 90, 100))
 
 

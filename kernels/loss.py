@@ -1,4 +1,4 @@
-r"""weighted_ssim_loss and fusion_loss: a value and its gradient by F (or the logits) in two launches
+r"""weighted_ssim_loss and fusion_loss: value and gradient by F (or the logits) in two launches
 
 .. math::
     L = 1 - \operatorname{mean}_p \sum_k \gamma_k(p)\,\mathrm{SSIM}(F, I_k)(p)
@@ -10,7 +10,7 @@ adds up the partial sums. Without a gradient no map is written. Nothing waits fo
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ._launch import cdiv, launch
@@ -28,23 +28,29 @@ WARPS = 4
 # rows read and filtered twice (a window's size less one for each program).
 ROWS = (128, 64, 32, 16)
 PROGRAMS = 3
+# Registers of a thread in the forward kernel by architecture and number of exposures, where fewer
+# than the compiler would take: four programs then fit a multiprocessor instead of three, without
+# spills. For sm_100 the compiler needs more.
+REGISTERS = {80: {2: 128}, 90: {2: 128}}
 # Side of a program's square in the pyramid, and the levels it has.
-SIDE = 64
-HALVINGS = 6
+SIDE = 32
+HALVINGS = 5
 
 
-@lru_cache(maxsize=None)
-def _multiprocessors(device: torch.device) -> int:
+@cache
+def _gpu(device: torch.device) -> tuple[int, int]:
+    """Multiprocessors and architecture; of the interpreter, one and none."""
     if device.type != "cuda":
-        return 1
+        return 1, 0
     import torch
 
-    return torch.cuda.get_device_properties(device).multi_processor_count
+    found = torch.cuda.get_device_properties(device)
+    return found.multi_processor_count, 10 * found.major
 
 
 def _rows(strips: int, height: int, device: torch.device) -> int:
     """Rows of a program where ``strips`` strips of ``height`` rows are to be done."""
-    wanted = PROGRAMS * _multiprocessors(device)
+    wanted = PROGRAMS * _gpu(device)[0]
     return next((r for r in ROWS if strips * cdiv(height, r) >= wanted), ROWS[-1])
 
 
@@ -145,6 +151,7 @@ class _Level:
             *((0, 0, 0) if weights is None else weights.stride()),
             scale,
             *self.options.scalars,
+            maxnreg=REGISTERS.get(_gpu(self.source.device)[1], {}).get(self.count),
             **self.options.constants,
             **self.constants,
         )

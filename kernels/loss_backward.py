@@ -32,7 +32,23 @@ def sum_kernel(partials, value, count):
     tl.store(value, sum_partials(partials, count))
 
 
-@triton.jit
+# One variant serves every size and alignment: a thread loads single values anyway.
+SIZES = (
+    "height",
+    "width",
+    "rows",
+    "count_partials",
+    "source_batch",
+    "source_layer",
+    "source_row",
+    "exposures_batch",
+    "exposures_layer",
+    "exposures_row",
+)
+ADDRESSES = ("source", "exposures", "maps", "shifts", "coarse", "gradient", "partials", "value")
+
+
+@triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=ADDRESSES)
 def backward_kernel(
     source,
     exposures,

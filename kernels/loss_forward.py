@@ -22,8 +22,24 @@ import triton.language as tl
 from ._march import empty_rings, push
 from .loss_terms import load_fused, load_layers, sample_means, similarity, sobel
 
+# One variant serves every size and alignment: a thread loads single values anyway.
+SIZES = (
+    "height",
+    "width",
+    "rows",
+    "source_batch",
+    "source_layer",
+    "source_row",
+    "exposures_batch",
+    "exposures_layer",
+    "exposures_row",
+    "weights_batch",
+    "weights_row",
+)
+ADDRESSES = ("source", "exposures", "weights", "norm", "partials", "values", "maps", "shifts")
 
-@triton.jit
+
+@triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=ADDRESSES)
 def forward_kernel(
     source,
     exposures,

@@ -27,7 +27,24 @@ def _halve(x, top, left, height, width, SIDE: tl.constexpr):
     return tl.sum(tl.reshape(x, [SIDE // 2, 2, SIDE // 2]), axis=1)
 
 
-@triton.jit
+# One variant serves every size and alignment: a thread loads single values anyway.
+SIZES = (
+    "batch",
+    "height",
+    "width",
+    "source_batch",
+    "source_layer",
+    "source_row",
+    "exposures_batch",
+    "exposures_layer",
+    "exposures_row",
+    "mask_batch",
+    "mask_row",
+)
+ADDRESSES = ("source", "exposures", "mask", "levels")
+
+
+@triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=ADDRESSES)
 def pyramid_kernel(
     source,
     exposures,
@@ -82,13 +99,12 @@ def pyramid_kernel(
         level_height = height
         level_width = width
         for s in tl.static_range(LEVELS):
-            side: tl.constexpr = SIDE >> (s + 1)
             block = _halve(block, top >> s, left >> s, level_height, level_width, SIDE >> s)
             level_height = (level_height + 1) // 2
             level_width = (level_width + 1) // 2
             plane = level_height.to(tl.int64) * level_width
-            y = ((top >> (s + 1)) + tl.arange(0, side))[:, None]
-            x = ((left >> (s + 1)) + tl.arange(0, side))[None, :]
+            y = ((top >> (s + 1)) + tl.arange(0, SIDE >> (s + 1)))[:, None]
+            x = ((left >> (s + 1)) + tl.arange(0, SIDE >> (s + 1)))[None, :]
             at = to + (b * PLANES + m) * plane + y.to(tl.int64) * level_width + x
             tl.store(at, block, mask=(y < level_height) & (x < level_width))
             to += batch * PLANES * plane

@@ -1,4 +1,4 @@
-"""Per-pixel arithmetic of the loss: fused pixel, importance of an exposure, SSIM and derivatives."""
+"""Per-pixel arithmetic of the loss: fused pixel, importance, SSIM and its derivatives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Triton loss against the float64 reference: values, gradients, shapes, layouts, determinism."""
+"""The Triton loss against the float64 reference: values, gradients, layouts, determinism."""
 
 from __future__ import annotations
 

@@ -1,0 +1,144 @@
+"""The variants of the loss kernels that are compiled without a GPU (``python -m bench.aot``)."""
+
+from __future__ import annotations
+
+from math import comb
+from typing import Any
+
+from ._launch import Configuration
+from .loss import COLUMNS, REGISTERS, SIDE, WARPS
+from .loss_backward import backward_kernel
+from .loss_forward import forward_kernel
+from .loss_pyramid import pyramid_kernel
+
+# Binomial taps stand in for the Gaussian's: the code does not depend on the values.
+TAPS = tuple(comb(10, i) / 1024 for i in range(11))
+BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+
+
+def _configuration(
+    kernel: Any,
+    name: str,
+    count: int,
+    dtype: str,
+    from_logits: bool,
+    constants: dict[str, Any],
+    bytes_per_pixel: int,
+    registers: int,
+    maxnreg: dict[int, int] | None = None,
+) -> Configuration:
+    constants = {
+        **constants,
+        "K": count,
+        "FROM_LOGITS": from_logits,
+        "source_column": 1,
+        "exposures_column": 1,
+    }
+    images = ("source", "exposures", "gradient")
+    singles = ("partials", "maps", "shifts", "value", "levels", "coarse")
+    scalars = ("scale", "c1", "c2", "floor", "eps")
+    types = {
+        **dict.fromkeys(kernel.arg_names, "i32"),
+        **dict.fromkeys(scalars, "fp32"),
+        **dict.fromkeys(singles, "*fp32"),
+        **dict.fromkeys(images, f"*{dtype}"),
+    }
+    signature = {x: types[x] for x in kernel.arg_names if x not in constants}
+    source = "logits" if from_logits else "F"
+    return Configuration(
+        name=f"{name}, {source}, K={count}, {dtype}",
+        kernel=kernel,
+        signature=signature,
+        constants=constants,
+        pixels=COLUMNS,
+        bytes_per_pixel=bytes_per_pixel,
+        registers=registers,
+        num_warps=WARPS,
+        maxnreg=maxnreg or {},
+    )
+
+
+def _planes(count: int, from_logits: bool) -> int:
+    return 2 * count if from_logits else 1 + count
+
+
+def _forward(
+    count: int,
+    dtype: str = "fp32",
+    from_logits: bool = False,
+    with_gradient: bool = True,
+    luminance: bool = False,
+) -> Configuration:
+    constants = {
+        **dict.fromkeys(("weights", "norm", "values")),
+        **dict.fromkeys(("weights_batch", "weights_row", "weights_column"), 0),
+        **({} if with_gradient else {"maps": None, "shifts": None}),
+        "VARIANCE": True,
+        "GRADIENT": True,
+        "WELL_EXPOSEDNESS": luminance,
+        "LUMINANCE": luminance,
+        "TAPS_Y": TAPS,
+        "TAPS_X": TAPS,
+        "COLUMNS": COLUMNS,
+    }
+    name = "forward" if with_gradient else "value only"
+    written = 4 * (2 + count) if with_gradient else 0
+    return _configuration(
+        forward_kernel,
+        name + (", luminance and well-exposedness" if luminance else ""),
+        count,
+        dtype,
+        from_logits,
+        constants,
+        BYTES[dtype] * _planes(count, from_logits) + written,
+        {1: 128, 2: 160, 3: 232}.get(count, 255),
+        {arch: limits[count] for arch, limits in REGISTERS.items() if count in limits},
+    )
+
+
+def _backward(
+    count: int, dtype: str = "fp32", from_logits: bool = False, coarse: bool = False
+) -> Configuration:
+    constants: dict[str, Any] = {"TAPS_Y": TAPS, "TAPS_X": TAPS, "COLUMNS": COLUMNS}
+    if not coarse:
+        constants["coarse"] = None
+    moved = _planes(count, from_logits) + (count if from_logits else 1)
+    return _configuration(
+        backward_kernel,
+        "backward" + (", next level" if coarse else ""),
+        count,
+        dtype,
+        from_logits,
+        constants,
+        4 * (2 + count) + BYTES[dtype] * moved + coarse,
+        {1: 96, 2: 144, 3: 128}.get(count, 192),
+    )
+
+
+def _pyramid(count: int, from_logits: bool) -> Configuration:
+    constants: dict[str, Any] = {
+        **dict.fromkeys(("mask_batch", "mask_row", "mask_column"), 0),
+        "mask": None,
+        "LEVELS": 2,
+        "SIDE": SIDE,
+    }
+    read = 4 * _planes(count, from_logits)
+    return _configuration(
+        pyramid_kernel, "pyramid", count, "fp32", from_logits, constants, read, 255
+    )
+
+
+CONFIGURATIONS = [
+    *(_forward(count) for count in (1, 2, 3, 4)),
+    *(_forward(2, dtype) for dtype in ("bf16", "fp16")),
+    _forward(2, luminance=True),
+    _forward(2, with_gradient=False),
+    *(_forward(count, from_logits=True) for count in (2, 3)),
+    _forward(2, "bf16", from_logits=True),
+    *(_backward(count) for count in (1, 2, 3, 5)),
+    *(_backward(2, dtype) for dtype in ("bf16", "fp16")),
+    *(_backward(count, from_logits=True) for count in (2, 3)),
+    _backward(2, "bf16", from_logits=True),
+    _backward(2, coarse=True),
+    *(_pyramid(2, from_logits) for from_logits in (False, True)),
+]
