@@ -177,6 +177,7 @@ class _Level:
         gradient: Tensor,
         partials: Tensor | None = None,
         value: Tensor | None = None,
+        scale: float = 1.0,
     ) -> Tensor:
         """Fills the gradient, ``coarse`` being that of the next level; and adds up the value."""
         strips = self.batch * cdiv(self.width, COLUMNS)
@@ -199,6 +200,7 @@ class _Level:
             0 if partials is None else partials.numel(),
             *_source_strides(self.source),
             *self.exposures.stride(),
+            scale,
             **self.constants,
         )
         return gradient
@@ -278,7 +280,10 @@ def weighted_ssim_loss(
     gradient = None
     for level in reversed(levels[1:]):
         gradient = level.backward(gradient, level.single(*level.source.shape))
-    return value, levels[0].backward(gradient, _dense(source), partials, value)
+    from ..ops.loss import gradient_scale
+
+    scale = gradient_scale(source, mask)
+    return value, levels[0].backward(gradient, _dense(source), partials, value, scale)
 
 
 def weighted_ssim_map(fused: Tensor, exposures: Tensor, *options: Any) -> Tensor:

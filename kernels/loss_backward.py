@@ -4,7 +4,8 @@ r"""Backward kernel of the loss: the derivative maps of :mod:`.loss_forward` bec
     \partial L / \partial F = w * d_\mu + 2 F (w * d_\sigma) + \sum_k I_k (w * d_k), \quad
     \partial L / \partial x_k = W_k (I_k - F)\, \partial L / \partial F
 
-with F and the exposures less the constants of the forward pass. A strip march (:mod:`._march`) over
+with F and the exposures less the constants of the forward pass; times a scale that keeps float16
+from underflowing. A strip march (:mod:`._march`) over
 pixels: the windows that cover a pixel begin up to a window's size before it.
 """
 
@@ -70,6 +71,7 @@ def backward_kernel(
     exposures_layer,
     exposures_row,
     exposures_column,
+    scale,
     K: tl.constexpr,
     FROM_LOGITS: tl.constexpr,
     TAPS_Y: tl.constexpr,
@@ -135,6 +137,7 @@ def backward_kernel(
                 share = tl.where(x == 2 * (width // 2), 1.0, 0.5)
                 share *= tl.where(y == 2 * (height // 2), 1.0, 0.5)
                 out += share * tl.load(to, mask=inside, other=0.0)
+            out *= scale
             if FROM_LOGITS:
                 to = b * K * height * width + y * width + x
                 for k in tl.static_range(K):
