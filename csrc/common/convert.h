@@ -53,11 +53,17 @@ FASTMEF_HD T to_number(BFloat x) {
 // The exponent is moved by a product, which makes subnormal halves normal floats.
 template <class T>
 FASTMEF_HD T to_number(Half x) {
+#if defined(__CUDA_ARCH__)
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(x.bits));
+  return static_cast<T>(value);
+#else
   const uint32_t magnitude = (x.bits & 0x7fffu) << 13;
   const uint32_t special = magnitude >= 0x0f800000u ? 0x7f800000u : 0u;
   const uint32_t moved = bits_of(float_of(magnitude) * 5.192296858534828e33f);  // 2^112
   const uint32_t value = special ? (special | magnitude) : moved;
   return static_cast<T>(float_of(value | (x.bits & 0x8000u) << 16));
+#endif
 }
 
 // Integers: the nearest value of the type, ties to even; NaN and what is below become 0.
@@ -98,6 +104,9 @@ FASTMEF_HD void from_number(T x, BFloat& out) {
 }
 template <class T>
 FASTMEF_HD void from_number(T x, Half& out) {
+#if defined(__CUDA_ARCH__)
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out.bits) : "f"(static_cast<float>(x)));
+#else
   const uint32_t bits = bits_of(static_cast<float>(x));
   const uint32_t magnitude = bits & 0x7fffffffu;
   const uint32_t normal = (magnitude + 0xfffu + (magnitude >> 13 & 1u) - 0x38000000u) >> 13;
@@ -107,6 +116,7 @@ FASTMEF_HD void from_number(T x, Half& out) {
   value = magnitude >= 0x477ff000u ? 0x7c00u : value;        // 65520 rounds to infinity
   value = magnitude > 0x7f800000u ? 0x7e00u : value;
   out.bits = static_cast<uint16_t>(value | (bits >> 16 & 0x8000u));
+#endif
 }
 
 }  // namespace fastmef

@@ -1,7 +1,7 @@
 // Softmax over the exposures and the weighted sum, along a row.
 #pragma once
 
-#include "../common/math.h"
+#include "../common/softmax.h"
 #include "filter_rows.h"
 
 namespace fastmef {
@@ -17,14 +17,7 @@ void softmax_row(const T* const* logits, int count, int64_t n, T* const* weights
     T* FASTMEF_RESTRICT w0 = weights[0];
     T* FASTMEF_RESTRICT w1 = weights[1];
     FASTMEF_VECTORIZE
-    for (int64_t x = 0; x < n; ++x) {
-      const T difference = l0[x] - l1[x];
-      const bool first = difference >= 0;
-      const T small = exp_nonpositive(first ? -difference : difference);
-      const T large = T(1) / (T(1) + small);
-      w0[x] = first ? large : small * large;
-      w1[x] = first ? small * large : large;
-    }
+    for (int64_t x = 0; x < n; ++x) softmax_of_two(l0[x], l1[x], w0[x], w1[x]);
     return;
   }
   for (int64_t x = 0; x < n; ++x) highest[x] = logits[0][x];

@@ -1,0 +1,60 @@
+// Starting kernels: on the caller's device and stream, without synchronising, every status checked.
+#pragma once
+
+#include <cuda_runtime.h>
+#include <stdint.h>
+
+#include <stdexcept>
+#include <string>
+
+namespace fastmef {
+
+constexpr int kThreads = 256;  // of a block, where a kernel has no reason for another number
+
+// Where Python wants the work done.
+struct Place {
+  int device;
+  cudaStream_t stream;
+};
+
+inline void check(const char* operation, cudaError_t status) {
+  if (status != cudaSuccess) {
+    throw std::runtime_error(std::string(operation) + ": " + cudaGetErrorString(status));
+  }
+}
+
+// Makes a device current and puts the former one back.
+class DeviceGuard {
+ public:
+  DeviceGuard(const char* operation, int device) : wanted_(device) {
+    check(operation, cudaGetDevice(&former_));
+    if (former_ != wanted_) check(operation, cudaSetDevice(wanted_));
+  }
+  ~DeviceGuard() {
+    if (former_ != wanted_) cudaSetDevice(former_);
+  }
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
+
+ private:
+  int wanted_;
+  int former_ = -1;
+};
+
+template <class Args>
+void launch(const char* operation, void (*kernel)(Args), const Args& args, int64_t blocks,
+            int threads, const Place& place) {
+  if (blocks == 0) return;
+  if (blocks > INT32_MAX) {
+    throw std::invalid_argument(std::string(operation) + ": more than 2^31 - 1 blocks of threads");
+  }
+  const DeviceGuard guard(operation, place.device);
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(blocks));
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.stream = place.stream;
+  check(operation, cudaLaunchKernelEx(&config, kernel, args));
+  check(operation, cudaGetLastError());
+}
+
+}  // namespace fastmef

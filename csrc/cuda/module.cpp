@@ -1,0 +1,87 @@
+// fastmef._cuda: the binding. Arrays arrive as addresses and strides, device and stream as numbers,
+// so that nothing of PyTorch is needed to build it. Python has validated shapes and types.
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <array>
+#include <string>
+
+#include "fuse.h"
+
+namespace py = pybind11;
+
+namespace fastmef {
+namespace {
+
+void* pointer(int64_t address) { return reinterpret_cast<void*>(static_cast<intptr_t>(address)); }
+
+// (address, dtype, stride of B, of K, of C, of H, of W); address 0 for an absent array.
+using StackTuple = std::array<int64_t, 7>;
+
+Stack stack(const StackTuple& t) {
+  return {pointer(t[0]), static_cast<DType>(t[1]), t[2], t[3], t[4], t[5], t[6]};
+}
+
+// (device, stream)
+using PlaceTuple = std::array<int64_t, 2>;
+
+Place place_of(const PlaceTuple& t) {
+  return {static_cast<int>(t[0]), reinterpret_cast<cudaStream_t>(pointer(t[1]))};
+}
+
+// (B, K, C, H, W)
+using Shape = std::array<int64_t, 5>;
+
+FuseArgs fuse_args(const Shape& shape, double temperature, const StackTuple& logits,
+                   const StackTuple& valid, const StackTuple& exposures) {
+  FuseArgs args{};
+  args.batch = shape[0];
+  args.count = static_cast<int>(shape[1]);
+  args.channels = shape[2];
+  args.height = shape[3];
+  args.width = shape[4];
+  args.inverse_temperature = static_cast<float>(1.0 / temperature);
+  args.logits = stack(logits);
+  args.valid = stack(valid);
+  args.exposures = stack(exposures);
+  return args;
+}
+
+void fuse(const PlaceTuple& place, const Shape& shape, double temperature, const StackTuple& logits,
+          const StackTuple& valid, const StackTuple& exposures, const StackTuple& fused,
+          const StackTuple& weights) {
+  FuseArgs args = fuse_args(shape, temperature, logits, valid, exposures);
+  args.fused = stack(fused);
+  args.weights = stack(weights);
+  const py::gil_scoped_release release;
+  softmax_fuse(args, place_of(place));
+}
+
+void fuse_backward(const PlaceTuple& place, const Shape& shape, double temperature,
+                   const StackTuple& logits, const StackTuple& valid, const StackTuple& exposures,
+                   const StackTuple& by_fused, const StackTuple& by_weights,
+                   const StackTuple& by_logits, const StackTuple& by_exposures) {
+  FuseArgs args = fuse_args(shape, temperature, logits, valid, exposures);
+  args.by_fused = stack(by_fused);
+  args.by_weights = stack(by_weights);
+  args.by_logits = stack(by_logits);
+  args.by_exposures = stack(by_exposures);
+  const py::gil_scoped_release release;
+  softmax_fuse_backward(args, place_of(place));
+}
+
+}  // namespace
+}  // namespace fastmef
+
+PYBIND11_MODULE(FASTMEF_MODULE, m) {
+  using namespace fastmef;
+  m.doc() = "CUDA kernels. Internal: arguments are addresses and are hardly checked here.";
+  m.attr("architectures") = FASTMEF_CUDA_BUILT_FOR;
+  m.def("softmax_fuse", &fuse, py::arg("place"), py::arg("shape"), py::arg("temperature"),
+        py::arg("logits"), py::arg("valid"), py::arg("exposures"), py::arg("fused"),
+        py::arg("weights"));
+  m.def("softmax_fuse_backward", &fuse_backward, py::arg("place"), py::arg("shape"),
+        py::arg("temperature"), py::arg("logits"), py::arg("valid"), py::arg("exposures"),
+        py::arg("by_fused"), py::arg("by_weights"), py::arg("by_logits"), py::arg("by_exposures"));
+}

@@ -1,0 +1,141 @@
+// Stands in for CUDA's header, so that a C++ compiler builds the kernels' own source for the CPU.
+// Blocks run one after the other. The threads of a block are fibers that change over at barriers
+// only,
+// the last thread first, so that a missing barrier shows.
+#pragma once
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#include <ucontext.h>
+
+#include <functional>
+#include <vector>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __constant__
+
+struct dim3 {
+  unsigned x = 1, y = 1, z = 1;
+  dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+};
+
+typedef struct Stream* cudaStream_t;
+typedef int cudaError_t;
+constexpr cudaError_t cudaSuccess = 0;
+constexpr cudaError_t cudaErrorInvalidValue = 1;
+
+struct cudaLaunchConfig_t {
+  dim3 gridDim, blockDim;
+  size_t dynamicSmemBytes;
+  cudaStream_t stream;
+  void* attrs;
+  unsigned numAttrs;
+};
+
+inline dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+namespace emulation {
+
+constexpr size_t kStack = 128 * 1024;
+
+struct State {
+  std::vector<ucontext_t> fibers;
+  std::vector<std::vector<char>> stacks;
+  std::vector<bool> done;
+  ucontext_t scheduler;
+  unsigned running = 0;
+  std::function<void()> body;
+  cudaError_t error = cudaSuccess;
+  int device = 0;
+};
+
+inline State& state() {
+  static State s;
+  return s;
+}
+
+inline void fiber() {
+  State& s = state();
+  s.body();
+  s.done[s.running] = true;
+  swapcontext(&s.fibers[s.running], &s.scheduler);
+}
+
+inline void run_block() {
+  State& s = state();
+  const unsigned count = blockDim.x;
+  s.fibers.assign(count, ucontext_t());
+  s.stacks.resize(count, std::vector<char>(kStack));
+  s.done.assign(count, false);
+  for (unsigned i = 0; i < count; ++i) {
+    getcontext(&s.fibers[i]);
+    s.fibers[i].uc_stack.ss_sp = s.stacks[i].data();
+    s.fibers[i].uc_stack.ss_size = kStack;
+    s.fibers[i].uc_link = nullptr;
+    makecontext(&s.fibers[i], fiber, 0);
+  }
+  for (bool left = true; left;) {
+    left = false;
+    for (unsigned i = count; i-- > 0;) {
+      if (s.done[i]) continue;
+      s.running = i;
+      threadIdx = dim3(i);
+      swapcontext(&s.scheduler, &s.fibers[i]);
+      left = left || !s.done[i];
+    }
+  }
+}
+
+template <class T>
+struct Type {
+  using type = T;
+};
+
+}  // namespace emulation
+
+// Blocks run one at a time, so memory that exists once serves each of them in turn.
+#define __shared__ static
+
+inline void __syncthreads() {
+  emulation::State& s = emulation::state();
+  swapcontext(&s.fibers[s.running], &s.scheduler);
+}
+
+template <class... Arguments>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Arguments...),
+                               typename emulation::Type<Arguments>::type... arguments) {
+  emulation::State& s = emulation::state();
+  blockDim = config->blockDim;
+  gridDim = config->gridDim;
+  // What the GPU would refuse.
+  if (blockDim.x > 1024) return s.error = cudaErrorInvalidValue;
+  s.body = [&] { kernel(arguments...); };
+  for (unsigned i = 0; i < config->gridDim.x; ++i) {
+    blockIdx = dim3(i);
+    emulation::run_block();
+  }
+  return cudaSuccess;
+}
+
+inline cudaError_t cudaGetLastError() {
+  const cudaError_t error = emulation::state().error;
+  emulation::state().error = cudaSuccess;
+  return error;
+}
+inline const char* cudaGetErrorString(cudaError_t error) {
+  return error == cudaSuccess ? "no error" : "invalid argument";
+}
+inline cudaError_t cudaGetDevice(int* device) {
+  *device = emulation::state().device;
+  return cudaSuccess;
+}
+inline cudaError_t cudaSetDevice(int device) {
+  if (device != 0) return cudaErrorInvalidValue;
+  emulation::state().device = device;
+  return cudaSuccess;
+}
