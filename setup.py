@@ -1,13 +1,21 @@
 """Everything static stands in pyproject.toml; optional compiled extensions are declared here.
 
 FASTMEF_CPU = auto (default: a failed build says so in one line and installation goes on),
-0 (do not build) or 1 (a failed build is an error).
+0 (do not build) or 1 (a failed build is an error). FASTMEF_CUDA the same; auto builds where nvcc is
+found (CUDACXX, CUDA_HOME/bin, the path, /usr/local/cuda/bin).
+
+FASTMEF_CUDA_ARCHS names the GPUs, such as "80;90;90+PTX"; by default those of CUDA_ARCHS that nvcc
+knows, and PTX of the newest of them. GPUs of compute capability 8.6 and 8.9 run what is built for
+8.0; building for them as well would take a third longer.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -32,6 +40,9 @@ VARIANT_SOURCES = [
     "csrc/cpu/variant.cpp",
 ]
 COMMON_SOURCES = ["csrc/cpu/isa.cpp", "csrc/cpu/module.cpp", "csrc/cpu/parallel.cpp"]
+CUDA_SOURCES = sorted(str(path) for path in Path("csrc/cuda").glob("*.cu"))
+CUDA_ARCHS = ("80", "90", "100", "120")
+OLDEST_NVCC = (12, 0)
 HEADERS = sorted(str(path) for path in Path("csrc").glob("*/*.h"))
 
 
@@ -46,16 +57,44 @@ class BuildExtensions(build_ext):
     """Compiles some sources once per instruction set; an optional extension may fail."""
 
     def build_extension(self, ext: Extension) -> None:
+        cuda = ext.name == "fastmef._cuda"
         try:
-            self._build_cpu(ext)
+            self._build_cuda(ext) if cuda else self._build_cpu(ext)
         except Exception as error:
-            if wanted("FASTMEF_CPU") == "1":
+            if wanted("FASTMEF_CUDA" if cuda else "FASTMEF_CPU") == "1":
                 raise
             reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
+            kernels, instead = ("CUDA C++", "Triton") if cuda else ("C++", "PyTorch")
             print(
-                f"fastmef: the C++ kernels were not built, PyTorch will serve instead ({reason})",
+                f"fastmef: the {kernels} kernels were not built, {instead} will serve instead "
+                f"({reason})",
                 file=sys.stderr,
             )
+
+    def _build_cuda(self, ext: Extension) -> None:
+        nvcc = find_nvcc()
+        targets = cuda_targets(nvcc)
+        flags = ["-O3", "-std=c++17", "-Xcompiler=-fPIC,-fvisibility=hidden", "--threads=0"]
+        for target in targets:
+            number, ptx = target.removesuffix("+PTX"), target.endswith("+PTX")
+            code = f"compute_{number}" if ptx else f"sm_{number}"
+            flags.append(f"--generate-code=arch=compute_{number},code={code}")
+        folder = Path(self.build_temp, "cuda")
+        folder.mkdir(parents=True, exist_ok=True)
+        ext.extra_objects = []
+        for source in CUDA_SOURCES:
+            ext.extra_objects.append(str(folder / f"{Path(source).stem}.o"))
+            self.spawn([nvcc, *flags, "-c", source, "-o", ext.extra_objects[-1]])
+        home = cuda_home(nvcc)
+        ext.include_dirs.append(cuda_folder(home, "include", "cuda_runtime.h"))
+        ext.library_dirs.append(cuda_folder(home, "lib*", "libcudart_static.a"))
+        ext.libraries = ["cudart_static", "dl", "rt", "pthread"]
+        ext.define_macros += [
+            ("FASTMEF_MODULE", "_cuda"),
+            ("FASTMEF_CUDA_BUILT_FOR", f'"{", ".join("sm_" + x for x in targets)}"'),
+        ]
+        ext.extra_compile_args = ["-O2", "-std=c++17", "-fvisibility=hidden"]
+        super().build_extension(ext)
 
     def _build_cpu(self, ext: Extension) -> None:
         unix = self.compiler.compiler_type == "unix"
@@ -81,26 +120,105 @@ class BuildExtensions(build_ext):
         super().build_extension(ext)
 
 
+def find_nvcc() -> str:
+    """The compiler, new enough; anything else is an error that says why."""
+    homes = [os.environ.get(x) for x in ("CUDA_HOME", "CUDA_PATH")] + ["/usr/local/cuda"]
+    for found in (
+        os.environ.get("CUDACXX"),
+        *(shutil.which("nvcc", path=f"{x}/bin") for x in homes[:2] if x),
+        shutil.which("nvcc"),
+        shutil.which("nvcc", path=f"{homes[2]}/bin"),
+    ):
+        if not found:
+            continue
+        text = subprocess.run([found, "--version"], capture_output=True, text=True).stdout
+        version = re.search(r"release (\d+)\.(\d+)", text)
+        if version is None:
+            raise RuntimeError(f"{found} --version names no release")
+        if tuple(map(int, version.groups())) < OLDEST_NVCC:
+            oldest = ".".join(map(str, OLDEST_NVCC))
+            raise RuntimeError(f"{found} is {'.'.join(version.groups())}, older than {oldest}")
+        return found
+    raise RuntimeError("nvcc was not found")
+
+
+def cuda_targets(nvcc: str) -> list[str]:
+    """Compute capabilities without the dot; "+PTX" is text for later GPUs."""
+    given = os.environ.get("FASTMEF_CUDA_ARCHS", "")
+    if given:
+        targets = re.split(r"[;,\s]+", given.strip().replace(".", ""))
+        if any(not re.fullmatch(r"\d+[af]?(\+PTX)?", x) for x in targets):
+            raise RuntimeError(f"FASTMEF_CUDA_ARCHS is {given!r}; write it like '80;90;90+PTX'")
+        return targets
+    text = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True).stdout
+    known = [x for x in CUDA_ARCHS if f"compute_{x}" in text.split()]
+    return [*known, f"{known[-1]}+PTX"]
+
+
+def cuda_home(nvcc: str) -> Path:
+    """Asked for, because nvcc may be a script that calls the real one elsewhere."""
+    command = [nvcc, "--dryrun", "-x", "cu", "-c", os.devnull]
+    text = subprocess.run(command, capture_output=True, text=True).stderr
+    top = re.search(r"^#\$ TOP=(.+)$", text, re.MULTILINE)
+    if top is None:
+        raise RuntimeError(f"{nvcc} --dryrun does not say where its toolkit lies")
+    return Path(top.group(1).strip()).resolve()
+
+
+def cuda_folder(home: Path, pattern: str, holding: str) -> str:
+    """Toolkits keep headers and libraries below ``home`` or below ``home/targets/<system>``."""
+    for folder in sorted([*home.glob(pattern), *home.glob(f"targets/*/{pattern}")]):
+        if (folder / holding).exists():
+            return str(folder)
+    raise RuntimeError(f"{holding} was not found below {home}")
+
+
 def extensions() -> list[Extension]:
-    if wanted("FASTMEF_CPU") == "0":
+    cpu, cuda = wanted("FASTMEF_CPU"), wanted("FASTMEF_CUDA")
+    if cuda == "auto":
+        cuda = cuda if sys.platform == "linux" and _has_nvcc() else "0"
+    if cpu == cuda == "0":
         return []
     try:
         import pybind11
     except ImportError:
-        if wanted("FASTMEF_CPU") == "1":
+        if "1" in (cpu, cuda):
             raise
         print("fastmef: pybind11 is missing, the C++ kernels are not built", file=sys.stderr)
         return []
-    return [
-        Extension(
-            "fastmef._cpu",
-            sources=COMMON_SOURCES,
-            include_dirs=[pybind11.get_include()],
-            depends=[*HEADERS, *VARIANT_SOURCES],
-            language="c++",
-            optional=wanted("FASTMEF_CPU") != "1",
+    found = []
+    if cpu != "0":
+        found.append(
+            Extension(
+                "fastmef._cpu",
+                sources=COMMON_SOURCES,
+                include_dirs=[pybind11.get_include()],
+                depends=[*HEADERS, *VARIANT_SOURCES],
+                language="c++",
+                optional=cpu != "1",
+            )
         )
-    ]
+    if cuda != "0":
+        found.append(
+            Extension(
+                "fastmef._cuda",
+                sources=["csrc/cuda/module.cpp"],
+                include_dirs=[pybind11.get_include()],
+                depends=[*HEADERS, *CUDA_SOURCES],
+                language="c++",
+                optional=cuda != "1",
+            )
+        )
+    return found
+
+
+def _has_nvcc() -> bool:
+    try:
+        find_nvcc()
+    except (OSError, RuntimeError) as error:
+        print(f"fastmef: the CUDA C++ kernels are not built ({error})", file=sys.stderr)
+        return False
+    return True
 
 
 setup(ext_modules=extensions(), cmdclass={"build_ext": BuildExtensions})

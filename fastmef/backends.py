@@ -20,6 +20,7 @@ from torch import Tensor
 
 REFERENCE = "reference"
 CPP = "cpp"
+CUDA = "cuda"
 TRITON = "triton"
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -46,6 +47,9 @@ SERVED: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
         "softmax_fuse": _STORED,
         "ssim": _FLOATS,
         "weighted_ssim_loss": _FLOATS,
+    },
+    CUDA: {
+        "softmax_fuse": tuple(x for x in _STORED if x != torch.float64),
     },
     TRITON: {
         "fusion_loss": _SINGLE_FLOATS,
@@ -74,6 +78,18 @@ def _load_cpu() -> tuple[ModuleType | None, str]:
     if wanted and not module.use_isa(wanted):
         allowed = ", ".join(module.available_isas())
         return None, f"FASTMEF_CPU_ISA is {wanted!r}, usable here are {allowed}"
+    return module, ""
+
+
+def _load_cuda() -> tuple[ModuleType | None, str]:
+    if os.environ.get("FASTMEF_CUDA", "auto") == "0":
+        return None, "switched off by FASTMEF_CUDA=0"
+    try:
+        module = importlib.import_module("fastmef._cuda")
+    except ImportError as error:
+        return None, f"not built (nvcc 12.0 or newer builds them), or not loadable here ({error})"
+    if torch.version.cuda is None:
+        return module, f"built for {module.architectures}; this torch is not for CUDA"
     return module, ""
 
 
@@ -116,21 +132,31 @@ def _why_no_triton() -> str:
 # Decided once, here, and not on first use: torch.compile then sees constants. Neither touches a
 # GPU: tensors on one prove that it is there.
 CPU, _WHY_NO_CPU = _load_cpu()
+CUDA_MODULE, _WHY_NO_CUDA = _load_cuda()
 WHY_NO_TRITON = _why_no_triton()
 
 
-def choose(operation: str, *tensors: Tensor | None) -> str:
-    """The backend that serves ``operation`` for these tensors: all on one device."""
+def choose(operation: str, *tensors: Tensor | None, cuda: bool = True) -> str:
+    """The backend that serves ``operation`` for these tensors: all on one device.
+
+    ``cuda=False``: the case is none of those that the CUDA C++ kernels were written for.
+    """
     given = [x for x in tensors if x is not None]
     devices = {x.device.type for x in given}
+    if devices == {"cuda"} and cuda and not _WHY_NO_CUDA and _reads(CUDA, operation, given):
+        return CUDA
     if devices == {"cuda"} or (INTERPRETED and devices == {"cpu"}):
         backend, usable = TRITON, not WHY_NO_TRITON
     elif devices == {"cpu"}:
         backend, usable = CPP, CPU is not None
     else:
         return REFERENCE
+    return backend if usable and _reads(backend, operation, given) else REFERENCE
+
+
+def _reads(backend: str, operation: str, tensors: list[Tensor]) -> bool:
     dtypes = SERVED[backend].get(operation, ())
-    return backend if usable and all(x.dtype in dtypes for x in given) else REFERENCE
+    return all(x.dtype in dtypes for x in tensors)
 
 
 def cpu_status() -> str:
@@ -139,6 +165,14 @@ def cpu_status() -> str:
         return _WHY_NO_CPU
     sets = ", ".join(CPU.available_isas())
     return f"{CPU.active_isa()} of {sets}, threads from {CPU.thread_source()}"
+
+
+def cuda_status() -> str:
+    """What the CUDA C++ kernels were built for, or why they cannot serve."""
+    if _WHY_NO_CUDA or CUDA_MODULE is None:
+        return _WHY_NO_CUDA
+    missing = "" if torch.cuda.is_available() else "; no GPU that torch can use"
+    return f"built for {CUDA_MODULE.architectures}{missing}"
 
 
 def triton_status() -> str:
@@ -159,8 +193,10 @@ def show_config() -> None:
 
 def _served_by(operation: str) -> str:
     names = []
+    if not _WHY_NO_CUDA and operation in SERVED[CUDA]:
+        names.append("CUDA C++ on CUDA tensors")
     if not WHY_NO_TRITON and operation in SERVED[TRITON]:
-        names.append("Triton on CUDA tensors")
+        names.append("Triton on the other CUDA tensors" if names else "Triton on CUDA tensors")
     if CPU is not None and operation in SERVED[CPP]:
         names.append("C++ on CPU tensors")
     return ", ".join([*names, "reference elsewhere"]) if names else "reference (plain PyTorch)"
@@ -181,6 +217,7 @@ def describe() -> str:
         f"CPU: {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}",
         f"GPU: {gpu}",
         f"C++ kernels: {cpu_status()}",
+        f"CUDA C++ kernels: {cuda_status()}",
         f"Triton kernels: {triton_status()}",
         "operations:",
         *(f"  {name:<{width}}  {_served_by(name)}" for name in OPERATIONS),

@@ -290,22 +290,34 @@ def fusion_loss(
 
 @overload
 def softmax_fuse(
-    logits: Tensor, exposures: Tensor, return_weights: Literal[False] = False
+    logits: Tensor,
+    exposures: Tensor,
+    return_weights: Literal[False] = False,
+    temperature: float = 1.0,
+    valid: Tensor | None = None,
 ) -> Tensor: ...
 
 
 @overload
 def softmax_fuse(
-    logits: Tensor, exposures: Tensor, return_weights: Literal[True]
+    logits: Tensor,
+    exposures: Tensor,
+    return_weights: Literal[True],
+    temperature: float = 1.0,
+    valid: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]: ...
 
 
 def softmax_fuse(
-    logits: Tensor, exposures: Tensor, return_weights: bool = False
+    logits: Tensor,
+    exposures: Tensor,
+    return_weights: bool = False,
+    temperature: float = 1.0,
+    valid: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     r"""The convex combination of the exposures by the softmax of the logits.
 
-    .. math:: F = \sum_k W_k I_k, \qquad W = \mathrm{softmax}_k(\text{logits})
+    .. math:: F = \sum_k W_k I_k, \qquad W = \mathrm{softmax}_k(\text{logits} / T)
 
     Every pixel of F lies between the smallest and largest exposure there. Sums are formed in
     float32, in float64 where logits or exposures are float64.
@@ -315,6 +327,9 @@ def softmax_fuse(
         exposures: ``(B, K, C, H, W)``, usually RGB; floating point of any range, uint8 or uint16.
             The dtype may differ from that of the logits.
         return_weights: return W as well.
+        temperature: T > 0. Below 1 the weights are sharper, above 1 softer.
+        valid: bool ``(B, K, H, W)``; an exposure weighs nothing where it is false. Where no
+            exposure is valid all of them count.
 
     Returns:
         F ``(B, C, H, W)`` in the dtype of the exposures, or ``(F, W)`` with W ``(B, K, H, W)`` in
@@ -335,7 +350,10 @@ def softmax_fuse(
     if exposures.shape[2] == 0:
         raise InputError(f"exposures must have a channel, got {tuple(exposures.shape)}")
     _check_one_device("logits", logits, "exposures", exposures)
-    fused, weights = ops.fusion.softmax_fuse(logits, exposures, return_weights)
+    if not 0 < temperature < math.inf:
+        raise InputError(f"temperature must be positive and finite, got {temperature!r}")
+    _check_valid(valid, logits)
+    fused, weights = ops.fusion.softmax_fuse(logits, exposures, return_weights, temperature, valid)
     return (fused, weights) if return_weights else fused
 
 
@@ -416,6 +434,18 @@ def _check_same_kind(name: str, tensor: Tensor, other_name: str, other: Tensor) 
     if tensor.dtype != other.dtype:
         raise InputError(
             f"{name} and {other_name} must have one dtype, got {tensor.dtype} and {other.dtype}"
+        )
+
+
+def _check_valid(valid: Tensor | None, logits: Tensor) -> None:
+    if valid is None:
+        return
+    if not isinstance(valid, Tensor) or valid.dtype != torch.bool or valid.shape != logits.shape:
+        got = f"{valid.dtype} {tuple(valid.shape)}" if isinstance(valid, Tensor) else repr(valid)
+        raise InputError(f"valid must be bool {tuple(logits.shape)} like logits, got {got}")
+    if valid.device != logits.device:
+        raise InputError(
+            f"valid and logits must be on one device, got {valid.device}, {logits.device}"
         )
 
 

@@ -3,7 +3,7 @@
 
 #include <stdint.h>
 
-#include "stack.h"
+#include "../common/stack.h"
 
 namespace fastmef {
 

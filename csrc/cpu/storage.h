@@ -2,7 +2,7 @@
 #pragma once
 
 #include "filter_rows.h"
-#include "stack.h"
+#include "../common/stack.h"
 
 namespace fastmef {
 namespace {

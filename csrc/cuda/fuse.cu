@@ -306,6 +306,10 @@ void softmax_fuse(FuseArgs args, const Place& place) {
 
 void softmax_fuse_backward(FuseArgs args, const Place& place) {
   check_args("softmax_fuse_backward", args);
+  if (!args.by_fused.data) {
+    args.exposures = Stack{};  // of any type: not read
+    args.exposures.dtype = kFloat32;
+  }
   join_rows(args);
   switch (args.exposures.dtype) {
     case kFloat16: return fuse_backward<Half>(args, place);

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "launch.h"
-#include "stack.h"
+#include "layout.h"
 
 namespace fastmef {
 

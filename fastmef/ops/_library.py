@@ -18,21 +18,37 @@ def register(
     fake: Callable[..., Any],
     cpp: Callable[..., Any] | None = None,
     triton: Callable[..., Any] | None = None,
+    cuda: Callable[..., Any] | None = None,
+    cuda_fits: Callable[..., bool] | None = None,
 ) -> Callable[..., Any]:
     """Defines ``fastmef::<schema>``; ``fake`` makes outputs without values.
 
     ``cpp`` and ``triton`` are the implementations for CPU and CUDA tensors. Under Triton's
-    interpreter ``triton`` runs on the CPU.
+    interpreter ``triton`` runs on the CPU. Where ``cuda_fits`` says so of the op's arguments
+    ``cuda`` goes before ``triton``.
     """
     name = schema.split("(")[0]
     LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     cpu = triton if backends.INTERPRETED else cpp
     if cpu is not None:
         LIBRARY.impl(name, cpu, "CPU")
-    if triton is not None:
-        LIBRARY.impl(name, triton, "CUDA")
+    gpu = triton
+    if cuda is not None and cuda_fits is not None and triton is not None:
+        gpu = _first_that_fits(cuda, cuda_fits, triton)
+    if gpu is not None:
+        LIBRARY.impl(name, gpu, "CUDA")
     torch.library.register_fake(f"fastmef::{name}", fake, lib=LIBRARY)
     return getattr(torch.ops.fastmef, name).default
+
+
+def _first_that_fits(
+    cuda: Callable[..., Any], fits: Callable[..., bool], triton: Callable[..., Any]
+) -> Callable[..., Any]:
+    def serve(*args: Any, **options: Any) -> Any:
+        chosen = cuda if fits(*args, **options) else triton
+        return chosen(*args, **options)
+
+    return serve
 
 
 def triton_launcher(module: str, name: str) -> Callable[..., Any]:

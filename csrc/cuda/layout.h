@@ -1,22 +1,9 @@
-// Arrays as Python hands them over, and whether runs of them can be read in one access.
+// Whether runs of neighbouring pixels can be read in one access.
 #pragma once
 
-#include <stdint.h>
-
-#include "../common/convert.h"
+#include "../common/stack.h"
 
 namespace fastmef {
-
-// A strided (B, K, C, H, W) array; strides count elements. `data` is null for an absent argument.
-struct Stack {
-  void* data;
-  DType dtype;
-  int64_t plane;    // stride of B
-  int64_t layer;    // stride of K
-  int64_t channel;  // stride of C
-  int64_t row;
-  int64_t column;
-};
 
 inline int64_t size_of(DType dtype) {
   constexpr int64_t sizes[] = {1, 2, 2, 2, 4, 8};
@@ -28,7 +15,7 @@ inline bool rows_join(const Stack& x, int64_t height, int64_t width) {
   return !x.data || height == 1 || x.row == width * x.column;
 }
 
-// Is every run of `length` elements, `count` pixels apart, aligned to its accesses?
+// Are runs of `length` elements aligned to the accesses they are read with?
 inline bool runs_align(const Stack& x, int64_t length, int64_t height) {
   if (!x.data) return true;
   int64_t bytes = length * size_of(x.dtype);

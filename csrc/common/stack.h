@@ -3,7 +3,7 @@
 
 #include <stdint.h>
 
-#include "../common/convert.h"
+#include "convert.h"
 
 namespace fastmef {
 

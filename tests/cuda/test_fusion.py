@@ -1,0 +1,218 @@
+"""The CUDA kernels of softmax_fuse against the float64 reference: types, layouts, borders."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor
+
+from fastmef import reference
+from fastmef.ops import fusion
+
+pytestmark = pytest.mark.usefixtures("emulated")
+
+INTEGERS = {torch.uint8: 255, torch.uint16: 65535}
+FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+
+
+def stack(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(shape, generator=generator, dtype=torch.float64)
+    if dtype in INTEGERS:
+        return (images * INTEGERS[dtype]).round().to(dtype)
+    return images.to(dtype)
+
+
+def logits_for(exposures: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    shape = exposures.shape[:2] + exposures.shape[3:]
+    logits = 4 * torch.randn(shape, generator=generator, dtype=torch.float64)
+    return logits.to(dtype or (exposures.dtype if exposures.is_floating_point() else torch.float32))
+
+
+def arrange(images: Tensor, layout: str) -> Tensor:
+    if layout == "channels_last":
+        return images.movedim(-3, -1).contiguous().movedim(-1, -3)
+    if layout == "transposed":
+        return images.mT.contiguous().mT
+    if layout == "strided":
+        height, width = images.shape[-2:]
+        wide = images.new_zeros((*images.shape[:-2], 2 * height, 3 * width))
+        wide[..., ::2, 1::3] = images
+        return wide[..., ::2, 1::3]
+    if layout == "cropped":  # rows do not join, and begin where an access must not
+        height, width = images.shape[-2:]
+        wide = images.new_zeros((*images.shape[:-2], height + 1, width + 3))
+        wide[..., 1:, 1:-2] = images
+        return wide[..., 1:, 1:-2]
+    if layout == "misaligned":
+        flat = images.new_zeros(images.numel() + 1)
+        flat[1:] = images.flatten()
+        return flat[1:].view(images.shape)
+    return images
+
+
+def check(
+    logits: Tensor, exposures: Tensor, temperature: float = 1.0, valid: Tensor | None = None
+) -> None:
+    fused, weights = fusion._fuse_cuda(logits, exposures, True, temperature, valid)
+    exact, exact_weights = reference.softmax_fuse(
+        logits.double(), exposures.double(), temperature, valid
+    )
+    assert fused.dtype == exposures.dtype and weights.dtype == logits.dtype
+    error = (fused.double() - exact).abs().max()
+    if exposures.dtype in INTEGERS:
+        # The nearest integer, except where float32 decides a tie differently.
+        assert error <= 0.5 + 1e-6 * INTEGERS[exposures.dtype]
+    else:
+        assert error <= 4e-7 + 0.51 * torch.finfo(exposures.dtype).eps
+    rounding = 0.51 * torch.finfo(logits.dtype).eps
+    assert (weights.double() - exact_weights).abs().max() <= 4e-7 + rounding
+    alone, none = fusion._fuse_cuda(logits, exposures, False, temperature, valid)
+    assert torch.equal(alone, fused) and none.numel() == 0
+
+
+# Wide accesses (2 exposures), narrow ones (more), and rows that end within a run.
+@pytest.mark.parametrize("shape", [(2, 2, 3, 8, 32), (1, 5, 3, 4, 12), (2, 3, 3, 3, 7)], ids=str)
+@pytest.mark.parametrize("layout", ["planar", "channels_last", "cropped", "misaligned"])
+@pytest.mark.parametrize("dtype", [*INTEGERS, *FLOATS], ids=str)
+def test_values(dtype: torch.dtype, layout: str, shape: tuple[int, ...]) -> None:
+    exposures = arrange(stack(*shape, dtype=dtype), layout)
+    check(logits_for(exposures), exposures)
+
+
+@pytest.mark.parametrize("layout", ["strided", "transposed"])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
+def test_any_strides(dtype: torch.dtype, layout: str) -> None:
+    exposures = arrange(stack(2, 2, 3, 5, 16, dtype=dtype), layout)
+    check(arrange(logits_for(exposures), layout), exposures)
+    check(logits_for(exposures), exposures)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 2, 3, 1, 1), (1, 2, 3, 1, 5000), (1, 2, 1, 60, 1), (3, 1, 2, 2, 9), (2, 8, 3, 3, 12)],
+    ids=str,
+)
+def test_shapes(shape: tuple[int, ...]) -> None:
+    for layout in ("planar", "channels_last"):
+        exposures = arrange(stack(*shape, dtype=torch.uint8), layout)
+        check(logits_for(exposures), exposures)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_types_of_the_logits(dtype: torch.dtype) -> None:
+    for width in (16, 12, 7):
+        exposures = stack(1, 2, 3, 2, width, dtype=torch.uint8)
+        check(logits_for(exposures, dtype), exposures)
+
+
+def test_temperature_and_validity() -> None:
+    generator = torch.Generator().manual_seed(3)
+    for count, width in ((2, 16), (3, 16), (2, 7), (8, 4)):
+        exposures = stack(2, count, 3, 4, width, dtype=torch.float32)
+        logits = logits_for(exposures)
+        valid = torch.rand(logits.shape, generator=generator) < 0.4
+        assert (~valid.any(1)).any() and valid.any()
+        check(logits, exposures, 0.3)
+        check(logits, exposures, 2.5, valid)
+
+
+def test_empty() -> None:
+    for shape in ((0, 2, 3, 4, 5), (1, 2, 3, 0, 5)):
+        exposures = torch.zeros(shape)
+        fused, _ = fusion._fuse_cuda(logits_for(exposures), exposures, False)
+        assert fused.shape == (shape[0], *shape[2:])
+
+
+@pytest.mark.parametrize("layout", ["planar", "channels_last", "misaligned"])
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize(("count", "width"), [(1, 8), (2, 8), (2, 16), (3, 8), (8, 7)])
+def test_gradients(layout: str, dtype: torch.dtype, count: int, width: int) -> None:
+    exposures = arrange(stack(2, count, 3, 3, width, dtype=dtype), layout)
+    logits = logits_for(exposures)
+    by_fused = arrange(stack(2, 3, 3, width, dtype=dtype, seed=5), layout)
+    by_weights = stack(2, count, 3, width, dtype=dtype, seed=6)
+    valid = None if width == 8 else stack(*logits.shape, dtype=torch.float32, seed=7) < 0.6
+    x, images = (t.double().requires_grad_() for t in (logits, exposures))
+    outputs = reference.softmax_fuse(x, images, 0.7, valid)
+    exact = torch.autograd.grad(outputs, (x, images), (by_fused.double(), by_weights.double()))
+    ours = fusion._backward_cuda(by_fused, by_weights, logits, exposures, True, True, 0.7, valid)
+    eps = torch.finfo(dtype).eps
+    for want, got in zip(exact, ours, strict=True):
+        error = (got.double() - want).abs().max()
+        assert error <= (1 + want.abs().max()) * (8e-7 + 0.51 * eps)
+    # Each alone, and from each output alone.
+    for_logits, for_images = ours
+    arguments = (logits, exposures)
+    alone, none = fusion._backward_cuda(by_fused, by_weights, *arguments, True, False, 0.7, valid)
+    assert torch.equal(alone, for_logits) and none.numel() == 0
+    none, alone = fusion._backward_cuda(by_fused, None, *arguments, False, True, 0.7, valid)
+    assert torch.equal(alone, for_images) and none.numel() == 0
+    (want,) = torch.autograd.grad(
+        reference.softmax_fuse(x, images, 0.7, valid)[1], x, by_weights.double()
+    )
+    got, zero = fusion._backward_cuda(None, by_weights, *arguments, True, True, 0.7, valid)
+    assert not zero.any()
+    assert (got.double() - want).abs().max() <= (1 + want.abs().max()) * (8e-7 + 0.51 * eps)
+
+
+def test_gradient_of_the_weights_of_integers() -> None:
+    exposures = stack(1, 3, 3, 2, 8, dtype=torch.uint8)
+    logits = logits_for(exposures)
+    by_weights = stack(1, 3, 2, 8, dtype=torch.float32, seed=6)
+    x = logits.double().requires_grad_()
+    (exact,) = torch.autograd.grad(x.softmax(1), x, by_weights.double())
+    got, _ = fusion._backward_cuda(None, by_weights, logits, exposures, True, False)
+    assert (got - exact).abs().max() <= 1e-6
+
+
+def test_extreme_logits_and_nan() -> None:
+    for count in (2, 3):
+        exposures = stack(1, count, 3, 4, 4, dtype=torch.float32)
+        logits = torch.full((1, count, 4, 4), -1e30)
+        logits[:, 1] = 1e30
+        fused, weights = fusion._fuse_cuda(logits, exposures, True)
+        assert torch.equal(fused, exposures[:, 1])
+        assert weights[0, :, 0, 0].tolist() == [0.0, 1.0, 0.0][:count]
+        logits[0, 0, 2, 1] = torch.nan
+        exposures[0, 1, 2, 3, 0] = torch.nan
+        fused, weights = fusion._fuse_cuda(logits, exposures, True)
+        exact, exact_weights = reference.softmax_fuse(logits, exposures)
+        assert torch.equal(fused.isnan(), exact.isnan())
+        assert torch.equal(weights.isnan(), exact_weights.isnan())
+
+
+def test_integers_round_to_even_and_keep_the_range() -> None:
+    for dtype, highest in INTEGERS.items():
+        low = torch.tensor([0, 1, 2, 3, highest - 1, highest], dtype=torch.int32)
+        high = torch.tensor([1, 2, 3, 4, highest, highest], dtype=torch.int32)
+        exposures = torch.stack((low, high)).to(dtype).reshape(1, 2, 1, 1, 6)
+        fused, _ = fusion._fuse_cuda(torch.zeros(1, 2, 1, 6), exposures, False)
+        assert fused.flatten().tolist() == torch.round((low + high) / 2).tolist()
+
+
+def test_layout_is_kept() -> None:
+    exposures = arrange(stack(1, 2, 3, 8, 16, dtype=torch.uint8), "channels_last")
+    fused, _ = fusion._fuse_cuda(logits_for(exposures), exposures, False)
+    assert fused.permute(0, 2, 3, 1).is_contiguous()
+
+
+def test_what_is_refused_names_the_operation(emulated: ModuleType) -> None:
+    exposures = stack(1, 9, 3, 2, 4, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="softmax_fuse: 1 to 8 exposures, got 9"):
+        fusion._fuse_cuda(logits_for(exposures), exposures, False)
+    exposures = stack(1, 2, 3, 2, 4, dtype=torch.float32)
+    with pytest.raises(ValueError, match="softmax_fuse: logits must be"):
+        fusion._fuse_cuda(logits_for(exposures, torch.float64), exposures, False)
+    with pytest.raises(ValueError, match="softmax_fuse: exposures must be"):
+        fusion._fuse_cuda(logits_for(exposures), exposures.double(), False)
+
+
+def test_status_of_the_launch_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fusion._cuda, "place", lambda tensor: (5, 0))
+    exposures = stack(1, 2, 3, 2, 4, dtype=torch.float32)
+    with pytest.raises(RuntimeError, match="softmax_fuse: invalid argument"):
+        fusion._fuse_cuda(logits_for(exposures), exposures, False)
