@@ -2,7 +2,7 @@
 #pragma once
 
 #include "axis.h"
-#include "stack.h"
+#include "../common/stack.h"
 
 namespace fastmef {
 
