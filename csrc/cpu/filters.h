@@ -2,8 +2,8 @@
 // binding and the instruction-set variants.
 #pragma once
 
-#include "axis.h"
 #include "../common/stack.h"
+#include "axis.h"
 
 namespace fastmef {
 

@@ -1,8 +1,8 @@
 // Arguments of the SSIM sweep, shared by the binding and the instruction-set variants.
 #pragma once
 
-#include "axis.h"
 #include "../common/stack.h"
+#include "axis.h"
 
 namespace fastmef {
 
