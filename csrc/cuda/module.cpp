@@ -8,6 +8,7 @@
 #include <string>
 
 #include "fuse.h"
+#include "loss.h"
 
 namespace py = pybind11;
 
@@ -71,6 +72,33 @@ void fuse_backward(const PlaceTuple& place, const Shape& shape, double temperatu
   softmax_fuse_backward(args, place_of(place));
 }
 
+void loss(const PlaceTuple& place, const Shape& shape, bool from_logits, const StackTuple& source,
+          const StackTuple& exposures, const StackTuple& gradient, int64_t partials, int64_t value,
+          const std::array<float, kWindow>& taps, int attributes, bool luminance, double c1,
+          double c2, double floor, double eps, double gradient_scale) {
+  LossArgs args{};
+  args.batch = shape[0];
+  args.count = static_cast<int>(shape[1]);
+  args.height = shape[3];
+  args.width = shape[4];
+  args.from_logits = from_logits;
+  args.source = stack(source);
+  args.exposures = stack(exposures);
+  args.gradient = stack(gradient);
+  args.partials = static_cast<double*>(pointer(partials));
+  args.value = static_cast<float*>(pointer(value));
+  for (int i = 0; i < kWindow; ++i) args.taps[i] = taps[i];
+  args.attributes = attributes;
+  args.luminance = luminance;
+  args.c1 = static_cast<float>(c1);
+  args.c2 = static_cast<float>(c2);
+  args.floor = static_cast<float>(floor);
+  args.eps = static_cast<float>(eps);
+  args.gradient_scale = static_cast<float>(gradient_scale);
+  const py::gil_scoped_release release;
+  fusion_loss(args, place_of(place));
+}
+
 }  // namespace
 }  // namespace fastmef
 
@@ -84,4 +112,9 @@ PYBIND11_MODULE(FASTMEF_MODULE, m) {
   m.def("softmax_fuse_backward", &fuse_backward, py::arg("place"), py::arg("shape"),
         py::arg("temperature"), py::arg("logits"), py::arg("valid"), py::arg("exposures"),
         py::arg("by_fused"), py::arg("by_weights"), py::arg("by_logits"), py::arg("by_exposures"));
+  m.def("loss_blocks", &loss_blocks, py::arg("batch"), py::arg("height"), py::arg("width"));
+  m.def("fusion_loss", &loss, py::arg("place"), py::arg("shape"), py::arg("from_logits"),
+        py::arg("source"), py::arg("exposures"), py::arg("gradient"), py::arg("partials"),
+        py::arg("value"), py::arg("taps"), py::arg("attributes"), py::arg("luminance"),
+        py::arg("c1"), py::arg("c2"), py::arg("floor"), py::arg("eps"), py::arg("gradient_scale"));
 }
