@@ -49,7 +49,9 @@ SERVED: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
         "weighted_ssim_loss": _FLOATS,
     },
     CUDA: {
+        "fusion_loss": _FLOATS[:-1],
         "softmax_fuse": tuple(x for x in _STORED if x != torch.float64),
+        "weighted_ssim_loss": _FLOATS[:-1],
     },
     TRITON: {
         "fusion_loss": _SINGLE_FLOATS,

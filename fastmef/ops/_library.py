@@ -33,8 +33,8 @@ def register(
     if cpu is not None:
         LIBRARY.impl(name, cpu, "CPU")
     gpu = triton
-    if cuda is not None and cuda_fits is not None and triton is not None:
-        gpu = _first_that_fits(cuda, cuda_fits, triton)
+    if cuda is not None and cuda_fits is not None:
+        gpu = _first_that_fits(cuda, cuda_fits, triton or cuda)
     if gpu is not None:
         LIBRARY.impl(name, gpu, "CUDA")
     torch.library.register_fake(f"fastmef::{name}", fake, lib=LIBRARY)

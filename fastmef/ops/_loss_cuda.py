@@ -20,9 +20,7 @@ WINDOW = 11
 COUNTS = (2, 3)
 
 
-def covers(
-    source: Tensor, exposures: Tensor, mask: Tensor | None, window: int, scales: Sequence[float]
-) -> bool:
+def covers(exposures: Tensor, mask: Tensor | None, window: int, scales: Sequence[float]) -> bool:
     """Whether the case is one of those that the kernels were written for."""
     return (
         mask is None

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fastmef import backends, reference
+from fastmef.ops import _cuda, _loss_cuda
 from fastmef.ops._arrays import attribute_bits, axis_taps, gray_stack, map_like
 from fastmef.ops._by_reference import GradientInForward, Recompute
 from fastmef.ops._library import register, triton_launcher
@@ -112,6 +113,29 @@ def _loss_cpu(
     return result, source.new_empty((0,)) if gradient is None else gradient
 
 
+def _loss_cuda_sweep(
+    source: Tensor, exposures: Tensor, mask: Tensor | None, *options: Any
+) -> tuple[Tensor, Tensor]:
+    *others, _, with_gradient = options
+    gradient = _gradient_like(source) if with_gradient else None
+    scale = gradient_scale(source, mask)
+    value = _loss_cuda.sweep(source, exposures, others, gradient, scale)
+    return value, source.new_empty((0,)) if gradient is None else gradient
+
+
+def _loss_fits(source: Tensor, exposures: Tensor, mask: Tensor | None, *options: Any) -> bool:
+    *others, scales, _ = options
+    operation = "fusion_loss" if source.ndim == 4 else "weighted_ssim_loss"
+    chosen = backends.choose(
+        operation,
+        source,
+        exposures,
+        mask,
+        cuda=_loss_cuda.covers(exposures, mask, others[_OPTIONS.index("window")], scales),
+    )
+    return chosen == backends.CUDA and _cuda.has_kernels(source.device.index)
+
+
 def _loss_fake(
     source: Tensor, exposures: Tensor, mask: Tensor | None, *options: Any
 ) -> tuple[Tensor, Tensor]:
@@ -144,6 +168,8 @@ _loss = register(
     "float[] scales, bool with_gradient) -> (Tensor, Tensor)",
     _loss_fake,
     cpp=_loss_cpu,
+    cuda=_loss_cuda_sweep,
+    cuda_fits=_loss_fits,
     triton=triton_launcher("loss", "weighted_ssim_loss"),
 )
 _loss_map = register(
@@ -208,16 +234,27 @@ def _values(options: dict[str, Any]) -> list[Any]:
     return [options[name] for name in _OPTIONS]
 
 
-def _fast(operation: str, source: Tensor, exposures: Tensor, mask: Tensor | None = None) -> bool:
+def _fast(
+    operation: str,
+    source: Tensor,
+    exposures: Tensor,
+    mask: Tensor | None,
+    reduction: str,
+    options: dict[str, Any],
+) -> bool:
     if exposures.requires_grad or (mask is not None and mask.requires_grad):
         return False
-    return backends.choose(operation, source, exposures, mask) != backends.REFERENCE
+    cuda = reduction == "mean" and _loss_cuda.covers(
+        exposures, mask, options["window"], options["scales"]
+    )
+    chosen = backends.choose(operation, source, exposures, mask, cuda=cuda)
+    return chosen != backends.REFERENCE
 
 
 def weighted_ssim_loss(
     fused: Tensor, exposures: Tensor, mask: Tensor | None, reduction: str, **options: Any
 ) -> Tensor:
-    if _fast("weighted_ssim_loss", fused, exposures, mask):
+    if _fast("weighted_ssim_loss", fused, exposures, mask, reduction, options):
         if reduction == "mean":
             return Loss.apply(fused, exposures, mask, *_values(options), options["scales"])
         values = LossMap.apply(fused, exposures, *_values(options))
@@ -233,6 +270,6 @@ def weighted_ssim_loss(
 
 
 def fusion_loss(logits: Tensor, exposures: Tensor, **options: Any) -> Tensor:
-    if _fast("fusion_loss", logits, exposures):
+    if _fast("fusion_loss", logits, exposures, None, "mean", options):
         return Loss.apply(logits, exposures, None, *_values(options), options["scales"])
     return GradientInForward.apply(partial(reference.fusion_loss, **options), logits, exposures)

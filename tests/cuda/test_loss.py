@@ -1,0 +1,171 @@
+"""The CUDA kernels of the one-pass loss against the float64 reference."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fastmef import reference
+from fastmef.ops import _loss_cuda, loss
+from fastmef.reference.gamma import ATTRIBUTES
+
+pytestmark = pytest.mark.usefixtures("emulated")
+
+OPTIONS = {
+    "gamma": "variance_gradient",
+    "luminance": False,
+    "window": 11,
+    "sigma": 1.5,
+    "k1": 0.01,
+    "k2": 0.03,
+    "floor": 1e-4,
+    "eps": 1e-12,
+}
+GAMMAS = ["_".join(names) for n in (1, 2, 3) for names in itertools.combinations(ATTRIBUTES, n)]
+
+
+def scene(*shape: int, seed: int = 0) -> Tensor:
+    """Noise of several strengths over ramps: flat and busy areas, dark and bright exposures."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand(shape, generator=generator, dtype=torch.float64)
+    ramp = torch.linspace(0, 1, shape[-1], dtype=torch.float64)
+    level = torch.rand(*shape[:-2], 1, 1, generator=generator, dtype=torch.float64)
+    return (0.6 * level + 0.2 * ramp + 0.2 * noise * ramp).clamp(0, 1)
+
+
+def inputs(form: str, *shape: int) -> tuple[Tensor, Tensor]:
+    exposures = scene(*shape)
+    if form == "logits":
+        return 3 * scene(*shape, seed=1) - 1.5, exposures
+    return scene(*shape, seed=1)[:, 0], exposures
+
+
+def by_reference(
+    source: Tensor, exposures: Tensor, dtype: torch.dtype, options: dict[str, Any]
+) -> tuple[Tensor, Tensor]:
+    source = source.to(dtype).detach().requires_grad_()
+    function = reference.fusion_loss if source.ndim == 4 else reference.weighted_ssim_loss
+    value = function(source, exposures.to(dtype), **options)
+    (gradient,) = torch.autograd.grad(value, source)
+    return value.detach().double(), gradient.double()
+
+
+def by_cuda(source: Tensor, exposures: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    arguments = (source, exposures, None, *options.values(), (1.0,))
+    value, gradient = loss._loss_cuda_sweep(*arguments, True)
+    alone, none = loss._loss_cuda_sweep(*arguments, False)
+    assert torch.equal(alone, value) or (alone.isnan() and value.isnan())
+    assert none.numel() == 0 and value.dtype == torch.float32 and gradient.dtype == source.dtype
+    return value.double(), gradient.double() / loss.gradient_scale(source, None)
+
+
+def check(source: Tensor, exposures: Tensor, **changes: Any) -> None:
+    """No further from float64 than the reference in float32 is, twice over, plus rounding."""
+    options = {**OPTIONS, **changes}
+    exact = by_reference(source, exposures, torch.float64, options)
+    single = by_reference(source, exposures, torch.float32, options)
+    ours = by_cuda(source.float(), exposures.float(), options)
+    # The derivatives of one window's SSIM reach 2 / C2 = 2000 and cancel where nothing varies.
+    windows = reference.crop_to_centers(exposures, 11)[:, 0].numel()
+    rounding = (2e-7 + 5e-6 / windows, 1e-6 * float(exact[1].abs().max()) + 1e-4 / windows)
+    for e, s, o, extra in zip(exact, single, ours, rounding, strict=True):
+        assert (o - e).abs().max() <= 2 * (s - e).abs().max() + extra
+
+
+@pytest.mark.parametrize("form", ["fused", "logits"])
+@pytest.mark.parametrize("gamma", GAMMAS)
+@pytest.mark.parametrize("luminance", [False, True])
+def test_every_gamma(form: str, gamma: str, luminance: bool) -> None:
+    check(*inputs(form, 1, 3, 17, 15), gamma=gamma, luminance=luminance)
+
+
+# 108 columns and 32 rows are one block: less than one, one, and one more.
+@pytest.mark.parametrize("form", ["fused", "logits"])
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize(
+    "shape",
+    [(11, 11), (12, 37), (33, 11), (42, 20), (75, 13), (11, 108), (13, 109), (35, 130)],
+    ids=str,
+)
+def test_sizes(form: str, count: int, shape: tuple[int, int]) -> None:
+    check(*inputs(form, 1 if shape[1] > 40 else 2, count, *shape))
+
+
+@pytest.mark.parametrize("form", ["fused", "logits"])
+def test_other_options(form: str) -> None:
+    check(*inputs(form, 1, 2, 20, 21), sigma=None, k1=0.05, k2=0.1)
+    check(*inputs(form, 1, 2, 20, 21), sigma=3.0, floor=0.0, eps=1e-3)
+
+
+def test_bright_flat_images() -> None:
+    exposures = 0.9 + 1e-3 * (scene(1, 2, 30, 40) - 0.5)
+    check(0.9 + 1e-3 * (scene(1, 30, 40, seed=3) - 0.5), exposures)
+    check(scene(1, 2, 30, 40, seed=3), exposures)
+
+
+def test_strides() -> None:
+    source, exposures = inputs("logits", 2, 2, 14, 16)
+    wide = torch.zeros(2, 2, 28, 48, dtype=torch.float64)
+    wide[..., ::2, ::3] = exposures
+    check(source.mT.contiguous().mT, wide[..., ::2, ::3])
+    check(source.movedim(1, -1).contiguous().movedim(-1, 1), exposures)
+
+
+@pytest.mark.parametrize("form", ["fused", "logits"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_is_computed_in_single(form: str, dtype: torch.dtype) -> None:
+    source, exposures = (x.to(dtype) for x in inputs(form, 1, 2, 16, 30))
+    options = dict(OPTIONS)
+    value, gradient = by_cuda(source, exposures, options)
+    exact, exact_gradient = by_reference(source, exposures, torch.float64, options)
+    assert (value - exact).abs() <= 1e-6
+    error = (gradient - exact_gradient).abs()
+    eps = torch.finfo(dtype).eps
+    assert (error <= 0.51 * eps * exact_gradient.abs() + 1e-4 / 120).all()
+
+
+def test_extreme_logits() -> None:
+    _, exposures = inputs("logits", 1, 3, 13, 14)
+    logits = torch.tensor([-1e30, 1e30, 0.0]).reshape(1, 3, 1, 1).expand(1, 3, 13, 14)
+    check(logits, exposures)
+
+
+@pytest.mark.parametrize("form", ["fused", "logits"])
+def test_nan_stays_nan_and_near(form: str) -> None:
+    source, exposures = (x.float() for x in inputs(form, 1, 2, 40, 40))
+    source[..., 5, 6] = torch.nan
+    value, gradient = by_cuda(source, exposures, dict(OPTIONS))
+    assert value.isnan()
+    assert gradient[..., 5, 6].isnan().all() and gradient[..., :16, :17].isnan().all()
+    assert not gradient[..., 16:, :].isnan().any() and not gradient[..., 17:].isnan().any()
+
+
+def test_same_bits_again() -> None:
+    source, exposures = (x.float() for x in inputs("logits", 1, 2, 40, 120))
+    first, second = (by_cuda(source, exposures, dict(OPTIONS)) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_what_is_refused_names_the_operation() -> None:
+    for shape, text in (((1, 4, 12, 12), "2 or 3 exposures, got 4"), ((1, 2, 12, 9), "got 12 x 9")):
+        source, exposures = (x.float() for x in inputs("logits", *shape))
+        with pytest.raises(ValueError, match=f"fusion_loss: .*{text}"):
+            by_cuda(source, exposures, dict(OPTIONS))
+    source, exposures = inputs("logits", 1, 2, 12, 12)
+    with pytest.raises(ValueError, match="fusion_loss: tensors must be"):
+        loss._loss_cuda.sweep(source, exposures, list(OPTIONS.values()), None, 1.0)
+
+
+def test_what_is_left_to_triton() -> None:
+    exposures = torch.zeros(1, 2, 20, 20)
+    assert _loss_cuda.covers(exposures, None, 11, (1.0,))
+    assert _loss_cuda.covers(exposures, None, 11, (2.0, 0.0))
+    assert not _loss_cuda.covers(exposures, None, 11, (1.0, 1.0))
+    assert not _loss_cuda.covers(exposures, None, 9, (1.0,))
+    assert not _loss_cuda.covers(exposures, exposures[:, 0], 11, (1.0,))
+    assert not _loss_cuda.covers(exposures[..., :10], None, 11, (1.0,))
+    assert not _loss_cuda.covers(torch.zeros(1, 5, 20, 20), None, 11, (1.0,))
