@@ -1,8 +1,8 @@
 // Rows of any storage type, read into and written from the type that is computed with.
 #pragma once
 
-#include "filter_rows.h"
 #include "../common/stack.h"
+#include "filter_rows.h"
 
 namespace fastmef {
 namespace {

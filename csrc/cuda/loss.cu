@@ -76,32 +76,33 @@ struct Pixel {
 
   // F; the logits become weights.
   __device__ __forceinline__ float fuse() {
-    if (!FromLogits) return source[0];
-    if (K == 2) {
-      softmax_of_two(source[0], source[K - 1], source[0], source[K - 1]);
+    if constexpr (!FromLogits) {
+      return source[0];
     } else {
-      float highest = source[0];
+      if constexpr (K == 2) {
+        softmax_of_two(source[0], source[1], source[0], source[1]);
+      } else {
+        float highest = source[0];
 #pragma unroll
-      for (int k = 1; k < K; ++k) highest = larger(highest, source[k % size()]);
-      float total = 0.0f;
+        for (int k = 1; k < K; ++k) highest = larger(highest, source[k]);
+        float total = 0.0f;
 #pragma unroll
-      for (int k = 0; k < K; ++k) {
-        source[k % size()] = exp_nonpositive(source[k % size()] - highest);
-        total += source[k % size()];
+        for (int k = 0; k < K; ++k) {
+          source[k] = exp_nonpositive(source[k] - highest);
+          total += source[k];
+        }
+        const float inverse = 1.0f / total;
+#pragma unroll
+        for (int k = 0; k < K; ++k) source[k] *= inverse;
       }
-      const float inverse = 1.0f / total;
+      float fused = 0.0f;
 #pragma unroll
-      for (int k = 0; k < K; ++k) source[k % size()] *= inverse;
+      for (int k = 0; k < K; ++k) fused += source[k] * exposures[k];
+      return fused;
     }
-    float fused = 0.0f;
-#pragma unroll
-    for (int k = 0; k < K; ++k) fused += source[k % size()] * exposures[k];
-    return fused;
   }
 
  private:
-  static __device__ constexpr int size() { return FromLogits ? K : 1; }
-
   static __device__ __forceinline__ float number(const Stack& from, int64_t offset) {
     float value[1];
     load_float_run(from.data, from.dtype, offset, value);
