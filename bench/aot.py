@@ -4,7 +4,8 @@ python -m bench.aot                      # all files of kernels/, a table on the
 python -m bench.aot kernels/fusion.py    # one file
 python -m bench.aot --write              # also bench/results/aot.json and bench/README.md
 
-Exit status 1: a kernel spills registers, or uses more than its budget. torch is not needed.
+Exit status 1: a kernel spills registers, uses more than its budget, or computes addresses by
+products in 32 bits. torch is not needed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from types import ModuleType
 from typing import Any
 
 from bench import sass
+from bench.offsets import narrow_products
 from bench.tables import rewrite
 
 ROOT = Path(__file__).parent.parent
@@ -90,6 +92,7 @@ def measure(configuration: Any, architecture: int) -> dict[str, Any]:
         "shared": max(compiled.metadata.shared, used["SHARED"]),
         "stack": used["STACK"],
         "spills": found["spills"],
+        "narrow_offsets": narrow_products(compiled.asm["ttir"]),
         "instructions": found["instructions"],
         "loaded_per_pixel": round(found["loaded"] * lanes, 2),
         "stored_per_pixel": round(found["stored"] * lanes, 2),
@@ -139,13 +142,15 @@ def _nothing() -> Any:
 
 
 def why_wrong(result: dict[str, Any]) -> str:
-    """Empty if the variant compiled, does not spill, and keeps to its budget."""
+    """Empty if the variant compiled and is as it should be."""
     if "error" in result:
         return f"does not compile: {result['error']}"
     if result["spills"] or result["stack"]:
         return f"spills ({result['spills']} accesses, {result['stack']} bytes of stack)"
     if result["registers"] > result["budget"]:
         return f"uses {result['registers']} registers, budget {result['budget']}"
+    if result["narrow_offsets"]:
+        return f"computes addresses in 32 bits: {'; '.join(result['narrow_offsets'])}"
     return ""
 
 

@@ -26,15 +26,33 @@ def center(x, SIZE: tl.constexpr):
     tl.store(at, values - tl.sum(values) / SIZE)
 
 
+@triton.jit
+def rows(x, stride, SIZE: tl.constexpr):
+    at = x + tl.program_id(0) * stride + tl.arange(0, SIZE)
+    tl.store(at, tl.load(at) + 1)
+
+
+@triton.jit
+def far_rows(x, stride, SIZE: tl.constexpr):
+    at = x + tl.program_id(0).to(tl.int64) * stride + tl.arange(0, SIZE)
+    tl.store(at, tl.load(at) + 1)
+
+
 CONFIGURATIONS = [
-    Configuration("center", center, {"x": "*fp32:16"}, {"SIZE": SIZE_}, SIZE_, 8, LIMIT, 1)
+    Configuration("center", center, {"x": "*fp32:16"}, {"SIZE": SIZE_}, SIZE_, 8, LIMIT, 1),
+    *(
+        Configuration(x.__name__, x, {"x": "*fp32", "stride": "i32"}, {"SIZE": 128}, 128, 8, 64)
+        for x in (MORE)
+    ),
 ]
 """
 
 
-def run(tmp_path: Path, size: int, limit: int) -> subprocess.CompletedProcess[str]:
+def run(tmp_path: Path, size: int, limit: int, more: str = "") -> subprocess.CompletedProcess[str]:
     file = tmp_path / "kernel.py"
-    file.write_text(KERNEL.replace("SIZE_", str(size)).replace("LIMIT", str(limit)))
+    file.write_text(
+        KERNEL.replace("SIZE_", str(size)).replace("LIMIT", str(limit)).replace("MORE", more)
+    )
     environment = {x: y for x, y in os.environ.items() if x != "TRITON_INTERPRET"}
     return subprocess.run(
         [sys.executable, "-m", "bench.aot", str(file), "--architectures", "90", "--jobs", "1"],
@@ -68,3 +86,9 @@ def test_exceeded_budget_fails(tmp_path: Path) -> None:
 def test_kernel_that_does_not_compile_fails(tmp_path: Path) -> None:
     result = run(tmp_path, 1000, 64)
     assert result.returncode == 1 and "does not compile" in result.stderr
+
+
+def test_product_in_32_bits_fails(tmp_path: Path) -> None:
+    assert run(tmp_path, 1024, 64, more="far_rows,").returncode == 0
+    result = run(tmp_path, 1024, 64, more="rows,")
+    assert result.returncode == 1 and "rows, sm_90: computes addresses in 32 bits" in result.stderr

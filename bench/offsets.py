@@ -1,0 +1,49 @@
+"""Finds addresses that a kernel computes with products of 32 bits, in Triton's own assembly.
+
+A product of two numbers that are known only at run time, such as a row and a stride, can exceed
+2**31 where images are large. Products that are widened before the sum (``arith.extsi``) are
+coordinates and counts, not distances in memory.
+"""
+
+from __future__ import annotations
+
+import re
+
+NAME = re.compile(r"%[\w#]+")
+DEFINITION = re.compile(r"\s*(%\w+)(?::\d+)? = (\S+) ?(.*)")
+
+
+def narrow_products(ttir: str) -> list[str]:
+    """The ``arith.muli`` of 32-bit run-time numbers that reach an address without being widened."""
+    made: dict[str, tuple[str, str]] = {}
+    for line in ttir.splitlines():
+        if found := DEFINITION.match(line):
+            made[found.group(1)] = (found.group(2), found.group(3).split(" loc(")[0])
+    bad = []
+    for operation, rest in list(made.values()):
+        if operation != "tt.addptr":
+            continue
+        pending, seen = [NAME.findall(rest)[1]], set()
+        while pending:
+            name = pending.pop()
+            if name in seen or name not in made:
+                continue
+            seen.add(name)
+            kind, arguments = made[name]
+            operands = NAME.findall(arguments)
+            if kind in ("arith.extsi", "arith.extui", "tt.load"):
+                continue
+            if kind == "arith.muli" and "i64" not in arguments and not _constant(operands, made):
+                bad.append(f"{name} = {kind} {arguments}")
+            pending += operands
+    return sorted(set(bad))
+
+
+def _constant(operands: list[str], made: dict[str, tuple[str, str]]) -> bool:
+    """Whether one of the operands is a constant, perhaps spread over a tensor."""
+    for name in operands:
+        while made.get(name, ("", ""))[0] in ("tt.splat", "tt.broadcast", "tt.expand_dims"):
+            name = NAME.findall(made[name][1])[0]
+        if made.get(name, ("", ""))[0] == "arith.constant":
+            return True
+    return False
