@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ._launch import Configuration
-from ._windows import COLUMNS, ROWS
+from ._windows import COLUMNS
 
 # The default window. What its taps sum to makes no difference to the code.
 TAPS = tuple(math.exp(-((i - 5) ** 2) / 4.5) for i in range(11))
@@ -31,7 +31,7 @@ def configuration(
         kernel,
         signature,
         constants,
-        pixels=COLUMNS * ROWS[0],
+        pixels=COLUMNS,
         bytes_per_pixel=bytes_per_pixel,
         registers=registers,
     )

@@ -21,7 +21,8 @@ class Configuration:
         signature: Triton type of every run-time argument, such as ``"*fp32:16"`` (an address
             divisible by 16 bytes), ``"i32:16"`` (divisible by 16) or ``"i64"``.
         constants: value of every other argument: ``tl.constexpr`` ones, strides of 1, ``None``.
-        pixels: how many pixels of one plane a program handles (per-pixel instruction counts).
+        pixels: how many pixels of one plane one run of the main loop handles, or the whole kernel
+            where it has no loop (for counts of instructions).
         bytes_per_pixel: what the variant reads and writes at least, for one such pixel.
         registers: the most registers that a thread may use.
         maxnreg: the limit that the launcher sets for an architecture, if any.

@@ -197,7 +197,7 @@ def _configuration(
             **{x: None for x in absent if x not in given},
         },
         2 * size + 4 * len(maps),
-        registers=128,
+        registers=144,
     )
 
 
