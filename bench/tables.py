@@ -20,19 +20,28 @@ def rewrite(name: str, text: str) -> None:
     README.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
 
 
-def implementation(benchmark: dict[str, Any]) -> str:
-    return (benchmark.get("params") or {}).get("name", "copy of the same bytes")
+def cell(benchmark: dict[str, Any], ours: float | None) -> str:
+    """Median ± interquartile range in ms, and the median as a multiple of fastmef's."""
+    stats = benchmark["stats"]
+    text = f"{1e3 * stats['median']:.2f} ± {1e3 * stats['iqr']:.2f}"
+    return f"{text} ({stats['median'] / ours:.2f})" if ours else text
 
 
-def table(group: str, benchmarks: list[dict[str, Any]]) -> list[str]:
-    ours = next(b["stats"]["median"] for b in benchmarks if implementation(b) == "fastmef")
-    lines = [f"**{group}**", "", "| | median ms | IQR ms | times fastmef |", "|---|---|---|---|"]
+def table(op: str, benchmarks: list[dict[str, Any]]) -> list[str]:
+    """Rows of sizes and modes, columns of implementations."""
+    rows: dict[str, dict[str, dict[str, Any]]] = {}
     for benchmark in benchmarks:
-        stats = benchmark["stats"]
-        lines.append(
-            f"| {implementation(benchmark)} | {1e3 * stats['median']:.2f} "
-            f"| {1e3 * stats['iqr']:.2f} | {stats['median'] / ours:.2f} |"
+        info = benchmark["extra_info"]
+        rows.setdefault(info["row"], {})[info["name"]] = benchmark
+    names = list(dict.fromkeys(benchmark["extra_info"]["name"] for benchmark in benchmarks))
+    lines = [f"**{op}**", "", f"| | {' | '.join(names)} |", f"|---|{'---:|' * len(names)}"]
+    for row, by_name in rows.items():
+        ours = by_name["fastmef"]["stats"]["median"] if "fastmef" in by_name else None
+        cells = (
+            cell(by_name[name], ours if name != "fastmef" else None) if name in by_name else ""
+            for name in names
         )
+        lines.append(f"| {row} | {' | '.join(cells)} |")
     return [*lines, ""]
 
 
@@ -46,11 +55,11 @@ def render(path: Path) -> str:
         f"torch {machine['torch']}; C++ kernels: {machine['cpp']}.",
         "",
     ]
-    groups: dict[str, list[dict[str, Any]]] = {}
+    ops: dict[str, list[dict[str, Any]]] = {}
     for benchmark in results["benchmarks"]:
-        groups.setdefault(benchmark["group"], []).append(benchmark)
-    for group, benchmarks in groups.items():
-        lines += table(group, benchmarks)
+        ops.setdefault(benchmark["extra_info"]["op"], []).append(benchmark)
+    for op, benchmarks in ops.items():
+        lines += table(op, benchmarks)
     return "\n".join(lines)
 
 

@@ -1,8 +1,9 @@
-"""softmax_fuse of two 24-megapixel exposures, beside a copy of as many bytes."""
+"""softmax_fuse of two 24-megapixel exposures, beside copies of as many bytes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,11 @@ from torch import Tensor
 from fastmef import ops, reference
 
 HEIGHT, WIDTH = 4000, 6000
+OP = "softmax_fuse, 24 MP x 2"
+
+
+def name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def inputs(dtype: torch.dtype, layout: str) -> tuple[Tensor, Tensor]:
@@ -37,23 +43,33 @@ def fastmef(logits: Tensor, exposures: Tensor) -> Tensor:
 @pytest.mark.parametrize("layout", ["planar", "channels last"])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=["uint8", "float32"])
 @pytest.mark.parametrize("name", ["fastmef", "eager", "torch.compile"])
-def test_fuse(clock: Callable[..., None], dtype: torch.dtype, layout: str, name: str) -> None:
+def test_fuse(
+    clock: Callable[..., None],
+    compiled: Callable[..., Any],
+    dtype: torch.dtype,
+    layout: str,
+    name: str,
+) -> None:
     logits, exposures = inputs(dtype, layout)
-    function = {"fastmef": fastmef, "eager": eager}.get(name) or torch.compile(eager)
+    function = {"fastmef": fastmef, "eager": eager}.get(name) or compiled(eager)
     part = (..., slice(0, 50), slice(None))
     exact = reference.softmax_fuse(logits[part].double(), exposures[part].double())[0]
     # Half a level for integers, and rounding of the values up to 255.
     allowed = (0.0 if dtype.is_floating_point else 0.5) + 1e-4
     assert (function(logits, exposures)[part] - exact).abs().max() < allowed
-    clock(lambda: function(logits, exposures), f"softmax_fuse, 24 MP x 2 {dtype}, {layout}")
+    clock(lambda: function(logits, exposures), OP, f"{name_of(dtype)}, {layout}", name)
 
 
+@pytest.mark.parametrize("into", ["new memory", "memory in use"])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=["uint8", "float32"])
-def test_copy(clock: Callable[..., None], dtype: torch.dtype) -> None:
+def test_copy(clock: Callable[..., None], dtype: torch.dtype, into: str) -> None:
     logits, exposures = inputs(dtype, "planar")
     size = exposures.element_size()
     read = logits.numel() * 4 + exposures.numel() * size
     written = exposures.numel() // 2 * size
-    # A copy reads as much as it writes; the result is new memory, as in the fusion.
-    source = torch.ones((read + written) // 2, dtype=torch.uint8)
-    clock(source.clone, f"softmax_fuse, 24 MP x 2 {dtype}, planar")
+    # A copy reads as much as it writes. The result of the fusion is new memory as well.
+    source = torch.ones((read + written) // 2 // 4, dtype=torch.float32)
+    target = torch.zeros_like(source)
+    copy = source.clone if into == "new memory" else lambda: target.copy_(source)
+    assert torch.equal(copy(), source)
+    clock(copy, OP, f"{name_of(dtype)}, planar", f"copy into {into}")
