@@ -59,6 +59,7 @@ SERVED: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
         "local_variance": _SINGLE_FLOATS,
         "sobel_gradient": _SINGLE_FLOATS,
         "softmax_fuse": tuple(x for x in _STORED if x != torch.float64),
+        "ssim": _SINGLE_FLOATS,
         "weighted_ssim_loss": _SINGLE_FLOATS,
     },
 }

@@ -1,0 +1,154 @@
+"""The Triton SSIM against the float64 reference: map, mean and both gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fastmef import backends, ops, reference
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+BORDERS = ("valid", "zero", "reflect")
+# A smaller window than the default: the interpreter takes its time for every tap.
+OPTIONS: dict[str, Any] = {
+    "window": 3,
+    "sigma": 1.5,
+    "k1": 0.01,
+    "k2": 0.03,
+    "data_range": 1.0,
+    "luminance": True,
+    "border": "valid",
+    "reduction": "none",
+}
+
+
+def pair(*shape: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    """Two images that share half of their structure."""
+    generator = torch.Generator().manual_seed(0)
+    common, x, y = torch.rand((3, *shape), generator=generator)
+    ramp = torch.linspace(0, 0.4, shape[-1])
+    return (0.3 * (common + x) + ramp).to(dtype), (0.2 * (common + y) + 0.3).to(dtype)
+
+
+def evaluate(
+    function: Any, a: Tensor, b: Tensor, wanted: tuple[bool, bool], **options: Any
+) -> list[Tensor]:
+    x, y = a.detach().requires_grad_(wanted[0]), b.detach().requires_grad_(wanted[1])
+    values = function(x, y, **options)
+    if any(wanted):
+        generator = torch.Generator().manual_seed(1)
+        upstream = torch.randint(-16, 17, values.shape, generator=generator).to(values) / 16
+        values.backward(upstream if values.ndim else torch.ones_like(values))
+    results = [values.detach(), *(z.grad for z in (x, y) if z.grad is not None)]
+    assert len(results) == 1 + sum(wanted)
+    assert all(z.dtype == a.dtype for z in results[1:])
+    return [z.cpu().double() for z in results]
+
+
+def check(
+    a: Tensor,
+    b: Tensor,
+    device: torch.device,
+    wanted: tuple[bool, bool] = (True, True),
+    **changes: Any,
+) -> None:
+    """No further from float64 than the reference in float32 is, twice over, plus rounding."""
+    options = {**OPTIONS, **changes}
+    assert backends.choose("ssim", a.to(device), b.to(device)) == backends.TRITON
+    exact = evaluate(reference.ssim, a.double(), b.double(), wanted, **options)
+    single = evaluate(reference.ssim, a.float(), b.float(), wanted, **options)
+    ours = evaluate(ops.ssim.ssim, a.to(device), b.to(device), wanted, **options)
+    # The interpreter cuts bfloat16 off instead of rounding it.
+    cut = backends.INTERPRETED and a.dtype == torch.bfloat16
+    unit = torch.finfo(a.dtype).eps * (1 if cut else 0.5)
+    # The derivatives of one window's SSIM reach 2 / C2 = 2000 and cancel where nothing varies.
+    share = (
+        1
+        if options["reduction"] == "none"
+        else reference.ssim(a.double(), b.double(), **{**options, "reduction": "none"}).numel()
+    )
+    for number, (e, s, o) in enumerate(zip(exact, single, ours, strict=True)):
+        assert o.shape == e.shape
+        rounding = (unit + 5e-7) * e.abs().max() if e.ndim else 5e-7
+        rounding += 1e-4 / share if number else 0
+        assert (o - e).abs().max() <= 2 * (s - e).abs().max() + rounding
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+@pytest.mark.parametrize("border", BORDERS)
+@pytest.mark.parametrize("luminance", [False, True])
+def test_values_and_gradients(
+    reduction: str, border: str, luminance: bool, device: torch.device
+) -> None:
+    check(*pair(1, 5, 6), device, reduction=reduction, border=border, luminance=luminance, window=5)
+
+
+@pytest.mark.parametrize("wanted", [(False, False), (True, False), (False, True)])
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+def test_only_what_is_wanted(
+    reduction: str, wanted: tuple[bool, bool], device: torch.device
+) -> None:
+    check(*pair(2, 5, 6), device, wanted, reduction=reduction)
+
+
+@pytest.mark.parametrize("border", BORDERS)
+@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (2, 7), (7, 1), (3, 131)])
+def test_sizes(border: str, shape: tuple[int, int], device: torch.device) -> None:
+    check(*pair(1, *shape), device, border=border)
+
+
+def test_sum_over_several_programs(device: torch.device) -> None:
+    check(*pair(2, 12, 133), device, (False, False), reduction="mean")
+
+
+def test_default_window(device: torch.device) -> None:
+    check(*pair(1, 11, 12), device, window=11)
+    check(*pair(1, 11, 10), device, window=9, sigma=None, reduction="mean")
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_dtypes(dtype: torch.dtype, device: torch.device) -> None:
+    for border in ("valid", "reflect"):
+        check(*pair(1, 5, 6, dtype=dtype), device, border=border)
+    check(*pair(1, 5, 6, dtype=dtype), device, reduction="mean")
+
+
+def test_range_of_values(device: torch.device) -> None:
+    a, b = pair(1, 5, 6)
+    check(255 * a, 255 * b, device, data_range=255.0)
+
+
+def test_layouts(device: torch.device) -> None:
+    a, _ = pair(2, 6, 5)
+    _, b = pair(4, 10, 18)
+    check(a.mT, b[::2, ::2, ::3], device)
+    check(a[:1].expand(2, 6, 5), a, device)
+
+
+def test_bright_flat_area_keeps_its_precision(device: torch.device) -> None:
+    a, b = pair(1, 12, 12)
+    a, b = 0.9 + 1e-3 * (a - 0.5), 0.9 + 1e-3 * (b - 0.5)
+    for luminance in (False, True):
+        options = {**OPTIONS, "luminance": luminance, "window": 5}
+        exact = reference.ssim(a.double(), b.double(), **options)
+        ours = ops.ssim.ssim(a.to(device), b.to(device), **options).cpu()
+        assert (ours - exact).abs().max() <= 4e-7
+
+
+def test_not_a_number_stays(device: torch.device) -> None:
+    a, b = pair(2, 9, 9)
+    b[1, 6, 6] = torch.nan
+    values = ops.ssim.ssim(a.to(device), b.to(device), **OPTIONS).cpu()
+    assert values[1, 4:, 4:].isnan().all() and not values[0].isnan().any()
+    mean = ops.ssim.ssim(a.to(device), b.to(device), **{**OPTIONS, "reduction": "mean"})
+    assert mean.isnan()
+
+
+def test_same_bits_again(device: torch.device) -> None:
+    a, b = (x.to(device) for x in pair(1, 9, 7))
+    options = {**OPTIONS, "reduction": "mean"}
+    first, second = (evaluate(ops.ssim.ssim, a, b, (True, True), **options) for _ in range(2))
+    assert all(torch.equal(x, y) for x, y in zip(first, second, strict=True))
