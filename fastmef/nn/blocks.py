@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastmef.nn.norm_act import FUSED, fused_norm_act, is_fused
+
 
 class ConvNormAct(nn.Sequential):
-    """3×3 convolution (zero padding), batch normalisation, ReLU."""
+    """3×3 convolution (zero padding), batch normalisation, ReLU.
+
+    What comes next, see :func:`follow`, can be asked for with it: then the result is the pair of
+    both, and kernels that normalise need one pass less. ``keep=False`` says that only the second
+    is wanted.
+    """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         # The normalisation would subtract any bias again.
@@ -18,6 +27,18 @@ class ConvNormAct(nn.Sequential):
             nn.BatchNorm2d(out_channels),
             nn.ReLU(inplace=True),
         )
+
+    def forward(self, features: Tensor, then: str = "", keep: bool = True) -> Any:
+        convolution, norm, activation = self
+        features = convolution(features)
+        if is_fused(features, norm):
+            fused = then if then in FUSED else ""
+            features, after = fused_norm_act(features, norm, fused, keep)
+            if then and fused:
+                return features, after
+        else:
+            features = activation(norm(features))
+        return (features, follow(features, then)) if then else features
 
 
 class ConvGroup(nn.Sequential):
@@ -31,9 +52,17 @@ class ConvGroup(nn.Sequential):
             )
         )
 
+    def forward(self, features: Tensor, then: str = "", keep: bool = True) -> Any:
+        *before, last = self
+        for block in before:
+            features = block(features)
+        return last(features, then, keep)
 
-def upsample(features: Tensor, mode: str) -> Tensor:
-    """Twice the size; ``mode`` is ``"bilinear"`` or ``"nearest"``."""
-    if mode == "nearest":
+
+def follow(features: Tensor, then: str) -> Tensor:
+    """Half the size by ``"pool"`` (2×2 maximum), twice by ``"bilinear"`` or ``"nearest"``."""
+    if then == "pool":
+        return F.max_pool2d(features, 2)
+    if then == "nearest":
         return F.interpolate(features, scale_factor=2, mode="nearest")
     return F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fastmef import functional
 from fastmef.errors import InputError
-from fastmef.nn.blocks import ConvGroup, upsample
+from fastmef.nn.blocks import ConvGroup
 from fastmef.reference.color import rgb_to_gray
 
 DEPTHS = (2, 2, 3, 3)  # convolutions between the pools of VGG16, its first ten
@@ -105,18 +105,22 @@ class FusionNet(nn.Module):
         if any(padding):
             planes = F.pad(planes, padding, mode="replicate")
         features = planes.contiguous(memory_format=torch.channels_last)
+        skips, last = self.config["skip_connections"], len(DEPTHS) - 1
         skipped: list[Tensor] = []
         for level, group in enumerate(self.encoder):
-            if level:
-                features = F.max_pool2d(features, 2)
-            features = group(features)
-            skipped.append(features)
+            if level < last:
+                whole, features = group(features, then="pool", keep=skips)
+                if skips:
+                    skipped.append(whole)
+            else:
+                features = group(features)
         for level, group in enumerate(self.decoder):
-            if level:
-                features = upsample(features, self.config["upsampling"])
-                if self.config["skip_connections"]:
-                    features = torch.cat((features, skipped[-1 - level]), dim=1)
-            features = group(features)
+            if level and skips:
+                features = torch.cat((features, skipped.pop()), dim=1)
+            if level < last:
+                _, features = group(features, then=self.config["upsampling"], keep=False)
+            else:
+                features = group(features)
         logits = self.head(features)[..., :height, :width]
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 

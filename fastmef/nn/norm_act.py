@@ -1,0 +1,71 @@
+"""A normalisation module, ReLU and what follows them, by fused kernels where these can serve."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from fastmef import backends
+from fastmef.ops import norm_act as op
+
+FUSED = ("", "pool", "bilinear")
+
+
+def is_fused(features: Tensor, norm: nn.Module) -> bool:
+    """Whether the kernels serve: on a GPU, channels last, for PyTorch's own two-dimensional norms.
+
+    Subclasses may compute something else and are called as they are.
+    """
+    if type(norm) not in (nn.BatchNorm2d, nn.SyncBatchNorm) or features.ndim != 4:
+        return False
+    state = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    if backends.choose("norm_act", features, *state) != backends.TRITON:
+        return False
+    # The module itself reports that one value has no variance.
+    values = features.numel() // max(1, features.shape[1])
+    single = values <= 1 and type(norm) is nn.BatchNorm2d
+    return not single and features.is_contiguous(memory_format=torch.channels_last)
+
+
+def fused_norm_act(
+    features: Tensor, norm: nn.BatchNorm2d | nn.SyncBatchNorm, then: str, keep: bool
+) -> tuple[Tensor, Tensor]:
+    """``norm``, with everything it keeps count of, ReLU and ``then``; see ops/norm_act.py."""
+    weight, bias, eps = norm.weight, norm.bias, norm.eps
+    running_mean, running_variance = norm.running_mean, norm.running_var
+    if not norm.training and running_mean is not None and running_variance is not None:
+        state = (running_mean, running_variance, None)
+        return op.norm_act(features, weight, bias, *state, eps, then, keep)
+    momentum = 0.0
+    if norm.training and norm.track_running_stats:
+        momentum = _next_momentum(norm)
+    else:
+        running_mean = running_variance = None
+    group = _group_of(norm)
+    with torch.no_grad():
+        own = features.detach()
+        if group is None:
+            state = op.statistics(own, running_mean, running_variance, momentum)
+        else:
+            state = op.shared_statistics(own, running_mean, running_variance, momentum, group)
+    return op.norm_act(features, weight, bias, *state.unbind(0), eps, then, keep, group)
+
+
+def _next_momentum(norm: nn.BatchNorm2d | nn.SyncBatchNorm) -> float:
+    tracked = norm.num_batches_tracked
+    if tracked is not None:
+        tracked.add_(1)
+    if norm.momentum is not None:
+        return norm.momentum
+    # A plain mean over all batches so far.
+    return 0.0 if tracked is None else 1.0 / float(tracked)
+
+
+def _group_of(norm: nn.BatchNorm2d | nn.SyncBatchNorm) -> dist.ProcessGroup | None:
+    if type(norm) is not nn.SyncBatchNorm or not norm.training:
+        return None
+    if not (dist.is_available() and dist.is_initialized()):
+        return None
+    group = norm.process_group or dist.group.WORLD
+    return group if dist.get_world_size(group) > 1 else None

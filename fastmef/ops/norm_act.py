@@ -1,0 +1,304 @@
+"""norm_act: batch normalisation, ReLU, and a pool or an upsampling, of channels-last images.
+
+Only Triton kernels stand behind these operations: elsewhere PyTorch's own modules do the same, and
+:mod:`fastmef.nn.blocks` chooses. ``then`` is ``""``, ``"pool"`` or ``"bilinear"``, as in
+:func:`fastmef.reference.norm_act.norm_act`. Statistics are float32 ``(3, C)``: mean, biased
+variance and count of every channel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from fastmef.ops._library import register, triton_launcher
+
+_moments = triton_launcher("norm_act", "moments")
+_slabs = triton_launcher("norm_act", "slabs")
+_merge = triton_launcher("norm_act", "merge")
+_apply = triton_launcher("norm_act", "apply")
+_backward = triton_launcher("norm_act", "backward")
+_pool = triton_launcher("norm_act_pool", "apply")
+_pool_slabs = triton_launcher("norm_act_pool", "slabs")
+_pool_backward = triton_launcher("norm_act_pool", "backward")
+_upsample = triton_launcher("norm_act_upsample", "apply")
+_strips = triton_launcher("norm_act_upsample", "strips")
+_gather = triton_launcher("norm_act_upsample", "gather")
+
+Group = Any  # dist.ProcessGroup is missing from builds of torch without distributed
+
+
+def _new_statistics(x: Tensor) -> Tensor:
+    return x.new_empty((3, x.shape[1]), dtype=torch.float32)
+
+
+def _statistics_triton(
+    x: Tensor, running_mean: Tensor | None, running_variance: Tensor | None, momentum: float
+) -> Tensor:
+    channels = x.shape[1]
+    parts, _ = _slabs(x.numel() // channels, channels)
+    moments = x.new_empty((parts, 3, channels), dtype=torch.float32)
+    _moments(x, moments)
+    return _merge_triton(moments, running_mean, running_variance, momentum)
+
+
+def _merge_triton(
+    parts: Tensor, running_mean: Tensor | None, running_variance: Tensor | None, momentum: float
+) -> Tensor:
+    merged = parts.new_empty(parts.shape[1:])
+    _merge(parts, merged, running_mean, running_variance, momentum)
+    return merged
+
+
+def _outputs(x: Tensor, then: str, keep: bool) -> tuple[Tensor, Tensor]:
+    batch, channels, height, width = x.shape
+    empty = x.new_empty((0,))
+    if then == "":
+        return torch.empty_like(x), empty
+    size = (height // 2, width // 2) if then == "pool" else (2 * height, 2 * width)
+    after = x.new_empty((batch, *size, channels)).permute(0, 3, 1, 2)
+    return torch.empty_like(x) if keep else empty, after
+
+
+def _outputs_fake(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    then: str,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
+    return _outputs(x, then, keep)
+
+
+def _forward_triton(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    then: str,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
+    y, after = _outputs(x, then, keep)
+    affine = (mean, variance, weight, bias, eps)
+    if then == "pool":
+        _pool(x, y if keep else None, after, *affine)
+    elif then == "bilinear":
+        _upsample(x, after, *affine)
+    else:
+        _apply(x, y, *affine)
+    return y, after
+
+
+def _sums_fake(
+    by_y: Tensor | None,
+    by_after: Tensor | None,
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    then: str,
+) -> tuple[Tensor, Tensor]:
+    by_z = torch.empty_like(x) if then == "bilinear" else x.new_empty((0,))
+    return x.new_empty((2, x.shape[1]), dtype=torch.float32), by_z
+
+
+def _sums_triton(
+    by_y: Tensor | None,
+    by_after: Tensor | None,
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    then: str,
+) -> tuple[Tensor, Tensor]:
+    channels = x.shape[1]
+    affine = (mean, variance, weight, bias, eps)
+
+    def new_parts(count: int) -> Tensor:
+        return x.new_empty((count, 2, channels), dtype=torch.float32)
+
+    by_z = x.new_empty((0,))
+    if then == "pool":
+        parts = new_parts(_pool_slabs(x)[0])
+        _pool_backward(x, by_y, by_after, None, parts, *affine, None, None)
+    elif then == "bilinear":
+        parts, by_z = new_parts(_strips(x)[0]), torch.empty_like(x)
+        _gather(x, by_after, by_z, parts, *affine)
+    else:
+        parts = new_parts(_slabs(x.numel() // channels, channels)[0])
+        _backward(x, by_y, None, parts, *affine, None, None)
+    return parts.sum(0), by_z
+
+
+def _gradient_fake(
+    by_y: Tensor | None,
+    by_after: Tensor | None,
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    then: str,
+    sums: Tensor | None,
+    count: Tensor | None,
+) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _gradient_triton(
+    by_y: Tensor | None,
+    by_after: Tensor | None,
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    then: str,
+    sums: Tensor | None,
+    count: Tensor | None,
+) -> Tensor:
+    by_x = torch.empty_like(x)
+    affine = (mean, variance, weight, bias, eps)
+    if then == "pool":
+        _pool_backward(x, by_y, by_after, by_x, None, *affine, sums, count)
+    else:
+        _backward(x, by_y, by_x, None, *affine, sums, count)
+    return by_x
+
+
+_AFFINE = "Tensor mean, Tensor variance, Tensor? weight, Tensor? bias, float eps, str then"
+_RUNNING = "Tensor(a!)? running_mean, Tensor(b!)? running_variance, float momentum"
+
+# Also move the running statistics: the unbiased variance, as nn.BatchNorm2d does.
+statistics = register(
+    f"norm_statistics(Tensor x, {_RUNNING}) -> Tensor",
+    lambda x, running_mean, running_variance, momentum: _new_statistics(x),
+    triton=_statistics_triton,
+)
+merge_statistics = register(
+    f"norm_merge_statistics(Tensor parts, {_RUNNING}) -> Tensor",
+    lambda parts, running_mean, running_variance, momentum: parts.new_empty(parts.shape[1:]),
+    triton=_merge_triton,
+)
+_norm_act = register(
+    f"norm_act(Tensor x, {_AFFINE}, bool keep) -> (Tensor, Tensor)",
+    _outputs_fake,
+    triton=_forward_triton,
+)
+# The sums over z, and for "bilinear" z itself, from which the gradient is made as for "".
+_sums = register(
+    f"norm_act_sums(Tensor? by_y, Tensor? by_after, Tensor x, {_AFFINE}) -> (Tensor, Tensor)",
+    _sums_fake,
+    triton=_sums_triton,
+)
+_gradient = register(
+    f"norm_act_backward(Tensor? by_y, Tensor? by_after, Tensor x, {_AFFINE}, "
+    "Tensor? sums, Tensor? count) -> Tensor",
+    _gradient_fake,
+    triton=_gradient_triton,
+)
+
+
+def shared_statistics(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_variance: Tensor | None,
+    momentum: float,
+    group: Group,
+) -> Tensor:
+    """:func:`statistics` of the images of all processes of ``group``."""
+    own = statistics(x, None, None, 0.0)
+    parts = own.new_empty((dist.get_world_size(group), *own.shape))
+    dist.all_gather(list(parts.unbind(0)), own, group=group)
+    return merge_statistics(parts, running_mean, running_variance, momentum)
+
+
+def _channels_last(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.contiguous(memory_format=torch.channels_last)
+
+
+class NormAct(torch.autograd.Function):
+    """Saves x and what belongs to its channels; the backward pass forms y again.
+
+    With ``count`` the statistics are x's own and have a gradient, over all of ``group``.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        mean: Tensor,
+        variance: Tensor,
+        count: Tensor | None,
+        eps: float,
+        then: str,
+        keep: bool,
+        group: Group,
+    ) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, weight, bias, mean, variance, count)
+        ctx.eps, ctx.then, ctx.group = eps, then, group
+        y, after = _norm_act(x, mean, variance, weight, bias, eps, then, keep)
+        ctx.mark_non_differentiable(*(out for out in (y, after) if out.ndim == 1))
+        return y, after
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_y: Tensor | None, by_after: Tensor | None) -> Any:
+        if by_y is None and by_after is None:
+            return (None,) * 10
+        x, weight, bias, mean, variance, count = ctx.saved_tensors
+        for_x, for_weight, for_bias = ctx.needs_input_grad[:3]
+        by_y, by_after = _channels_last(by_y), _channels_last(by_after)
+        then = ctx.then if by_after is not None else ""
+        affine = (mean, variance, weight, bias, ctx.eps)
+        sums = by_x = None
+        if for_weight or for_bias or count is not None or then == "bilinear":
+            sums, by_z = _sums(by_y, by_after, x, *affine, then)
+            if then == "bilinear":
+                by_y, by_after, then = by_z, None, ""
+        if for_x:
+            total = sums if count is not None else None
+            if ctx.group is not None:
+                total = sums.clone()
+                dist.all_reduce(total, group=ctx.group)
+            by_x = _gradient(by_y, by_after, x, *affine, then, total, count)
+        by_weight = by_bias = None
+        if for_weight:
+            by_weight = (sums[1] * torch.rsqrt(variance + ctx.eps)).to(weight.dtype)
+        if for_bias:
+            by_bias = sums[0].to(bias.dtype)
+        return by_x, by_weight, by_bias, *(None,) * 7
+
+
+def norm_act(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    variance: Tensor,
+    count: Tensor | None,
+    eps: float,
+    then: str = "",
+    keep: bool = True,
+    group: Group = None,
+) -> tuple[Tensor, Tensor]:
+    """y and what follows it; y is empty if there is such a thing and ``keep`` is false."""
+    return NormAct.apply(x, weight, bias, mean, variance, count, eps, then, keep, group)

@@ -1,0 +1,66 @@
+"""Batch normalisation, ReLU and what follows it in FusionNet, with the statistics apart."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def moments(images: Tensor) -> Tensor:
+    r"""Mean, biased variance and number of values of every channel, as the lines of ``(3, C)``.
+
+    ``images`` is ``(B, C, H, W)``.
+    """
+    mean = images.mean(dim=(0, 2, 3))
+    variance = images.var(dim=(0, 2, 3), correction=0)
+    count = torch.full_like(mean, images.numel() // images.shape[1])
+    return torch.stack((mean, variance, count))
+
+
+def merge_moments(parts: Tensor) -> Tensor:
+    r"""The :func:`moments` of a whole from those of its parts, ``(P, 3, C)`` → ``(3, C)``.
+
+    .. math:: n = \sum_p n_p, \quad \mu = \tfrac1n \sum_p n_p \mu_p, \quad
+        \sigma^2 = \tfrac1n \sum_p n_p \big(\sigma_p^2 + (\mu_p - \mu)^2\big)
+
+    Source: Chan, Golub, LeVeque, 1979.
+    """
+    mean, variance, count = parts.unbind(1)
+    total = count.sum(0)
+    whole = (count * mean).sum(0) / total
+    return torch.stack((whole, (count * (variance + (mean - whole) ** 2)).sum(0) / total, total))
+
+
+def norm_act(
+    images: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float = 1e-5,
+    then: str = "",
+) -> tuple[Tensor, Tensor]:
+    r""":math:`y = \max(0, \gamma (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta)`, and what follows.
+
+    Args:
+        images: x, ``(B, C, H, W)``.
+        mean, variance, weight, bias: μ, σ², γ, β, ``(C,)``; without γ and β they are 1 and 0.
+        eps: ε.
+        then: ``"pool"`` is the 2×2 maximum, ``"bilinear"`` is ×2 upsampling, ``""`` is y again.
+
+    Returns:
+        y and what follows.
+    """
+    column = (1, -1, 1, 1)
+    y = (images - mean.reshape(column)) * torch.rsqrt(variance + eps).reshape(column)
+    if weight is not None:
+        y = y * weight.reshape(column)
+    if bias is not None:
+        y = y + bias.reshape(column)
+    y = y.relu()
+    if then == "pool":
+        return y, F.max_pool2d(y, 2)
+    if then == "bilinear":
+        return y, F.interpolate(y, scale_factor=2, mode="bilinear", align_corners=False)
+    return y, y

@@ -1,0 +1,244 @@
+r"""Normalisation and ReLU with the 2×2 maximum of what comes out, each way; see norm_act.py.
+
+A cell is a 2×2 block of pixels, at odd right and bottom edges a part of one: such pixels are
+normalised but belong to no maximum, as in ``torch.nn.functional.max_pool2d``. Which pixel of a cell
+was the largest is found again from x: the first of equal ones, and NaN before all numbers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import triton
+import triton.language as tl
+
+from ._channels import activation, affine, place, put_sums, spread, widest
+from ._launch import cdiv, launch
+from .norm_act import steps_for
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ELEMENTS = 1024  # of a tile of cells: four times as many pixels
+WARPS = 4
+
+
+@triton.jit
+def _cells(first, height, width, CELLS: tl.constexpr):
+    """Plane (int64), row and column (int32) of the cells that follow cell ``first``."""
+    columns = (width + 1) // 2
+    rows = (height + 1) // 2
+    column = (first % columns).to(tl.int32) + tl.arange(0, CELLS)[:, None]
+    line = first // columns
+    row = (line % rows).to(tl.int32) + column // columns
+    return line // rows + row // rows, row % rows, column % columns
+
+
+@triton.jit
+def _pixel(plane, row, column, inside, k: tl.constexpr, height, width, channels, c):
+    """Where pixel ``k`` of each cell is, and whether it is there."""
+    y = 2 * row + k // 2
+    x = 2 * column + k % 2
+    at = ((plane * height + y) * width + x) * channels + c
+    return at, inside & (y < height) & (x < width)
+
+
+@triton.jit
+def _pooled(plane, row, column, inside, height, width, channels, c):
+    at = ((plane * (height // 2) + row) * (width // 2) + column) * channels + c
+    return at, inside & (row < height // 2) & (column < width // 2)
+
+
+@triton.jit(do_not_specialize=["cells", "height", "width"])
+def pool_kernel(
+    x,
+    y,
+    pooled,
+    mean,
+    variance,
+    weight,
+    bias,
+    eps,
+    cells,
+    height,
+    width,
+    channels,
+    CELLS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    tile, c = place(channels, CHANNELS)
+    center, _, scale, offset = affine(mean, variance, weight, bias, eps, c, channels)
+    first = tile * CELLS
+    plane, row, column = _cells(first, height, width, CELLS)
+    inside = (tl.arange(0, CELLS)[:, None] < cells - first) & (c < channels)
+    dtype: tl.constexpr = x.dtype.element_ty
+    best = tl.full((CELLS, CHANNELS), float("-inf"), tl.float32)
+    for k in tl.static_range(4):
+        at, there = _pixel(plane, row, column, inside, k, height, width, channels, c)
+        values = tl.load(x + at, mask=there, other=0).to(tl.float32)
+        values = activation(values, center, scale, offset, dtype)
+        if y is not None:
+            tl.store(y + at, values.to(dtype), mask=there)
+        best = tl.where((values > best) | (values != values), values, best)
+    at, there = _pooled(plane, row, column, inside, height, width, channels, c)
+    tl.store(pooled + at, best.to(dtype), mask=there)
+
+
+@triton.jit(do_not_specialize=["cells", "height", "width", "steps"])
+def pool_backward_kernel(
+    x,
+    by_y,
+    by_pooled,
+    by_x,
+    parts,
+    mean,
+    variance,
+    weight,
+    bias,
+    eps,
+    sums,
+    count,
+    cells,
+    height,
+    width,
+    channels,
+    steps,
+    CELLS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+):
+    """With ``parts`` the two sums, with ``by_x`` the gradient."""
+    slab, c = place(channels, CHANNELS)
+    center, inverse, scale, offset = affine(mean, variance, weight, bias, eps, c, channels)
+    if sums is not None:
+        level, slope = spread(sums, count, inverse, c, channels)
+    dtype: tl.constexpr = x.dtype.element_ty
+    total = tl.zeros((CELLS, CHANNELS), tl.float32)
+    product = tl.zeros((CELLS, CHANNELS), tl.float32)
+    for i in range(steps):
+        first = (slab * steps + i) * CELLS
+        plane, row, column = _cells(first, height, width, CELLS)
+        inside = (tl.arange(0, CELLS)[:, None] < cells - first) & (c < channels)
+        best = tl.full((CELLS, CHANNELS), float("-inf"), tl.float32)
+        winner = tl.full((CELLS, CHANNELS), 0, tl.int32)
+        for k in tl.static_range(4):
+            at, there = _pixel(plane, row, column, inside, k, height, width, channels, c)
+            values = tl.load(x + at, mask=there, other=0).to(tl.float32)
+            values = activation(values, center, scale, offset, dtype)
+            larger = (values > best) | (values != values)
+            best = tl.where(larger, values, best)
+            winner = tl.where(larger, k, winner)
+        at, there = _pooled(plane, row, column, inside, height, width, channels, c)
+        upstream = tl.load(by_pooled + at, mask=there, other=0).to(tl.float32)
+        for k in tl.static_range(4):
+            at, there = _pixel(plane, row, column, inside, k, height, width, channels, c)
+            # Read again, from the nearest cache: four tiles do not fit in the registers.
+            values = tl.load(x + at, mask=there, other=0).to(tl.float32)
+            dz = tl.where(winner == k, upstream, 0.0)
+            if by_y is not None:
+                dz += tl.load(by_y + at, mask=there, other=0).to(tl.float32)
+            dz = tl.where(activation(values, center, scale, offset, dtype) <= 0, 0.0, dz)
+            if parts is not None:
+                total += tl.where(there, dz, 0.0)
+                product += tl.where(there, dz * (values - center), 0.0)
+            if by_x is not None:
+                if sums is not None:
+                    dz -= level + (values - center) * slope
+                tl.store(by_x + at, (scale * dz).to(dtype), mask=there)
+    if parts is not None:
+        put_sums(parts, slab, total, product, c, channels)
+
+
+def tile_cells(channels: int) -> int:
+    return ELEMENTS // widest(channels)
+
+
+def _cell_count(x: Tensor) -> int:
+    batch, _, height, width = x.shape
+    return batch * cdiv(height, 2) * cdiv(width, 2)
+
+
+def slabs(x: Tensor) -> tuple[int, int]:
+    """How many programs share the cells, and how many tiles each one reads."""
+    channels = x.shape[1]
+    tiles = cdiv(_cell_count(x), tile_cells(channels))
+    steps = steps_for(tiles, cdiv(channels, widest(channels)))
+    return cdiv(tiles, steps), steps
+
+
+def apply(
+    x: Tensor,
+    y: Tensor | None,
+    pooled: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+) -> None:
+    _, channels, height, width = x.shape
+    cells, block = _cell_count(x), tile_cells(channels)
+    launch(
+        pool_kernel,
+        cdiv(cells, block) * cdiv(channels, widest(channels)),
+        x.device,
+        x,
+        y,
+        pooled,
+        mean,
+        variance,
+        weight,
+        bias,
+        eps,
+        cells,
+        height,
+        width,
+        channels,
+        CELLS=block,
+        CHANNELS=widest(channels),
+        num_warps=WARPS,
+    )
+
+
+def backward(
+    x: Tensor,
+    by_y: Tensor | None,
+    by_pooled: Tensor,
+    by_x: Tensor | None,
+    parts: Tensor | None,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    sums: Tensor | None,
+    count: Tensor | None,
+) -> None:
+    """Fills ``parts`` (P, 2, C), of as many slabs as :func:`slabs` says, or ``by_x``."""
+    _, channels, height, width = x.shape
+    cells, block = _cell_count(x), tile_cells(channels)
+    programs, steps = slabs(x) if parts is not None else (cdiv(cells, block), 1)
+    launch(
+        pool_backward_kernel,
+        programs * cdiv(channels, widest(channels)),
+        x.device,
+        x,
+        by_y,
+        by_pooled,
+        by_x,
+        parts,
+        mean,
+        variance,
+        weight,
+        bias,
+        eps,
+        sums,
+        count,
+        cells,
+        height,
+        width,
+        channels,
+        steps,
+        CELLS=block,
+        CHANNELS=widest(channels),
+        num_warps=WARPS,
+    )
