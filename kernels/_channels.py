@@ -5,8 +5,13 @@ A pixel is a row, so a tile is (pixels, channels) with the channels next to one 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import triton
 import triton.language as tl
+
+from ._launch import Configuration
 
 
 def widest(channels: int) -> int:
@@ -28,31 +33,37 @@ def affine(mean, variance, weight, bias, eps, c, channels):
     """Centre, 1/σ², scale γ/σ and offset β of the channels ``c``, in float32."""
     known = c < channels
     center = tl.load(mean + c, mask=known, other=0).to(tl.float32)
-    power = tl.load(variance + c, mask=known, other=1).to(tl.float32) + eps.to(tl.float32)
-    scale = tl.div_rn(1.0, tl.sqrt_rn(power))
+    inverse = tl.rsqrt(tl.load(variance + c, mask=known, other=1).to(tl.float32) + eps)
+    scale = inverse
     if weight is not None:
         scale *= tl.load(weight + c, mask=known, other=0).to(tl.float32)
     offset = tl.zeros_like(center)
     if bias is not None:
         offset = tl.load(bias + c, mask=known, other=0).to(tl.float32)
-    return center, 1.0 / power, scale, offset
+    return center, inverse * inverse, scale, offset
 
 
 @triton.jit
-def activation(x, center, scale, offset, dtype: tl.constexpr):
-    """ReLU of the normalised ``x``, float32 values of ``dtype``; NaN stays NaN."""
-    y = ((x - center) * scale + offset).to(dtype).to(tl.float32)
-    return tl.where(y < 0, 0.0, y)
+def activation(x, center, scale, offset):
+    """ReLU of the normalised ``x``; NaN stays NaN."""
+    y = (x - center) * scale + offset
+    return tl.maximum(y, 0.0, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def where_positive(dy, x, center, scale, offset):
+    """The gradient of :func:`activation`; that of NaN passes."""
+    return tl.where((x - center) * scale + offset <= 0, 0.0, dy)
 
 
 @triton.jit
 def spread(sums, count, inverse, c, channels):
     """What the statistics' own gradient takes from every dz: a mean, and a slope by x - centre."""
     known = c < channels
-    share = tl.div_rn(1.0, tl.load(count).to(tl.float32))
-    mean = tl.load(sums + c, mask=known, other=0) * share
+    share = 1.0 / tl.load(count)
+    level = tl.load(sums + c, mask=known, other=0) * share
     slope = tl.load(sums + channels + c, mask=known, other=0) * share * inverse
-    return mean, slope
+    return level, slope
 
 
 @triton.jit
@@ -61,3 +72,41 @@ def put_sums(parts, part, dz, product, c, channels):
     to = parts + part * 2 * channels + c
     tl.store(to, tl.sum(dz, axis=0)[None, :], mask=c < channels)
     tl.store(to + channels, tl.sum(product, axis=0)[None, :], mask=c < channels)
+
+
+def configuration(
+    name: str,
+    kernel: Any,
+    dtype: str,
+    tile: dict[str, int],
+    bytes_per_element: float,
+    registers: int,
+    num_warps: int,
+    absent: Sequence[str] = (),
+    aligned: bool = True,
+) -> Configuration:
+    """A variant for 64 channels or more, γ and β in float32; ``tile`` names and sizes its lines.
+
+    The table's pixel is one channel of one pixel before it is pooled or upsampled. Not
+    ``aligned``: a number of channels that no vector divides.
+    """
+    integers = ("rows", "height", "width", "cells", "steps", "pieces")
+    images = ("x", "y", "pooled", "up", "by_y", "by_pooled", "by_up", "by_x", "by_z")
+    constants: dict[str, Any] = {**tile, "CHANNELS": 64, **dict.fromkeys(absent)}
+    types = {
+        **dict.fromkeys(integers, "i32"),
+        **dict.fromkeys(images, f"*{dtype}:16"),
+        **dict.fromkeys(("eps", "momentum"), "fp32"),
+        "channels": "i32:16" if aligned else "i32",
+    }
+    (lines,) = tile.values()
+    return Configuration(
+        name=f"{name}, {dtype}" + ("" if aligned else ", any number of channels"),
+        kernel=kernel,
+        signature={x: types.get(x, "*fp32:16") for x in kernel.arg_names if x not in constants},
+        constants=constants,
+        pixels=lines * 64,
+        bytes_per_pixel=bytes_per_element,
+        registers=registers,
+        num_warps=num_warps,
+    )

@@ -7,13 +7,23 @@ was the largest is found again from x: the first of equal ones, and NaN before a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import triton
 import triton.language as tl
 
-from ._channels import activation, affine, place, put_sums, spread, widest
-from ._launch import cdiv, launch
+from ._channels import (
+    activation,
+    affine,
+    configuration,
+    place,
+    put_sums,
+    spread,
+    where_positive,
+    widest,
+)
+from ._launch import Configuration, cdiv, launch
 from .norm_act import steps_for
 
 if TYPE_CHECKING:
@@ -49,7 +59,7 @@ def _pooled(plane, row, column, inside, height, width, channels, c):
     return at, inside & (row < height // 2) & (column < width // 2)
 
 
-@triton.jit(do_not_specialize=["cells", "height", "width"])
+@triton.jit(do_not_specialize=["cells", "height", "width", "steps"])
 def pool_kernel(
     x,
     y,
@@ -63,25 +73,26 @@ def pool_kernel(
     height,
     width,
     channels,
+    steps,
     CELLS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    tile, c = place(channels, CHANNELS)
+    slab, c = place(channels, CHANNELS)
     center, _, scale, offset = affine(mean, variance, weight, bias, eps, c, channels)
-    first = tile * CELLS
-    plane, row, column = _cells(first, height, width, CELLS)
-    inside = (tl.arange(0, CELLS)[:, None] < cells - first) & (c < channels)
-    dtype: tl.constexpr = x.dtype.element_ty
-    best = tl.full((CELLS, CHANNELS), float("-inf"), tl.float32)
-    for k in tl.static_range(4):
-        at, there = _pixel(plane, row, column, inside, k, height, width, channels, c)
-        values = tl.load(x + at, mask=there, other=0).to(tl.float32)
-        values = activation(values, center, scale, offset, dtype)
-        if y is not None:
-            tl.store(y + at, values.to(dtype), mask=there)
-        best = tl.where((values > best) | (values != values), values, best)
-    at, there = _pooled(plane, row, column, inside, height, width, channels, c)
-    tl.store(pooled + at, best.to(dtype), mask=there)
+    for i in range(steps):
+        first = (slab * steps + i) * CELLS
+        plane, row, column = _cells(first, height, width, CELLS)
+        inside = (tl.arange(0, CELLS)[:, None] < cells - first) & (c < channels)
+        best = tl.full((CELLS, CHANNELS), float("-inf"), tl.float32)
+        for k in tl.static_range(4):
+            at, there = _pixel(plane, row, column, inside, k, height, width, channels, c)
+            values = tl.load(x + at, mask=there, other=0).to(tl.float32)
+            values = activation(values, center, scale, offset)
+            if y is not None:
+                tl.store(y + at, values.to(y.dtype.element_ty), mask=there)
+            best = tl.maximum(best, values, propagate_nan=tl.PropagateNan.ALL)
+        at, there = _pooled(plane, row, column, inside, height, width, channels, c)
+        tl.store(pooled + at, best.to(pooled.dtype.element_ty), mask=there)
 
 
 @triton.jit(do_not_specialize=["cells", "height", "width", "steps"])
@@ -123,7 +134,8 @@ def pool_backward_kernel(
         for k in tl.static_range(4):
             at, there = _pixel(plane, row, column, inside, k, height, width, channels, c)
             values = tl.load(x + at, mask=there, other=0).to(tl.float32)
-            values = activation(values, center, scale, offset, dtype)
+            # Compared as stored: values that differ may be equal there.
+            values = activation(values, center, scale, offset).to(dtype).to(tl.float32)
             larger = (values > best) | (values != values)
             best = tl.where(larger, values, best)
             winner = tl.where(larger, k, winner)
@@ -136,10 +148,10 @@ def pool_backward_kernel(
             dz = tl.where(winner == k, upstream, 0.0)
             if by_y is not None:
                 dz += tl.load(by_y + at, mask=there, other=0).to(tl.float32)
-            dz = tl.where(activation(values, center, scale, offset, dtype) <= 0, 0.0, dz)
+            dz = where_positive(dz, values, center, scale, offset)
             if parts is not None:
-                total += tl.where(there, dz, 0.0)
-                product += tl.where(there, dz * (values - center), 0.0)
+                total += dz
+                product += dz * (values - center)
             if by_x is not None:
                 if sums is not None:
                     dz -= level + (values - center) * slope
@@ -176,10 +188,10 @@ def apply(
     eps: float,
 ) -> None:
     _, channels, height, width = x.shape
-    cells, block = _cell_count(x), tile_cells(channels)
+    programs, steps = slabs(x)
     launch(
         pool_kernel,
-        cdiv(cells, block) * cdiv(channels, widest(channels)),
+        programs * cdiv(channels, widest(channels)),
         x.device,
         x,
         y,
@@ -189,11 +201,12 @@ def apply(
         weight,
         bias,
         eps,
-        cells,
+        _cell_count(x),
         height,
         width,
         channels,
-        CELLS=block,
+        steps,
+        CELLS=tile_cells(channels),
         CHANNELS=widest(channels),
         num_warps=WARPS,
     )
@@ -215,8 +228,7 @@ def backward(
 ) -> None:
     """Fills ``parts`` (P, 2, C), of as many slabs as :func:`slabs` says, or ``by_x``."""
     _, channels, height, width = x.shape
-    cells, block = _cell_count(x), tile_cells(channels)
-    programs, steps = slabs(x) if parts is not None else (cdiv(cells, block), 1)
+    programs, steps = slabs(x)
     launch(
         pool_backward_kernel,
         programs * cdiv(channels, widest(channels)),
@@ -233,12 +245,32 @@ def backward(
         eps,
         sums,
         count,
-        cells,
+        _cell_count(x),
         height,
         width,
         channels,
         steps,
-        CELLS=block,
+        CELLS=tile_cells(channels),
         CHANNELS=widest(channels),
         num_warps=WARPS,
     )
+
+
+def _variants(dtype: str, size: int) -> list[Configuration]:
+    tile = {"CELLS": tile_cells(64)}
+    rows = [
+        ("forward", pool_kernel, ("y",), 1.25 * size, 96),
+        ("forward, both results", pool_kernel, (), 2.25 * size, 96),
+        ("sums", pool_backward_kernel, ("by_y", "by_x", "sums", "count"), 1.25 * size, 128),
+        ("sums, both results", pool_backward_kernel, ("by_x", "sums", "count"), 2.25 * size, 128),
+        ("gradient", pool_backward_kernel, ("by_y", "parts"), 2.25 * size, 144),
+        ("gradient, both results", pool_backward_kernel, ("parts",), 3.25 * size, 144),
+    ]
+    return [
+        replace(found, pixels=4 * found.pixels)
+        for name, kernel, absent, floor, registers in rows
+        for found in [configuration(name, kernel, dtype, tile, floor, registers, WARPS, absent)]
+    ]
+
+
+CONFIGURATIONS = [*_variants("bf16", 2), *_variants("fp32", 4)]

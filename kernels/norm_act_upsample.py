@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 
-from ._channels import activation, affine, place, put_sums, widest
+from ._channels import activation, affine, configuration, place, put_sums, where_positive, widest
 from ._launch import cdiv, launch
 
 if TYPE_CHECKING:
@@ -46,13 +46,12 @@ def _strip(tile, height, width, rows, PIXELS: tl.constexpr):
 @triton.jit
 def _spread_row(row, lanes, before, after, inside, center, scale, offset):
     """A row at the even and at the odd columns."""
-    dtype: tl.constexpr = row.dtype.element_ty
     here = tl.load(row + lanes, mask=inside, other=0).to(tl.float32)
-    here = 0.75 * activation(here, center, scale, offset, dtype)
+    here = 0.75 * activation(here, center, scale, offset)
     left = tl.load(row + before, mask=inside, other=0).to(tl.float32)
     right = tl.load(row + after, mask=inside, other=0).to(tl.float32)
-    even = here + 0.25 * activation(left, center, scale, offset, dtype)
-    odd = here + 0.25 * activation(right, center, scale, offset, dtype)
+    even = here + 0.25 * activation(left, center, scale, offset)
+    odd = here + 0.25 * activation(right, center, scale, offset)
     return even, odd
 
 
@@ -149,7 +148,6 @@ def gather_kernel(
     above = _gathered_row(row, first, second, third, fourth, inside)
     row = by_up + 4 * top * pitch
     upper = _gathered_row(row, first, second, third, fourth, inside)
-    dtype: tl.constexpr = x.dtype.element_ty
     total = tl.zeros((PIXELS, CHANNELS), tl.float32)
     product = tl.zeros((PIXELS, CHANNELS), tl.float32)
     for y in range(top, end):
@@ -159,10 +157,10 @@ def gather_kernel(
         below = _gathered_row(row, first, second, third, fourth, inside)
         values = tl.load(x + y * pitch + lanes, mask=inside, other=0).to(tl.float32)
         dz = 0.25 * (above + below) + 0.75 * (upper + lower)
-        dz = tl.where(activation(values, center, scale, offset, dtype) <= 0, 0.0, dz)
-        tl.store(by_z + y * pitch + lanes, dz.to(dtype), mask=inside)
-        total += tl.where(inside, dz, 0.0)
-        product += tl.where(inside, dz * (values - center), 0.0)
+        dz = where_positive(dz, values, center, scale, offset)
+        tl.store(by_z + y * pitch + lanes, dz.to(by_z.dtype.element_ty), mask=inside)
+        total += dz
+        product += dz * (values - center)
         above, upper = lower, below
     put_sums(parts, tile, total, product, c, channels)
 
@@ -246,3 +244,13 @@ def gather(
         CHANNELS=widest(channels),
         num_warps=WARPS,
     )
+
+
+CONFIGURATIONS = [
+    configuration(name, kernel, dtype, {"PIXELS": tile_pixels(64)}, floor * size, registers, WARPS)
+    for dtype, size in (("bf16", 2), ("fp32", 4))
+    for name, kernel, floor, registers in (
+        ("forward", upsample_kernel, 5, 128),
+        ("gradient by z and sums", gather_kernel, 6, 128),
+    )
+]

@@ -7,7 +7,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastmef.nn.norm_act import FUSED, fused_norm_act, is_fused
+from fastmef.nn.norm_act import follows_fused, fused_norm_act, is_fused
 
 
 class ConvNormAct(nn.Sequential):
@@ -31,13 +31,12 @@ class ConvNormAct(nn.Sequential):
     def forward(self, features: Tensor, then: str = "", keep: bool = True) -> Any:
         convolution, norm, activation = self
         features = convolution(features)
-        if is_fused(features, norm):
-            fused = then if then in FUSED else ""
-            features, after = fused_norm_act(features, norm, fused, keep)
-            if then and fused:
-                return features, after
-        else:
+        if not is_fused(features, norm):
             features = activation(norm(features))
+        elif follows_fused(then, keep):
+            return fused_norm_act(features, norm, then, keep)
+        else:
+            features, _ = fused_norm_act(features, norm, "", True)
         return (features, follow(features, then)) if then else features
 
 

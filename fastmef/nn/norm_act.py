@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -9,17 +11,15 @@ from torch import Tensor, nn
 from fastmef import backends
 from fastmef.ops import norm_act as op
 
-FUSED = ("", "pool", "bilinear")
-
 
 def is_fused(features: Tensor, norm: nn.Module) -> bool:
-    """Whether the kernels serve: on a GPU, channels last, for PyTorch's own two-dimensional norms.
+    """Whether the kernels serve ``norm``: for ``features`` on a GPU, channels last.
 
-    Subclasses may compute something else and are called as they are.
+    Subclasses of PyTorch's modules may compute something else and are called as they are.
     """
     if type(norm) not in (nn.BatchNorm2d, nn.SyncBatchNorm) or features.ndim != 4:
         return False
-    state = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    state: Any = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     if backends.choose("norm_act", features, *state) != backends.TRITON:
         return False
     # The module itself reports that one value has no variance.
@@ -28,31 +28,34 @@ def is_fused(features: Tensor, norm: nn.Module) -> bool:
     return not single and features.is_contiguous(memory_format=torch.channels_last)
 
 
-def fused_norm_act(
-    features: Tensor, norm: nn.BatchNorm2d | nn.SyncBatchNorm, then: str, keep: bool
-) -> tuple[Tensor, Tensor]:
+def follows_fused(then: str, keep: bool) -> bool:
+    """Whether the kernels also do what follows. They keep the activation for a pool only."""
+    return then == "pool" or (then == "bilinear" and not keep)
+
+
+def fused_norm_act(features: Tensor, norm: Any, then: str, keep: bool) -> tuple[Tensor, Tensor]:
     """``norm``, with everything it keeps count of, ReLU and ``then``; see ops/norm_act.py."""
-    weight, bias, eps = norm.weight, norm.bias, norm.eps
-    running_mean, running_variance = norm.running_mean, norm.running_var
-    if not norm.training and running_mean is not None and running_variance is not None:
-        state = (running_mean, running_variance, None)
-        return op.norm_act(features, weight, bias, *state, eps, then, keep)
+    affine = (norm.weight, norm.bias)
+    running = (norm.running_mean, norm.running_var)
+    if not norm.training and norm.running_mean is not None:
+        return op.norm_act(features, *affine, *running, None, norm.eps, then, keep)
     momentum = 0.0
     if norm.training and norm.track_running_stats:
         momentum = _next_momentum(norm)
     else:
-        running_mean = running_variance = None
+        running = (None, None)
     group = _group_of(norm)
     with torch.no_grad():
         own = features.detach()
         if group is None:
-            state = op.statistics(own, running_mean, running_variance, momentum)
+            statistics = op.statistics(own, *running, momentum)
         else:
-            state = op.shared_statistics(own, running_mean, running_variance, momentum, group)
-    return op.norm_act(features, weight, bias, *state.unbind(0), eps, then, keep, group)
+            statistics = op.shared_statistics(own, *running, momentum, group)
+    mean, variance, count = statistics.unbind(0)
+    return op.norm_act(features, *affine, mean, variance, count, norm.eps, then, keep, group)
 
 
-def _next_momentum(norm: nn.BatchNorm2d | nn.SyncBatchNorm) -> float:
+def _next_momentum(norm: Any) -> float:
     tracked = norm.num_batches_tracked
     if tracked is not None:
         tracked.add_(1)
@@ -62,7 +65,8 @@ def _next_momentum(norm: nn.BatchNorm2d | nn.SyncBatchNorm) -> float:
     return 0.0 if tracked is None else 1.0 / float(tracked)
 
 
-def _group_of(norm: nn.BatchNorm2d | nn.SyncBatchNorm) -> dist.ProcessGroup | None:
+def _group_of(norm: Any) -> Any:
+    """The processes that share their statistics, ``None`` where each has its own."""
     if type(norm) is not nn.SyncBatchNorm or not norm.training:
         return None
     if not (dist.is_available() and dist.is_initialized()):

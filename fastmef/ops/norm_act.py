@@ -17,9 +17,9 @@ from torch.autograd.function import once_differentiable
 
 from fastmef.ops._library import register, triton_launcher
 
-_moments = triton_launcher("norm_act", "moments")
+_moments = triton_launcher("norm_act_statistics", "moments")
 _slabs = triton_launcher("norm_act", "slabs")
-_merge = triton_launcher("norm_act", "merge")
+_merge = triton_launcher("norm_act_statistics", "merge")
 _apply = triton_launcher("norm_act", "apply")
 _backward = triton_launcher("norm_act", "backward")
 _pool = triton_launcher("norm_act_pool", "apply")
@@ -61,7 +61,7 @@ def _outputs(x: Tensor, then: str, keep: bool) -> tuple[Tensor, Tensor]:
         return torch.empty_like(x), empty
     size = (height // 2, width // 2) if then == "pool" else (2 * height, 2 * width)
     after = x.new_empty((batch, *size, channels)).permute(0, 3, 1, 2)
-    return torch.empty_like(x) if keep else empty, after
+    return torch.empty_like(x) if keep and then == "pool" else empty, after
 
 
 def _outputs_fake(
@@ -228,8 +228,11 @@ def shared_statistics(
     return merge_statistics(parts, running_mean, running_variance, momentum)
 
 
-def _channels_last(x: Tensor | None) -> Tensor | None:
-    return None if x is None else x.contiguous(memory_format=torch.channels_last)
+def _channels_last(upstream: Tensor | None) -> Tensor | None:
+    # torch.compile makes gradients of empty results, too.
+    if upstream is None or upstream.ndim == 1:
+        return None
+    return upstream.contiguous(memory_format=torch.channels_last)
 
 
 class NormAct(torch.autograd.Function):
@@ -269,7 +272,8 @@ class NormAct(torch.autograd.Function):
         by_y, by_after = _channels_last(by_y), _channels_last(by_after)
         then = ctx.then if by_after is not None else ""
         affine = (mean, variance, weight, bias, ctx.eps)
-        sums = by_x = None
+        sums: Any = None
+        by_x = None
         if for_weight or for_bias or count is not None or then == "bilinear":
             sums, by_z = _sums(by_y, by_after, x, *affine, then)
             if then == "bilinear":
@@ -300,5 +304,8 @@ def norm_act(
     keep: bool = True,
     group: Group = None,
 ) -> tuple[Tensor, Tensor]:
-    """y and what follows it; y is empty if there is such a thing and ``keep`` is false."""
+    """y and what follows it, which is empty for ``""``.
+
+    y is empty for ``"bilinear"``, and for ``"pool"`` unless ``keep``.
+    """
     return NormAct.apply(x, weight, bias, mean, variance, count, eps, then, keep, group)

@@ -41,7 +41,9 @@ def norm_act(
     eps: float = 1e-5,
     then: str = "",
 ) -> tuple[Tensor, Tensor]:
-    r""":math:`y = \max(0, \gamma (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta)`, and what follows.
+    r"""Normalise, scale, ReLU, and what follows.
+
+    .. math:: y = \max(0, \gamma (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta)
 
     Args:
         images: x, ``(B, C, H, W)``.
