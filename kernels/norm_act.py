@@ -80,7 +80,7 @@ def apply_kernel(
     first = slab * steps * ROWS
     left = tl.minimum(rows - first, steps * ROWS).to(tl.int32)
     begin = first * channels
-    lane = r * channels + c
+    lane = r.to(tl.int64) * channels + c
     for i in range(steps):
         inside = (r < left - i * ROWS) & (c < channels)
         values = tl.load(x + begin + lane, mask=inside, other=0).to(tl.float32)
@@ -117,7 +117,7 @@ def backward_kernel(
     first = slab * steps * ROWS
     left = tl.minimum(rows - first, steps * ROWS).to(tl.int32)
     begin = first * channels
-    lane = r * channels + c
+    lane = r.to(tl.int64) * channels + c
     total = tl.zeros((ROWS, CHANNELS), tl.float32)
     product = tl.zeros((ROWS, CHANNELS), tl.float32)
     for i in range(steps):

@@ -37,7 +37,7 @@ def moments_kernel(x, parts, rows, channels, steps, ROWS: tl.constexpr, CHANNELS
     r = tl.arange(0, ROWS)[:, None]
     first = slab * steps * ROWS
     left = tl.minimum(rows - first, steps * ROWS).to(tl.int32)
-    at = x + first * channels + r * channels + c
+    at = x + (first + r) * channels + c
     shift = tl.load(at, mask=(r < left) & (c < channels), other=0).to(tl.float32)
     total = tl.zeros((ROWS, CHANNELS), tl.float32)
     power = tl.zeros((ROWS, CHANNELS), tl.float32)
@@ -166,7 +166,7 @@ def merge(
 
 def _variant(dtype: str, size: int, aligned: bool = True) -> Configuration:
     tile = {"ROWS": tile_rows(64)}
-    return configuration("one pass", moments_kernel, dtype, tile, size, 64, WARPS, aligned=aligned)
+    return configuration("one pass", moments_kernel, dtype, tile, size, 72, WARPS, aligned=aligned)
 
 
 CONFIGURATIONS = [

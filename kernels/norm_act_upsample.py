@@ -251,6 +251,6 @@ CONFIGURATIONS = [
     for dtype, size in (("bf16", 2), ("fp32", 4))
     for name, kernel, floor, registers in (
         ("forward", upsample_kernel, 5, 128),
-        ("gradient by z and sums", gather_kernel, 6, 128),
+        ("gradient by z and sums", gather_kernel, 6, 176),
     )
 ]
