@@ -49,6 +49,7 @@ def attribute_bits(attributes: str) -> int:
 
 
 def axis_taps(window: int, sigma: float | None, size: int) -> tuple[float, ...]:
+    require(window > 0, "a window has at least one pixel")
     return _taps(effective_window(window, size), sigma)
 
 
@@ -70,3 +71,12 @@ def map_shape(images: Tensor, window: int, border: str) -> tuple[int, ...]:
 def map_like(images: Tensor, window: int, border: str = "valid") -> Tensor:
     """Uninitialised memory for the values of all windows."""
     return images.new_empty(map_shape(images, window, border))
+
+
+def require(fits: bool, what: str) -> None:
+    """Stops a direct call of a registered operation that would leave the memory of its tensors.
+
+    :mod:`fastmef.functional` has checked everything before and explains what is allowed.
+    """
+    if not fits:
+        raise RuntimeError(f"fastmef: {what}")

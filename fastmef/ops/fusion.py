@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from fastmef import backends, reference
 from fastmef.ops import _cuda
-from fastmef.ops._arrays import color_stack
+from fastmef.ops._arrays import color_stack, require
 from fastmef.ops._by_reference import Recompute
 from fastmef.ops._library import register, triton_launcher
 from fastmef.reference.fusion import tempered_logits
@@ -46,6 +46,15 @@ def _prepare(logits: Tensor, temperature: float, valid: Tensor | None) -> Tensor
 def _chain(by_logits: Tensor, temperature: float) -> Tensor:
     """From the gradient by prepared logits to that by the logits."""
     return by_logits if temperature == 1 else by_logits.div_(temperature)
+
+
+def _require_stacks(logits: Tensor, exposures: Tensor) -> None:
+    require(
+        exposures.ndim == 5
+        and exposures.numel() > 0
+        and logits.shape == exposures.shape[:2] + exposures.shape[3:],
+        f"logits {tuple(logits.shape)} do not fit exposures {tuple(exposures.shape)}",
+    )
 
 
 def _fused_like(exposures: Tensor) -> Tensor:
@@ -77,6 +86,7 @@ def _fuse_cpu(
     temperature: float = 1.0,
     valid: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
+    _require_stacks(logits, exposures)
     fused, weights = _fuse_outputs(logits, exposures, want_weights)
     logits = _prepare(logits, temperature, valid)
     backends.CPU.softmax_fuse(  # type: ignore[union-attr]
@@ -156,6 +166,12 @@ def _backward_cpu(
     temperature: float = 1.0,
     valid: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
+    _require_stacks(logits, exposures)
+    require(by_weights is None or by_weights.shape == logits.shape, "by_weights does not fit")
+    require(
+        by_fused is None or by_fused.shape == exposures.shape[:1] + exposures.shape[2:],
+        "by_fused does not fit",
+    )
     by_logits, by_exposures = _gradients(
         by_fused, by_weights, logits, exposures, for_logits, for_exposures
     )

@@ -1,8 +1,9 @@
 """weighted_ssim_loss and fusion_loss: scalar losses whose gradient is made with the value.
 
-The C++ kernels serve tensors on the CPU when a gradient is wanted by F or the logits alone. One
-sweep makes value and gradient; the backward pass only scales. The map of ``reduction="none"`` is
-swept again in its backward pass, with the upstream gradient as weights of the windows.
+One sweep makes the value and the gradient by F or the logits; the backward pass only scales. The
+map of ``reduction="none"`` is swept again in its backward pass, with the upstream gradient as
+weights of the windows. Gradients by the exposures and the mask come from the maps of
+:mod:`fastmef.ops._loss_maps`.
 
 float16 and bfloat16 are read as they are and computed in float32. Gradients and maps are rounded
 once, to the input's dtype; the value is float32. With several levels the gradient is summed in
@@ -21,8 +22,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fastmef import backends, reference
-from fastmef.ops import _cuda, _loss_cuda
-from fastmef.ops._arrays import attribute_bits, axis_taps, gray_stack, map_like
+from fastmef.ops import _cuda, _loss_cuda, _loss_maps
+from fastmef.ops._arrays import attribute_bits, axis_taps, gray_stack, map_like, require
 from fastmef.ops._by_reference import GradientInForward, Recompute
 from fastmef.ops._library import register, triton_launcher
 from fastmef.reference.filters import crop_to_centers
@@ -59,6 +60,15 @@ def _sweep(
     values: Tensor | None = None,
 ) -> float:
     gamma, luminance, window, sigma, k1, k2, floor, eps = options
+    plane = exposures.shape[:1] + exposures.shape[2:]
+    require(
+        source.is_floating_point()
+        and exposures.ndim == 4
+        and exposures.numel() > 0
+        and source.shape in (plane, exposures.shape)
+        and (not weight_is_mask or weight is None or weight.shape == plane),
+        f"the loss of {tuple(source.shape)} and {tuple(exposures.shape)} is not defined",
+    )
     from_logits = source.ndim == 4
     return backends.CPU.weighted_ssim_loss(  # type: ignore[union-attr]
         source.dtype == torch.float64,
@@ -144,6 +154,7 @@ def _loss_fake(
 
 
 def _map_cpu(fused: Tensor, exposures: Tensor, *options: Any) -> Tensor:
+    require(fused.ndim == 3, "the map is one of F")
     values = map_like(fused, options[_OPTIONS.index("window")])
     _sweep(fused, exposures, None, False, options, (1.0,), values=values)
     return values
@@ -155,6 +166,11 @@ def _map_fake(fused: Tensor, exposures: Tensor, *options: Any) -> Tensor:
 
 def _map_backward_cpu(upstream: Tensor, fused: Tensor, exposures: Tensor, *options: Any) -> Tensor:
     gradient = _gradient_like(fused)
+    require(
+        fused.ndim == 3
+        and upstream.shape == map_like(fused, options[_OPTIONS.index("window")]).shape,
+        "the upstream gradient has the shape of the map of F",
+    )
     _sweep(fused, exposures, upstream, False, options, (1.0,), gradient)
     return gradient
 
@@ -251,6 +267,10 @@ def _fast(
     return chosen != backends.REFERENCE
 
 
+def _by_kernels(operations: Sequence[str], *tensors: Tensor | None) -> bool:
+    return all(backends.choose(name, *tensors) != backends.REFERENCE for name in operations)
+
+
 def weighted_ssim_loss(
     fused: Tensor, exposures: Tensor, mask: Tensor | None, reduction: str, **options: Any
 ) -> Tensor:
@@ -259,6 +279,8 @@ def weighted_ssim_loss(
             return Loss.apply(fused, exposures, mask, *_values(options), options["scales"])
         values = LossMap.apply(fused, exposures, *_values(options))
         return values if mask is None else values * crop_to_centers(mask, options["window"])
+    if _by_kernels(("gamma_weights", "ssim"), fused, exposures, mask):
+        return _loss_maps.weighted_ssim_loss(fused, exposures, mask, reduction, **options)
 
     def compute(fused: Tensor, exposures: Tensor, mask: Tensor | None) -> Tensor:
         return reference.weighted_ssim_loss(
@@ -272,4 +294,6 @@ def weighted_ssim_loss(
 def fusion_loss(logits: Tensor, exposures: Tensor, **options: Any) -> Tensor:
     if _fast("fusion_loss", logits, exposures, None, "mean", options):
         return Loss.apply(logits, exposures, None, *_values(options), options["scales"])
+    if _by_kernels(("softmax_fuse", "gamma_weights", "ssim"), logits, exposures):
+        return _loss_maps.fusion_loss(logits, exposures, **options)
     return GradientInForward.apply(partial(reference.fusion_loss, **options), logits, exposures)

@@ -15,7 +15,9 @@ def _taps(window: int, sigma: float | None) -> tuple[float, ...]:
     if sigma is None:
         return (1.0 / window,) * window
     middle = (window - 1) / 2
-    raw = [math.exp(-((i - middle) ** 2) / (2 * sigma * sigma)) for i in range(window)]
+    # No power of sigma: it may be so small that its square is 0.
+    distances = [(i - middle) / sigma for i in range(window)]
+    raw = [math.exp(-0.5 * (distance * distance)) for distance in distances]
     total = math.fsum(raw)
     return tuple(value / total for value in raw)
 

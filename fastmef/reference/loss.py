@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -44,16 +44,17 @@ def weighted_ssim_loss(
     scales: Sequence[float] = (1.0,),
     mask: Tensor | None = None,
     reduction: str = "mean",
+    quality_map: Callable[..., Tensor] = weighted_ssim_map,
 ) -> Tensor:
     r""":math:`1 - \operatorname{mean}_p \sum_k \gamma_k(p)\,\mathrm{SSIM}(F, I_k)(p)`, over scales.
 
     ``fused`` is ``(B, H, W)`` and ``exposures`` ``(B, K, H, W)``, grey in [0, 1]. Level s works on
     images halved s times and counts ``scales[s] / sum(scales)``. A ``mask`` ``(B, H, W)`` weights
-    the window centres.
+    the window centres. ``quality_map`` makes the map q of one level.
     """
     options = (gamma, luminance, window, sigma, k1, k2, floor, eps)
     if reduction == "none":
-        quality = weighted_ssim_map(fused, exposures, *options)
+        quality = quality_map(fused, exposures, *options)
         return 1 - quality if mask is None else (1 - quality) * crop_to_centers(mask, window)
     total = fused.new_zeros(())
     for level, weight in enumerate(scales):
@@ -62,7 +63,7 @@ def weighted_ssim_loss(
             mask = None if mask is None else halve(mask)
         if weight == 0:
             continue
-        quality = weighted_ssim_map(fused, exposures, *options)
+        quality = quality_map(fused, exposures, *options)
         if mask is None:
             mean = quality.mean()
         else:
