@@ -36,10 +36,18 @@ VARIANT_SOURCES = [
     "csrc/cpu/filters.cpp",
     "csrc/cpu/fuse.cpp",
     "csrc/cpu/loss.cpp",
+    "csrc/cpu/mef_ma2015.cpp",
+    "csrc/cpu/mef_ma2015_level.cpp",
+    "csrc/cpu/mef_mefnet.cpp",
     "csrc/cpu/ssim.cpp",
     "csrc/cpu/variant.cpp",
 ]
-COMMON_SOURCES = ["csrc/cpu/isa.cpp", "csrc/cpu/module.cpp", "csrc/cpu/parallel.cpp"]
+COMMON_SOURCES = [
+    "csrc/cpu/bind_mef.cpp",
+    "csrc/cpu/isa.cpp",
+    "csrc/cpu/module.cpp",
+    "csrc/cpu/parallel.cpp",
+]
 CUDA_SOURCES = sorted(str(path) for path in Path("csrc/cuda").glob("*.cu"))
 CUDA_ARCHS = ("80", "90", "100", "120")
 OLDEST_NVCC = (12, 0)

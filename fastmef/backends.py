@@ -44,6 +44,7 @@ SERVED: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
         "fusion_loss": _FLOATS,
         "gamma_weights": _FLOATS,
         "local_variance": _FLOATS,
+        "mef_ssim": _FLOATS,
         "sobel_gradient": _FLOATS,
         "softmax_fuse": _STORED,
         "ssim": _FLOATS,

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "bind_mef.h"
 #include "isa.h"
 #include "parallel.h"
 
@@ -192,4 +193,5 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("softmax_fuse_backward", &softmax_fuse_backward, py::arg("in_double"), py::arg("shape"),
         py::arg("logits"), py::arg("exposures"), py::arg("by_fused"), py::arg("by_weights"),
         py::arg("by_logits"), py::arg("by_exposures"), py::arg("threads"));
+  bind_mef(m);
 }

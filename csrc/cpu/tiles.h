@@ -18,8 +18,8 @@ struct Tiles {
 
   int64_t tile_rows, tile_columns, rows, columns, count;
 
-  Tiles(int64_t batch, int64_t height, int64_t width) {
-    columns = (width + kColumns - 1) / kColumns;
+  Tiles(int64_t batch, int64_t height, int64_t width, int64_t widest = kColumns) {
+    columns = (width + widest - 1) / widest;
     tile_columns = round_up((width + columns - 1) / columns);
     columns = (width + tile_columns - 1) / tile_columns;
     const int64_t wanted = (kWanted + batch * columns - 1) / (batch * columns);

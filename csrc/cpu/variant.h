@@ -4,6 +4,7 @@
 #include "filters.h"
 #include "fuse.h"
 #include "loss.h"
+#include "mef.h"
 #include "ssim.h"
 
 namespace fastmef {
@@ -14,6 +15,10 @@ struct Variant {
   void (*softmax_fuse)(const FuseArgs&, bool backward, bool in_double);
   void (*filters)(const FilterArgs&, bool in_double);
   double (*ssim)(const SsimArgs&, bool in_double);
+  void (*ma2015_level)(const MefShape&, const void* images, const Ma2015Maps&, bool in_double);
+  void (*ma2015_quality)(const MefShape&, const Ma2015Maps&, const MefScore&, bool in_double);
+  void (*mefnet_sources)(const MefShape&, const MefnetMaps&, bool in_double);
+  void (*mefnet_factors)(const MefShape&, const MefnetMaps&, const MefScore&, bool in_double);
 };
 
 namespace baseline {

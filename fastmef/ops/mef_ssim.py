@@ -1,7 +1,8 @@
 """MEF-SSIM ma2015 and mefnet: maps of the exposures, scores of fused images with their gradient.
 
 The score of one scale is made together with its gradient by the fused image, if that is wanted; the
-backward pass only scales. No gradient flows to the exposures.
+backward pass only scales. No gradient flows to the exposures. The C++ kernels take contiguous
+tensors; others are copied first.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fastmef import backends
+from fastmef.ops._arrays import axis_taps
 from fastmef.ops._library import register, triton_launcher
 from fastmef.reference import mef_ma2015, mef_mefnet
 from fastmef.reference.filters import effective_window
@@ -22,6 +24,20 @@ from fastmef.reference.mef_mefnet import MefnetSources
 from fastmef.reference.mef_ssim import Steps
 
 Four = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def _shape(images: Tensor, sigma: float) -> Any:
+    """The sizes and windows of ``(B, K, H, W)``, as the compiled module takes them."""
+    height, width = images.shape[2:]
+    taps = axis_taps(WINDOW, sigma, height), axis_taps(WINDOW, sigma, width)
+    return backends.CPU.MefShape(  # type: ignore[union-attr]
+        tuple(images.shape), *taps, torch.get_num_threads()
+    )
+
+
+def _addresses(*tensors: Tensor) -> tuple[int, ...]:
+    """0 where there is nothing to read or write."""
+    return tuple(x.data_ptr() if x.numel() else 0 for x in tensors)
 
 
 def _level_like(images: Tensor) -> Four:
@@ -36,6 +52,18 @@ def _level_like(images: Tensor) -> Four:
     )
 
 
+def _level_cpu(images: Tensor) -> Four:
+    images = images.contiguous()
+    maps = _level_like(images)
+    backends.CPU.ma2015_level(  # type: ignore[union-attr]
+        images.dtype == torch.float64,
+        _shape(images, mef_ma2015.SIGMA),
+        images.data_ptr(),
+        _addresses(*maps),
+    )
+    return maps
+
+
 def _quality_like(
     exposures: Tensor,
     means: Tensor,
@@ -47,11 +75,35 @@ def _quality_like(
     return fused.new_empty(fused.shape[:1]), fused.new_empty(fused.shape if with_gradient else (0,))
 
 
+def _quality_cpu(*arguments: Any) -> tuple[Tensor, Tensor]:
+    *maps, fused = (x.contiguous() for x in arguments[:-1])
+    quality, gradient = _quality_like(*maps, fused, arguments[-1])
+    backends.CPU.ma2015_quality(  # type: ignore[union-attr]
+        fused.dtype == torch.float64,
+        _shape(maps[0], mef_ma2015.SIGMA),
+        _addresses(*maps),
+        (*_addresses(fused, quality), 0, *_addresses(gradient), 0),
+        mef_ma2015.C,
+    )
+    return quality, gradient
+
+
 def _mefnet_sources_like(exposures: Tensor) -> Four:
     batch, _, height, width = exposures.shape
     reference = exposures.new_empty((batch, 1, height, width), dtype=torch.int64)
     mean, variance, luminance = (exposures.new_empty((batch, height, width)) for _ in range(3))
     return reference, mean, variance, luminance
+
+
+def _mefnet_sources_cpu(exposures: Tensor) -> Four:
+    exposures = exposures.contiguous()
+    maps = _mefnet_sources_like(exposures)
+    backends.CPU.mefnet_sources(  # type: ignore[union-attr]
+        exposures.dtype == torch.float64,
+        _shape(exposures, mef_mefnet.SIGMA),
+        _addresses(exposures, *maps),
+    )
+    return maps
 
 
 def _mefnet_factors_like(
@@ -68,26 +120,45 @@ def _mefnet_factors_like(
     return *values, fused.new_empty(size), fused.new_empty(size)
 
 
+def _mefnet_factors_cpu(*arguments: Any) -> Four:
+    *maps, fused = (x.contiguous() for x in arguments[:-1])
+    factors = _mefnet_factors_like(*maps, fused, arguments[-1])
+    luminance, structure, by_luminance, by_structure = _addresses(*factors)
+    backends.CPU.mefnet_factors(  # type: ignore[union-attr]
+        fused.dtype == torch.float64,
+        _shape(maps[0], mef_mefnet.SIGMA),
+        _addresses(*maps),
+        (fused.data_ptr(), structure, luminance, by_structure, by_luminance),
+        mef_mefnet.C1,
+        mef_mefnet.C2,
+    )
+    return factors
+
+
 _level = register(
     "ma2015_level(Tensor images) -> (Tensor, Tensor, Tensor, Tensor)",
     _level_like,
+    cpp=_level_cpu,
     triton=triton_launcher("mef_ssim", "ma2015_level"),
 )
 _quality = register(
     "ma2015_quality(Tensor exposures, Tensor means, Tensor gains, Tensor variance, Tensor fused, "
     "bool with_gradient) -> (Tensor, Tensor)",
     _quality_like,
+    cpp=_quality_cpu,
     triton=triton_launcher("mef_ssim", "ma2015_quality"),
 )
 _mefnet_sources = register(
     "mefnet_sources(Tensor exposures) -> (Tensor, Tensor, Tensor, Tensor)",
     _mefnet_sources_like,
+    cpp=_mefnet_sources_cpu,
     triton=triton_launcher("mef_ssim", "mefnet_sources"),
 )
 _mefnet_factors = register(
     "mefnet_factors(Tensor exposures, Tensor reference, Tensor mean, Tensor variance, "
     "Tensor luminance, Tensor fused, bool with_gradient) -> (Tensor, Tensor, Tensor, Tensor)",
     _mefnet_factors_like,
+    cpp=_mefnet_factors_cpu,
     triton=triton_launcher("mef_ssim", "mefnet_factors"),
 )
 
