@@ -183,11 +183,12 @@ def ma2015_combine(qualities: Tensor) -> Tensor:
     if scales == 1:
         return qualities[..., 0]
     beta = qualities.new_tensor(BETA[:scales])
-    # A power has no finite slope at 0: a clamped scale makes the score 0 and its gradient 0.
-    positive = qualities > 0
-    logs = torch.where(positive, qualities, 1.0).log()
+    # A power has no finite slope at 0: a clamped scale makes the score 0 and its gradient 0. NaN is
+    # not clamped.
+    clamped = qualities <= 0
+    logs = torch.where(clamped, 1.0, qualities).log()
     product = ((logs * beta).sum(dim=-1) / beta.sum()).exp()
-    return torch.where(positive.all(dim=-1), product, 0.0)
+    return torch.where(clamped.any(dim=-1), 0.0, product)
 
 
 def ma2015_score(sources: Sequence[Ma2015Level], fused: Tensor) -> Tensor:

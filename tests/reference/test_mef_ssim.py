@@ -304,6 +304,10 @@ def test_combine_has_a_finite_slope_at_zero():
     assert torch.isfinite(qualities.grad).all()
 
 
+def test_combine_does_not_hide_nan():
+    assert ma2015_combine(torch.tensor([[float("nan")] * 3])).isnan().all()
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_batch_members_do_not_mix(variant):
     first, second = (random_stack(2, 19, 17, seed=s, channels=(3,)) for s in (0, 1))
