@@ -1,11 +1,11 @@
 // What the MEF-SSIM sweeps share: rows of maps, sums along rows, means of planes.
 #pragma once
 
+#include "../common/stack.h"
 #include "arena.h"
 #include "filter_rows.h"
 #include "mef.h"
 #include "parallel.h"
-#include "stack.h"
 
 namespace fastmef {
 namespace {

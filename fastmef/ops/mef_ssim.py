@@ -77,7 +77,7 @@ def _quality_like(
 
 def _quality_cpu(*arguments: Any) -> tuple[Tensor, Tensor]:
     *maps, fused = (x.contiguous() for x in arguments[:-1])
-    quality, gradient = _quality_like(*maps, fused, arguments[-1])
+    quality, gradient = _quality_like(*arguments)
     backends.CPU.ma2015_quality(  # type: ignore[union-attr]
         fused.dtype == torch.float64,
         _shape(maps[0], mef_ma2015.SIGMA),
@@ -122,7 +122,7 @@ def _mefnet_factors_like(
 
 def _mefnet_factors_cpu(*arguments: Any) -> Four:
     *maps, fused = (x.contiguous() for x in arguments[:-1])
-    factors = _mefnet_factors_like(*maps, fused, arguments[-1])
+    factors = _mefnet_factors_like(*arguments)
     luminance, structure, by_luminance, by_structure = _addresses(*factors)
     backends.CPU.mefnet_factors(  # type: ignore[union-attr]
         fused.dtype == torch.float64,
