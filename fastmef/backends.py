@@ -59,6 +59,7 @@ SERVED: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
         "fusion_loss": _SINGLE_FLOATS,
         "gamma_weights": _SINGLE_FLOATS,
         "local_variance": _SINGLE_FLOATS,
+        "mef_ssim": (torch.float32,),
         "norm_act": _SINGLE_FLOATS,
         "sobel_gradient": _SINGLE_FLOATS,
         "softmax_fuse": tuple(x for x in _STORED if x != torch.float64),
