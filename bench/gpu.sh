@@ -78,9 +78,10 @@ for stage in "${stages[@]}"; do
   case $stage in
     build) run build 200 "$python" setup.py build_ext --inplace ;;
     tests)
-      files=(tests/gpu/test_*.py)
-      [ -z "$gpu" ] || files+=(tests/kernels/test_*.py)
-      run tests 240 bash -c 'pytest_files "$@"' - 8 "${files[@]}"
+      run tests 120 bash -c 'pytest_files "$@"' - 8 tests/gpu/test_*.py
+      # Triton also serves what the CUDA C++ kernels would take from it.
+      [ -z "$gpu" ] || FASTMEF_CUDA=0 run tests-triton 200 bash -c 'pytest_files "$@"' - 8 \
+        tests/gpu/test_operations.py tests/kernels/test_*.py
       ;;
     bench)
       if [ -z "$gpu" ]; then
@@ -103,8 +104,11 @@ for stage in "${stages[@]}"; do
         continue
       fi
       # Each tensor has its own allocation, or an access beyond one would fall into another.
-      PYTORCH_NO_CUDA_MEMORY_CACHING=1 run sanitizer 120 compute-sanitizer --error-exitcode 1 \
-        "$python" -m pytest -p no:cacheprovider tests/gpu/test_operations.py -k "values and 7"
+      for tool in memcheck racecheck initcheck; do
+        PYTORCH_NO_CUDA_MEMORY_CACHING=1 run "$tool" 90 \
+          compute-sanitizer --tool "$tool" --error-exitcode 1 \
+          "$python" -m pytest -p no:cacheprovider tests/gpu/test_operations.py -k "values and 7"
+      done
       ;;
     aot) run aot 150 "$python" -m bench.aot ;;
     *)

@@ -139,7 +139,7 @@ def _why_no_triton() -> str:
 # Decided once, here, and not on first use: torch.compile then sees constants. Neither touches a
 # GPU: tensors on one prove that it is there.
 CPU, _WHY_NO_CPU = _load_cpu()
-CUDA_MODULE, _WHY_NO_CUDA = _load_cuda()
+CUDA_MODULE, WHY_NO_CUDA = _load_cuda()
 WHY_NO_TRITON = _why_no_triton()
 
 
@@ -150,7 +150,7 @@ def choose(operation: str, *tensors: Tensor | None, cuda: bool = True) -> str:
     """
     given = [x for x in tensors if x is not None]
     devices = {x.device.type for x in given}
-    if devices == {"cuda"} and cuda and not _WHY_NO_CUDA and _reads(CUDA, operation, given):
+    if devices == {"cuda"} and cuda and not WHY_NO_CUDA and _reads(CUDA, operation, given):
         return CUDA
     if devices == {"cuda"} or (INTERPRETED and devices == {"cpu"}):
         backend, usable = TRITON, not WHY_NO_TRITON
@@ -176,8 +176,8 @@ def cpu_status() -> str:
 
 def cuda_status() -> str:
     """What the CUDA C++ kernels were built for, or why they cannot serve."""
-    if _WHY_NO_CUDA or CUDA_MODULE is None:
-        return _WHY_NO_CUDA
+    if WHY_NO_CUDA or CUDA_MODULE is None:
+        return WHY_NO_CUDA
     missing = "" if torch.cuda.is_available() else "; no GPU that torch can use"
     return f"built for {CUDA_MODULE.architectures}{missing}"
 
@@ -200,7 +200,7 @@ def show_config() -> None:
 
 def _served_by(operation: str) -> str:
     names = []
-    if not _WHY_NO_CUDA and operation in SERVED[CUDA]:
+    if not WHY_NO_CUDA and operation in SERVED[CUDA]:
         names.append("CUDA C++ on CUDA tensors")
     if not WHY_NO_TRITON and operation in SERVED[TRITON]:
         names.append("Triton on the other CUDA tensors" if names else "Triton on CUDA tensors")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastmef import functional, reference
+from fastmef import backends, functional, reference
 
 HEIGHT, WIDTH = 4000, 6000
 DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
@@ -37,11 +37,19 @@ def eager(logits: Tensor, exposures: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("layout", ["planar", "channels last"])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ["fastmef", "eager", "torch.compile"])
-def test_fuse(clock: Callable[..., None], dtype: str, layout: str, name: str) -> None:
+@pytest.mark.parametrize("name", ["fastmef", "triton", "eager", "torch.compile"])
+def test_fuse(
+    clock: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: str,
+    layout: str,
+    name: str,
+) -> None:
     logits, exposures = inputs(DTYPES[dtype], layout)
-    function = {"fastmef": functional.softmax_fuse, "eager": eager}.get(name)
-    function = function or torch.compile(eager)
+    if name == "triton":
+        monkeypatch.setattr(backends, "WHY_NO_CUDA", "Triton is timed")
+    others = {"eager": eager, "torch.compile": torch.compile(eager)}
+    function = others.get(name, functional.softmax_fuse)
     result = function(logits, exposures)
     for rows in (slice(0, 50), slice(HEIGHT - 50, HEIGHT)):
         part = (..., rows, slice(None))

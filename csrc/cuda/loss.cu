@@ -28,30 +28,38 @@ constexpr int kOwn = kColumns - 2 * kHalo;  // the most columns whose gradient i
 constexpr int kFinishers = 256;
 
 // What a block works on: rows and columns of pixels, and of the windows named by their first pixel.
+// In 32 bits, because registers are short; only offsets in memory are longer.
 struct Part {
-  int64_t batch, r0, r1, c0, c1;
-  int64_t a0, a1;  // window rows
-  int64_t x;       // the column of this thread; it may lie outside the image
+  int batch, r0, r1, c0, c1;
+  int a0, a1;  // window rows
+  int x;       // the column of this thread; it may lie outside the image
   bool loads, has_window, counts, owns;
 };
 
 __device__ __forceinline__ Part part_of(const LossArgs& a) {
+  const int height = static_cast<int>(a.height), width = static_cast<int>(a.width);
+  const int strips = static_cast<int>(a.strips), chunks = static_cast<int>(a.chunks);
+  const int columns = static_cast<int>(a.columns), rows = static_cast<int>(a.rows);
+  const int block = static_cast<int>(blockIdx.x);
   Part p;
-  const int64_t block = blockIdx.x;
-  const int64_t strip = block % a.strips, chunk = block / a.strips % a.chunks;
-  p.batch = block / (a.strips * a.chunks);
-  p.c0 = strip * a.columns;
-  p.c1 = p.c0 + a.columns < a.width ? p.c0 + a.columns : a.width;
-  p.r0 = chunk * a.rows;
-  p.r1 = p.r0 + a.rows < a.height ? p.r0 + a.rows : a.height;
-  p.a0 = p.r0 > kHalo ? p.r0 - kHalo : 0;
-  p.a1 = p.r1 < a.height - kHalo ? p.r1 : a.height - kHalo;
-  p.x = p.c0 - kHalo + threadIdx.x;
-  p.loads = p.x >= 0 && p.x < a.width && p.x < p.c1 + kHalo;
-  p.has_window = p.x >= 0 && p.x < p.c1 && p.x < a.width - kHalo;
+  p.batch = block / (strips * chunks);
+  p.c0 = block % strips * columns;
+  p.c1 = min(p.c0 + columns, width);
+  p.r0 = block / strips % chunks * rows;
+  p.r1 = min(p.r0 + rows, height);
+  p.a0 = max(p.r0 - kHalo, 0);
+  p.a1 = min(p.r1, height - kHalo);
+  p.x = p.c0 - kHalo + static_cast<int>(threadIdx.x);
+  p.loads = p.x >= 0 && p.x < min(width, p.c1 + kHalo);
+  p.has_window = p.x >= 0 && p.x < min(p.c1, width - kHalo);
   p.counts = p.has_window && p.x >= p.c0;
   p.owns = p.x >= p.c0 && p.x < p.c1;
   return p;
+}
+
+// Where the pixel of this thread in row y lies.
+__device__ __forceinline__ int64_t offset(const Stack& x, const Part& p, int y) {
+  return p.batch * x.plane + y * x.row + p.x * x.column;
 }
 
 // One pixel: the exposures, F, and the weights that made it.
@@ -60,9 +68,9 @@ struct Pixel {
   float exposures[K];
   float source[FromLogits ? K : 1];
 
-  __device__ __forceinline__ void read(const LossArgs& a, const Part& p, int64_t y) {
-    const int64_t e = p.batch * a.exposures.plane + y * a.exposures.row + p.x * a.exposures.column;
-    const int64_t s = p.batch * a.source.plane + y * a.source.row + p.x * a.source.column;
+  __device__ __forceinline__ void read(const LossArgs& a, const Part& p, int y) {
+    const int64_t e = offset(a.exposures, p, y);
+    const int64_t s = offset(a.source, p, y);
     const bool inside = p.loads && y < a.height;
 #pragma unroll
     for (int k = 0; k < K; ++k) {
@@ -118,6 +126,7 @@ struct Rows {
   float weights[kWindow][FromLogits ? K : 1][kColumns];
   float spread[K + 2][kColumns];  // derivatives of one row of windows
   double sums[kColumns];
+  float shifts[K + 1];  // the constants; here, for registers are short
 };
 
 // Adds x to the sums that are open, moves them on, and returns the one that is complete. The
@@ -148,11 +157,11 @@ __device__ __forceinline__ double sum_of_block(double* sums, double mine, int th
 // Constants near the values of the block: around them E[x^2] - E[x]^2 does not cancel.
 template <bool FromLogits, int K>
 __device__ __forceinline__ void sample_means(const LossArgs& a, const Part& p,
-                                             Rows<FromLogits, K>& rows, float (&shifts)[K + 1]) {
+                                             Rows<FromLogits, K>& rows) {
   constexpr int samples = 4;
   float sums[K + 1] = {};
-  const int64_t step = (p.r1 - p.r0 + samples - 1) / samples;
-  for (int64_t y = p.r0 + step / 2; y < p.r1; y += step) {
+  const int step = (p.r1 - p.r0 + samples - 1) / samples;
+  for (int y = p.r0 + step / 2; y < p.r1; y += step) {
     Pixel<FromLogits, K> pixel;
     pixel.read(a, p, y);
     const float fused = pixel.fuse();
@@ -164,23 +173,24 @@ __device__ __forceinline__ void sample_means(const LossArgs& a, const Part& p,
       if (x - x == 0.0f) sums[k + 1] += x;
     }
   }
-  const int64_t first = p.c0 > kHalo ? p.c0 - kHalo : 0;
-  const int64_t end = p.c1 + kHalo < a.width ? p.c1 + kHalo : a.width;
+  const int first = max(p.c0 - kHalo, 0);
+  const int end = min(p.c1 + kHalo, static_cast<int>(a.width));
   const double count =
       static_cast<double>((end - first) * ((p.r1 - p.r0 - step / 2 + step - 1) / step));
 #pragma unroll
   for (int plane = 0; plane <= K; ++plane) {
-    shifts[plane] = static_cast<float>(sum_of_block(rows.sums, sums[plane], kColumns) / count);
+    const double total = sum_of_block(rows.sums, sums[plane], kColumns);
+    if (threadIdx.x == 0) rows.shifts[plane] = static_cast<float>(total / count);
   }
+  __syncthreads();
 }
 
 // gamma_k at the window of this thread that begins in row w, from the moments of the exposures.
 template <bool FromLogits, int K>
-__device__ __forceinline__ void weigh(const LossArgs& a, const Rows<FromLogits, K>& rows,
-                                      const float (&shifts)[K + 1], int64_t w,
+__device__ __forceinline__ void weigh(const LossArgs& a, const Rows<FromLogits, K>& rows, int w,
                                       const float (&moments)[2 + 3 * K], float (&gamma)[K]) {
   const int centre = threadIdx.x + kWindow / 2;
-  const int above = static_cast<int>((w + kWindow / 2 - 1) % kWindow);
+  const int above = (w + kWindow / 2 - 1) % kWindow;
   const int at = above + 1 < kWindow ? above + 1 : above + 1 - kWindow;
   const int below = at + 1 < kWindow ? at + 1 : at + 1 - kWindow;
   float total = 0.0f;
@@ -197,7 +207,7 @@ __device__ __forceinline__ void weigh(const LossArgs& a, const Rows<FromLogits, 
       importance *=
           square_root(sobel_squared(r0[-1], r0[0], r0[1], r1[-1], r1[1], r2[-1], r2[0], r2[1]));
     }
-    if (a.attributes & kWellExposedness) importance *= well_exposedness(r1[0] + shifts[k + 1]);
+    if (a.attributes & kWellExposedness) importance *= well_exposedness(r1[0] + rows.shifts[k + 1]);
     gamma[k] = importance;
     total += importance;
   }
@@ -226,23 +236,23 @@ __device__ __forceinline__ float compare(const LossArgs& a, const float (&shifts
 }
 
 template <bool FromLogits, int K>
-__global__ void __launch_bounds__(kColumns) loss_kernel(const LossArgs a) {
+__global__ void __launch_bounds__(kColumns, K == 2 ? 3 : 2) loss_kernel(const LossArgs a) {
   __shared__ Rows<FromLogits, K> rows;
   const int t = threadIdx.x;
   const Part p = part_of(a);
-  float shifts[K + 1];
-  sample_means(a, p, rows, shifts);
+  sample_means(a, p, rows);
+  const float (&shifts)[K + 1] = rows.shifts;
 
   float open[2 + 3 * K][kHalo] = {};  // windows of moments
   float spread[2 + K][kHalo] = {};    // pixels of derivatives
   float sum = 0.0f, lost = 0.0f;      // what rounding takes from the sum is added again
   const bool with_gradient = a.gradient.data != nullptr;
-  const int64_t last = (with_gradient ? p.r1 : p.a1) + kHalo;
-  int slot = static_cast<int>(p.a0 % kWindow);
+  const int last = (with_gradient ? p.r1 : p.a1) + kHalo;
+  int slot = p.a0 % kWindow;
   Pixel<FromLogits, K> next;
   next.read(a, p, p.a0);
-  for (int64_t y = p.a0; y < last; ++y) {
-    const int64_t w = y - kHalo;                           // the row of windows that is complete
+  for (int y = p.a0; y < last; ++y) {
+    const int w = y - kHalo;                               // the row of windows that is complete
     const int oldest = slot + 1 < kWindow ? slot + 1 : 0;  // the slot of pixel row w
     Pixel<FromLogits, K> pixel = next;
     next.read(a, p, y + 1);
@@ -278,7 +288,7 @@ __global__ void __launch_bounds__(kColumns) loss_kernel(const LossArgs a) {
       for (int m = 0; m < 2 + 3 * K; ++m) moments[m] = push<true>(open[m], a.taps, along[m]);
       if (w >= p.a0) {
         float gamma[K];
-        weigh(a, rows, shifts, w, moments, gamma);
+        weigh(a, rows, w, moments, gamma);
         const float value = a.luminance ? compare<true>(a, shifts, moments, gamma, derivatives)
                                         : compare<false>(a, shifts, moments, gamma, derivatives);
         if (p.counts && w >= p.r0 && w < p.r1) {
@@ -308,8 +318,7 @@ __global__ void __launch_bounds__(kColumns) loss_kernel(const LossArgs a) {
 #pragma unroll
           for (int k = 0; k < K; ++k) by_fused += rows.planes[oldest][k + 1][t] * by_moments[2 + k];
           by_fused *= a.gradient_scale;
-          const int64_t to =
-              p.batch * a.gradient.plane + w * a.gradient.row + p.x * a.gradient.column;
+          const int64_t to = offset(a.gradient, p, w);
 #pragma unroll
           for (int k = 0; k < (FromLogits ? K : 1); ++k) {
             float result[1] = {by_fused};
@@ -380,6 +389,9 @@ void fusion_loss(LossArgs args, const Place& place) {
   if (args.height < kWindow || args.width < kWindow) {
     throw std::invalid_argument("fusion_loss: images of at least 11 x 11 pixels, got " +
                                 std::to_string(args.height) + " x " + std::to_string(args.width));
+  }
+  if (args.height > INT32_MAX - kColumns || args.width > INT32_MAX - kColumns) {
+    throw std::invalid_argument("fusion_loss: images of less than 2^31 rows and columns");
   }
   for (const Stack* x : {&args.source, &args.exposures, &args.gradient}) {
     if (x->data && (x->dtype < kFloat16 || x->dtype > kFloat32)) {

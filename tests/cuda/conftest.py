@@ -48,6 +48,8 @@ def _build(folder: Path) -> Path:
 
     includes = (EMULATION, pybind11.get_include(), sysconfig.get_paths()["include"])
     flags = ["-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wno-unknown-pragmas"]
+    # A misaligned access or an index beyond an array ends the process: no run-time library needed.
+    flags += ["-fsanitize=alignment,bounds", "-fsanitize-undefined-trap-on-error"]
     flags += [f"-DFASTMEF_MODULE={NAME}", '-DFASTMEF_CUDA_BUILT_FOR="no GPU"']
     flags += [f"-I{x}" for x in includes]
     commands, objects = [], []

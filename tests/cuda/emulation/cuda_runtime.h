@@ -101,6 +101,9 @@ struct Type {
 // Blocks run one at a time, so memory that exists once serves each of them in turn.
 #define __shared__ static
 
+inline int min(int a, int b) { return b < a ? b : a; }
+inline int max(int a, int b) { return a < b ? b : a; }
+
 inline void __syncthreads() {
   emulation::State& s = emulation::state();
   swapcontext(&s.fibers[s.running], &s.scheduler);

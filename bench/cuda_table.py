@@ -1,0 +1,128 @@
+"""Compiles the CUDA C++ kernels and reports what their machine code uses; no GPU is needed.
+
+python -m bench.cuda_table            # a table on the screen
+python -m bench.cuda_table --write    # also bench/results/cuda.json and bench/README.md
+
+Exit status 1: a kernel spills registers. CUDACXX names another nvcc.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench.tables import rewrite
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "bench" / "results" / "cuda.json"
+ARCHITECTURES = (80, 86, 89, 90, 100, 120)
+ENTRY = re.compile(
+    r"Compiling entry function '(?P<kernel>\w+)' for 'sm_(?P<architecture>\d+)\w?'.*?"
+    r"(?P<stack>\d+) bytes stack frame, (?P<stores>\d+) bytes spill stores, "
+    r"(?P<loads>\d+) bytes spill loads.*?Used (?P<registers>\d+) registers(?P<rest>[^\n]*)",
+    re.DOTALL,
+)
+
+
+def entries(report: str) -> list[dict[str, Any]]:
+    """What ``ptxas -v`` says of every kernel."""
+    found = []
+    for entry in ENTRY.finditer(report):
+        shared = re.search(r"(\d+) bytes smem", entry["rest"])
+        found.append(
+            {
+                "kernel": entry["kernel"],
+                "architecture": int(entry["architecture"]),
+                "registers": int(entry["registers"]),
+                "shared": int(shared[1]) if shared else 0,
+                "spilled": int(entry["stack"]) + int(entry["stores"]) + int(entry["loads"]),
+            }
+        )
+    return found
+
+
+def readable(kernels: list[str]) -> dict[str, str]:
+    """``fuse_kernel<uint8, 2, 16, false>`` of mangled names."""
+    text = subprocess.run(
+        ["c++filt"], input="\n".join(kernels), capture_output=True, text=True, check=True
+    ).stdout
+    short = []
+    for name in text.splitlines():
+        name = re.sub(r"fastmef::|\(anonymous namespace\)::|^void ", "", name)
+        name = name.rsplit("(", 1)[0].replace("unsigned char", "uint8")
+        name = name.replace("unsigned short", "uint16").replace("Half", "float16")
+        short.append(name.replace("BFloat", "bfloat16"))
+    return dict(zip(kernels, short, strict=True))
+
+
+def compile_all(nvcc: str, architectures: list[int]) -> list[dict[str, Any]]:
+    targets = [f"--generate-code=arch=compute_{x},code=sm_{x}" for x in architectures]
+    options = ["-O3", "-std=c++17", "--threads=0", "-Xptxas=-v", "-c", "-o", os.devnull]
+    results = []
+    for source in sorted((ROOT / "csrc" / "cuda").glob("*.cu")):
+        done = subprocess.run([nvcc, *options, *targets, source], capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(done.stderr)
+        results += [{"file": source.name, **x} for x in entries(done.stderr)]
+    names = readable([x["kernel"] for x in results])
+    for result in results:
+        result["kernel"] = names[result["kernel"]]
+    return sorted(results, key=lambda x: (x["file"], x["kernel"], x["architecture"]))
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """One line a kernel; a single number where all architectures agree."""
+    architectures = sorted({x["architecture"] for x in results})
+    lines = [
+        f"Architectures: {', '.join(f'sm_{x}' for x in architectures)}, separated by slashes where "
+        "they differ.",
+        "",
+        "| kernel | registers | shared bytes | bytes spilled |",
+        "|---|---|---|---|",
+    ]
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for result in results:
+        groups.setdefault((result["file"], result["kernel"]), []).append(result)
+    for (file, kernel), group in groups.items():
+        cells = []
+        for key in ("registers", "shared", "spilled"):
+            numbers = [str(x[key]) for x in group]
+            cells.append(numbers[0] if len(set(numbers)) == 1 else " / ".join(numbers))
+        lines.append(f"| {file}: `{kernel}` | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    description = (__doc__ or "").split("\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m bench.cuda_table", description=description)
+    parser.add_argument("--architectures", nargs="+", type=int, default=list(ARCHITECTURES))
+    parser.add_argument("--write", action="store_true", help="rewrite the committed results")
+    options = parser.parse_args(arguments)
+    nvcc = os.environ.get("CUDACXX", "nvcc")
+    version = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True)
+    release = re.search(r"release ([\d.]+)", version.stdout)
+    known = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=True)
+    architectures = [x for x in options.architectures if f"compute_{x}" in known.stdout.split()]
+    results = compile_all(nvcc, architectures)
+    text = f"nvcc {release[1] if release else '?'}. {table(results)}"
+    print(text)
+    spilling = [x for x in results if x["spilled"]]
+    for x in spilling:
+        print(
+            f"{x['kernel']}, sm_{x['architecture']}: spills {x['spilled']} bytes", file=sys.stderr
+        )
+    if options.write:
+        data = {"nvcc": release[1] if release else None, "kernels": results}
+        RESULTS.write_text(json.dumps(data, indent=1) + "\n")
+        rewrite("cuda", text)
+    return 1 if spilling or not results else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
