@@ -73,6 +73,20 @@ def photograph() -> Callable[..., Tensor]:
     return make
 
 
+@pytest.fixture(scope="session")
+def once() -> Callable[..., Any]:
+    """Keeps the last thing made: the float64 result that several implementations are held to."""
+    last: dict[Any, Any] = {}
+
+    def get(key: Any, make: Callable[[], Any]) -> Any:
+        if key not in last:
+            last.clear()
+            last[key] = make()
+        return last[key]
+
+    return get
+
+
 @pytest.fixture
 def check() -> Callable[..., None]:
     """Compares (value, gradient) with the float64 reference: a peer's with a wider tolerance."""

@@ -86,7 +86,8 @@ CASES = [
         ("value and gradient", [*OURS, "kornia"]),
     )
     for name in names
-    if op.split(",")[0] != "gamma_weights" or name not in PEERS
+    if not (op.startswith("gamma_weights") and name in PEERS)
+    and not (op == "local_variance, box 11" and name == "torch.compile")
 ]
 
 
@@ -109,6 +110,7 @@ def test_filter(
     photograph: Callable[..., Tensor],
     compiled: Callable[..., Any],
     check: Callable[..., None],
+    once: Callable[..., Any],
     op: str,
     mode: str,
     name: str,
@@ -128,6 +130,6 @@ def test_filter(
     else:
         eager = lambda x: exact(x, **options)  # noqa: E731
         run = runner(compiled(eager) if name == "torch.compile" else eager, mode)
-    right = runner(lambda x: exact(x, **options), mode)(images.double())
-    check(run(images), right, name)
+    exact_run = runner(lambda x: exact(x, **options), mode)
+    check(run(images), once((op, size, mode), lambda: exact_run(images.double())), name)
     clock(lambda: run(images), op, f"{size}, {mode}", name)
