@@ -65,7 +65,7 @@ def present_width(row, height, width, PADDED: tl.constexpr):
 @triton.jit
 def load_tap(pointer, offset: tl.constexpr, column, width, column_stride, PADDED: tl.constexpr):
     """The values ``offset`` columns on, as float32; if ``PADDED``, 0 beyond the row."""
-    at = pointer + offset * column_stride
+    at = pointer + offset * tl.cast(column_stride, tl.int64)
     if PADDED:
         x = column + offset
         return tl.load(at, mask=(x >= 0) & (x < width), other=0).to(tl.float32)

@@ -94,6 +94,9 @@ def forward_kernel(
     inside = lane < windows_x
     # Columns beyond the last window repeat it, so no load needs a mask.
     x = tl.minimum(lane, windows_x - 1).to(tl.int64)
+    exposures_layer = tl.cast(exposures_layer, tl.int64)
+    source_column = tl.cast(source_column, tl.int64)
+    exposures_column = tl.cast(exposures_column, tl.int64)
     source += b * source_batch
     exposures += b * exposures_batch
     source_x = source + x * source_column

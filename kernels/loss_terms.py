@@ -10,11 +10,12 @@ import triton.language as tl
 def load_layers(pointers, layer, inside, K: tl.constexpr):
     """The K values behind each address, as float32; zeros where not ``inside`` (or None)."""
     out = ()
-    for k in tl.static_range(K):
+    for _ in tl.static_range(K):
         if inside is None:
-            value = tl.load(pointers + k * layer)
+            value = tl.load(pointers)
         else:
-            value = tl.load(pointers + k * layer, mask=inside, other=0.0)
+            value = tl.load(pointers, mask=inside, other=0.0)
+        pointers += layer  # not k * layer: a product of 32 bits
         out = out + (value.to(tl.float32),)
     return out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import pytest
@@ -10,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fastmef import ops
+from fastmef import backends, functional, ops
 from fastmef.kernels._tile import locate
 
 Far = Callable[[Tensor, int], Tensor]
@@ -64,3 +65,50 @@ def test_softmax_fuse_logits(axis: int, far: Far, device: torch.device) -> None:
         (by_logits,) = torch.autograd.grad((fused * fused).sum() + (weights**3).sum(), x)
         results.append((fused, weights, by_logits))
     assert all(torch.equal(x, y) for x, y in zip(*results, strict=True))
+
+
+def _lossy(function: Callable[..., Tensor], first: bool) -> Callable[[Tensor], Tensor]:
+    """One image of (3, 3, 3), or the exposures, is taken from ``x``; the other ones lie near."""
+    if first:
+        return lambda x: function(x, torch.linspace(0, 1, 81, device=x.device).reshape(3, 3, 3, 3))
+    return lambda x: function(torch.linspace(0, 1, 27, device=x.device).reshape(3, 3, 3), x)
+
+
+FUNCTIONS: dict[str, tuple[str, Callable[[Tensor], Tensor], int]] = {
+    "local_variance": ("local_variance", functional.local_variance, 3),
+    "sobel_gradient": ("sobel_gradient", functional.sobel_gradient, 3),
+    "gamma_weights": ("gamma_weights", functional.gamma_weights, 4),
+    "ssim": ("ssim", lambda x: functional.ssim(x, x.flip(0).contiguous()), 3),
+    "ssim_map": ("ssim", lambda x: functional.ssim(x, x.flip(0), reduction="none"), 3),
+    "loss by image": ("weighted_ssim_loss", _lossy(functional.weighted_ssim_loss, True), 3),
+    "loss by exposures": ("weighted_ssim_loss", _lossy(functional.weighted_ssim_loss, False), 4),
+    "fusion_loss by logits": ("fusion_loss", _lossy(functional.fusion_loss, True), 4),
+}
+
+
+@pytest.mark.parametrize("axis", range(4))
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_windowed(name: str, axis: int, far: Far, device: torch.device) -> None:
+    operation, _, axes = FUNCTIONS[name]
+    if operation not in backends.SERVED[backends.TRITON]:
+        pytest.skip("the reference serves this operation")
+    if axis >= axes:
+        pytest.skip(f"{axes} axes only")
+    for near, apart in zip(
+        _evaluate(name, device), _evaluate(name, device, far, axis), strict=True
+    ):
+        torch.testing.assert_close(near, apart, rtol=1e-6, atol=1e-6)
+
+
+@functools.cache
+def _evaluate(
+    name: str, device: torch.device, far: Far | None = None, axis: int = 0
+) -> list[Tensor]:
+    """Value and gradient."""
+    _, function, axes = FUNCTIONS[name]
+    x = torch.linspace(0, 1, 3**axes, device=device).square().reshape((3,) * axes)
+    x = (x if far is None else far(x, axis)).detach().requires_grad_("exposures" not in name)
+    value = function(x)
+    if not x.requires_grad:
+        return [value]
+    return [value.detach(), torch.autograd.grad((value * value).sum(), x)[0]]
