@@ -11,7 +11,7 @@ def load_layers(pointers, layer, inside, K: tl.constexpr):
     """The K values behind each address, as float32; zeros where not ``inside`` (or None)."""
     out = ()
     for _ in tl.static_range(K):
-        if inside is None:
+        if inside is None:  # noqa: SIM108 - a choice of the compiler
             value = tl.load(pointers)
         else:
             value = tl.load(pointers, mask=inside, other=0.0)
