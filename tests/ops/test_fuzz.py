@@ -1,0 +1,265 @@
+"""Random shapes, layouts, dtypes, options and values: the answer of float64, or an InputError."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from fastmef import functional, reference
+from fastmef.errors import FastmefError
+
+# The same examples in every run, so that a failure can be repeated.
+SETTINGS = settings(
+    max_examples=60,
+    phases=[Phase.generate],  # a smaller example is not worth minutes
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+HIGHEST = {torch.uint8: 255, torch.uint16: 65535}
+SIZES = st.one_of(
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.sampled_from([(1, 700), (600, 1), (3, 290), (11, 11), (140, 12)]),
+)
+OPTIONS = st.fixed_dictionaries(
+    {
+        "gamma": st.sampled_from(["variance", "variance_gradient", "gradient_well_exposedness"]),
+        "luminance": st.booleans(),
+        "window": st.sampled_from([1, 3, 5, 11, 13]),
+        "sigma": st.sampled_from([None, 0.5, 1.5, 1e-200, 1e200]),
+        "floor": st.sampled_from([1e-4, 1e-3]),
+    }
+)
+LAYOUTS = ["dense", "sliced", "transposed", "shifted"]
+
+
+def images(shape: tuple[int, ...], seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand(shape, generator=generator, dtype=torch.float64)
+    return noise * torch.linspace(0.1, 1, shape[-1], dtype=torch.float64)
+
+
+def stored(values: Tensor, dtype: torch.dtype) -> Tensor:
+    return (values * HIGHEST[dtype]).round().to(dtype) if dtype in HIGHEST else values.to(dtype)
+
+
+def laid_out(x: Tensor, layout: str) -> Tensor:
+    if layout == "sliced":
+        wide = x.new_zeros((*x.shape[:-2], 2 * x.shape[-2], 3 * x.shape[-1] + 1))
+        view = wide[..., ::2, 1::3]
+        view.copy_(x)
+        return view
+    if layout == "transposed":
+        return x.mT.contiguous().mT
+    if layout == "shifted":  # an address that no vector width divides
+        return torch.cat([x.new_zeros(1), x.flatten()])[1:].view(x.shape)
+    return x
+
+
+def evaluate(function: Any, tensors: list[Tensor], **options: Any) -> list[Tensor]:
+    """The value and the gradient by the first tensor, as float64."""
+    first = tensors[0].detach().requires_grad_()
+    if len(tensors) == 3:
+        options["mask"] = tensors[2]
+    value = function(first, tensors[1], **options)
+    upstream = (1 + torch.arange(value.numel()) % 3).reshape(value.shape).to(value)
+    (gradient,) = torch.autograd.grad(value, first, upstream)
+    return [value.detach().double(), gradient.double()]
+
+
+def check(name: str, tensors: list[Tensor], share: float, **options: Any) -> None:
+    """``share``: what one window counts for in the value."""
+    exact, single = (
+        evaluate(getattr(reference, name), [x.to(dtype) for x in tensors], **options)
+        for dtype in (torch.float64, torch.float32)
+    )
+    ours = evaluate(getattr(functional, name), tensors, **options)
+    dtype = tensors[0].dtype
+    eps = torch.finfo(dtype).eps
+    for e, s, o in zip(exact, single, ours, strict=True):
+        assert torch.isfinite(o).all() and o.shape == e.shape
+        if dtype == torch.float64:
+            assert (o - e).abs().max() <= 1e-10 * (1 + e.abs().max())
+            continue
+        # The derivatives of one window's SSIM reach 2 / C2 = 2000 and cancel where nothing varies.
+        budget = 2 * (s - e).abs().max() + 2e-6 * (1 + e.abs().max()) + 3e-4 * share
+        # Halves are rounded when they are made and when an upstream gradient scales them.
+        rounding = 1.01 * eps * e.abs() + 1e-7 if eps > 1e-6 else 0
+        assert ((o - e).abs() <= budget + rounding).all()
+
+
+def window_count(shape: tuple[int, ...], window: int) -> int:
+    return reference.crop_to_centers(torch.empty(shape), window).numel()
+
+
+@SETTINGS
+@given(
+    size=SIZES,
+    batch=st.integers(1, 2),
+    count=st.integers(1, 5),
+    dtype=st.sampled_from(FLOATS),
+    layouts=st.tuples(*[st.sampled_from(LAYOUTS)] * 3),
+    form=st.sampled_from(["fused", "logits", "mask", "map"]),
+    scales=st.sampled_from([(1.0,), (1.0, 0.5), (0.0, 1.0, 1.0)]),
+    options=OPTIONS,
+    seed=st.integers(0, 1000),
+)
+def test_losses(
+    size: tuple[int, int],
+    batch: int,
+    count: int,
+    dtype: torch.dtype,
+    layouts: tuple[str, str, str],
+    form: str,
+    scales: tuple[float, ...],
+    options: dict[str, Any],
+    seed: int,
+) -> None:
+    stack, plane = (batch, count, *size), (batch, *size)
+    shapes = [stack if form == "logits" else plane, stack]
+    tensors = [
+        laid_out(images(shape, seed + i).to(dtype), layout)
+        for i, (shape, layout) in enumerate(zip(shapes, layouts, strict=False))
+    ]
+    share = 1 / window_count(plane, options["window"])
+    if form == "logits":
+        check("fusion_loss", tensors, share, scales=scales, **options)
+    elif form == "mask":
+        mask = laid_out(0.1 + images(plane, seed + 2).to(dtype), layouts[2])
+        check("weighted_ssim_loss", [*tensors, mask], share, scales=scales, **options)
+    elif form == "map":
+        check("weighted_ssim_loss", tensors, 3.0, reduction="none", **options)
+    else:
+        check("weighted_ssim_loss", tensors, share, scales=scales, **options)
+
+
+@SETTINGS
+@given(
+    size=SIZES,
+    count=st.integers(1, 9),
+    channels=st.integers(1, 4),
+    logits_dtype=st.sampled_from(FLOATS),
+    dtype=st.sampled_from([*HIGHEST, *FLOATS]),
+    layouts=st.tuples(*[st.sampled_from([*LAYOUTS, "channels_last"])] * 2),
+    special=st.sampled_from([None, float("nan"), -float("inf")]),
+    seed=st.integers(0, 1000),
+)
+def test_softmax_fuse(
+    size: tuple[int, int],
+    count: int,
+    channels: int,
+    logits_dtype: torch.dtype,
+    dtype: torch.dtype,
+    layouts: tuple[str, str],
+    special: float | None,
+    seed: int,
+) -> None:
+    logits = (6 * images((1, count, *size), seed) - 3).to(logits_dtype)
+    exposures = stored(images((1, count, channels, *size), seed + 1), dtype)
+    if special is not None:
+        logits[0, seed % count, seed % size[0], seed % size[1]] = special
+    logits = laid_out(logits, layouts[0])
+    if layouts[1] == "channels_last":
+        exposures = exposures.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+    else:
+        exposures = laid_out(exposures, layouts[1])
+    fused, weights = functional.softmax_fuse(logits, exposures, return_weights=True)
+    exact, exact_weights = reference.softmax_fuse(logits.double(), exposures.double())
+    assert fused.dtype == dtype and weights.dtype == logits_dtype
+    assert torch.equal(weights.isnan(), exact_weights.isnan())
+    if dtype in HIGHEST:
+        allowed = 0.5 + 2e-6 * HIGHEST[dtype]
+        exact = exact.nan_to_num(0.0)
+    else:
+        assert torch.equal(fused.isnan(), exact.isnan())
+        allowed = torch.finfo(dtype).eps + 2e-6
+    assert ((fused.double() - exact).nan_to_num(0.0).abs() <= allowed).all()
+
+
+@SETTINGS
+@given(
+    size=SIZES,
+    dtype=st.sampled_from(FLOATS),
+    layout=st.sampled_from(LAYOUTS),
+    name=st.sampled_from(["local_variance", "sobel_gradient", "gamma_weights", "ssim"]),
+    window=st.sampled_from([1, 3, 11]),
+    seed=st.integers(0, 1000),
+)
+def test_filters(
+    size: tuple[int, int], dtype: torch.dtype, layout: str, name: str, window: int, seed: int
+) -> None:
+    tensors = [laid_out(images((1, 2, *size), seed).to(dtype), layout)]
+    options: dict[str, Any] = {} if name == "sobel_gradient" else {"window": window}
+    if name == "ssim":
+        tensors.append(laid_out(images((1, 2, *size), seed + 1).to(dtype), layout))
+    exact, single = (
+        getattr(reference, name)(*[x.to(to) for x in tensors], **options).double()
+        for to in (torch.float64, torch.float32)
+    )
+    ours = getattr(functional, name)(*tensors, **options).double()
+    eps = torch.finfo(dtype).eps
+    budget = 2 * (single - exact).abs().max() + 2e-6 + (1.01 * eps * exact.abs() + 1e-7)
+    assert ((ours - exact).abs() <= budget).all()
+
+
+@SETTINGS
+@given(
+    bad=st.sampled_from([float("nan"), float("inf"), -float("inf")]),
+    where=st.sampled_from(["source", "exposures"]),
+    form=st.sampled_from(["fused", "logits"]),
+    dtype=st.sampled_from(FLOATS),
+    size=SIZES,
+    seed=st.integers(0, 1000),
+)
+def test_what_is_not_a_number_is_not_hidden(
+    bad: float, where: str, form: str, dtype: torch.dtype, size: tuple[int, int], seed: int
+) -> None:
+    stack = (1, 2, *size)
+    source = images(stack if form == "logits" else (1, *size), seed).to(dtype)
+    exposures = images(stack, seed + 1).to(dtype)
+    spoiled = source if where == "source" else exposures
+    spoiled[..., size[0] // 2, size[1] // 2] = bad
+    name = "fusion_loss" if form == "logits" else "weighted_ssim_loss"
+    exact = getattr(reference, name)(source.double(), exposures.double())
+    ours = getattr(functional, name)(source, exposures)
+    assert exact.isnan() == ours.isnan()
+
+
+SHAPES = st.lists(st.integers(0, 6), min_size=2, max_size=5).map(tuple)
+LOSS = ("variance_gradient", False)
+REST = (1.5, 0.01, 0.03, 1e-4, 1e-12)
+
+
+@SETTINGS
+@given(
+    shapes=st.tuples(SHAPES, SHAPES, SHAPES),
+    dtypes=st.tuples(*[st.sampled_from([*FLOATS, torch.uint8, torch.int32])] * 3),
+    window=st.integers(-2, 12),
+)
+def test_direct_calls_with_anything_raise_or_answer(
+    kernels: Any, shapes: tuple[Any, Any, Any], dtypes: tuple[Any, Any, Any], window: int
+) -> None:
+    """The registered operations are reachable without the checks of functional."""
+    a, b, c = (torch.zeros(s, dtype=t) for s, t in zip(shapes, dtypes, strict=True))
+    ops = torch.ops.fastmef
+    for call in (
+        lambda: ops.weighted_ssim_loss(a, b, c, *LOSS, window, *REST, [1.0, 1.0], True),
+        lambda: ops.weighted_ssim_map(a, b, *LOSS, window, *REST),
+        lambda: ops.weighted_ssim_map_backward(c, a, b, *LOSS, window, *REST),
+        lambda: ops.softmax_fuse(a, b, True),
+        lambda: ops.softmax_fuse_backward(c, None, a, b, True, True),
+        lambda: ops.softmax_fuse_backward(None, c, a, b, True, True),
+        lambda: functional.softmax_fuse(a, b),
+        lambda: functional.fusion_loss(a, b, window=window),
+        lambda: functional.weighted_ssim_loss(a, b, mask=c, window=window),
+    ):
+        try:
+            call()
+        except (RuntimeError, ValueError, TypeError, FastmefError, NotImplementedError):
+            continue
