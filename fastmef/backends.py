@@ -30,6 +30,7 @@ _SINGLE_FLOATS = _FLOATS[:-1]
 OPERATIONS = (
     "fusion_loss",
     "gamma_weights",
+    "guided_upsample_fuse",
     "local_variance",
     "mef_ssim",
     "norm_act",
@@ -58,6 +59,7 @@ SERVED: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
     TRITON: {
         "fusion_loss": _SINGLE_FLOATS,
         "gamma_weights": _SINGLE_FLOATS,
+        "guided_upsample_fuse": tuple(x for x in _STORED if x != torch.float64),
         "local_variance": _SINGLE_FLOATS,
         "mef_ssim": (torch.float32,),
         "norm_act": _SINGLE_FLOATS,

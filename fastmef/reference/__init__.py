@@ -4,6 +4,7 @@ These definitions are the oracle that every fast path is tested against, and the
 Arguments are not validated here; the validating interface is :mod:`fastmef.functional`.
 """
 
+from fastmef.reference import guided
 from fastmef.reference.color import rgb_to_gray, round_to_8bit
 from fastmef.reference.filters import (
     crop_to_centers,
@@ -28,6 +29,7 @@ __all__ = [
     "fusion_loss",
     "gamma_weights",
     "gaussian_taps",
+    "guided",
     "halve",
     "local_variance",
     "rgb_to_gray",

@@ -1,0 +1,93 @@
+"""guided_upsample_fuse: full-size fusion by logits of a smaller size.
+
+Two Triton kernels read the exposures as they are stored: one makes the small guide, one fuses. The
+lines between them are made at the small size by plain PyTorch. The backward pass is that of the
+reference: it is not meant for training.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from fastmef import backends, reference
+from fastmef.ops._library import register, triton_launcher
+from fastmef.ops.fusion import _fused_like
+from fastmef.reference.color import GRAY_COEFFICIENTS
+
+_guide_kernel = triton_launcher("guided", "guide")
+_fuse_kernel = triton_launcher("guided", "fuse")
+
+
+def _gray(exposures: Tensor) -> tuple[float, ...]:
+    """Coefficients of the mean luma in [0, 1]."""
+    highest = 1 if exposures.is_floating_point() else torch.iinfo(exposures.dtype).max
+    return tuple(x / (highest * exposures.shape[1]) for x in GRAY_COEFFICIENTS)
+
+
+def _new_guide(exposures: Tensor, rows: int, columns: int) -> Tensor:
+    return exposures.new_empty((exposures.shape[0], 1, rows, columns), dtype=torch.float32)
+
+
+def _guide_triton(exposures: Tensor, rows: int, columns: int) -> Tensor:
+    guide = _new_guide(exposures, rows, columns)
+    _guide_kernel(exposures, guide, _gray(exposures))
+    return guide
+
+
+def _fuse_triton(slopes: Tensor, offsets: Tensor, exposures: Tensor) -> Tensor:
+    fused = _fused_like(exposures)
+    _fuse_kernel(slopes.contiguous(), offsets.contiguous(), exposures, fused, _gray(exposures))
+    return fused
+
+
+_guide = register(
+    "guided_guide(Tensor exposures, int rows, int columns) -> Tensor",
+    _new_guide,
+    triton=_guide_triton,
+)
+_fuse = register(
+    "guided_fuse(Tensor slopes, Tensor offsets, Tensor exposures) -> Tensor",
+    lambda slopes, offsets, exposures: _fused_like(exposures),
+    triton=_fuse_triton,
+)
+
+
+def _fast(logits: Tensor, exposures: Tensor, radius: int, eps: float) -> Tensor:
+    guide = _guide(exposures, *logits.shape[-2:])
+    lines = reference.guided.guided_coefficients(logits.float(), guide, radius, eps)
+    return _fuse(*lines, exposures)
+
+
+class GuidedUpsampleFuse(torch.autograd.Function):
+    """Saves the inputs; the backward pass computes the reference."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, exposures: Tensor, radius: int, eps: float) -> Tensor:
+        ctx.save_for_backward(logits, exposures)
+        ctx.options = radius, eps
+        return _fast(logits, exposures, radius, eps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        needed = ctx.needs_input_grad[:2]
+        pairs = zip(ctx.saved_tensors, needed, strict=True)
+        inputs = [x.detach().requires_grad_(need) for x, need in pairs]
+        with torch.enable_grad():
+            fused = reference.guided.guided_upsample_fuse(*inputs, *ctx.options)
+        wanted = [x for x in inputs if x.requires_grad]
+        found = iter(torch.autograd.grad(fused, wanted, upstream))
+        return *(next(found) if need else None for need in needed), None, None
+
+
+def guided_upsample_fuse(logits: Tensor, exposures: Tensor, radius: int, eps: float) -> Tensor:
+    """The fused image, like the exposures."""
+    if backends.choose("guided_upsample_fuse", logits, exposures) == backends.REFERENCE:
+        return reference.guided.guided_upsample_fuse(logits, exposures, radius, eps)
+    if exposures.is_floating_point():
+        return GuidedUpsampleFuse.apply(logits, exposures, radius, eps)
+    return _fast(logits, exposures, radius, eps)

@@ -1,0 +1,66 @@
+"""Full-size fusion from logits of a smaller size, by the guided filter."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastmef.reference.color import rgb_to_gray
+from fastmef.reference.fusion import softmax_fuse
+
+
+def luma_guide(exposures: Tensor, dtype: torch.dtype) -> Tensor:
+    """Mean luma of the exposures ``(B, K, 3, H, W)`` → ``(B, 1, H, W)``, integers scaled to [0, 1].
+
+    The mean has the edges of every exposure; one exposure has none where it is clipped.
+    """
+    guide = rgb_to_gray(exposures.to(dtype)).mean(dim=1, keepdim=True)
+    return guide if exposures.is_floating_point() else guide / torch.iinfo(exposures.dtype).max
+
+
+def guided_coefficients(
+    logits: Tensor, guide: Tensor, radius: int, eps: float
+) -> tuple[Tensor, Tensor]:
+    r"""Line of each logit over the guide in every window, averaged over the windows of a pixel.
+
+    .. math:: a = \frac{\operatorname{cov}(g, x)}{\operatorname{var}(g) + \epsilon}, \quad
+        b = \bar x - a \bar g
+
+    ``logits`` is ``(B, K, h, w)``, ``guide`` ``(B, 1, h, w)``; windows of ``2 radius + 1`` pixels
+    are flat and end at the border. Returns a and b, ``(B, K, h, w)``.
+    """
+
+    def mean(images: Tensor) -> Tensor:
+        return F.avg_pool2d(
+            images, 2 * radius + 1, stride=1, padding=radius, count_include_pad=False
+        )
+
+    # Around constants: the products of large values would cancel.
+    center = guide.mean(dim=(-2, -1), keepdim=True)
+    middle = logits.mean(dim=(-2, -1), keepdim=True)
+    g, x = guide - center, logits - middle
+    mean_g, mean_x = mean(g), mean(x)
+    variance = (mean(g * g) - mean_g * mean_g).clamp_min(0)
+    a = (mean(g * x) - mean_g * mean_x) / (variance + eps)
+    b = mean_x + middle - a * (mean_g + center)
+    return mean(a), mean(b)
+
+
+def guided_upsample_fuse(
+    logits: Tensor, exposures: Tensor, radius: int = 2, eps: float = 1e-4
+) -> Tensor:
+    r"""Fuse ``exposures`` ``(B, K, 3, H, W)`` by ``logits`` ``(B, K, h, w)``.
+
+    See :func:`fastmef.functional.guided_upsample_fuse`.
+    """
+    in_double = torch.float64 in (logits.dtype, exposures.dtype)
+    dtype = torch.float64 if in_double else torch.float32
+    guide = luma_guide(exposures, dtype)
+    height, width = logits.shape[-2:]
+    small = F.adaptive_avg_pool2d(guide, (height, width))
+    a, b = (
+        F.interpolate(x, guide.shape[-2:], mode="bilinear", align_corners=False)
+        for x in guided_coefficients(logits.to(dtype), small, radius, eps)
+    )
+    return softmax_fuse(a * guide + b, exposures)[0]
