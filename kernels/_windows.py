@@ -12,6 +12,7 @@ the taps are symmetric. Only its first window begins elsewhere (``origin``).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import triton
@@ -145,9 +146,9 @@ def windows_of(images: Tensor, window: int, sigma: float | None, padded: bool) -
     return Windows(y, x, padded, height - len(y) + 1, width - len(x) + 1)
 
 
-def strip_rows(planes: int, height: int, width: int) -> int:
+def strip_rows(planes: int, height: int, width: int, choices: Sequence[int] = ROWS) -> int:
     """Rows of a program. The shape alone decides, so that sums have one order everywhere."""
-    for rows in ROWS:
+    for rows in choices:
         if strip_programs(planes, height, width, rows) >= ENOUGH_PROGRAMS:
             break
     return rows

@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ._launch import cdiv, launch
+from ._windows import COLUMNS, single, strip_programs, strip_rows
 from .loss_backward import backward_kernel, sum_kernel
 from .loss_forward import forward_kernel
 from .loss_pyramid import pyramid_kernel
@@ -22,36 +23,27 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-COLUMNS = 128
 WARPS = 4
-# Rows of a program: as many as leave every multiprocessor this many programs. More rows mean fewer
-# rows read and filtered twice (a window's size less one for each program).
+# Rows of a program. Its march filters a window of rows more than these: the longest strips that
+# still make enough programs are taken. Not timed on a GPU.
 ROWS = (128, 64, 32, 16)
-PROGRAMS = 3
-# Registers of a thread in the forward kernel by architecture and number of exposures, where fewer
-# than the compiler would take: four programs then fit a multiprocessor instead of three, without
-# spills. For sm_100 the compiler needs more.
-REGISTERS = {80: {2: 128}, 90: {2: 128}}
+# Registers of a thread in the forward kernel for two exposures, F and no luminance, by architecture
+# where the compiler would take more: four programs then fit a multiprocessor instead of three,
+# without spills. Not timed on a GPU.
+REGISTERS = {80: 128, 90: 128}
 # Side of a program's square in the pyramid, and the levels it has.
 SIDE = 32
 HALVINGS = 5
 
 
 @cache
-def _gpu(device: torch.device) -> tuple[int, int]:
-    """Multiprocessors and architecture; of the interpreter, one and none."""
+def _architecture(device: torch.device) -> int:
+    """80, 90, 100 ...; 0 of the interpreter."""
     if device.type != "cuda":
-        return 1, 0
+        return 0
     import torch
 
-    found = torch.cuda.get_device_properties(device)
-    return found.multi_processor_count, 10 * found.major
-
-
-def _rows(strips: int, height: int, device: torch.device) -> int:
-    """Rows of a program where ``strips`` strips of ``height`` rows are to be done."""
-    wanted = PROGRAMS * _gpu(device)[0]
-    return next((r for r in ROWS if strips * cdiv(height, r) >= wanted), ROWS[-1])
+    return 10 * torch.cuda.get_device_capability(device)[0]
 
 
 class _Options:
@@ -110,14 +102,14 @@ class _Level:
             "COLUMNS": COLUMNS,
             "num_warps": WARPS,
         }
-        strips = self.batch * cdiv(self.windows[1], COLUMNS)
-        self.rows = _rows(strips, self.windows[0], source.device)
-        self.programs = strips * cdiv(self.windows[0], self.rows)
+        self.rows = strip_rows(self.batch, *self.windows, ROWS)
+        self.programs = strip_programs(self.batch, *self.windows, self.rows)
 
-    def single(self, *shape: int) -> Tensor:
-        import torch
-
-        return self.source.new_empty(shape, dtype=torch.float32)
+    def most_registers(self) -> int | None:
+        plain = self.source.ndim == 3 and not self.options.constants["LUMINANCE"]
+        if self.count != 2 or not plain:
+            return None
+        return REGISTERS.get(_architecture(self.source.device))
 
     def forward(
         self,
@@ -129,8 +121,10 @@ class _Level:
         with_maps: bool,
     ) -> None:
         """Makes what is given; ``weights`` are those of windows."""
-        self.maps = self.single(self.batch, 2 + self.count, *self.windows) if with_maps else None
-        self.shifts = self.single(self.batch, 1 + self.count) if with_maps else None
+        self.maps = self.shifts = None
+        if with_maps:
+            self.maps = single(self.source, self.batch, 2 + self.count, *self.windows)
+            self.shifts = single(self.source, self.batch, 1 + self.count)
         launch(
             forward_kernel,
             self.programs,
@@ -151,7 +145,7 @@ class _Level:
             *((0, 0, 0) if weights is None else weights.stride()),
             scale,
             *self.options.scalars,
-            maxnreg=REGISTERS.get(_gpu(self.source.device)[1], {}).get(self.count),
+            maxnreg=self.most_registers(),
             **self.options.constants,
             **self.constants,
         )
@@ -180,11 +174,10 @@ class _Level:
         scale: float = 1.0,
     ) -> Tensor:
         """Fills the gradient, ``coarse`` being that of the next level; and adds up the value."""
-        strips = self.batch * cdiv(self.width, COLUMNS)
-        rows = _rows(strips, self.height, self.source.device)
+        rows = strip_rows(self.batch, self.height, self.width, ROWS)
         launch(
             backward_kernel,
-            strips * cdiv(self.height, rows),
+            strip_programs(self.batch, self.height, self.width, rows),
             self.source.device,
             self.source,
             self.exposures,
@@ -269,8 +262,8 @@ def weighted_ssim_loss(
     last = max(s for s, scale in enumerate(scales) if scale)
     pyramid = _pyramid(source, exposures, mask, last)
     levels = [_Level(f, i, parsed) for f, i, _ in pyramid]
-    value = levels[0].single()
-    partials = levels[0].single(sum(level.programs for level in levels))
+    value = single(source)
+    partials = single(source, sum(level.programs for level in levels))
     parts = partials.split([level.programs for level in levels])
     for level, (_, _, of_level), part, scale in zip(levels, pyramid, parts, scales, strict=False):
         level.forward_mean(of_level, scale / sum(scales), part, with_gradient)
@@ -279,7 +272,7 @@ def weighted_ssim_loss(
         return value, source.new_empty((0,))
     gradient = None
     for level in reversed(levels[1:]):
-        gradient = level.backward(gradient, level.single(*level.source.shape))
+        gradient = level.backward(gradient, single(source, *level.source.shape))
     from ..ops.loss import gradient_scale
 
     scale = gradient_scale(source, mask)

@@ -5,8 +5,8 @@ r"""Backward kernel of the loss: the derivative maps of :mod:`.loss_forward` bec
     \partial L / \partial x_k = W_k (I_k - F)\, \partial L / \partial F
 
 with F and the exposures less the constants of the forward pass; times a scale that keeps float16
-from underflowing. A strip march (:mod:`._march`) over
-pixels: the windows that cover a pixel begin up to a window's size before it.
+from underflowing. A march down strips of pixels
+(:mod:`._windows`): the windows that cover a pixel begin up to a window's size before it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._march import empty_rings, push
+from ._windows import filter_row, locate_strip, present_width, push, row_at, zero_rows
 from .loss_terms import load_layers, softmax, weighted_sum
 
 
@@ -82,17 +82,11 @@ def backward_kernel(
     WX: tl.constexpr = len(TAPS_X)
     windows_y = height - WY + 1
     windows_x = width - WX + 1
-    strips = tl.cdiv(width, COLUMNS)
-    bands = tl.cdiv(height, rows)
     program = tl.program_id(0)
-    b = (program // (strips * bands)).to(tl.int64)
-    top = program // strips % bands * rows
-    left = program % strips * COLUMNS
-    count = tl.minimum(rows, height - top)
+    b, top, end, x = locate_strip(program, height, width, rows, COLUMNS)
     if partials is not None and program == 0:
         tl.store(value, sum_partials(partials, count_partials))
 
-    x = left + tl.arange(0, COLUMNS)
     inside = x < width
     plane = windows_y.to(tl.int64) * windows_x
     maps += b * (2 + K) * plane
@@ -100,24 +94,19 @@ def backward_kernel(
     exposures += b * exposures_batch
     at_x = x.to(tl.int64)
 
-    rings = empty_rings(2 + K, TAPS_Y, COLUMNS)
-    for i in range(count + WY - 1):
-        p = top + i - (WY - 1)
-        from_row = maps + p.to(tl.int64) * windows_x
-        columns = tl.where((p >= 0) & (p < windows_y), windows_x, 0)
-        sums = (tl.zeros([COLUMNS], tl.float32),) * (2 + K)
-        for t in tl.static_range(WX):
-            column = x - t
-            covers = (column >= 0) & (column < columns)
-            next_sums = ()
-            for m in tl.static_range(2 + K):
-                d = tl.load(from_row + m * plane + column, mask=covers, other=0.0)
-                next_sums = next_sums + (sums[m] + TAPS_X[t] * d,)
-            sums = next_sums
-        rings = push(rings, sums, TAPS_Y)
+    ring = zero_rows((2 + K) * WY, COLUMNS)
+    # The first window that covers a pixel; taps are symmetric.
+    column = x - (WX - 1)
+    for i in range(top - (WY - 1), end):
+        present = present_width(i, windows_y, windows_x, True)
+        filtered = ()
+        for m in tl.static_range(2 + K):
+            window = row_at(maps + m * plane, i, column, windows_x, 1)
+            filtered = filtered + (filter_row(window, column, present, TAPS_X),)
+        ring = push(ring, filtered, TAPS_Y)
 
-        if i >= WY - 1:
-            y = p.to(tl.int64)
+        if i >= top:
+            y = tl.cast(i, tl.int64)
             at = exposures + y * exposures_row + at_x * exposures_column
             images = load_layers(at, exposures_layer, inside, K)
             at = source + y * source_row + at_x * source_column
@@ -127,9 +116,9 @@ def backward_kernel(
             else:
                 fused = tl.load(at, mask=inside, other=0.0).to(tl.float32)
             shift = shifts + b * (K + 1)
-            out = rings[0][0] + 2 * (fused - tl.load(shift)) * rings[1][0]
+            out = ring[0] + 2 * (fused - tl.load(shift)) * ring[WY]
             for k in tl.static_range(K):
-                out += (images[k] - tl.load(shift + k + 1)) * rings[2 + k][0]
+                out += (images[k] - tl.load(shift + k + 1)) * ring[(2 + k) * WY]
             if coarse is not None:
                 # A 2x2 mean counts each of its pixels a quarter; a repeated one for both.
                 half_width = (width + 1) // 2

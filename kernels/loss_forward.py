@@ -4,9 +4,9 @@ r"""Forward kernel of the loss: value, loss map, derivatives by the windowed mom
     q(p) = \sum_k \gamma_k(p)\,\mathrm{SSIM}(F, I_k)(p), \quad
     \gamma_k = A_k / (\textstyle\sum_j A_j + \varepsilon)
 
-A strip march (:mod:`._march`) over windows: 2 + 3 K moments of F and the exposures are filtered,
-everything else happens at the window that a row completes. Outputs that are not wanted are
-``None``:
+A march down strips of windows (:mod:`._windows`): 2 + 3 K moments of F and the exposures are
+filtered, everything else happens at the window that a row completes. Outputs that are not wanted
+are ``None``:
 
 - partials: one number a program, (scale / norm) times the sum of its m (1 - q);
 - values: the map 1 - q;
@@ -19,8 +19,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._march import empty_rings, push
-from .loss_terms import load_fused, load_layers, sample_means, similarity, sobel
+from ._windows import locate_strip, push, zero_rows
+from .loss_terms import load_fused, load_layers, sample_means, sharpness, similarity
 
 # One variant serves every size and alignment: a thread loads single values anyway.
 SIZES = (
@@ -82,21 +82,12 @@ def forward_kernel(
     WX: tl.constexpr = len(TAPS_X)
     windows_y = height - WY + 1
     windows_x = width - WX + 1
-    strips = tl.cdiv(windows_x, COLUMNS)
-    bands = tl.cdiv(windows_y, rows)
     program = tl.program_id(0)
-    b = (program // (strips * bands)).to(tl.int64)
-    top = program // strips % bands * rows
-    left = program % strips * COLUMNS
-    count = tl.minimum(rows, windows_y - top)
-
-    lane = left + tl.arange(0, COLUMNS)
+    b, top, end, lane = locate_strip(program, windows_y, windows_x, rows, COLUMNS)
+    left = program % tl.cdiv(windows_x, COLUMNS) * COLUMNS
     inside = lane < windows_x
     # Columns beyond the last window repeat it, so no load needs a mask.
     x = tl.minimum(lane, windows_x - 1).to(tl.int64)
-    exposures_layer = tl.cast(exposures_layer, tl.int64)
-    source_column = tl.cast(source_column, tl.int64)
-    exposures_column = tl.cast(exposures_column, tl.int64)
     source += b * source_batch
     exposures += b * exposures_batch
     source_x = source + x * source_column
@@ -113,7 +104,7 @@ def forward_kernel(
         exposures_column,
         top,
         left,
-        count + WY - 1,
+        end - top + WY - 1,
         tl.minimum(COLUMNS + WX - 1, width - left),
         K,
         FROM_LOGITS,
@@ -139,21 +130,24 @@ def forward_kernel(
             K,
             FROM_LOGITS,
         )
-        if program % (strips * bands) == 0:
+        if top + left == 0:
             for k in tl.static_range(K + 1):
                 tl.store(shifts + b * (K + 1) + k, common[k])
     plane = windows_y.to(tl.int64) * windows_x
 
-    rings = empty_rings(2 + 3 * K, TAPS_Y, COLUMNS)
+    ring = zero_rows((2 + 3 * K) * WY, COLUMNS)
     total = tl.zeros([COLUMNS], tl.float32)
-    for i in range(count + WY - 1):
-        y = (top + i).to(tl.int64)
-        sums = (tl.zeros([COLUMNS], tl.float32),) * (2 + 3 * K)
+    # Counted from 0: from ``top`` the compiler needs 30 registers more.
+    for j in range(end - top + WY - 1):
+        y = (top + j).to(tl.int64)
+        sums = zero_rows(2 + 3 * K, COLUMNS)
+        at_exposures = exposures_x + y * exposures_row
+        at_source = source_x + y * source_row
         for t in tl.static_range(WX):
-            at = exposures_x + y * exposures_row + t * exposures_column
-            images = load_layers(at, exposures_layer, None, K)
-            at = source_x + y * source_row + t * source_column
-            f = load_fused(at, source_layer, images, K, FROM_LOGITS) - near[0]
+            images = load_layers(at_exposures, exposures_layer, None, K)
+            f = load_fused(at_source, source_layer, images, K, FROM_LOGITS) - near[0]
+            at_exposures += exposures_column
+            at_source += source_column
             wf = f * TAPS_X[t]
             next_sums = (sums[0] + wf, sums[1] + wf * f)
             for k in tl.static_range(K):
@@ -165,51 +159,40 @@ def forward_kernel(
                     sums[4 + 3 * k] + wf * e,
                 )
             sums = next_sums
-        rings = push(rings, sums, TAPS_Y)
+        ring = push(ring, sums, TAPS_Y)
 
-        if i >= WY - 1:
-            row = (top + i - (WY - 1)).to(tl.int64)
+        row = y - (WY - 1)
+        if j >= WY - 1:
             center = row + WY // 2
-            above = tl.maximum(center - 1, 0) - center
-            below = tl.minimum(center + 1, height - 1) - center
-            at = exposures_x + center * exposures_row + WX // 2 * exposures_column
-            lower = -1
-            upper = 1
-            if WX == 1:
-                lower = tl.maximum(x - 1, 0) - x
-                upper = tl.minimum(x + 1, width - 1) - x
+            # Of the window's centre, exposure by exposure.
+            at = exposures_x + center * exposures_row
+            at += tl.full([], WX // 2, tl.int64) * exposures_column
             importance = tl.zeros([COLUMNS], tl.float32) + eps
             quality = tl.zeros([COLUMNS], tl.float32)
             by_mean = tl.zeros([COLUMNS], tl.float32)
             by_power = tl.zeros([COLUMNS], tl.float32)
             by_crosses = ()
             for k in tl.static_range(K):
-                mean_i = rings[2 + 3 * k][0]
-                power_i = rings[3 + 3 * k][0]
+                mean_i = ring[(2 + 3 * k) * WY]
+                power_i = ring[(3 + 3 * k) * WY]
                 a = tl.full([COLUMNS], 1.0, tl.float32)
                 if VARIANCE:
                     variance = power_i - mean_i * mean_i
                     a = tl.where(variance < floor, floor, variance)
                 if GRADIENT:
-                    a *= sobel(
-                        at + k * exposures_layer,
-                        exposures_row,
-                        exposures_column,
-                        above,
-                        below,
-                        lower,
-                        upper,
+                    a *= sharpness(
+                        at, center, x, height, width, exposures_row, exposures_column, WX == 1
                     )
                 if WELL_EXPOSEDNESS:
-                    offset = tl.load(at + k * exposures_layer).to(tl.float32) - 0.5
+                    offset = tl.load(at).to(tl.float32) - 0.5
                     a *= tl.exp(-12.5 * offset * offset)
                 importance += a
                 value, one_mean, one_power, one_cross = similarity(
-                    rings[0][0],
+                    ring[0],
                     mean_i,
-                    rings[1][0],
+                    ring[WY],
                     power_i,
-                    rings[4 + 3 * k][0],
+                    ring[(4 + 3 * k) * WY],
                     near[0],
                     near[k + 1],
                     c1,
@@ -220,12 +203,13 @@ def forward_kernel(
                 by_mean += a * one_mean
                 by_power += a * one_power
                 by_crosses = by_crosses + (a * one_cross,)
+                at += exposures_layer
             inverse = 1.0 / importance
             lost = 1 - quality * inverse
             weight = factor
             if weights is not None:
-                at = weights + b * weights_batch + row * weights_row + x * weights_column
-                weight *= tl.load(at).to(tl.float32)
+                to = weights + b * weights_batch + row * weights_row + x * weights_column
+                weight *= tl.load(to).to(tl.float32)
             if partials is not None:
                 total += tl.where(inside, weight * lost, 0.0)
             if values is not None:

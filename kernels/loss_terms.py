@@ -5,18 +5,18 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from .sobel import sobel_at
+
 
 @triton.jit
 def load_layers(pointers, layer, inside, K: tl.constexpr):
     """The K values behind each address, as float32; zeros where not ``inside`` (or None)."""
     out = ()
     for _ in tl.static_range(K):
-        if inside is None:  # noqa: SIM108 - a choice of the compiler
-            value = tl.load(pointers)
-        else:
-            value = tl.load(pointers, mask=inside, other=0.0)
-        pointers += layer  # not k * layer: a product of 32 bits
+        value = tl.load(pointers, mask=inside, other=None if inside is None else 0.0)
         out = out + (value.to(tl.float32),)
+        # Step by step: k * layer may not fit 32 bits.
+        pointers += layer
     return out
 
 
@@ -98,19 +98,23 @@ def sample_means(
 
 
 @triton.jit
-def sobel(image, row, column, above, below, left, right):
-    """Magnitude from the neighbours at these offsets of rows and columns from a pixel."""
-    a0 = tl.load(image + above * row + left * column).to(tl.float32)
-    a1 = tl.load(image + above * row).to(tl.float32)
-    a2 = tl.load(image + above * row + right * column).to(tl.float32)
-    b0 = tl.load(image + left * column).to(tl.float32)
-    b2 = tl.load(image + right * column).to(tl.float32)
-    c0 = tl.load(image + below * row + left * column).to(tl.float32)
-    c1 = tl.load(image + below * row).to(tl.float32)
-    c2 = tl.load(image + below * row + right * column).to(tl.float32)
-    gx = (a2 - a0) + 2 * (b2 - b0) + (c2 - c0)
-    gy = (c0 - a0) + 2 * (c1 - a1) + (c2 - a2)
-    return tl.sqrt(gx * gx + gy * gy)
+def sharpness(image, y, x, height, width, row_stride, column_stride, AT_EDGES: tl.constexpr):
+    """The Sobel magnitude at the pixels (y, x), which ``image`` points to.
+
+    Only a window of one column has its centre at the left or right edge (AT_EDGES).
+    """
+    values = ()
+    for i in tl.static_range(3):
+        row = tl.minimum(tl.maximum(y + i - 1, 0), height - 1) - y
+        for j in tl.static_range(3):
+            column = j - 1
+            if AT_EDGES:
+                column = tl.minimum(tl.maximum(x + j - 1, 0), width - 1) - x
+            at = image + row * row_stride + column * column_stride
+            values = values + (tl.load(at).to(tl.float32),)
+    across, down, _ = sobel_at(values, 0, 3)
+    # Not rounded correctly, but within a unit: that would take registers in which rings spill.
+    return tl.sqrt(across * across + down * down)
 
 
 @triton.jit

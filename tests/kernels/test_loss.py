@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ OPTIONS = {
     "scales": (1.0,),
 }
 GAMMAS = ["_".join(names) for n in (1, 2, 3) for names in itertools.combinations(ATTRIBUTES, n)]
+Far = Callable[[Tensor, int], Tensor]
 HALVES = (torch.float16, torch.bfloat16)
 
 
@@ -205,6 +207,15 @@ def test_strided_inputs(form: str, device: torch.device) -> None:
     check(source.transpose(-1, -2), transposed.transpose(-1, -2), device, window=3)
     wide = exposures[:1, :1].expand(2, 2, 6, 7)
     check(source[:1].expand(2, *source.shape[1:]), wide, device, window=3)
+
+
+@pytest.mark.parametrize("axis", range(4))
+def test_offsets_beyond_31_bits(axis: int, far: Far, device: torch.device) -> None:
+    logits, exposures = (x.float().to(device) for x in inputs("logits", 3, 3, 3, 3))
+    near = evaluate(logits, exposures, device, window=3, scales=(1.0, 1.0))
+    for x, e in ((far(logits, axis), exposures), (logits, far(exposures, axis))):
+        apart = evaluate(x, e, device, window=3, scales=(1.0, 1.0))
+        assert all(torch.equal(a, b) for a, b in zip(near, apart, strict=True))
 
 
 @pytest.mark.parametrize("form", ["fused", "logits"])
