@@ -21,6 +21,7 @@ def configuration(
     constants: Mapping[str, Any],
     bytes_per_pixel: float,
     registers: int,
+    pixels: int = COLUMNS,
 ) -> Configuration:
     """Arguments that are neither ``given`` a type nor constant are int32: sizes and strides."""
     signature = {
@@ -31,7 +32,7 @@ def configuration(
         kernel,
         signature,
         constants,
-        pixels=COLUMNS,
+        pixels=pixels,
         bytes_per_pixel=bytes_per_pixel,
         registers=registers,
     )

@@ -298,7 +298,7 @@ def _configuration(variant: str, count: int, adjoint: bool, gradient: bool = Tru
         given,
         constants,
         4 + 4 * count + read + 4 * maps + (4 * (1 + is_mefnet) if adjoint else 0),
-        registers=96 + 24 * count,
+        registers=112 + 24 * count,
     )
 
 

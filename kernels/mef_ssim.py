@@ -265,5 +265,6 @@ CONFIGURATIONS = [
         {"BLOCK": BLOCK},
         2 * 8 + 8 + 12,
         registers=64,
+        pixels=BLOCK,
     )
 ]

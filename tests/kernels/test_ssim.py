@@ -53,9 +53,13 @@ def check(
     b: Tensor,
     device: torch.device,
     wanted: tuple[bool, bool] = (True, True),
+    cancelling: float = 0.0,
     **changes: Any,
 ) -> None:
-    """No further from float64 than the reference in float32 is, twice over, plus rounding."""
+    """No further from float64 than the reference in float32 is, twice over, plus rounding.
+
+    ``cancelling`` is a further allowance for gradients.
+    """
     options = {**OPTIONS, **changes}
     assert backends.choose("ssim", a.to(device), b.to(device)) == backends.TRITON
     exact = evaluate(reference.ssim, a.double(), b.double(), wanted, **options)
@@ -64,16 +68,10 @@ def check(
     # The interpreter cuts bfloat16 off instead of rounding it.
     cut = backends.INTERPRETED and a.dtype == torch.bfloat16
     unit = torch.finfo(a.dtype).eps * (1 if cut else 0.5)
-    # The derivatives of one window's SSIM reach 2 / C2 = 2000 and cancel where nothing varies.
-    share = (
-        1
-        if options["reduction"] == "none"
-        else reference.ssim(a.double(), b.double(), **{**options, "reduction": "none"}).numel()
-    )
     for number, (e, s, o) in enumerate(zip(exact, single, ours, strict=True)):
         assert o.shape == e.shape
         rounding = (unit + 5e-7) * e.abs().max() if e.ndim else 5e-7
-        rounding += 1e-4 / share if number else 0
+        rounding += cancelling if number else 0
         assert (o - e).abs().max() <= 2 * (s - e).abs().max() + rounding
 
 
@@ -97,7 +95,9 @@ def test_only_what_is_wanted(
 @pytest.mark.parametrize("border", BORDERS)
 @pytest.mark.parametrize("shape", [(1, 1), (2, 2), (2, 7), (7, 1), (3, 131)])
 def test_sizes(border: str, shape: tuple[int, int], device: torch.device) -> None:
-    check(*pair(1, *shape), device, border=border)
+    # The derivatives of one window's SSIM reach 2 / C2 = 2000. Where windows are single pixels they
+    # cancel, in the reference to exactly 0.
+    check(*pair(1, *shape), device, border=border, cancelling=1e-4)
 
 
 def test_sum_over_several_programs(device: torch.device) -> None:
