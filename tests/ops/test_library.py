@@ -55,17 +55,36 @@ def fuse(logits: Tensor, exposures: Tensor) -> Tensor:
     return (fused.square().sum() + weights.square().sum()) / 100
 
 
-@pytest.mark.parametrize("function", [loss, loss_map, fusion_loss, fuse])
-def test_compiles_without_graph_breaks(function: Callable[[Tensor, Tensor], Tensor]) -> None:
+def check_compiled(function: Callable[[Tensor, Tensor], Tensor], backend: str) -> None:
     exposures = torch.rand(2, 2, 24, 25)
     source = torch.rand(2, 24, 25) if function in (loss, loss_map) else torch.rand(2, 2, 24, 25)
     results = []
-    for call in (function, torch.compile(function, fullgraph=True, backend="aot_eager")):
+    for call in (function, torch.compile(function, fullgraph=True, backend=backend)):
         x = source.clone().requires_grad_()
         value = call(3 * x, exposures) * 2
         value.backward()
         results.append((value.detach(), x.grad))
     torch.testing.assert_close(results[0], results[1])
+
+
+@pytest.mark.parametrize("function", [loss, loss_map, fusion_loss, fuse])
+def test_compiles_without_graph_breaks(function: Callable[[Tensor, Tensor], Tensor]) -> None:
+    check_compiled(function, "aot_eager")
+
+
+def all_losses(source: Tensor, exposures: Tensor) -> Tensor:
+    fused = source[:, 0]
+    return (
+        loss(fused, exposures)
+        + loss_map(fused, exposures)
+        + fusion_loss(source, exposures)
+        + fuse(source, exposures)
+    )
+
+
+def test_compiles_with_the_default_backend() -> None:
+    """In one function: inductor takes seconds for each."""
+    check_compiled(all_losses, "inductor")
 
 
 @pytest.mark.parametrize("form", ["fused", "logits"])
