@@ -215,7 +215,7 @@ def _variants(dtype: str, size: int, aligned: bool = True) -> list[Configuration
     rows: list[tuple[str, Any, tuple[str, ...], int, int]] = [
         ("forward", apply_kernel, (), 2, 64),
         ("sums", backward_kernel, ("by_x", "sums", "count"), 2, 104),
-        ("gradient", backward_kernel, ("parts",), 3, 104),
+        ("gradient", backward_kernel, ("parts",), 3, 112),
     ]
     return [
         configuration(name, kernel, dtype, tile, floor * size, registers, WARPS, absent, aligned)
