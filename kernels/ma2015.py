@@ -207,7 +207,7 @@ CONFIGURATIONS = [
         _POINTERS,
         {**WINDOW, "K": count},
         12 * count + 4,
-        registers=96,
+        registers=72 + 12 * count,
     )
     for count in (2, 3, 5, 9)
 ]
