@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import math
 from collections.abc import Callable
 
 import pytest
@@ -67,11 +67,20 @@ def test_softmax_fuse_logits(axis: int, far: Far, device: torch.device) -> None:
     assert all(torch.equal(x, y) for x, y in zip(*results, strict=True))
 
 
-def _lossy(function: Callable[..., Tensor], first: bool) -> Callable[[Tensor], Tensor]:
-    """One image of (3, 3, 3), or the exposures, is taken from ``x``; the other ones lie near."""
-    if first:
-        return lambda x: function(x, torch.linspace(0, 1, 81, device=x.device).reshape(3, 3, 3, 3))
-    return lambda x: function(torch.linspace(0, 1, 27, device=x.device).reshape(3, 3, 3), x)
+def _ramp(*shape: int, device: torch.device) -> Tensor:
+    return torch.linspace(0, 1, math.prod(shape), device=device).square().reshape(shape)
+
+
+def _by_image(x: Tensor) -> Tensor:
+    return functional.weighted_ssim_loss(x, _ramp(len(x), 2, 3, 3, device=x.device))
+
+
+def _by_exposures(x: Tensor) -> Tensor:
+    return functional.weighted_ssim_loss(_ramp(len(x), 3, 3, device=x.device), x)
+
+
+def _by_logits(x: Tensor) -> Tensor:
+    return functional.fusion_loss(x, _ramp(*x.shape, device=x.device))
 
 
 FUNCTIONS: dict[str, tuple[str, Callable[[Tensor], Tensor], int]] = {
@@ -80,35 +89,29 @@ FUNCTIONS: dict[str, tuple[str, Callable[[Tensor], Tensor], int]] = {
     "gamma_weights": ("gamma_weights", functional.gamma_weights, 4),
     "ssim": ("ssim", lambda x: functional.ssim(x, x.flip(0).contiguous()), 3),
     "ssim_map": ("ssim", lambda x: functional.ssim(x, x.flip(0), reduction="none"), 3),
-    "loss by image": ("weighted_ssim_loss", _lossy(functional.weighted_ssim_loss, True), 3),
-    "loss by exposures": ("weighted_ssim_loss", _lossy(functional.weighted_ssim_loss, False), 4),
-    "fusion_loss by logits": ("fusion_loss", _lossy(functional.fusion_loss, True), 4),
+    "loss by image": ("weighted_ssim_loss", _by_image, 3),
+    "loss by exposures": ("weighted_ssim_loss", _by_exposures, 4),
+    "fusion_loss by logits": ("fusion_loss", _by_logits, 4),
 }
 
 
 @pytest.mark.parametrize("axis", range(4))
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_windowed(name: str, axis: int, far: Far, device: torch.device) -> None:
-    operation, _, axes = FUNCTIONS[name]
+    operation, function, axes = FUNCTIONS[name]
     if operation not in backends.SERVED[backends.TRITON]:
         pytest.skip("the reference serves this operation")
     if axis >= axes:
         pytest.skip(f"{axes} axes only")
-    for near, apart in zip(
-        _evaluate(name, device), _evaluate(name, device, far, axis), strict=True
-    ):
+    shape = [1] * (axes - 2) + [3, 3]
+    shape[axis] = 3
+    images = _ramp(*shape, device=device)
+    results = []
+    for x in (images, far(images, axis)):
+        x = x.detach().requires_grad_("exposures" not in name)
+        value = function(x)
+        results.append([value.detach()])
+        if x.requires_grad:
+            results[-1].append(torch.autograd.grad((value * value).sum(), x)[0])
+    for near, apart in zip(*results, strict=True):
         torch.testing.assert_close(near, apart, rtol=1e-6, atol=1e-6)
-
-
-@functools.cache
-def _evaluate(
-    name: str, device: torch.device, far: Far | None = None, axis: int = 0
-) -> list[Tensor]:
-    """Value and gradient."""
-    _, function, axes = FUNCTIONS[name]
-    x = torch.linspace(0, 1, 3**axes, device=device).square().reshape((3,) * axes)
-    x = (x if far is None else far(x, axis)).detach().requires_grad_("exposures" not in name)
-    value = function(x)
-    if not x.requires_grad:
-        return [value]
-    return [value.detach(), torch.autograd.grad((value * value).sum(), x)[0]]
