@@ -1,4 +1,4 @@
-// Softmax over two exposures, the usual number: one exponential instead of two.
+// Softmax over the exposures of one pixel; over two, the usual number, with one exponential.
 #pragma once
 
 #include "math.h"
@@ -13,6 +13,24 @@ FASTMEF_HD void softmax_of_two(T a, T b, T& weight_a, T& weight_b) {
   const T large = T(1) / (T(1) + small);
   weight_a = first ? large : small * large;
   weight_b = first ? small * large : large;
+}
+
+// Of the first `count` of K numbers, in place.
+template <class T, int K>
+FASTMEF_HD void softmax(T (&x)[K], int count) {
+  if constexpr (K == 2) {
+    softmax_of_two(x[0], x[1], x[0], x[1]);
+  } else {
+    T highest = x[0];
+    for (int k = 1; k < K; ++k) highest = k < count ? larger(highest, x[k]) : highest;
+    T total = 0;
+    for (int k = 0; k < K; ++k) {
+      x[k] = k < count ? exp_nonpositive(x[k] - highest) : T(0);
+      total += x[k];
+    }
+    const T inverse = T(1) / total;
+    for (int k = 0; k < K; ++k) x[k] *= inverse;
+  }
 }
 
 }  // namespace fastmef

@@ -216,6 +216,12 @@ int64_t blocks_for(const FuseArgs& a, int pixels) {
   return (a.batch * a.height * (a.width / pixels) + kThreads - 1) / kThreads;
 }
 
+// Strides of axes with one element say nothing, and must not count as misaligned.
+void forget_unused_strides(FuseArgs& a) {
+  for (Stack* x : {&a.fused, &a.by_fused}) x->layer = 0;
+  for (Stack* x : {&a.logits, &a.valid, &a.weights, &a.by_weights, &a.by_logits}) x->channel = 0;
+}
+
 // Rows that follow each other in memory become one, and then any width has aligned rows.
 void join_rows(FuseArgs& a) {
   const Stack* all[] = {&a.logits,   &a.valid,      &a.exposures, &a.fused,       &a.weights,
@@ -234,13 +240,8 @@ bool in_runs(const FuseArgs& a, int pixels, int channels) {
   for (const Stack* x : planes) {
     if (x->data && (x->column != 1 || !runs_align(*x, pixels, a.height))) return false;
   }
-  const Stack* images[] = {&a.exposures, &a.fused, &a.by_fused, &a.by_exposures};
-  for (const Stack* x : images) {
-    if (!x->data) continue;
-    if (x->column != channels || (channels > 1 && x->channel != 1)) return false;
-    Stack pixel = *x;
-    if (channels > 1) pixel.channel = 0;
-    if (!runs_align(pixel, pixels, a.height)) return false;
+  for (const Stack* x : {&a.exposures, &a.fused, &a.by_fused, &a.by_exposures}) {
+    if (!image_in_runs(*x, pixels, channels, a.height)) return false;
   }
   return true;
 }
@@ -293,6 +294,7 @@ void check_args(const char* name, const FuseArgs& a) {
 
 void softmax_fuse(FuseArgs args, const Place& place) {
   check_args("softmax_fuse", args);
+  forget_unused_strides(args);
   join_rows(args);
   switch (args.exposures.dtype) {
     case kUInt8: return fuse<uint8_t>(args, place);
@@ -310,6 +312,7 @@ void softmax_fuse_backward(FuseArgs args, const Place& place) {
     args.exposures = Stack{};  // of any type: not read
     args.exposures.dtype = kFloat32;
   }
+  forget_unused_strides(args);
   join_rows(args);
   switch (args.exposures.dtype) {
     case kFloat16: return fuse_backward<Half>(args, place);

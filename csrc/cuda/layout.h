@@ -24,4 +24,13 @@ inline bool runs_align(const Stack& x, int64_t length, int64_t height) {
   return reinterpret_cast<uintptr_t>(x.data) % bytes == 0 && steps * size_of(x.dtype) % bytes == 0;
 }
 
+// Can runs of `pixels` be read whose pixels have `channels` neighbouring numbers each?
+inline bool image_in_runs(const Stack& x, int pixels, int channels, int64_t height) {
+  if (!x.data) return true;
+  if (x.column != channels || (channels > 1 && x.channel != 1)) return false;
+  Stack pixel = x;
+  if (channels > 1) pixel.channel = 0;
+  return runs_align(pixel, pixels, height);
+}
+
 }  // namespace fastmef

@@ -87,22 +87,7 @@ struct Pixel {
     if constexpr (!FromLogits) {
       return source[0];
     } else {
-      if constexpr (K == 2) {
-        softmax_of_two(source[0], source[1], source[0], source[1]);
-      } else {
-        float highest = source[0];
-#pragma unroll
-        for (int k = 1; k < K; ++k) highest = larger(highest, source[k]);
-        float total = 0.0f;
-#pragma unroll
-        for (int k = 0; k < K; ++k) {
-          source[k] = exp_nonpositive(source[k] - highest);
-          total += source[k];
-        }
-        const float inverse = 1.0f / total;
-#pragma unroll
-        for (int k = 0; k < K; ++k) source[k] *= inverse;
-      }
+      softmax(source, K);
       float fused = 0.0f;
 #pragma unroll
       for (int k = 0; k < K; ++k) fused += source[k] * exposures[k];

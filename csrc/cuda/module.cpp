@@ -8,6 +8,7 @@
 #include <string>
 
 #include "fuse.h"
+#include "guided.h"
 #include "loss.h"
 
 namespace py = pybind11;
@@ -99,6 +100,40 @@ void loss(const PlaceTuple& place, const Shape& shape, bool from_logits, const S
   fusion_loss(args, place_of(place));
 }
 
+GuidedArgs guided_args(const Shape& shape, int64_t rows, int64_t columns,
+                       const std::array<float, 3>& gray, const StackTuple& exposures) {
+  GuidedArgs args{};
+  args.batch = shape[0];
+  args.count = static_cast<int>(shape[1]);
+  args.height = shape[3];
+  args.width = shape[4];
+  args.rows = rows;
+  args.columns = columns;
+  for (int c = 0; c < 3; ++c) args.gray[c] = gray[c];
+  args.exposures = stack(exposures);
+  return args;
+}
+
+void guide(const PlaceTuple& place, const Shape& shape, int64_t rows, int64_t columns,
+           const std::array<float, 3>& gray, const StackTuple& exposures, int64_t to) {
+  GuidedArgs args = guided_args(shape, rows, columns, gray, exposures);
+  args.guide = static_cast<float*>(pointer(to));
+  const py::gil_scoped_release release;
+  guided_guide(args, place_of(place));
+}
+
+void fuse_by_guide(const PlaceTuple& place, const Shape& shape, int64_t rows, int64_t columns,
+                   const std::array<float, 3>& gray, const StackTuple& exposures, int64_t slopes,
+                   int64_t offsets, const StackTuple& fused) {
+  GuidedArgs args = guided_args(shape, rows, columns, gray, exposures);
+  args.slopes = static_cast<const float*>(pointer(slopes));
+  args.offsets = static_cast<const float*>(pointer(offsets));
+  args.fused = stack(fused);
+  args.fused.layer = 0;  // there is one: its stride says nothing
+  const py::gil_scoped_release release;
+  guided_fuse(args, place_of(place));
+}
+
 }  // namespace
 }  // namespace fastmef
 
@@ -117,4 +152,9 @@ PYBIND11_MODULE(FASTMEF_MODULE, m) {
         py::arg("source"), py::arg("exposures"), py::arg("gradient"), py::arg("partials"),
         py::arg("value"), py::arg("taps"), py::arg("attributes"), py::arg("luminance"),
         py::arg("c1"), py::arg("c2"), py::arg("floor"), py::arg("eps"), py::arg("gradient_scale"));
+  m.def("guided_guide", &guide, py::arg("place"), py::arg("shape"), py::arg("rows"),
+        py::arg("columns"), py::arg("gray"), py::arg("exposures"), py::arg("guide"));
+  m.def("guided_fuse", &fuse_by_guide, py::arg("place"), py::arg("shape"), py::arg("rows"),
+        py::arg("columns"), py::arg("gray"), py::arg("exposures"), py::arg("slopes"),
+        py::arg("offsets"), py::arg("fused"));
 }
