@@ -53,6 +53,7 @@ SERVED: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
     },
     CUDA: {
         "fusion_loss": _FLOATS[:-1],
+        "guided_upsample_fuse": tuple(x for x in _STORED if x != torch.float64),
         "softmax_fuse": tuple(x for x in _STORED if x != torch.float64),
         "weighted_ssim_loss": _FLOATS[:-1],
     },

@@ -1,8 +1,8 @@
 """guided_upsample_fuse: full-size fusion by logits of a smaller size.
 
-Two Triton kernels read the exposures as they are stored: one makes the small guide, one fuses. The
-lines between them are made at the small size by plain PyTorch. The backward pass is that of the
-reference: it is not meant for training.
+Two kernels read the exposures as they are stored: one makes the small guide, one fuses. The lines
+between them are made at the small size by plain PyTorch. The backward pass is that of the
+reference: it is not meant for training. CUDA C++ serves up to eight exposures, Triton the rest.
 """
 
 from __future__ import annotations
@@ -14,9 +14,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fastmef import backends, reference
+from fastmef.ops import _cuda
+from fastmef.ops._arrays import color_stack
 from fastmef.ops._library import register, triton_launcher
 from fastmef.ops.fusion import _fused_like
 from fastmef.reference.color import GRAY_COEFFICIENTS
+
+# Of the CUDA C++ kernels: weights in registers, positions in 32 bits.
+_MOST_BY_CUDA = 8
+_LONGEST_BY_CUDA = 46340
 
 _guide_kernel = triton_launcher("guided", "guide")
 _fuse_kernel = triton_launcher("guided", "fuse")
@@ -38,6 +44,47 @@ def _guide_triton(exposures: Tensor, rows: int, columns: int) -> Tensor:
     return guide
 
 
+def _guide_cuda(exposures: Tensor, rows: int, columns: int) -> Tensor:
+    guide = _new_guide(exposures, rows, columns)
+    backends.CUDA_MODULE.guided_guide(  # type: ignore[union-attr]
+        _cuda.place(exposures),
+        tuple(exposures.shape),
+        rows,
+        columns,
+        _gray(exposures),
+        color_stack(exposures),
+        guide.data_ptr(),
+    )
+    return guide
+
+
+def _fuse_cuda(slopes: Tensor, offsets: Tensor, exposures: Tensor) -> Tensor:
+    fused = _fused_like(exposures)
+    slopes, offsets = slopes.contiguous(), offsets.contiguous()
+    backends.CUDA_MODULE.guided_fuse(  # type: ignore[union-attr]
+        _cuda.place(exposures),
+        tuple(exposures.shape),
+        *slopes.shape[-2:],
+        _gray(exposures),
+        color_stack(exposures),
+        slopes.data_ptr(),
+        offsets.data_ptr(),
+        color_stack(fused.unsqueeze(1)),
+    )
+    return fused
+
+
+def _backend(exposures: Tensor, *others: Tensor) -> str:
+    _, count, _, height, width = exposures.shape
+    covered = count <= _MOST_BY_CUDA and max(height, width) <= _LONGEST_BY_CUDA
+    return backends.choose("guided_upsample_fuse", exposures, *others, cuda=covered)
+
+
+def _fits(exposures: Tensor) -> bool:
+    usable = _backend(exposures) == backends.CUDA
+    return usable and _cuda.has_kernels(exposures.device.index)
+
+
 def _fuse_triton(slopes: Tensor, offsets: Tensor, exposures: Tensor) -> Tensor:
     fused = _fused_like(exposures)
     _fuse_kernel(slopes.contiguous(), offsets.contiguous(), exposures, fused, _gray(exposures))
@@ -48,11 +95,15 @@ _guide = register(
     "guided_guide(Tensor exposures, int rows, int columns) -> Tensor",
     _new_guide,
     triton=_guide_triton,
+    cuda=_guide_cuda,
+    cuda_fits=lambda exposures, rows, columns: _fits(exposures),
 )
 _fuse = register(
     "guided_fuse(Tensor slopes, Tensor offsets, Tensor exposures) -> Tensor",
     lambda slopes, offsets, exposures: _fused_like(exposures),
     triton=_fuse_triton,
+    cuda=_fuse_cuda,
+    cuda_fits=lambda slopes, offsets, exposures: _fits(exposures),
 )
 
 
@@ -86,7 +137,7 @@ class GuidedUpsampleFuse(torch.autograd.Function):
 
 def guided_upsample_fuse(logits: Tensor, exposures: Tensor, radius: int, eps: float) -> Tensor:
     """The fused image, like the exposures."""
-    if backends.choose("guided_upsample_fuse", logits, exposures) == backends.REFERENCE:
+    if _backend(exposures, logits) == backends.REFERENCE:
         return reference.guided.guided_upsample_fuse(logits, exposures, radius, eps)
     if exposures.is_floating_point():
         return GuidedUpsampleFuse.apply(logits, exposures, radius, eps)

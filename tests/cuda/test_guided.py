@@ -1,0 +1,84 @@
+"""The CUDA kernels of guided_upsample_fuse against the float64 reference."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from fastmef import reference
+from fastmef.ops import guided
+
+pytestmark = pytest.mark.usefixtures("emulated")
+
+INTEGERS = {torch.uint8: 255, torch.uint16: 65535}
+DTYPES = (*INTEGERS, torch.float16, torch.bfloat16, torch.float32)
+
+
+def stack(*shape: int, dtype: torch.dtype) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(shape, generator=generator, dtype=torch.float64)
+    return (images * INTEGERS.get(dtype, 1)).to(dtype)
+
+
+def check(exposures: Tensor, rows: int, columns: int) -> None:
+    batch, count, _, height, width = exposures.shape
+    generator = torch.Generator().manual_seed(1)
+    slopes, offsets = torch.randn(2, batch, count, rows, columns, generator=generator)
+    exact_guide = reference.guided.luma_guide(exposures, torch.float64)
+    small = torch.nn.functional.adaptive_avg_pool2d(exact_guide, (rows, columns))
+    guide = guided._guide_cuda(exposures, rows, columns)
+    assert guide.dtype == torch.float32 and (guide - small).abs().max() <= 1e-6
+    a, b = (
+        torch.nn.functional.interpolate(x.double(), (height, width), mode="bilinear")
+        for x in (slopes, offsets)
+    )
+    exact = reference.softmax_fuse(a * exact_guide + b, exposures.double())[0]
+    fused = guided._fuse_cuda(slopes, offsets, exposures)
+    assert fused.dtype == exposures.dtype
+    error = (fused.double() - exact).abs().max()
+    if exposures.dtype in INTEGERS:
+        assert error <= 0.5 + 2e-6 * INTEGERS[exposures.dtype]
+    else:
+        assert error <= 2e-6 + 0.51 * torch.finfo(exposures.dtype).eps
+
+
+@pytest.mark.parametrize("layout", ["planar", "channels_last", "strided"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [(2, 2, 3, 9, 16), (1, 2, 3, 7, 13), (1, 5, 3, 6, 12)], ids=str)
+def test_values(dtype: torch.dtype, layout: str, shape: tuple[int, ...]) -> None:
+    exposures = stack(*shape, dtype=dtype)
+    if layout == "channels_last":
+        exposures = exposures.movedim(2, -1).contiguous().movedim(-1, 2)
+    elif layout == "strided":
+        wide = exposures.new_zeros((*shape[:3], 2 * shape[3], 3 * shape[4]))
+        wide[..., ::2, ::3] = exposures
+        exposures = wide[..., ::2, ::3]
+    check(exposures, 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("full", "small"),
+    [
+        ((1, 1), (1, 1)),
+        ((1, 3000), (1, 700)),
+        ((20, 1), (3, 1)),
+        ((8, 8), (8, 8)),
+        ((16, 16), (1, 1)),
+        ((11, 12), (10, 11)),
+        ((40, 36), (7, 5)),
+    ],
+    ids=str,
+)
+def test_sizes(full: tuple[int, int], small: tuple[int, int]) -> None:
+    for count in (1, 2, 3):
+        check(stack(1, count, 3, *full, dtype=torch.float32), *small)
+
+
+def test_what_is_refused_names_the_operation() -> None:
+    with pytest.raises(ValueError, match="guided_fuse: 1 to 8 exposures, got 9"):
+        check(stack(1, 9, 3, 4, 4, dtype=torch.uint8), 2, 2)
+    with pytest.raises(ValueError, match="guided_guide: exposures must be"):
+        check(stack(1, 2, 3, 4, 4, dtype=torch.float64), 2, 2)
+    with pytest.raises(ValueError, match="sides of at most 46340 pixels, got 1 x 46341"):
+        guided._guide_cuda(torch.zeros(1, 1, 3, 1, 46341), 1, 1)
