@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from types import ModuleType
 
 import pytest
@@ -198,6 +199,19 @@ def test_layout_is_kept() -> None:
     exposures = arrange(stack(1, 2, 3, 8, 16, dtype=torch.uint8), "channels_last")
     fused, _ = fusion._fuse_cuda(logits_for(exposures), exposures, False)
     assert fused.permute(0, 2, 3, 1).is_contiguous()
+
+
+@pytest.mark.parametrize("layout", ["planar", "channels_last", "misaligned"])
+def test_runs_of_pixels_where_memory_allows(emulated: ModuleType, layout: str) -> None:
+    launched = ctypes.CDLL(emulated.__file__).launched_threads
+    for dtype, pixels in ((torch.uint8, 16), (torch.float16, 8), (torch.float32, 4)):
+        exposures = arrange(stack(2, 2, 3, 32, 256, dtype=dtype), layout)
+        logits = logits_for(exposures)
+        fusion._fuse_cuda(logits, exposures, True)
+        assert launched() == 2 * 32 * 256 // (1 if layout == "misaligned" else pixels)
+        if layout == "planar" and dtype.is_floating_point:
+            fusion._backward_cuda(exposures[:, 0], None, logits, exposures, True, True)
+            assert launched() == 2 * 32 * 256 // pixels
 
 
 def test_what_is_refused_names_the_operation(emulated: ModuleType) -> None:
