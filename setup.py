@@ -38,6 +38,7 @@ VARIANT_SOURCES = [
     "csrc/cpu/loss.cpp",
     "csrc/cpu/mef_ma2015.cpp",
     "csrc/cpu/mef_ma2015_level.cpp",
+    "csrc/cpu/mef_halve.cpp",
     "csrc/cpu/mef_mefnet.cpp",
     "csrc/cpu/ssim.cpp",
     "csrc/cpu/variant.cpp",

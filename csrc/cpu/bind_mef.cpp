@@ -63,6 +63,19 @@ void ma2015_quality(bool in_double, const Shape& shape, const Addresses<4>& maps
                           in_double);
 }
 
+void ma2015_once(bool in_double, const Shape& shape, int64_t exposures, double unit,
+                 const Addresses<5>& score, double c) {
+  const py::gil_scoped_release release;
+  active().ma2015_once(shape.with(kValid), pointer(exposures), unit, mef_score(score, 0.0, c),
+                       in_double);
+}
+
+void halve(bool in_double, const std::array<int64_t, 3>& sizes, int64_t images, int64_t out,
+           int threads) {
+  const py::gil_scoped_release release;
+  active().halve({sizes[0], sizes[1], sizes[2], pointer(images), pointer(out), threads}, in_double);
+}
+
 void mefnet_sources(bool in_double, const Shape& shape, const Addresses<5>& maps) {
   const py::gil_scoped_release release;
   active().mefnet_sources(shape.with(kZero), mefnet_maps(maps), in_double);
@@ -88,6 +101,10 @@ void bind_mef(py::module_& m) {
         py::arg("maps"));
   m.def("ma2015_quality", &ma2015_quality, py::arg("in_double"), py::arg("shape"), py::arg("maps"),
         py::arg("score"), py::arg("c"));
+  m.def("ma2015_once", &ma2015_once, py::arg("in_double"), py::arg("shape"), py::arg("exposures"),
+        py::arg("unit"), py::arg("score"), py::arg("c"));
+  m.def("halve", &halve, py::arg("in_double"), py::arg("sizes"), py::arg("images"), py::arg("out"),
+        py::arg("threads"));
   m.def("mefnet_sources", &mefnet_sources, py::arg("in_double"), py::arg("shape"), py::arg("maps"));
   m.def("mefnet_factors", &mefnet_factors, py::arg("in_double"), py::arg("shape"), py::arg("maps"),
         py::arg("score"), py::arg("c1"), py::arg("c2"));

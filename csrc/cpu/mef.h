@@ -16,6 +16,14 @@ struct MefShape {
   int threads;
 };
 
+// Planes (N, H, W) that become (N, ceil(H/2), ceil(W/2)).
+struct HalveArgs {
+  int64_t planes, height, width;
+  const void* images;
+  void* out;
+  int threads;
+};
+
 // (B, K, H, W), (B, K, H', W'), (B, K, H', W'), (B, H', W').
 struct Ma2015Maps {
   void* exposures;

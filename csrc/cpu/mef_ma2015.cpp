@@ -1,93 +1,72 @@
-// The score of MEF-SSIM ma2015 at one scale, and its gradient by the fused image, in one sweep.
-//
-//   q = (2 cov + C) / (var_x + var_y + C),  cov = sum_k g_k (E[x_k y] - E[x_k] E[y])
+// The score of MEF-SSIM ma2015 at one scale, and its gradient by the fused image, in one sweep:
+// from the maps of the exposures, or straight from the exposures, whose maps are then never stored.
 //
 // Compiled once for every instruction set; FASTMEF_ISA names the set.
-#include "mef_score.h"
+#include "mef_ma2015_score.h"
+#include "mef_ma2015_structure.h"
 #include "variant.h"
 
 namespace fastmef {
 namespace {
 
 template <class T>
-class Ma2015 : public ScoreSweep<T, Ma2015<T>> {
-  using Base = ScoreSweep<T, Ma2015<T>>;
+class Ma2015 : public Ma2015Score<T, Ma2015<T>, ScoreSweep<T, Ma2015<T>>> {
+  using Base = Ma2015Score<T, Ma2015<T>, ScoreSweep<T, Ma2015<T>>>;
 
  public:
   template <class Pass>
   explicit Ma2015(const Pass& pass) : Base(pass), maps_(pass.maps) {}
 
-  void carve_rows(Arena& arena) {
-    covariance_ = arena.take<T>(this->stride_);
-    target_mean_ = arena.take<T>(this->stride_);
-    inverse_ = arena.take<T>(this->stride_);
-    value_ = arena.take<T>(this->stride_);
-  }
+  void carve_rows(Arena& arena) { this->carve_score(arena); }
+  void score(int64_t y) { this->find_score(y); }
 
-  void score(int64_t y) {
-    add_covariances(y);
-    const T c = static_cast<T>(this->pass_.score.c2);
-    const T* FASTMEF_RESTRICT variance = this->map_row(maps_.variance, 1, 0, y);
-    const T* FASTMEF_RESTRICT mean = this->mean_;
-    const T* FASTMEF_RESTRICT power = this->power_;
-    const T* FASTMEF_RESTRICT covariance = covariance_;
-    T* FASTMEF_RESTRICT inverse = inverse_;
-    T* FASTMEF_RESTRICT value = value_;
-    FASTMEF_VECTORIZE
-    for (int64_t x = 0; x < this->windows_; ++x) {
-      inverse[x] = 1 / (variance[x] + (power[x] - mean[x] * mean[x]) + c);
-      value[x] = (2 * covariance[x] + c) * inverse[x];
-    }
-    this->count(y, value_, this->pass_.structure);
-    if (this->sweep_.gradient) derive(y);
+  const T* mean_row(int k, int64_t y) const {
+    return this->map_row(maps_.means, this->pass_.count(), k, y);
   }
+  T mean_shift(int k) const { return this->shifts_[k + 1]; }
+  const T* gain_row(int k, int64_t y) const {
+    return this->map_row(maps_.gains, this->pass_.count(), k, y);
+  }
+  const T* variance_row(int64_t y) const { return this->map_row(maps_.variance, 1, 0, y); }
 
  private:
-  // cov, and sum_k g_k E[x_k].
-  void add_covariances(int64_t y) {
-    const int count = this->pass_.count();
-    T* FASTMEF_RESTRICT covariance = covariance_;
-    T* FASTMEF_RESTRICT target_mean = target_mean_;
-    for (int64_t x = 0; x < this->windows_; ++x) covariance[x] = target_mean[x] = 0;
-    for (int k = 0; k < count; ++k) {
-      this->filter_product(y, k);
-      const T* FASTMEF_RESTRICT exposure = this->map_row(maps_.means, count, k, y);
-      const T* FASTMEF_RESTRICT gain = this->map_row(maps_.gains, count, k, y);
-      const T* FASTMEF_RESTRICT mean = this->mean_;
-      const T* FASTMEF_RESTRICT cross = this->cross_;
-      const T shift = this->shifts_[k + 1];
-      FASTMEF_VECTORIZE
-      for (int64_t x = 0; x < this->windows_; ++x) {
-        const T centred = exposure[x] - shift;
-        covariance[x] += gain[x] * (cross[x] - centred * mean[x]);
-        target_mean[x] += gain[x] * centred;
-      }
-    }
-  }
-
-  void derive(int64_t y) {
-    const int count = this->pass_.count();
-    const T* FASTMEF_RESTRICT mean = this->mean_;
-    const T* FASTMEF_RESTRICT value = value_;
-    const T* FASTMEF_RESTRICT target_mean = target_mean_;
-    const T* FASTMEF_RESTRICT inverse = inverse_;
-    T* FASTMEF_RESTRICT by_mean = this->derivative(kByMean);
-    T* FASTMEF_RESTRICT by_power = this->derivative(kByPower);
-    FASTMEF_VECTORIZE
-    for (int64_t x = 0; x < this->windows_; ++x) {
-      by_mean[x] = 2 * inverse[x] * (value[x] * mean[x] - target_mean[x]);
-      by_power[x] = -value[x] * inverse[x];
-    }
-    for (int k = 0; k < count; ++k) {
-      const T* FASTMEF_RESTRICT gain = this->map_row(maps_.gains, count, k, y);
-      T* FASTMEF_RESTRICT by_cross = this->derivative(kByCross + k);
-      FASTMEF_VECTORIZE
-      for (int64_t x = 0; x < this->windows_; ++x) by_cross[x] = 2 * inverse[x] * gain[x];
-    }
-  }
-
   const Ma2015Maps& maps_;
-  T *covariance_ = nullptr, *target_mean_ = nullptr, *inverse_ = nullptr, *value_ = nullptr;
+};
+
+struct Exposures {
+  void* exposures;
+  double unit;  // grey levels, of which white has 255, in 1.0
+};
+
+template <class T>
+class Ma2015Once
+    : public Ma2015Score<T, Ma2015Once<T>, Ma2015Structure<T, ScoreSweep<T, Ma2015Once<T>>>> {
+  using Base = Ma2015Score<T, Ma2015Once<T>, Ma2015Structure<T, ScoreSweep<T, Ma2015Once<T>>>>;
+
+ public:
+  // No maps stream past, so the rows under the window had better stay in the first caches.
+  static constexpr int64_t kColumns = 256;
+
+  template <class Pass>
+  explicit Ma2015Once(const Pass& pass) : Base(pass, pass.shape, 1, pass.maps.unit) {}
+
+  void carve_rows(Arena& arena) {
+    this->carve_structure(arena);
+    this->carve_score(arena);
+  }
+  void clear_more() {
+    Base::clear_more();
+    this->clear_structure();
+  }
+  void score(int64_t y) {
+    this->find_structure(y);
+    this->find_score(y);
+  }
+
+  const T* mean_row(int k, int64_t) const { return this->structure_mean(k); }
+  T mean_shift(int) const { return 0; }
+  const T* gain_row(int k, int64_t) const { return this->structure_gain(k); }
+  const T* variance_row(int64_t) const { return this->structure_variance(); }
 };
 
 }  // namespace
@@ -98,6 +77,13 @@ void ma2015_quality(const MefShape& shape, const Ma2015Maps& maps, const MefScor
                     bool in_double) {
   in_double ? score_tiles<double, Ma2015>(shape, maps, score)
             : score_tiles<float, Ma2015>(shape, maps, score);
+}
+
+void ma2015_once(const MefShape& shape, void* exposures, double unit, const MefScore& score,
+                 bool in_double) {
+  const Exposures maps{exposures, unit};
+  in_double ? score_tiles<double, Ma2015Once>(shape, maps, score)
+            : score_tiles<float, Ma2015Once>(shape, maps, score);
 }
 
 }  // namespace FASTMEF_ISA

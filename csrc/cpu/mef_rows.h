@@ -22,35 +22,6 @@ Stack planes(const void* data, int64_t count, int64_t height, int64_t width) {
   return {const_cast<void*>(data), dtype, count * height * width, height * width, 0, width, 1};
 }
 
-// E[a b] down the columns.
-template <class T, int Taps>
-void product_down(const T* const* a_rows, const T* const* b_rows, const T* taps, int count,
-                  int64_t n, T* FASTMEF_RESTRICT out) {
-  n = round_up(n);
-  if constexpr (Taps > 0) {
-    T w[Taps];
-    const T* a[Taps];
-    const T* b[Taps];
-    for (int j = 0; j < Taps; ++j) w[j] = taps[j], a[j] = a_rows[j], b[j] = b_rows[j];
-    FASTMEF_VECTORIZE
-    for (int64_t x = 0; x < n; ++x) {
-      T sum = 0;
-#pragma GCC unroll 16
-      for (int j = 0; j < Taps; ++j) sum += w[j] * a[j][x] * b[j][x];
-      out[x] = sum;
-    }
-  } else {
-    for (int64_t x = 0; x < n; ++x) out[x] = 0;
-    for (int j = 0; j < count; ++j) {
-      const T w = taps[j];
-      const T* FASTMEF_RESTRICT a = a_rows[j];
-      const T* FASTMEF_RESTRICT b = b_rows[j];
-      FASTMEF_VECTORIZE
-      for (int64_t x = 0; x < n; ++x) out[x] += w * a[x] * b[x];
-    }
-  }
-}
-
 // In double precision, in an order that depends on n alone.
 template <class T>
 double row_sum(const T* row, int64_t n) {

@@ -6,6 +6,7 @@
 // the derivatives, of window row y.
 #pragma once
 
+#include "mef_moments.h"
 #include "mef_rows.h"
 #include "window_sweep.h"
 
@@ -33,6 +34,8 @@ class ScoreSweep : public WindowSweep<T, Op> {
   using Base = WindowSweep<T, Op>;
 
  public:
+  static constexpr int64_t kColumns = kMefColumns;
+
   void run(int64_t tile) {
     tile_ = tile;
     Base::run(tile);
@@ -101,9 +104,9 @@ class ScoreSweep : public WindowSweep<T, Op> {
     const int wy = pass_.shape.y.window;
     for (int j = 0; j < wy; ++j) a_[j] = this->ring(y + j, 0), b_[j] = this->ring(y + j, k + 1);
     if (wy == 11) {
-      product_down<T, 11>(a_, b_, taps_, 11, this->inputs_, product_);
+      products_down<T, 11, false>(a_, b_, taps_, 11, this->inputs_, product_, nullptr);
     } else {
-      product_down<T, 0>(a_, b_, taps_, wy, this->inputs_, product_);
+      products_down<T, 0, false>(a_, b_, taps_, wy, this->inputs_, product_, nullptr);
     }
     this->filter_along(product_, this->windows_, cross_);
   }
@@ -135,7 +138,7 @@ class ScoreSweep : public WindowSweep<T, Op> {
 template <class T, template <class> class Op, class Maps>
 void score_tiles(const MefShape& shape, const Maps& maps, const MefScore& score) {
   const int64_t height = shape.y.size, width = shape.x.size;
-  const Tiles tiles(shape.batch, height, width, kMefColumns);
+  const Tiles tiles(shape.batch, height, width, Op<T>::kColumns);
   const int count = static_cast<int>(shape.count);
   const int derivatives = kByCross + count + (score.by_luminance ? 1 : 0);
   const Numbers structure(tiles.count), luminance(tiles.count);

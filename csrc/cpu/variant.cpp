@@ -10,6 +10,8 @@ void filters(const FilterArgs&, bool in_double);
 double ssim(const SsimArgs&, bool in_double);
 void ma2015_level(const MefShape&, const void*, const Ma2015Maps&, bool in_double);
 void ma2015_quality(const MefShape&, const Ma2015Maps&, const MefScore&, bool in_double);
+void ma2015_once(const MefShape&, void*, double, const MefScore&, bool in_double);
+void halve(const HalveArgs&, bool in_double);
 void mefnet_sources(const MefShape&, const MefnetMaps&, bool in_double);
 void mefnet_factors(const MefShape&, const MefnetMaps&, const MefScore&, bool in_double);
 
@@ -23,6 +25,8 @@ const Variant variant = {FASTMEF_QUOTE(FASTMEF_ISA),
                          ssim,
                          ma2015_level,
                          ma2015_quality,
+                         ma2015_once,
+                         halve,
                          mefnet_sources,
                          mefnet_factors};
 

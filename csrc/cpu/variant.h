@@ -17,6 +17,9 @@ struct Variant {
   double (*ssim)(const SsimArgs&, bool in_double);
   void (*ma2015_level)(const MefShape&, const void* images, const Ma2015Maps&, bool in_double);
   void (*ma2015_quality)(const MefShape&, const Ma2015Maps&, const MefScore&, bool in_double);
+  void (*ma2015_once)(const MefShape&, void* exposures, double unit, const MefScore&,
+                      bool in_double);
+  void (*halve)(const HalveArgs&, bool in_double);
   void (*mefnet_sources)(const MefShape&, const MefnetMaps&, bool in_double);
   void (*mefnet_factors)(const MefShape&, const MefnetMaps&, const MefScore&, bool in_double);
 };

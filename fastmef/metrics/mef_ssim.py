@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fastmef.errors import InputError
 from fastmef.ops.mef_ssim import STEPS
+from fastmef.ops.mef_ssim_once import mef_ssim_once
 from fastmef.reference.mef_ssim import VARIANTS, mef_ssim_score, mef_ssim_sources
 
 SCALES = {"ma2015": (1, 3), "mefnet": (1,), "mefnet_cs": (1,), "color2018": (1,)}
@@ -67,7 +68,7 @@ def mef_ssim(
     if not fused.requires_grad:
         check_range("exposures", exposures)
         check_range("fused", fused)
-    return mef_ssim_score(mef_ssim_sources(exposures, variant, scales, STEPS), fused, STEPS)
+    return mef_ssim_once(exposures, fused, variant, scales)
 
 
 class MEFSSIM:

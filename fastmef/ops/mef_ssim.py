@@ -26,7 +26,7 @@ from fastmef.reference.mef_ssim import Steps
 Four = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def _shape(images: Tensor, sigma: float) -> Any:
+def mef_shape(images: Tensor, sigma: float) -> Any:
     """The sizes and windows of ``(B, K, H, W)``, as the compiled module takes them."""
     height, width = images.shape[2:]
     taps = axis_taps(WINDOW, sigma, height), axis_taps(WINDOW, sigma, width)
@@ -35,7 +35,7 @@ def _shape(images: Tensor, sigma: float) -> Any:
     )
 
 
-def _addresses(*tensors: Tensor) -> tuple[int, ...]:
+def addresses(*tensors: Tensor) -> tuple[int, ...]:
     """0 where there is nothing to read or write."""
     return tuple(x.data_ptr() if x.numel() else 0 for x in tensors)
 
@@ -57,9 +57,9 @@ def _level_cpu(images: Tensor) -> Four:
     maps = _level_like(images)
     backends.CPU.ma2015_level(  # type: ignore[union-attr]
         images.dtype == torch.float64,
-        _shape(images, mef_ma2015.SIGMA),
+        mef_shape(images, mef_ma2015.SIGMA),
         images.data_ptr(),
-        _addresses(*maps),
+        addresses(*maps),
     )
     return maps
 
@@ -80,9 +80,9 @@ def _quality_cpu(*arguments: Any) -> tuple[Tensor, Tensor]:
     quality, gradient = _quality_like(*arguments)
     backends.CPU.ma2015_quality(  # type: ignore[union-attr]
         fused.dtype == torch.float64,
-        _shape(maps[0], mef_ma2015.SIGMA),
-        _addresses(*maps),
-        (*_addresses(fused, quality), 0, *_addresses(gradient), 0),
+        mef_shape(maps[0], mef_ma2015.SIGMA),
+        addresses(*maps),
+        (*addresses(fused, quality), 0, *addresses(gradient), 0),
         mef_ma2015.C,
     )
     return quality, gradient
@@ -100,8 +100,8 @@ def _mefnet_sources_cpu(exposures: Tensor) -> Four:
     maps = _mefnet_sources_like(exposures)
     backends.CPU.mefnet_sources(  # type: ignore[union-attr]
         exposures.dtype == torch.float64,
-        _shape(exposures, mef_mefnet.SIGMA),
-        _addresses(exposures, *maps),
+        mef_shape(exposures, mef_mefnet.SIGMA),
+        addresses(exposures, *maps),
     )
     return maps
 
@@ -123,11 +123,11 @@ def _mefnet_factors_like(
 def _mefnet_factors_cpu(*arguments: Any) -> Four:
     *maps, fused = (x.contiguous() for x in arguments[:-1])
     factors = _mefnet_factors_like(*arguments)
-    luminance, structure, by_luminance, by_structure = _addresses(*factors)
+    luminance, structure, by_luminance, by_structure = addresses(*factors)
     backends.CPU.mefnet_factors(  # type: ignore[union-attr]
         fused.dtype == torch.float64,
-        _shape(maps[0], mef_mefnet.SIGMA),
-        _addresses(*maps),
+        mef_shape(maps[0], mef_mefnet.SIGMA),
+        addresses(*maps),
         (fused.data_ptr(), structure, luminance, by_structure, by_luminance),
         mef_mefnet.C1,
         mef_mefnet.C2,
@@ -163,7 +163,7 @@ _mefnet_factors = register(
 )
 
 
-def _scaled(upstream: Tensor, gradient: Tensor) -> Tensor:
+def scaled(upstream: Tensor, gradient: Tensor) -> Tensor:
     return upstream[:, None, None] * gradient
 
 
@@ -180,7 +180,7 @@ class Quality(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> Any:
         (gradient,) = ctx.saved_tensors
-        return _scaled(upstream, gradient), *(None,) * len(Ma2015Level._fields)
+        return scaled(upstream, gradient), *(None,) * len(Ma2015Level._fields)
 
 
 class Factors(torch.autograd.Function):
@@ -196,7 +196,7 @@ class Factors(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, by_luminance: Tensor, by_structure: Tensor) -> Any:
         luminance, structure = ctx.saved_tensors
-        gradient = _scaled(by_luminance, luminance) + _scaled(by_structure, structure)
+        gradient = scaled(by_luminance, luminance) + scaled(by_structure, structure)
         return gradient, *(None,) * len(MefnetSources._fields)
 
 

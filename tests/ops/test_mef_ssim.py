@@ -8,12 +8,15 @@ from torch import Tensor
 
 from fastmef import ops
 from fastmef.ops.mef_ssim import STEPS
+from fastmef.ops.mef_ssim_once import ma2015_once, mef_ssim_once
 from fastmef.reference import mef_ma2015, mef_mefnet
+from fastmef.reference.filters import halve
 from fastmef.reference.mef_ssim import REFERENCE, Steps, mef_ssim_score, mef_ssim_sources
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
-VARIANTS = ("ma2015", "mefnet", "mefnet_cs")
+# ma2015_once keeps no maps of the exposures.
+VARIANTS = ("ma2015", "ma2015_once", "mefnet", "mefnet_cs")
 SIZES = [(1, 1), (2, 2), (5, 7), (11, 11), (1, 3000), (3000, 1), (12, 37), (129, 270)]
 
 
@@ -33,13 +36,27 @@ def fuse(exposures: Tensor, seed: int = 1) -> Tensor:
     return exposures.mean(dim=1) + 0.1 * noise
 
 
+def score(
+    by: Steps, variant: str, exposures: Tensor, fused: Tensor, scales: int | None = None
+) -> Tensor:
+    name = variant.removesuffix("_once")
+    if by is STEPS and name != variant:
+        return mef_ssim_once(exposures, fused, name, scales)
+    return mef_ssim_score(mef_ssim_sources(exposures, name, scales, by), fused, by)
+
+
 def evaluate(
-    by: Steps, variant: str, exposures: Tensor, fused: Tensor, dtype: torch.dtype
+    by: Steps,
+    variant: str,
+    exposures: Tensor,
+    fused: Tensor,
+    dtype: torch.dtype,
+    scales: int = 1,
 ) -> tuple[Tensor, Tensor]:
-    """Score and gradient of one implementation at one scale, as float64."""
+    """Score and gradient of one implementation, as float64."""
     fused = fused.detach().to(dtype).requires_grad_()
-    sources = mef_ssim_sources(exposures.to(dtype), variant, 1, by)
-    scores = mef_ssim_score(sources, fused, by)
+    only = variant.startswith("ma2015")
+    scores = score(by, variant, exposures.to(dtype), fused, scales if only else None)
     scores.backward(torch.linspace(0.5, 1.5, len(scores), dtype=dtype))
     assert fused.grad is not None
     return scores.detach().double(), fused.grad.double()
@@ -74,14 +91,31 @@ def test_long_and_wide(variant: str, shape: tuple[int, int]) -> None:
     check(variant, exposures, fuse(exposures))
 
 
+@pytest.mark.parametrize("variant", ["ma2015", "ma2015_once"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (37, 50), (150, 531)])
+def test_three_scales(variant: str, size: tuple[int, int]) -> None:
+    exposures = stack(2, *size, batch=2)
+    fused = fuse(exposures)
+    ours = evaluate(STEPS, variant, exposures, fused, torch.float64, 3)
+    exact = evaluate(REFERENCE, variant, exposures, fused, torch.float64, 3)
+    torch.testing.assert_close(ours, exact, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (6, 8), (7, 9), (33, 70)])
+def test_halves(size: tuple[int, int], isa: str) -> None:
+    for dtype in (torch.float32, torch.float64):
+        images = stack(3, *size, batch=2).to(dtype)
+        torch.testing.assert_close(torch.ops.fastmef.halve(images), halve(images))
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_batches_do_not_mix(variant: str) -> None:
     exposures = stack(3, 61, 47, batch=3)
     fused = fuse(exposures)
     check(variant, exposures, fused)
-    together = mef_ssim_score(mef_ssim_sources(exposures, variant, by=STEPS), fused, STEPS)
+    together = score(STEPS, variant, exposures, fused)
     alone = [
-        mef_ssim_score(mef_ssim_sources(x[None], variant, by=STEPS), y[None], STEPS).item()
+        score(STEPS, variant, x[None], y[None]).item()
         for x, y in zip(exposures, fused, strict=True)
     ]
     assert together.tolist() == alone
@@ -135,6 +169,9 @@ def test_exposures_that_cancel_leave_no_structure(dtype: torch.dtype) -> None:
     flat = torch.full_like(x, 127.5)
     assert ops.mef_ssim.ma2015_quality(level, flat).item() == pytest.approx(1, abs=1e-6)
     assert 0 < ops.mef_ssim.ma2015_quality(level, 255 * x).item() < 1
+    exposures = torch.stack((x, 1 - x), dim=1)
+    assert ma2015_once(exposures, torch.full_like(x, 0.5), 1).item() == pytest.approx(1, abs=1e-6)
+    assert 0 < ma2015_once(exposures, x, 1).item() < 1
 
 
 def test_bright_flat_area_keeps_its_precision() -> None:
@@ -152,9 +189,8 @@ def test_bright_flat_area_keeps_its_precision() -> None:
 def test_gradcheck(variant: str) -> None:
     exposures = stack(2, 27, 30)
     fused = fuse(exposures).requires_grad_()
-    sources = mef_ssim_sources(exposures, variant, by=STEPS)
     assert torch.autograd.gradcheck(
-        lambda y: mef_ssim_score(sources, y, STEPS), fused, fast_mode=True
+        lambda y: score(STEPS, variant, exposures, y), fused, fast_mode=True
     )
 
 
@@ -175,12 +211,10 @@ def test_not_a_number_is_not_hidden(variant: str) -> None:
             fused = fuse(exposures).to(dtype)
             spoilt = exposures.clone()
             spoilt[0, 1, 12, 12] = bad
-            sources = mef_ssim_sources(spoilt, variant, by=STEPS)
-            assert mef_ssim_score(sources, fused, STEPS).isnan().all()
+            assert score(STEPS, variant, spoilt, fused).isnan().all()
             spoilt = fused.clone()
             spoilt[0, 12, 12] = bad
-            sources = mef_ssim_sources(exposures, variant, by=STEPS)
-            assert mef_ssim_score(sources, spoilt, STEPS).isnan().all()
+            assert score(STEPS, variant, exposures, spoilt).isnan().all()
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -205,16 +239,15 @@ def test_without_gradient_the_value_is_the_same() -> None:
     fused = fuse(exposures)
     for variant in VARIANTS:
         value, _ = evaluate(STEPS, variant, exposures, fused, torch.float64)
-        sources = mef_ssim_sources(exposures, variant, 1, STEPS)
-        assert torch.equal(mef_ssim_score(sources, fused, STEPS), value)
+        scales = 1 if variant.startswith("ma2015") else None
+        assert torch.equal(score(STEPS, variant, exposures, fused, scales), value)
 
 
 def test_no_gradient_reaches_the_exposures() -> None:
     exposures = stack(2, 20, 21).requires_grad_()
     fused = fuse(exposures).detach().requires_grad_()
     for variant in VARIANTS:
-        sources = mef_ssim_sources(exposures, variant, by=STEPS)
-        mef_ssim_score(sources, fused, STEPS).sum().backward()
+        score(STEPS, variant, exposures, fused).sum().backward()
     assert exposures.grad is None and fused.grad is not None
 
 
@@ -226,6 +259,8 @@ def test_opcheck() -> None:
     calls += [("ma2015_quality", (*level, fused, wanted)) for wanted in (False, True)]
     calls += [("mefnet_sources", (exposures,))]
     calls += [("mefnet_factors", (*sources, fused, wanted)) for wanted in (False, True)]
+    calls += [("ma2015_once", (exposures, fused, wanted)) for wanted in (False, True)]
+    calls += [("halve", (exposures,))]
     for name, arguments in calls:
         torch.library.opcheck(getattr(torch.ops.fastmef, name).default, arguments)
 
@@ -234,11 +269,11 @@ def test_opcheck() -> None:
 def test_compiles_without_graph_breaks(variant: str) -> None:
     exposures = stack(2, 24, 25)
 
-    def score(y: Tensor) -> Tensor:
-        return mef_ssim_score(mef_ssim_sources(exposures, variant, by=STEPS), 0.9 * y, STEPS).sum()
+    def total(y: Tensor) -> Tensor:
+        return score(STEPS, variant, exposures, 0.9 * y).sum()
 
     results = []
-    for call in (score, torch.compile(score, fullgraph=True, backend="aot_eager")):
+    for call in (total, torch.compile(total, fullgraph=True, backend="aot_eager")):
         y = fuse(exposures).requires_grad_()
         value = call(y)
         value.backward()
@@ -252,9 +287,6 @@ def test_color_images_of_8_bit(variant: str) -> None:
     exposures = torch.randint(256, (1, 2, 3, 40, 43), generator=generator, dtype=torch.uint8)
     fused = torch.randint(256, (1, 40, 43, 3), generator=generator, dtype=torch.uint8)
     fused = fused.permute(0, 3, 1, 2)
-    results = [
-        mef_ssim_score(mef_ssim_sources(exposures, variant, by=by), fused, by)
-        for by in (STEPS, REFERENCE)
-    ]
+    results = [score(by, variant, exposures, fused) for by in (STEPS, REFERENCE)]
     assert results[0].dtype == torch.float64
     torch.testing.assert_close(results[0], results[1], rtol=0, atol=1e-11)
