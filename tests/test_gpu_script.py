@@ -90,7 +90,7 @@ def test_one_failure_leaves_the_other_stages(checkout: Path, pretender: dict[str
     result = run(checkout, "build", "tests", "bench", "aot", **pretender)
     assert result.returncode == 1
     lines = result.stdout.splitlines()
-    assert any(x.startswith("tests: FAILED") for x in lines) and "one is wrong" in lines
+    assert any(x.startswith("tests-triton: FAILED") for x in lines) and "one is wrong" in lines
     assert any(x.startswith("test_loss: FAILED, exit status 4") for x in lines)
     for stage in ("build", "test_fusion", "test_ssim", "aot"):
         assert any(x.startswith(f"{stage}: passed") for x in lines), stage
@@ -98,7 +98,9 @@ def test_one_failure_leaves_the_other_stages(checkout: Path, pretender: dict[str
     assert data["gpu"] == "NVIDIA Pretended-1 80GB" and data["datetime"] == "2030-01-01"
     assert data["benchmarks"] == [{"name": "a", "stats": {"median": 1.0}}] * 2
     ends = {x["name"]: x["status"] == 0 for x in data["stages"]}
-    assert ends["build"] and not ends["tests"] and not ends["test_loss"] and ends["test_ssim"]
+    assert (
+        ends["build"] and not ends["tests-triton"] and not ends["test_loss"] and ends["test_ssim"]
+    )
 
 
 def test_slow_stage_is_stopped(checkout: Path, pretender: dict[str, str]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,23 +18,45 @@ FILES = sorted((Path(__file__).parent / "kernels").glob("test_*.py"))
 pytestmark = pytest.mark.skipif(backends.INTERPRETED, reason="the interpreter is running already")
 
 
-@pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
-def test_kernels_by_interpreter(file: Path, tmp_path: Path) -> None:
+Run = subprocess.CompletedProcess[str]
+
+
+def run(file: Path, folder: Path) -> Run:
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    why = "from fastmef import backends; print(backends.WHY_NO_TRITON)"
     # From an empty directory: what is installed, or on PYTHONPATH, is tested.
     python = [sys.executable, "-W", "error::ImportWarning"]
-    reason = subprocess.run(
-        [*python, "-c", why], cwd=tmp_path, env=environment, text=True, capture_output=True
-    )
-    assert reason.returncode == 0, reason.stderr
-    if reason.stdout.strip():
-        pytest.skip(reason.stdout.strip())
-    result = subprocess.run(
-        [*python, "-m", "pytest", "-p", "no:cacheprovider", "--no-header", "-rs", str(file)],
-        cwd=tmp_path,
+    options = ["-p", "no:cacheprovider", "--no-header", "-rs"]
+    return subprocess.run(
+        [*python, "-m", "pytest", *options, f"--basetemp={folder / file.stem}", str(file)],
+        cwd=folder,
         env=environment,
         text=True,
         capture_output=True,
     )
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Run]]]:
+    """All of them at once, as many as there are cores: the interpreter uses one."""
+    why = "from fastmef import backends; print(backends.WHY_NO_TRITON)"
+    folder = tmp_path_factory.mktemp("empty")
+    reason = subprocess.run(
+        [sys.executable, "-c", why],
+        cwd=folder,
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        text=True,
+        capture_output=True,
+    )
+    assert reason.returncode == 0, reason.stderr
+    if reason.stdout.strip():
+        pytest.skip(reason.stdout.strip())
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        # The longest first.
+        files = sorted(FILES, key=lambda file: file.stat().st_size, reverse=True)
+        yield {file.stem: pool.submit(run, file, folder) for file in files}
+
+
+@pytest.mark.parametrize("name", [file.stem for file in FILES])
+def test_kernels_by_interpreter(name: str, runs: dict[str, Future[Run]]) -> None:
+    result = runs[name].result()
     assert result.returncode == 0, result.stdout + result.stderr

@@ -162,7 +162,9 @@ def test_gamma_dtypes(dtype: torch.dtype, device: torch.device) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 3), (4, 131)])
 def test_gamma_sizes(shape: tuple[int, int], device: torch.device) -> None:
-    check("gamma_weights", scene(1, 2, *shape), device, **{**GAMMA, "window": 3})
+    # Where both exposures are nearly flat rounding is amplified: the largest error of one such
+    # image varies by three times, with either implementation. Four make it comparable.
+    check("gamma_weights", scene(4, 2, *shape), device, **{**GAMMA, "window": 3})
 
 
 def test_gamma_with_the_default_window(device: torch.device) -> None:
