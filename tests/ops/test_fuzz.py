@@ -210,6 +210,50 @@ def test_filters(
 
 @SETTINGS
 @given(
+    size=SIZES,
+    count=st.integers(1, 5),
+    dtype=st.sampled_from([torch.float16, torch.float32, torch.float64]),
+    layouts=st.tuples(*[st.sampled_from(LAYOUTS)] * 2),
+    variant=st.sampled_from([("ma2015", 1), ("ma2015", 3), ("mefnet", None), ("mefnet_cs", None)]),
+    bad=st.sampled_from([None, None, float("nan")]),
+    seed=st.integers(0, 1000),
+)
+def test_mef_ssim(
+    size: tuple[int, int],
+    count: int,
+    dtype: torch.dtype,
+    layouts: tuple[str, str],
+    variant: tuple[str, int | None],
+    bad: float | None,
+    seed: int,
+) -> None:
+    exposures = images((1, count, *size), seed).to(dtype)
+    fused = images((1, *size), seed + 1).to(dtype)
+    if bad is not None:
+        fused[..., size[0] // 2, size[1] // 2] = bad
+    exposures, fused = laid_out(exposures, layouts[0]), laid_out(fused, layouts[1])
+
+    def score(function: Any, to: torch.dtype) -> tuple[Tensor, Tensor]:
+        x = fused.to(to).detach().requires_grad_()
+        value = function(exposures.to(to), x, *variant)
+        (gradient,) = torch.autograd.grad(value.sum(), x)
+        return value.detach().double(), gradient.double()
+
+    exact, single = (score(reference.mef_ssim, to) for to in (torch.float64, torch.float32))
+    ours = score(functional.mef_ssim, dtype)
+    if bad is not None:
+        assert ours[0].isnan().all() and exact[0].isnan().all()
+        return
+    eps = torch.finfo(dtype).eps
+    share = 1 / window_count((1, *size), 11)
+    for e, s, o in zip(exact, single, ours, strict=True):
+        budget = 2 * (s - e).abs().max() + 2e-6 * (1 + e.abs().max()) + 1e-4 * share
+        rounding = 1.01 * eps * e.abs() + 1e-7 if eps > 1e-6 else 0
+        assert ((o - e).abs() <= budget + rounding).all()
+
+
+@SETTINGS
+@given(
     bad=st.sampled_from([float("nan"), float("inf"), -float("inf")]),
     where=st.sampled_from(["source", "exposures"]),
     form=st.sampled_from(["fused", "logits"]),
@@ -257,6 +301,19 @@ def test_direct_calls_with_anything_raise_or_answer(
         lambda: ops.softmax_fuse(a, b, True),
         lambda: ops.softmax_fuse_backward(c, None, a, b, True, True),
         lambda: ops.softmax_fuse_backward(None, c, a, b, True, True),
+        lambda: ops.local_variance(a, window, 1.5, 1e-4, "valid"),
+        lambda: ops.local_variance_backward(c, a, window, 1.5, 1e-4, "reflect"),
+        lambda: ops.sobel_gradient(a),
+        lambda: ops.sobel_gradient_backward(c, a),
+        lambda: ops.gamma_weights(b, "variance", window, 1.5, 1e-4, 1e-12),
+        lambda: ops.gamma_weights_backward(b, b, "variance", window, 1.5, 1e-4, 1e-12),
+        lambda: ops.ssim_map(a, c, window, 1.5, 1e-4, 1e-3, True, "zero"),
+        lambda: ops.ssim_map_backward(b, a, c, window, 1.5, 1e-4, 1e-3, True, "zero", True, True),
+        lambda: ops.ssim_mean(a, c, window, 1.5, 1e-4, 1e-3, False, "reflect", True, True),
+        lambda: ops.ma2015_level(b),
+        lambda: ops.ma2015_quality(b, b, b, a, c, True),
+        lambda: ops.mefnet_sources(b),
+        lambda: ops.mefnet_factors(b, b.long(), a, a, c, c, True),
         lambda: functional.softmax_fuse(a, b),
         lambda: functional.fusion_loss(a, b, window=window),
         lambda: functional.weighted_ssim_loss(a, b, mask=c, window=window),
