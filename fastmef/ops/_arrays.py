@@ -49,7 +49,7 @@ def attribute_bits(attributes: str) -> int:
 
 
 def axis_taps(window: int, sigma: float | None, size: int) -> tuple[float, ...]:
-    require(window > 0, "a window has at least one pixel")
+    require(window > 0 and window % 2 == 1, "a window has an odd number of pixels")
     return _taps(effective_window(window, size), sigma)
 
 

@@ -22,6 +22,8 @@ from fastmef.ops._arrays import (
     flatten_planes,
     gray_stack,
     map_like,
+    map_shape,
+    require,
 )
 from fastmef.ops._by_reference import Recompute
 from fastmef.ops._library import register, triton_launcher
@@ -46,6 +48,13 @@ def _sweep(
 
     ``(N, H, W)`` images are exposures of their own.
     """
+    require(
+        images.is_floating_point()
+        and images.ndim in (3, 4)
+        and images.numel() > 0
+        and (upstream is None or upstream.shape == map_shape(images, window, border)),
+        f"filters of {tuple(images.shape)} are not defined, or a gradient does not fit",
+    )
     height, width = images.shape[-2:]
     backends.CPU.filters(  # type: ignore[union-attr]
         images.dtype == torch.float64,

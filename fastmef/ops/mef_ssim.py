@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fastmef import backends
-from fastmef.ops._arrays import axis_taps
+from fastmef.ops._arrays import axis_taps, map_shape, require
 from fastmef.ops._library import register, triton_launcher
 from fastmef.reference import mef_ma2015, mef_mefnet
 from fastmef.reference.filters import effective_window
@@ -28,6 +28,10 @@ Four = tuple[Tensor, Tensor, Tensor, Tensor]
 
 def mef_shape(images: Tensor, sigma: float) -> Any:
     """The sizes and windows of ``(B, K, H, W)``, as the compiled module takes them."""
+    require(
+        images.ndim == 4 and images.numel() > 0 and images.dtype in (torch.float32, torch.float64),
+        f"scores of {images.dtype} {tuple(images.shape)} are not defined",
+    )
     height, width = images.shape[2:]
     taps = axis_taps(WINDOW, sigma, height), axis_taps(WINDOW, sigma, width)
     return backends.CPU.MefShape(  # type: ignore[union-attr]
@@ -38,6 +42,23 @@ def mef_shape(images: Tensor, sigma: float) -> Any:
 def addresses(*tensors: Tensor) -> tuple[int, ...]:
     """0 where there is nothing to read or write."""
     return tuple(x.data_ptr() if x.numel() else 0 for x in tensors)
+
+
+def require_fit(exposures: Tensor, planes: dict[tuple[int, ...], Sequence[Tensor]]) -> None:
+    """That tensors have the shape they are listed under, and the dtype of the exposures."""
+    require(
+        all(
+            x.shape == shape and x.dtype == exposures.dtype
+            for shape, tensors in planes.items()
+            for x in tensors
+        ),
+        f"what is given beside exposures {tuple(exposures.shape)} does not fit them",
+    )
+
+
+def plane_shape(exposures: Tensor) -> tuple[int, ...]:
+    require(exposures.ndim == 4, f"scores of {tuple(exposures.shape)} are not defined")
+    return (exposures.shape[0], *exposures.shape[2:])
 
 
 def _level_like(images: Tensor) -> Four:
@@ -77,6 +98,11 @@ def _quality_like(
 
 def _quality_cpu(*arguments: Any) -> tuple[Tensor, Tensor]:
     *maps, fused = (x.contiguous() for x in arguments[:-1])
+    exposures, means, gains, variance = maps
+    plane = plane_shape(exposures)
+    windows = map_shape(exposures, WINDOW, "valid")
+    require_fit(exposures, {plane: [fused], windows: [means, gains]})
+    require_fit(exposures, {(plane[0], *windows[2:]): [variance]})
     quality, gradient = _quality_like(*arguments)
     backends.CPU.ma2015_quality(  # type: ignore[union-attr]
         fused.dtype == torch.float64,
@@ -122,6 +148,13 @@ def _mefnet_factors_like(
 
 def _mefnet_factors_cpu(*arguments: Any) -> Four:
     *maps, fused = (x.contiguous() for x in arguments[:-1])
+    exposures, reference, *planes = maps
+    plane = plane_shape(exposures)
+    require_fit(exposures, {plane: [*planes, fused]})
+    require(
+        reference.dtype == torch.int64 and reference.shape == (plane[0], 1, *plane[1:]),
+        f"the reference does not fit exposures {tuple(exposures.shape)}",
+    )
     factors = _mefnet_factors_like(*arguments)
     luminance, structure, by_luminance, by_structure = addresses(*factors)
     backends.CPU.mefnet_factors(  # type: ignore[union-attr]

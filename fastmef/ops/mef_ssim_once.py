@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fastmef import backends
+from fastmef.ops._arrays import require
 from fastmef.ops._library import register
-from fastmef.ops.mef_ssim import STEPS, addresses, mef_shape, scaled
+from fastmef.ops.mef_ssim import STEPS, addresses, mef_shape, plane_shape, require_fit, scaled
 from fastmef.reference import mef_ma2015
 from fastmef.reference.mef_ssim import mef_ssim_score, mef_ssim_sources
 
@@ -28,6 +29,7 @@ def _once_like(exposures: Tensor, fused: Tensor, with_gradient: bool) -> tuple[T
 
 def _once_cpu(exposures: Tensor, fused: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor]:
     exposures, fused = exposures.contiguous(), fused.contiguous()
+    require_fit(exposures, {plane_shape(exposures): [fused]})
     quality, gradient = _once_like(exposures, fused, with_gradient)
     backends.CPU.ma2015_once(  # type: ignore[union-attr]
         fused.dtype == torch.float64,
@@ -47,6 +49,10 @@ def _halve_like(images: Tensor) -> Tensor:
 
 def _halve_cpu(images: Tensor) -> Tensor:
     images = images.contiguous()
+    require(
+        images.ndim >= 2 and images.numel() > 0 and images.dtype in (torch.float32, torch.float64),
+        f"half of {images.dtype} {tuple(images.shape)} is not defined",
+    )
     out = _halve_like(images)
     height, width = images.shape[-2:]
     backends.CPU.halve(  # type: ignore[union-attr]

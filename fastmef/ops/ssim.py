@@ -15,7 +15,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fastmef import backends, reference
-from fastmef.ops._arrays import BORDERS, axis_taps, flatten_planes, gray_stack, map_like, map_shape
+from fastmef.ops._arrays import (
+    BORDERS,
+    axis_taps,
+    flatten_planes,
+    gray_stack,
+    map_like,
+    map_shape,
+    require,
+)
 from fastmef.ops._by_reference import GradientInForward, Recompute
 from fastmef.ops._library import register, triton_launcher
 
@@ -33,6 +41,15 @@ def _sweep(
     by_b: Tensor | None = None,
 ) -> float:
     window, sigma, c1, c2, luminance, border = options
+    require(
+        a.is_floating_point()
+        and a.dtype == b.dtype
+        and a.ndim == 3
+        and a.shape == b.shape
+        and a.numel() > 0
+        and (upstream is None or upstream.shape == map_shape(a, window, border)),
+        f"ssim of {tuple(a.shape)} and {tuple(b.shape)} is not defined, or a gradient does not fit",
+    )
     return backends.CPU.ssim(  # type: ignore[union-attr]
         a.dtype == torch.float64,
         tuple(a.shape),
@@ -79,7 +96,7 @@ def _mean_cpu(a: Tensor, b: Tensor, *options: Any) -> tuple[Tensor, Tensor, Tens
     *others, for_a, for_b = options
     window, border = others[0], others[-1]
     by_a, by_b = _gradients_like(a, b, for_a, for_b)
-    share = 1 / math.prod(map_shape(a, window, border))
+    share = 1 / max(1, math.prod(map_shape(a, window, border)))
     total = _sweep(
         a,
         b,
