@@ -393,8 +393,8 @@ def guided_upsample_fuse(
         InputError: shapes that do not fit, a negative radius, eps not positive.
 
     Source: He, Sun, Tang, Guided Image Filtering, TPAMI 35(6), 2013; He, Sun, Fast Guided Filter,
-    arXiv 1505.00996. On three photographs reduced to a quarter, larger windows and larger eps scored
-    less, and a guide for each exposure alone, tried with one setting, no more than their mean.
+    arXiv 1505.00996. On three photographs reduced to a quarter, larger windows and larger eps
+    scored less, and a guide for each exposure alone, tried with one setting, no more than the mean.
     """
     _check_stack("logits", logits)
     _check_image("exposures", exposures)
