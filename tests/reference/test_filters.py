@@ -56,6 +56,20 @@ def test_borders_keep_the_size_and_the_inside(border):
     )
 
 
+@pytest.mark.parametrize("border", ["valid", "zero", "reflect"])
+@pytest.mark.parametrize("sigma", [1.5, None])
+def test_first_and_second_derivatives(border, sigma):
+    image = torch.rand(2, 6, 9, dtype=torch.float64, requires_grad=True)
+
+    def squares(x):
+        return reference.window_filter(x, 5, sigma, border).square()
+
+    assert torch.autograd.gradcheck(squares, image)
+    assert torch.autograd.gradgradcheck(squares, image)
+    by_grad = torch.func.grad(lambda x: squares(x).sum())(image.detach())
+    torch.testing.assert_close(by_grad, torch.autograd.grad(squares(image).sum(), image)[0])
+
+
 def test_reflect_keeps_a_constant_and_zero_does_not():
     image = torch.full((12, 12), 0.7, dtype=torch.float64)
     torch.testing.assert_close(reference.window_filter(image, 11, 1.5, "reflect"), image)
