@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from fastmef.reference.filters import _taps, effective_window
+from fastmef.reference.filters import effective_window, gaussian_taps
 from fastmef.reference.gamma import ATTRIBUTES, parse_attributes
 
 Stack: TypeAlias = tuple[int, int, int, int, int, int, int]
@@ -48,9 +49,10 @@ def attribute_bits(attributes: str) -> int:
     return sum(1 << ATTRIBUTES.index(name) for name in parse_attributes(attributes) or ())
 
 
+@lru_cache(maxsize=256)
 def axis_taps(window: int, sigma: float | None, size: int) -> tuple[float, ...]:
     require(window > 0 and window % 2 == 1, "a window has an odd number of pixels")
-    return _taps(effective_window(window, size), sigma)
+    return gaussian_taps(effective_window(window, size), sigma)
 
 
 def flatten_planes(images: Tensor) -> Tensor:

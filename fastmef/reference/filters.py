@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
@@ -11,8 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-@functools.lru_cache(maxsize=256)
-def _taps(window: int, sigma: float | None) -> tuple[float, ...]:
+def gaussian_taps(window: int, sigma: float | None) -> tuple[float, ...]:
+    r"""Filter taps :math:`w_i \propto e^{-(i-m)^2 / 2\sigma^2}` that sum to 1.
+
+    ``sigma=None`` gives flat taps. The only place where taps are computed: every backend takes
+    them from here.
+    """
     if sigma is None:
         return (1.0 / window,) * window
     middle = (window - 1) / 2
@@ -21,20 +24,6 @@ def _taps(window: int, sigma: float | None) -> tuple[float, ...]:
     raw = [math.exp(-0.5 * (distance * distance)) for distance in distances]
     total = math.fsum(raw)
     return tuple(value / total for value in raw)
-
-
-def gaussian_taps(
-    window: int,
-    sigma: float | None,
-    dtype: torch.dtype = torch.float64,
-    device: torch.device | str | None = None,
-) -> Tensor:
-    r"""Filter taps :math:`w_i \propto e^{-(i-m)^2 / 2\sigma^2}` that sum to 1.
-
-    ``sigma=None`` gives flat taps. The only place where taps are computed: every backend takes
-    them from here.
-    """
-    return torch.tensor(_taps(window, sigma), dtype=dtype, device=device)
 
 
 def effective_window(window: int, size: int) -> int:
@@ -97,9 +86,9 @@ def window_filter(
         planes = F.pad(planes, (px, px, py, py), mode="reflect")
         py = px = 0
     if wy > 1:
-        planes = _WindowSum.apply(planes, _taps(wy, sigma), -2, py)
+        planes = _WindowSum.apply(planes, gaussian_taps(wy, sigma), -2, py)
     if wx > 1:
-        planes = _WindowSum.apply(planes, _taps(wx, sigma), -1, px)
+        planes = _WindowSum.apply(planes, gaussian_taps(wx, sigma), -1, px)
     return planes.reshape(*images.shape[:-2], *planes.shape[-2:])
 
 
