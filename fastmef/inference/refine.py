@@ -11,8 +11,7 @@ from fastmef.reference.color import rgb_to_gray
 SCALES = (0.4, 0.35, 0.25)  # as in training
 RATE = 0.02
 MOMENTUM, SCALE_DECAY = 0.5, 0.9
-# Per-pixel derivatives below this are rounding and texture-free sky: no step is made of them.
-NEGLIGIBLE = 1e-3
+EPSILON = 1e-3  # Adam's: no 0/0 where nothing has texture. The scores do not depend on its size.
 
 
 def refine_logits(logits: Tensor, exposures: Tensor, steps: int) -> Tensor:
@@ -40,7 +39,7 @@ def refine_logits(logits: Tensor, exposures: Tensor, steps: int) -> Tensor:
         mean.lerp_(gradient, 1 - MOMENTUM)
         power.lerp_(gradient.square_(), 1 - SCALE_DECAY)
         rate = RATE * (1 - step / steps) / (1 - MOMENTUM ** (step + 1))
-        scale = (power / (1 - SCALE_DECAY ** (step + 1))).sqrt_().add_(NEGLIGIBLE)
+        scale = (power / (1 - SCALE_DECAY ** (step + 1))).sqrt_().add_(EPSILON)
         refined.addcdiv_(mean, scale, value=-rate)
     return refined
 
