@@ -21,7 +21,7 @@ from fastmef.reference.gamma import (
     well_exposedness,
 )
 from fastmef.reference.loss import fusion_loss, weighted_ssim_loss, weighted_ssim_map
-from fastmef.reference.ssim import ssim, ssim_map
+from fastmef.reference.ssim import ssim
 
 __all__ = [
     "crop_to_centers",
@@ -37,7 +37,6 @@ __all__ = [
     "sobel_gradient",
     "softmax_fuse",
     "ssim",
-    "ssim_map",
     "weighted_ssim_loss",
     "weighted_ssim_map",
     "well_exposedness",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastmef.reference.filters import crop_to_centers, halve
 from fastmef.reference.gamma import gamma_weights
-from fastmef.reference.ssim import ssim_map
+from fastmef.reference.ssim import ssim
 
 
 def weighted_ssim_map(
@@ -26,7 +26,16 @@ def weighted_ssim_map(
 ) -> Tensor:
     r""":math:`q(p) = \sum_k \gamma_k(p)\,\mathrm{SSIM}(F, I_k)(p)` at every window position."""
     weights = gamma_weights(exposures, gamma, window, sigma, floor, eps)
-    similarity = ssim_map(fused.unsqueeze(1), exposures, window, sigma, k1, k2, luminance=luminance)
+    similarity = ssim(
+        fused.unsqueeze(1),
+        exposures,
+        window,
+        sigma,
+        k1,
+        k2,
+        luminance=luminance,
+        reduction="none",
+    )
     return (weights * similarity).sum(dim=1)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from fastmef.reference.filters import plane_mean, window_filter
 
 
-def ssim_map(
+def ssim(
     a: Tensor,
     b: Tensor,
     window: int = 11,
@@ -17,15 +17,17 @@ def ssim_map(
     data_range: float = 1.0,
     luminance: bool = True,
     border: str = "valid",
+    reduction: str = "mean",
 ) -> Tensor:
-    r"""SSIM at every window position of two images of broadcastable shape ``(..., H, W)``.
+    r"""Mean SSIM of two images of broadcastable shape ``(..., H, W)``, or the map of all windows.
 
     .. math::
         \mathrm{SSIM} = \frac{2\mu_a\mu_b + C_1}{\mu_a^2 + \mu_b^2 + C_1}
         \cdot \frac{2\sigma_{ab} + C_2}{\sigma_a^2 + \sigma_b^2 + C_2},
         \quad C_i = (k_i \cdot \text{data\_range})^2
 
-    ``luminance=False`` leaves only the second factor, contrast times structure.
+    ``luminance=False`` leaves only the second factor, contrast times structure;
+    ``reduction="none"`` is the map.
     """
     c1, c2 = (k1 * data_range) ** 2, (k2 * data_range) ** 2
     # With zeros beyond the border a shifted image is another image, so nothing is subtracted there.
@@ -43,21 +45,4 @@ def ssim_map(
     if luminance:
         mu_a, mu_b = mu_x + shift_a, mu_y + shift_b
         similarity = similarity * (2 * mu_a * mu_b + c1) / (mu_a * mu_a + mu_b * mu_b + c1)
-    return similarity
-
-
-def ssim(
-    a: Tensor,
-    b: Tensor,
-    window: int = 11,
-    sigma: float | None = 1.5,
-    k1: float = 0.01,
-    k2: float = 0.03,
-    data_range: float = 1.0,
-    luminance: bool = True,
-    border: str = "valid",
-    reduction: str = "mean",
-) -> Tensor:
-    """:func:`ssim_map`, or its mean over everything."""
-    out = ssim_map(a, b, window, sigma, k1, k2, data_range, luminance, border)
-    return out.mean() if reduction == "mean" else out
+    return similarity.mean() if reduction == "mean" else similarity
