@@ -129,11 +129,6 @@ class Windows(NamedTuple):
     map_height: int
     map_width: int
 
-    @property
-    def margins(self) -> tuple[int, int]:
-        """Rows and columns that the windows reach beyond the image."""
-        return (len(self.taps_y) // 2, len(self.taps_x) // 2) if self.padded else (0, 0)
-
 
 def windows_of(images: Tensor, window: int, sigma: float | None, padded: bool) -> Windows:
     # Not at the top: compiling the kernels needs no torch.

@@ -18,20 +18,6 @@ def moments(images: Tensor) -> Tensor:
     return torch.stack((mean, variance, count))
 
 
-def merge_moments(parts: Tensor) -> Tensor:
-    r"""The :func:`moments` of a whole from those of its parts, ``(P, 3, C)`` → ``(3, C)``.
-
-    .. math:: n = \sum_p n_p, \quad \mu = \tfrac1n \sum_p n_p \mu_p, \quad
-        \sigma^2 = \tfrac1n \sum_p n_p \big(\sigma_p^2 + (\mu_p - \mu)^2\big)
-
-    Source: Chan, Golub, LeVeque, 1979.
-    """
-    mean, variance, count = parts.unbind(1)
-    total = count.sum(0)
-    whole = (count * mean).sum(0) / total
-    return torch.stack((whole, (count * (variance + (mean - whole) ** 2)).sum(0) / total, total))
-
-
 def norm_act(
     images: Tensor,
     mean: Tensor,
