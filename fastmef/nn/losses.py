@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fastmef import functional
 from fastmef.errors import InputError
+from fastmef.functional.loss import loss_options
 from fastmef.reference.color import rgb_to_gray
 from fastmef.reference.filters import halve, window_filter
 from fastmef.reference.gamma import well_exposedness
@@ -43,9 +44,7 @@ class WeightedSSIMLoss(nn.Module):
         eps: float = 1e-12,
     ) -> None:
         super().__init__()
-        self.options = functional._loss_options(
-            gamma, luminance, window, sigma, k1, k2, floor, eps, scales
-        )
+        self.options = loss_options(gamma, luminance, window, sigma, k1, k2, floor, eps, scales)
 
     def forward(self, fused: Tensor, exposures: Tensor, mask: Tensor | None = None) -> Tensor:
         if fused.ndim != 4 or exposures.ndim != 5 or fused.shape[1] != 3 or exposures.shape[2] != 3:

@@ -1,0 +1,95 @@
+"""The fused image: the sum of the exposures, weighted pixel by pixel."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, overload
+
+import torch
+from torch import Tensor
+
+from fastmef import ops
+from fastmef.errors import InputError
+from fastmef.functional._checks import check_image, check_one_device, check_stack
+
+
+@overload
+def softmax_fuse(
+    logits: Tensor,
+    exposures: Tensor,
+    return_weights: Literal[False] = False,
+    temperature: float = 1.0,
+    valid: Tensor | None = None,
+) -> Tensor: ...
+
+
+@overload
+def softmax_fuse(
+    logits: Tensor,
+    exposures: Tensor,
+    return_weights: Literal[True],
+    temperature: float = 1.0,
+    valid: Tensor | None = None,
+) -> tuple[Tensor, Tensor]: ...
+
+
+def softmax_fuse(
+    logits: Tensor,
+    exposures: Tensor,
+    return_weights: bool = False,
+    temperature: float = 1.0,
+    valid: Tensor | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    r"""The convex combination of the exposures by the softmax of the logits.
+
+    .. math:: F = \sum_k W_k I_k, \qquad W = \mathrm{softmax}_k(\text{logits} / T)
+
+    Every pixel of F lies between the smallest and largest exposure there. Sums are formed in
+    float32, in float64 where logits or exposures are float64.
+
+    Args:
+        logits: floating point, ``(B, K, H, W)``; finite, or -inf for an exposure without weight.
+            What +inf gives depends on the backend.
+        exposures: ``(B, K, C, H, W)``, usually RGB; floating point of any range, uint8 or uint16.
+            The dtype may differ from that of the logits.
+        return_weights: return W as well.
+        temperature: T > 0. Below 1 the weights are sharper, above 1 softer.
+        valid: bool ``(B, K, H, W)``; an exposure weighs nothing where it is false. Where no
+            exposure is valid all of them count.
+
+    Returns:
+        F ``(B, C, H, W)`` in the dtype of the exposures, or ``(F, W)`` with W ``(B, K, H, W)`` in
+        the dtype of the logits. Integers are rounded to the nearest; backends may differ by one
+        level where a sum lies within float32 rounding of the middle between two. They carry no
+        gradient, W does.
+
+    Raises:
+        InputError: shapes that do not fit, another dtype, two devices.
+    """
+    check_stack("logits", logits)
+    check_image("exposures", exposures)
+    if exposures.ndim != 5 or exposures.shape[:2] + exposures.shape[3:] != logits.shape:
+        raise InputError(
+            "exposures must be (B, K, C, H, W) for logits (B, K, H, W), "
+            f"got {tuple(exposures.shape)} and {tuple(logits.shape)}"
+        )
+    if exposures.shape[2] == 0:
+        raise InputError(f"exposures must have a channel, got {tuple(exposures.shape)}")
+    check_one_device("logits", logits, "exposures", exposures)
+    if not 0 < temperature < math.inf:
+        raise InputError(f"temperature must be positive and finite, got {temperature!r}")
+    _check_valid(valid, logits)
+    fused, weights = ops.fusion.softmax_fuse(logits, exposures, return_weights, temperature, valid)
+    return (fused, weights) if return_weights else fused
+
+
+def _check_valid(valid: Tensor | None, logits: Tensor) -> None:
+    if valid is None:
+        return
+    if not isinstance(valid, Tensor) or valid.dtype != torch.bool or valid.shape != logits.shape:
+        got = f"{valid.dtype} {tuple(valid.shape)}" if isinstance(valid, Tensor) else repr(valid)
+        raise InputError(f"valid must be bool {tuple(logits.shape)} like logits, got {got}")
+    if valid.device != logits.device:
+        raise InputError(
+            f"valid and logits must be on one device, got {valid.device}, {logits.device}"
+        )

@@ -1,0 +1,66 @@
+"""Fusion at full size by logits of a smaller one."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from fastmef import ops
+from fastmef.errors import InputError
+from fastmef.functional._checks import check_image, check_one_device, check_stack
+
+
+def guided_upsample_fuse(
+    logits: Tensor, exposures: Tensor, radius: int = 2, eps: float = 1e-4
+) -> Tensor:
+    r"""Fuse full-size exposures by logits that were computed at a smaller size.
+
+    The logits are enlarged by the fast guided filter: in every window of the small size each of
+    them is fitted by a line over the guide g, the mean luma of the exposures, and the lines are
+    applied to the guide at full size, so that weights change where the picture does.
+
+    .. math::
+        a_k = \frac{\operatorname{cov}(g, x_k)}{\operatorname{var}(g) + \epsilon}, \quad
+        b_k = \bar x_k - a_k \bar g, \qquad
+        F = \sum_k \mathrm{softmax}_k(\uparrow\!\bar a_k\, g + \uparrow\!\bar b_k)\, I_k
+
+    Bars are window means at the small size, ↑ is bilinear enlarging. The small guide is the mean
+    of g over the pixels of each small one, so the logits should come from exposures reduced by
+    averaging. Every pixel of F lies between the smallest and largest exposure there.
+
+    Args:
+        logits: ``(B, K, h, w)``, h ≤ H and w ≤ W.
+        exposures: ``(B, K, 3, H, W)``, floating point in [0, 1], uint8 or uint16.
+        radius: windows are ``2 radius + 1`` pixels of the small size, ≥ 0; at borders they end.
+        eps: how little the guide may vary before it counts as flat, > 0. A large one blurs.
+
+    Returns:
+        F ``(B, 3, H, W)`` in the dtype and layout of the exposures, integers rounded to the
+        nearest.
+
+    Differentiable by logits and floating-point exposures, everywhere through plain PyTorch.
+
+    Raises:
+        InputError: shapes that do not fit, a negative radius, eps not positive.
+
+    Source: He, Sun, Tang, Guided Image Filtering, TPAMI 35(6), 2013; He, Sun, Fast Guided Filter,
+    arXiv 1505.00996. On three photographs reduced to a quarter, larger windows and larger eps
+    scored less, and a guide for each exposure alone, tried with one setting, no more than the mean.
+    """
+    check_stack("logits", logits)
+    check_image("exposures", exposures)
+    if exposures.ndim != 5 or exposures.shape[:2] != logits.shape[:2] or exposures.shape[2] != 3:
+        raise InputError(
+            "exposures must be (B, K, 3, H, W) for logits (B, K, h, w), "
+            f"got {tuple(exposures.shape)} and {tuple(logits.shape)}"
+        )
+    small, full = tuple(logits.shape[-2:]), tuple(exposures.shape[-2:])
+    if small[0] > full[0] or small[1] > full[1]:
+        raise InputError(f"logits must not be larger than the exposures {full}, got {small}")
+    check_one_device("logits", logits, "exposures", exposures)
+    if not isinstance(radius, int) or radius < 0:
+        raise InputError(f"radius must be an integer of at least 0, got {radius!r}")
+    if not 0 < eps < math.inf:
+        raise InputError(f"eps must be a positive finite number, got {eps!r}")
+    return ops.guided.guided_upsample_fuse(logits, exposures, radius, eps)

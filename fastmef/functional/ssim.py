@@ -1,0 +1,73 @@
+"""Structural similarity of two images."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from fastmef import ops
+from fastmef.errors import InputError
+from fastmef.functional._checks import (
+    check_at_least,
+    check_choice,
+    check_planes,
+    check_same_kind,
+    check_window,
+)
+
+
+def ssim(
+    a: Tensor,
+    b: Tensor,
+    window: int = 11,
+    sigma: float | None = 1.5,
+    k1: float = 0.01,
+    k2: float = 0.03,
+    data_range: float = 1.0,
+    luminance: bool = True,
+    border: str = "valid",
+    reduction: str = "mean",
+) -> Tensor:
+    r"""Windowed structural similarity of two images.
+
+    .. math::
+        \mathrm{SSIM} = \frac{2\mu_a\mu_b + C_1}{\mu_a^2 + \mu_b^2 + C_1}
+        \cdot \frac{2\sigma_{ab} + C_2}{\sigma_a^2 + \sigma_b^2 + C_2},
+        \quad C_i = (k_i \cdot \text{data\_range})^2
+
+    Args:
+        a, b: ``(..., H, W)``, same shape.
+        window, sigma: as for :func:`local_variance`.
+        k1, k2: stability constants.
+        data_range: the span of the values, 1 for images in [0, 1].
+        luminance: ``False`` leaves out the first factor.
+        border: ``"valid"``, ``"zero"`` or ``"reflect"``.
+        reduction: ``"mean"`` (scalar) or ``"none"`` (the map).
+
+    Source: Wang, Bovik, Sheikh, Simoncelli, TIP 13(4), 2004.
+    """
+    check_planes("a", a)
+    check_planes("b", b)
+    if a.shape != b.shape:
+        raise InputError(
+            f"a and b must have the same shape, got {tuple(a.shape)} and {tuple(b.shape)}"
+        )
+    check_same_kind("a", a, "b", b)
+    check_window(window, sigma)
+    check_at_least("k1", k1, 0)
+    check_at_least("k2", k2, 0)
+    if not data_range > 0:
+        raise InputError(f"data_range must be positive, got {data_range!r}")
+    check_choice("border", border, ("valid", "zero", "reflect"))
+    check_choice("reduction", reduction, ("mean", "none"))
+    return ops.ssim.ssim(
+        a,
+        b,
+        window=window,
+        sigma=sigma,
+        k1=k1,
+        k2=k2,
+        data_range=data_range,
+        luminance=luminance,
+        border=border,
+        reduction=reduction,
+    )
