@@ -1,12 +1,10 @@
 // Arguments of softmax_fuse, passed to the kernels as they are.
 #pragma once
 
+#include "checks.h"
 #include "launch.h"
-#include "layout.h"
 
 namespace fastmef {
-
-constexpr int kMostExposures = 8;
 
 struct FuseArgs {
   int64_t batch, channels, height, width;

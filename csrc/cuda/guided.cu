@@ -7,9 +7,9 @@
 // along x once. Positions are exact: integers, divided once.
 
 #include "../common/softmax.h"
-#include "fuse.h"
 #include "guided.h"
 #include "runs.h"
+#include "storage.h"
 
 namespace fastmef {
 namespace {
@@ -179,15 +179,20 @@ constexpr int64_t kLongestSide = 46340;  // twice its square fits into 32 bits
 
 int64_t blocks_for(int64_t threads) {
   if (threads > UINT32_MAX - kThreads) {
-    throw std::invalid_argument("guided_upsample_fuse: more than 2^32 threads");
+    refuse("guided_upsample_fuse", "more than 2^32 threads");
   }
   return (threads + kThreads - 1) / kThreads;
 }
 
-void check_size(const GuidedArgs& a) {
+void check_size(const char* operation, const GuidedArgs& a) {
   if (a.height > kLongestSide || a.width > kLongestSide) {
-    throw std::invalid_argument("guided_upsample_fuse: sides of at most 46340 pixels, got " +
-                                std::to_string(a.height) + " x " + std::to_string(a.width));
+    refuse(operation, "sides of at most 46340 pixels, got " + std::to_string(a.height) + " x " +
+                          std::to_string(a.width));
+  }
+  if (a.rows < 1 || a.columns < 1 || a.rows > a.height || a.columns > a.width) {
+    refuse(operation, "the small size must be from 1 x 1 to " + std::to_string(a.height) + " x " +
+                          std::to_string(a.width) + ", got " + std::to_string(a.rows) + " x " +
+                          std::to_string(a.columns));
   }
 }
 
@@ -220,30 +225,29 @@ void fuse(const GuidedArgs& a, const Place& place) {
 }  // namespace
 
 void guided_guide(const GuidedArgs& args, const Place& place) {
-  check_size(args);
-  switch (args.exposures.dtype) {
-    case kUInt8: return guide<uint8_t>(args, place);
-    case kUInt16: return guide<uint16_t>(args, place);
-    case kFloat16: return guide<Half>(args, place);
-    case kBFloat16: return guide<BFloat>(args, place);
-    case kFloat32: return guide<float>(args, place);
-    default: throw std::invalid_argument("guided_guide: exposures must be of at most 32 bits");
-  }
+  const char* name = "guided_guide";
+  check_size(name, args);
+  Arrays arrays(name);
+  arrays.read("exposures", args.exposures, {args.batch, args.count, 3, args.height, args.width});
+  arrays.written("guide", dense(args.guide, kFloat32),
+                 {1, 1, 1, 1, args.batch * args.rows * args.columns});
+  by_storage(name, args.exposures.dtype, [&](auto type) { guide<decltype(type)>(args, place); });
 }
 
 void guided_fuse(const GuidedArgs& args, const Place& place) {
-  check_size(args);
-  if (args.count < 1 || args.count > kMostExposures) {
-    throw std::invalid_argument("guided_fuse: 1 to 8 exposures, got " + std::to_string(args.count));
+  const char* name = "guided_fuse";
+  check_size(name, args);
+  check_count(name, args.count);
+  if (args.fused.dtype != args.exposures.dtype) {
+    refuse(name, "the fused image must be of the type of the exposures");
   }
-  switch (args.exposures.dtype) {
-    case kUInt8: return fuse<uint8_t>(args, place);
-    case kUInt16: return fuse<uint16_t>(args, place);
-    case kFloat16: return fuse<Half>(args, place);
-    case kBFloat16: return fuse<BFloat>(args, place);
-    case kFloat32: return fuse<float>(args, place);
-    default: throw std::invalid_argument("guided_fuse: exposures must be of at most 32 bits");
-  }
+  const int64_t lines = args.batch * args.count * args.rows * args.columns;
+  Arrays arrays(name);
+  arrays.read("exposures", args.exposures, {args.batch, args.count, 3, args.height, args.width});
+  arrays.read("slopes", dense(args.slopes, kFloat32), {1, 1, 1, 1, lines});
+  arrays.read("offsets", dense(args.offsets, kFloat32), {1, 1, 1, 1, lines});
+  arrays.written("fused", args.fused, {args.batch, 1, 3, args.height, args.width});
+  by_storage(name, args.exposures.dtype, [&](auto type) { fuse<decltype(type)>(args, place); });
 }
 
 }  // namespace fastmef

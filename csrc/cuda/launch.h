@@ -23,24 +23,6 @@ inline void check(const char* operation, cudaError_t status) {
   }
 }
 
-// Makes a device current and puts the former one back.
-class DeviceGuard {
- public:
-  DeviceGuard(const char* operation, int device) : wanted_(device) {
-    check(operation, cudaGetDevice(&former_));
-    if (former_ != wanted_) check(operation, cudaSetDevice(wanted_));
-  }
-  ~DeviceGuard() {
-    if (former_ != wanted_) cudaSetDevice(former_);
-  }
-  DeviceGuard(const DeviceGuard&) = delete;
-  DeviceGuard& operator=(const DeviceGuard&) = delete;
-
- private:
-  int wanted_;
-  int former_ = -1;
-};
-
 template <class Args>
 void launch(const char* operation, void (*kernel)(Args), const Args& args, int64_t blocks,
             int threads, const Place& place) {
@@ -48,13 +30,19 @@ void launch(const char* operation, void (*kernel)(Args), const Args& args, int64
   if (blocks > INT32_MAX) {
     throw std::invalid_argument(std::string(operation) + ": more than 2^31 - 1 blocks of threads");
   }
-  const DeviceGuard guard(operation, place.device);
+  int former = -1;
+  check(operation, cudaGetDevice(&former));
+  if (former != place.device) check(operation, cudaSetDevice(place.device));
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(blocks));
   config.blockDim = dim3(static_cast<unsigned>(threads));
   config.stream = place.stream;
-  check(operation, cudaLaunchKernelEx(&config, kernel, args));
-  check(operation, cudaGetLastError());
+  // The caller's device becomes current again whatever the launch says.
+  const cudaError_t launched = cudaLaunchKernelEx(&config, kernel, args);
+  const cudaError_t left = cudaGetLastError();
+  if (former != place.device) check(operation, cudaSetDevice(former));
+  check(operation, launched);
+  check(operation, left);
 }
 
 }  // namespace fastmef

@@ -11,10 +11,18 @@ from torch import Tensor
 OLDEST = (8, 0)
 
 
-def place(tensor: Tensor) -> tuple[int, int]:
-    """The tensor's device and the caller's stream there."""
-    index = tensor.device.index
+def place(operation: str, *tensors: Tensor | None) -> tuple[int, int]:
+    """The GPU that all tensors are on, and the caller's stream there."""
+    index = common_device(operation, *tensors).index
     return index, torch.cuda.current_stream(index).cuda_stream
+
+
+def common_device(operation: str, *tensors: Tensor | None) -> torch.device:
+    devices = {x.device for x in tensors if x is not None}
+    if len(devices) != 1 or next(iter(devices)).type != "cuda":
+        found = ", ".join(sorted(map(str, devices)))
+        raise RuntimeError(f"fastmef: {operation} needs its tensors on one GPU, got {found}")
+    return devices.pop()
 
 
 @cache

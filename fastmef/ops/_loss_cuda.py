@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fastmef import backends
 from fastmef.ops import _cuda
-from fastmef.ops._arrays import attribute_bits, axis_taps, gray_stack
+from fastmef.ops._arrays import attribute_bits, axis_taps, gray_stack, require
 
 WINDOW = 11
 COUNTS = (2, 3)
@@ -41,6 +41,11 @@ def sweep(
 ) -> Tensor:
     """The value; fills ``gradient``, multiplied by ``gradient_scale``."""
     gamma, luminance, window, sigma, k1, k2, floor, eps = options
+    require(
+        exposures.ndim == 4
+        and source.shape in (exposures.shape, exposures.shape[:1] + exposures.shape[2:]),
+        f"the loss of {tuple(source.shape)} and {tuple(exposures.shape)} is not defined",
+    )
     batch, count, height, width = exposures.shape
     windows = batch * (height - WINDOW + 1) * (width - WINDOW + 1)
     module = backends.CUDA_MODULE
@@ -48,7 +53,7 @@ def sweep(
     partials = source.new_empty((blocks,), dtype=torch.float64)
     value = source.new_empty((), dtype=torch.float32)
     module.fusion_loss(  # type: ignore[union-attr]
-        _cuda.place(source),
+        _cuda.place("fusion_loss", source, exposures),
         (batch, count, 1, height, width),
         source.ndim == 4,
         gray_stack(source),

@@ -57,6 +57,21 @@ def _require_stacks(logits: Tensor, exposures: Tensor) -> None:
     )
 
 
+def _require_valid(valid: Tensor | None, logits: Tensor) -> None:
+    fits = valid is None or (valid.dtype == torch.bool and valid.shape == logits.shape)
+    require(fits, "valid is boolean and of the logits' shape")
+
+
+def _require_upstream(
+    by_fused: Tensor | None, by_weights: Tensor | None, logits: Tensor, exposures: Tensor
+) -> None:
+    require(by_weights is None or by_weights.shape == logits.shape, "by_weights does not fit")
+    require(
+        by_fused is None or by_fused.shape == exposures.shape[:1] + exposures.shape[2:],
+        "by_fused does not fit",
+    )
+
+
 def _fused_like(exposures: Tensor) -> Tensor:
     batch, _, channels, height, width = exposures.shape
     if channels > 1 and exposures.stride(2) == 1 and exposures.stride(4) == channels:
@@ -121,9 +136,11 @@ def _fuse_cuda(
     temperature: float = 1.0,
     valid: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
+    _require_stacks(logits, exposures)
+    _require_valid(valid, logits)
     fused, weights = _fuse_outputs(logits, exposures, want_weights)
     backends.CUDA_MODULE.softmax_fuse(  # type: ignore[union-attr]
-        _cuda.place(logits),
+        _cuda.place("softmax_fuse", logits, exposures, valid),
         tuple(exposures.shape),
         temperature,
         color_stack(logits.unsqueeze(2)),
@@ -167,11 +184,7 @@ def _backward_cpu(
     valid: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     _require_stacks(logits, exposures)
-    require(by_weights is None or by_weights.shape == logits.shape, "by_weights does not fit")
-    require(
-        by_fused is None or by_fused.shape == exposures.shape[:1] + exposures.shape[2:],
-        "by_fused does not fit",
-    )
+    _require_upstream(by_fused, by_weights, logits, exposures)
     by_logits, by_exposures = _gradients(
         by_fused, by_weights, logits, exposures, for_logits, for_exposures
     )
@@ -229,13 +242,16 @@ def _backward_cuda(
     temperature: float = 1.0,
     valid: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
+    _require_stacks(logits, exposures)
+    _require_upstream(by_fused, by_weights, logits, exposures)
+    _require_valid(valid, logits)
     by_logits, by_exposures = _gradients(
         by_fused, by_weights, logits, exposures, for_logits, for_exposures
     )
     if by_fused is None:
         by_exposures.zero_()
     backends.CUDA_MODULE.softmax_fuse_backward(  # type: ignore[union-attr]
-        _cuda.place(logits),
+        _cuda.place("softmax_fuse_backward", logits, exposures, valid, by_fused, by_weights),
         tuple(exposures.shape),
         temperature,
         color_stack(logits.unsqueeze(2)),

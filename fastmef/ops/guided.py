@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from fastmef import backends, reference
 from fastmef.ops import _cuda
-from fastmef.ops._arrays import color_stack
+from fastmef.ops._arrays import color_stack, require
 from fastmef.ops._library import register, triton_launcher
 from fastmef.ops.fusion import _fused_like
 from fastmef.reference.color import GRAY_COEFFICIENTS
@@ -45,9 +45,10 @@ def _guide_triton(exposures: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def _guide_cuda(exposures: Tensor, rows: int, columns: int) -> Tensor:
+    require(exposures.ndim == 5 and exposures.shape[2] == 3, "exposures are (B, K, 3, H, W)")
     guide = _new_guide(exposures, rows, columns)
     backends.CUDA_MODULE.guided_guide(  # type: ignore[union-attr]
-        _cuda.place(exposures),
+        _cuda.place("guided_guide", exposures),
         tuple(exposures.shape),
         rows,
         columns,
@@ -59,10 +60,19 @@ def _guide_cuda(exposures: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def _fuse_cuda(slopes: Tensor, offsets: Tensor, exposures: Tensor) -> Tensor:
+    require(
+        exposures.ndim == 5
+        and exposures.shape[2] == 3
+        and slopes.shape == offsets.shape
+        and slopes.ndim == 4
+        and slopes.shape[:2] == exposures.shape[:2]
+        and slopes.dtype == offsets.dtype == torch.float32,
+        f"lines {tuple(slopes.shape)} do not fit exposures {tuple(exposures.shape)}",
+    )
     fused = _fused_like(exposures)
     slopes, offsets = slopes.contiguous(), offsets.contiguous()
     backends.CUDA_MODULE.guided_fuse(  # type: ignore[union-attr]
-        _cuda.place(exposures),
+        _cuda.place("guided_fuse", exposures, slopes, offsets),
         tuple(exposures.shape),
         *slopes.shape[-2:],
         _gray(exposures),

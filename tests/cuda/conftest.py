@@ -82,5 +82,5 @@ def module(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
 def emulated(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The compiled module where the ops look for the real one."""
     monkeypatch.setattr(backends, "CUDA_MODULE", module)
-    monkeypatch.setattr(_cuda, "place", lambda tensor: (0, 0))
+    monkeypatch.setattr(_cuda, "place", lambda operation, *tensors: (0, 0))
     yield module

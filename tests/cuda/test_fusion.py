@@ -121,13 +121,6 @@ def test_temperature_and_validity() -> None:
         check(logits, exposures, 2.5, valid)
 
 
-def test_empty() -> None:
-    for shape in ((0, 2, 3, 4, 5), (1, 2, 3, 0, 5)):
-        exposures = torch.zeros(shape)
-        fused, _ = fusion._fuse_cuda(logits_for(exposures), exposures, False)
-        assert fused.shape == (shape[0], *shape[2:])
-
-
 @pytest.mark.parametrize("layout", ["planar", "channels_last", "misaligned"])
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize(("count", "width"), [(1, 8), (2, 8), (2, 16), (3, 8), (8, 7)])
@@ -212,21 +205,3 @@ def test_runs_of_pixels_where_memory_allows(emulated: ModuleType, layout: str) -
         if layout == "planar" and dtype.is_floating_point:
             fusion._backward_cuda(exposures[:, 0], None, logits, exposures, True, True)
             assert launched() == 2 * 32 * 256 // pixels
-
-
-def test_what_is_refused_names_the_operation(emulated: ModuleType) -> None:
-    exposures = stack(1, 9, 3, 2, 4, dtype=torch.uint8)
-    with pytest.raises(ValueError, match="softmax_fuse: 1 to 8 exposures, got 9"):
-        fusion._fuse_cuda(logits_for(exposures), exposures, False)
-    exposures = stack(1, 2, 3, 2, 4, dtype=torch.float32)
-    with pytest.raises(ValueError, match="softmax_fuse: logits must be"):
-        fusion._fuse_cuda(logits_for(exposures, torch.float64), exposures, False)
-    with pytest.raises(ValueError, match="softmax_fuse: exposures must be"):
-        fusion._fuse_cuda(logits_for(exposures), exposures.double(), False)
-
-
-def test_status_of_the_launch_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fusion._cuda, "place", lambda tensor: (5, 0))
-    exposures = stack(1, 2, 3, 2, 4, dtype=torch.float32)
-    with pytest.raises(RuntimeError, match="softmax_fuse: invalid argument"):
-        fusion._fuse_cuda(logits_for(exposures), exposures, False)

@@ -150,16 +150,6 @@ def test_same_bits_again() -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_what_is_refused_names_the_operation() -> None:
-    for shape, text in (((1, 4, 12, 12), "2 or 3 exposures, got 4"), ((1, 2, 12, 9), "got 12 x 9")):
-        source, exposures = (x.float() for x in inputs("logits", *shape))
-        with pytest.raises(ValueError, match=f"fusion_loss: .*{text}"):
-            by_cuda(source, exposures, dict(OPTIONS))
-    source, exposures = inputs("logits", 1, 2, 12, 12)
-    with pytest.raises(ValueError, match="fusion_loss: tensors must be"):
-        loss._loss_cuda.sweep(source, exposures, list(OPTIONS.values()), None, 1.0)
-
-
 def test_what_is_left_to_triton() -> None:
     exposures = torch.zeros(1, 2, 20, 20)
     assert _loss_cuda.covers(exposures, None, 11, (1.0,))

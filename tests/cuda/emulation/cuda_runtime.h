@@ -1,7 +1,6 @@
 // Stands in for CUDA's header, so that a C++ compiler builds the kernels' own source for the CPU.
 // Blocks run one after the other. The threads of a block are fibers that change over at barriers
-// only,
-// the last thread first, so that a missing barrier shows.
+// only, the last thread first, so that a missing barrier shows.
 #pragma once
 
 #include <math.h>
@@ -53,6 +52,7 @@ struct State {
   cudaError_t error = cudaSuccess;
   int device = 0;
   unsigned launched = 0;  // threads, by the last launch
+  int refused = -1;       // so many calls from now one fails
 };
 
 inline State& state() {
@@ -92,6 +92,11 @@ inline void run_block() {
   }
 }
 
+// The status of a call that the GPU may refuse.
+inline cudaError_t answer(cudaError_t status = cudaSuccess) {
+  return state().refused-- == 0 ? cudaErrorInvalidValue : status;
+}
+
 template <class T>
 struct Type {
   using type = T;
@@ -114,6 +119,7 @@ template <class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Arguments...),
                                typename emulation::Type<Arguments>::type... arguments) {
   emulation::State& s = emulation::state();
+  if (emulation::answer() != cudaSuccess) return cudaErrorInvalidValue;
   blockDim = config->blockDim;
   gridDim = config->gridDim;
   // What the GPU would refuse.
@@ -130,22 +136,35 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
 inline cudaError_t cudaGetLastError() {
   const cudaError_t error = emulation::state().error;
   emulation::state().error = cudaSuccess;
-  return error;
+  return emulation::answer(error);
 }
 inline const char* cudaGetErrorString(cudaError_t error) {
   return error == cudaSuccess ? "no error" : "invalid argument";
 }
 inline cudaError_t cudaGetDevice(int* device) {
   *device = emulation::state().device;
-  return cudaSuccess;
+  return emulation::answer();
 }
 inline cudaError_t cudaSetDevice(int device) {
-  if (device != 0) return cudaErrorInvalidValue;
-  emulation::state().device = device;
-  return cudaSuccess;
+  if (device < 0 || device > 1) return cudaErrorInvalidValue;
+  const cudaError_t status = emulation::answer();
+  // The first device comes back in any case: a test must not begin on another.
+  if (device == 0 || status == cudaSuccess) emulation::state().device = device;
+  return status;
 }
 
 // For tests, which find it by its name: what a kernel does for many pixels at once needs few.
 extern "C" __attribute__((visibility("default"), used)) inline unsigned launched_threads() {
   return emulation::state().launched;
+}
+
+// For tests: the call `later` from now fails. Returns how many were left of the former order.
+extern "C" __attribute__((visibility("default"), used)) inline int refuse_call(int later) {
+  const int left = emulation::state().refused;
+  emulation::state().refused = later;
+  return left;
+}
+
+extern "C" __attribute__((visibility("default"), used)) inline int current_device() {
+  return emulation::state().device;
 }

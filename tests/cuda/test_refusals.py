@@ -1,0 +1,200 @@
+"""What is refused before a kernel starts, and that no status of CUDA goes unnoticed."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from fastmef.ops import _cuda, _loss_cuda, fusion, guided
+from fastmef.ops._arrays import color_stack, gray_stack
+
+OPTIONS = ("variance", False, 11, 1.5, 0.01, 0.03, 1e-4, 1e-12)
+
+
+def images(count: int = 2, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    return torch.zeros(1, count, 12, 12), torch.zeros((1, count, 3, 12, 12), dtype=dtype)
+
+
+def fuse(count: int = 2, dtype: torch.dtype = torch.float32) -> Any:
+    return fusion._fuse_cuda(*images(count, dtype), True)
+
+
+def fuse_backward(count: int = 2, dtype: torch.dtype = torch.float32) -> Any:
+    logits, exposures = images(count, dtype)
+    return fusion._backward_cuda(exposures[:, 0], None, logits, exposures, True, True)
+
+
+def guided_guide(count: int = 2, dtype: torch.dtype = torch.float32) -> Any:
+    return guided._guide_cuda(images(count, dtype)[1], 2, 3)
+
+
+def guided_fuse(count: int = 2, dtype: torch.dtype = torch.float32) -> Any:
+    lines = torch.zeros(1, count, 2, 3)
+    return guided._fuse_cuda(lines, lines, images(count, dtype)[1])
+
+
+def loss(count: int = 2, dtype: torch.dtype = torch.float32) -> Any:
+    logits = images(count)[0].to(dtype)
+    return _loss_cuda.sweep(logits, logits.clone(), OPTIONS, torch.empty_like(logits), 1.0)
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "softmax_fuse": fuse,
+    "softmax_fuse_backward": fuse_backward,
+    "guided_guide": guided_guide,
+    "guided_fuse": guided_fuse,
+    "fusion_loss": loss,
+}
+
+
+def test_tensors_on_one_gpu() -> None:
+    with FakeTensorMode():
+        first, second = (torch.empty(2, device=f"cuda:{i}") for i in (0, 1))
+        on_cpu = torch.empty(2)
+        assert _cuda.common_device("ssim", first, None, first).index == 0
+        for tensors, found in (
+            ((first, second), "cuda:0, cuda:1"),
+            ((first, on_cpu), "cpu, cuda:0"),
+            ((on_cpu, on_cpu), "cpu"),
+        ):
+            with pytest.raises(
+                RuntimeError, match=f"ssim needs its tensors on one GPU, got {found}"
+            ):
+                _cuda.place("ssim", *tensors)
+
+
+@pytest.mark.usefixtures("emulated")
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_types(operation: str) -> None:
+    with pytest.raises(ValueError, match=f"^{operation}: .* (must be|be of at most)"):
+        OPERATIONS[operation](dtype=torch.float64)
+    with pytest.raises(ValueError, match="^softmax_fuse: logits must be float32"):
+        fusion._fuse_cuda(images()[0].double(), images()[1], True)
+    with pytest.raises(ValueError, match="^softmax_fuse_backward: fused images and gradients must"):
+        fusion._backward_cuda(images()[1][:, 0].half(), None, *images(), True, True)
+
+
+@pytest.mark.usefixtures("emulated")
+@pytest.mark.parametrize("operation", [x for x in OPERATIONS if x != "guided_guide"])
+def test_numbers_of_exposures(operation: str) -> None:
+    text = "2 or 3 exposures, got 9" if operation == "fusion_loss" else "1 to 8 exposures, got 9"
+    with pytest.raises(ValueError, match=f"^{operation}: {text}"):
+        OPERATIONS[operation](9)
+
+
+@pytest.mark.usefixtures("emulated")
+def test_sizes() -> None:
+    with pytest.raises(ValueError, match="^fusion_loss: .*11 x 11 pixels, got 12 x 9"):
+        _loss_cuda.sweep(*torch.zeros(2, 1, 2, 12, 9), OPTIONS, None, 1.0)
+    with pytest.raises(ValueError, match="^guided_guide: sides of at most 46340.*, got 1 x 46341"):
+        guided._guide_cuda(torch.zeros(1, 1, 3, 1, 46341), 1, 1)
+    with pytest.raises(ValueError, match="^guided_guide: the small size must be .*, got 13 x 2"):
+        guided._guide_cuda(images()[1], 13, 2)
+
+
+@pytest.mark.usefixtures("emulated")
+def test_shapes_that_do_not_fit() -> None:
+    logits, exposures = images()
+    for call in (
+        lambda: fusion._fuse_cuda(logits[..., 1:], exposures, True),
+        lambda: fusion._fuse_cuda(logits[:0], exposures[:0], True),
+        lambda: fusion._fuse_cuda(logits, exposures, True, 1.0, logits[..., 1:] > 0),
+        lambda: fusion._backward_cuda(exposures[:, 0, :1], None, logits, exposures, True, True),
+        lambda: guided._guide_cuda(exposures[:, :, :2], 2, 2),
+        lambda: guided._fuse_cuda(logits, logits[..., 1:], exposures),
+        lambda: _loss_cuda.sweep(logits[..., 1:], logits, OPTIONS, None, 1.0),
+    ):
+        with pytest.raises(RuntimeError, match="^fastmef: "):
+            call()
+
+
+def write(module: ModuleType, logits: Tensor, exposures: Tensor, fused: Tensor) -> None:
+    """Into memory that the caller chose."""
+    stacks = (color_stack(x) for x in (logits.unsqueeze(2), None, exposures, fused.unsqueeze(1)))
+    shape = tuple(exposures.shape)
+    module.softmax_fuse((0, 0), shape, 1.0, *stacks, color_stack(None))
+
+
+def test_overlapping_and_misaligned(emulated: ModuleType) -> None:
+    logits, exposures = images()
+    both = torch.zeros(1, 3, 3, 12, 12)
+    write(emulated, logits, both[:, :2], both[:, 2])  # neighbours do not overlap
+    with pytest.raises(ValueError, match="^softmax_fuse: fused overlaps exposures"):
+        write(emulated, logits, exposures, exposures[:, 1])
+    with pytest.raises(ValueError, match="^softmax_fuse: fused overlaps itself"):
+        write(emulated, logits, exposures, torch.zeros(1, 1, 12, 12).expand(1, 3, 12, 12))
+    # Rows that begin inside one another, although no stride is 0.
+    with pytest.raises(ValueError, match="^softmax_fuse: fused overlaps itself"):
+        write(
+            emulated, logits, exposures, torch.zeros(999).as_strided((1, 3, 12, 12), (0, 300, 3, 1))
+        )
+    # What is read may overlap: one logit for all pixels, one exposure for all.
+    write(emulated, logits[..., :1, :1].expand(logits.shape), exposures, torch.zeros(1, 3, 12, 12))
+    fused = torch.zeros(1, 3, 12, 12)
+    address, *rest = color_stack(exposures)
+    with pytest.raises(
+        ValueError, match="^softmax_fuse: the address of exposures must be a mult.* 4"
+    ):
+        emulated.softmax_fuse(
+            (0, 0),
+            tuple(exposures.shape),
+            1.0,
+            color_stack(logits.unsqueeze(2)),
+            color_stack(None),
+            (address + 2, *rest),
+            color_stack(fused.unsqueeze(1)),
+            color_stack(None),
+        )
+
+
+def test_the_loss_writes_nowhere_else(emulated: ModuleType) -> None:
+    logits = images()[0]
+    partials, value = torch.zeros(9, dtype=torch.float64), torch.zeros(())
+
+    def call(gradient: Tensor, partials_at: int, value_at: int) -> None:
+        stacks = (gray_stack(x) for x in (logits, logits, gradient))
+        taps = (1 / 11,) * 11
+        rest = (taps, 1, False, 1e-4, 9e-4, 1e-4, 1e-12, 1.0)
+        emulated.fusion_loss((0, 0), (1, 2, 1, 12, 12), True, *stacks, partials_at, value_at, *rest)
+
+    call(torch.zeros_like(logits), partials.data_ptr(), value.data_ptr())
+    with pytest.raises(ValueError, match="^fusion_loss: gradient overlaps source"):
+        call(logits, partials.data_ptr(), value.data_ptr())
+    with pytest.raises(ValueError, match="^fusion_loss: value overlaps partials"):
+        call(torch.zeros_like(logits), partials.data_ptr(), partials.data_ptr())
+    with pytest.raises(ValueError, match="^fusion_loss: the address of partials must be .* 8"):
+        call(torch.zeros_like(logits), partials.data_ptr() + 4, value.data_ptr())
+
+
+@pytest.mark.parametrize("device", [0, 1])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_status_is_raised(
+    emulated: ModuleType, monkeypatch: pytest.MonkeyPatch, operation: str, device: int
+) -> None:
+    library = ctypes.CDLL(emulated.__file__)
+    monkeypatch.setattr(_cuda, "place", lambda operation, *tensors: (device, 0))
+    library.refuse_call(1000)
+    OPERATIONS[operation]()
+    calls = 1000 - library.refuse_call(-1)
+    # The device, the launch and what it left behind; another device is set and set back.
+    assert calls == (3 if device == 0 else 5) * (2 if operation == "fusion_loss" else 1)
+    for number in range(calls):
+        library.refuse_call(number)
+        with pytest.raises(RuntimeError, match=f"^{operation}: invalid argument"):
+            OPERATIONS[operation]()
+        library.refuse_call(-1)
+        assert library.current_device() == 0
+
+
+def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, emulated: ModuleType) -> None:
+    monkeypatch.setattr(_cuda, "place", lambda operation, *tensors: (5, 0))
+    for operation, call in OPERATIONS.items():
+        with pytest.raises(RuntimeError, match=f"^{operation}: invalid argument"):
+            call()
