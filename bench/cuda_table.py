@@ -3,7 +3,8 @@
 python -m bench.cuda_table            # a table on the screen
 python -m bench.cuda_table --write    # also bench/results/cuda.json and bench/README.md
 
-Exit status 1: a kernel spills registers. CUDACXX names another nvcc.
+Exit status 1: a kernel spills registers, or a block of it does not fit a multiprocessor. CUDACXX
+names another nvcc.
 """
 
 from __future__ import annotations
@@ -21,7 +22,18 @@ from bench.tables import rewrite
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results" / "cuda.json"
-ARCHITECTURES = (80, 86, 89, 90, 100, 120)
+# Of a multiprocessor: KiB of shared memory and threads. Each has 65536 registers and takes 1 KiB of
+# shared memory a block for itself; a block may have all the rest.
+MULTIPROCESSORS = {
+    80: (164, 2048),
+    86: (100, 1536),
+    89: (100, 1536),
+    90: (228, 2048),
+    100: (228, 2048),
+    120: (100, 1536),
+}
+# kThreads of csrc/cuda/launch.h, except for kColumns of csrc/cuda/loss_part.h.
+THREADS, THREADS_OF_THE_LOSS = 256, 128
 ENTRY = re.compile(
     r"Compiling entry function '(?P<kernel>\w+)' for 'sm_(?P<architecture>\d+)\w?'.*?"
     r"(?P<stack>\d+) bytes stack frame, (?P<stores>\d+) bytes spill stores, "
@@ -45,6 +57,16 @@ def entries(report: str) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def blocks(result: dict[str, Any]) -> int:
+    """How many blocks of a kernel one multiprocessor holds."""
+    threads = THREADS_OF_THE_LOSS if result["kernel"].startswith("loss_kernel") else THREADS
+    memory, most_threads = MULTIPROCESSORS[result["architecture"]]
+    # Warps take registers in units of 256.
+    registers = -(-32 * result["registers"] // 256) * 256 * (threads // 32)
+    by_memory = memory * 1024 // (result["shared"] + 1024)
+    return min(65536 // registers, by_memory, most_threads // threads)
 
 
 def readable(kernels: list[str]) -> dict[str, str]:
@@ -73,6 +95,7 @@ def compile_all(nvcc: str, architectures: list[int]) -> list[dict[str, Any]]:
     names = readable([x["kernel"] for x in results])
     for result in results:
         result["kernel"] = names[result["kernel"]]
+        result["blocks"] = blocks(result)
     return sorted(results, key=lambda x: (x["file"], x["kernel"], x["architecture"]))
 
 
@@ -83,15 +106,15 @@ def table(results: list[dict[str, Any]]) -> str:
         f"Architectures: {', '.join(f'sm_{x}' for x in architectures)}, separated by slashes where "
         "they differ.",
         "",
-        "| kernel | registers | shared bytes | bytes spilled |",
-        "|---|---|---|---|",
+        "| kernel | registers | shared bytes | blocks a multiprocessor | bytes spilled |",
+        "|---|---|---|---|---|",
     ]
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for result in results:
         groups.setdefault((result["file"], result["kernel"]), []).append(result)
     for (file, kernel), group in groups.items():
         cells = []
-        for key in ("registers", "shared", "spilled"):
+        for key in ("registers", "shared", "blocks", "spilled"):
             numbers = [str(x[key]) for x in group]
             cells.append(numbers[0] if len(set(numbers)) == 1 else " / ".join(numbers))
         lines.append(f"| {file}: `{kernel}` | {' | '.join(cells)} |")
@@ -101,7 +124,13 @@ def table(results: list[dict[str, Any]]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     description = (__doc__ or "").split("\n")[0]
     parser = argparse.ArgumentParser(prog="python -m bench.cuda_table", description=description)
-    parser.add_argument("--architectures", nargs="+", type=int, default=list(ARCHITECTURES))
+    parser.add_argument(
+        "--architectures",
+        nargs="+",
+        type=int,
+        choices=list(MULTIPROCESSORS),
+        default=list(MULTIPROCESSORS),
+    )
     parser.add_argument("--write", action="store_true", help="rewrite the committed results")
     options = parser.parse_args(arguments)
     nvcc = os.environ.get("CUDACXX", "nvcc")
@@ -112,16 +141,15 @@ def main(arguments: list[str] | None = None) -> int:
     results = compile_all(nvcc, architectures)
     text = f"nvcc {release[1] if release else '?'}. {table(results)}"
     print(text)
-    spilling = [x for x in results if x["spilled"]]
-    for x in spilling:
-        print(
-            f"{x['kernel']}, sm_{x['architecture']}: spills {x['spilled']} bytes", file=sys.stderr
-        )
+    wrong = [x for x in results if x["spilled"] or x["blocks"] < 1]
+    for x in wrong:
+        what = f"spills {x['spilled']} bytes, {x['blocks']} blocks fit"
+        print(f"{x['kernel']}, sm_{x['architecture']}: {what}", file=sys.stderr)
     if options.write:
         data = {"nvcc": release[1] if release else None, "kernels": results}
         RESULTS.write_text(json.dumps(data, indent=1) + "\n")
         rewrite("cuda", text)
-    return 1 if spilling or not results else 0
+    return 1 if wrong or not results else 0
 
 
 if __name__ == "__main__":
