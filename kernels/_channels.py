@@ -6,17 +6,27 @@ A pixel is a row, so a tile is (pixels, channels) with the channels next to one 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import triton
 import triton.language as tl
 
-from ._launch import Configuration
+from ._launch import Configuration, cdiv, launch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def widest(channels: int) -> int:
     """Channels of a tile: 64 of two bytes are a 128-byte line."""
     return min(64, 1 << (channels - 1).bit_length())
+
+
+def launch_tiles(kernel: Any, count: int, x: Tensor, *arguments: Any, **options: Any) -> None:
+    """Starts ``count`` programs for each block of channels of ``x``, its first argument."""
+    channels = x.shape[1]
+    programs = count * cdiv(channels, widest(channels))
+    launch(kernel, programs, x.device, x, *arguments, CHANNELS=widest(channels), **options)
 
 
 @triton.jit
@@ -26,6 +36,14 @@ def place(channels, CHANNELS: tl.constexpr):
     program = tl.program_id(0)
     c = (program % blocks) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
     return (program // blocks).to(tl.int64), c
+
+
+@triton.jit
+def slab_rows(slab, steps, rows, ROWS: tl.constexpr):
+    """First row of a slab (int64), the lanes' rows after it, and how many are left from there."""
+    first = slab * steps * ROWS
+    left = tl.minimum(rows - first, steps * ROWS).to(tl.int32)
+    return first, tl.arange(0, ROWS)[:, None], left
 
 
 @triton.jit

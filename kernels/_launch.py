@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+BYTES = {"u8": 1, "u16": 2, "fp16": 2, "bf16": 2, "fp32": 4}  # of a value of a Triton type
+
 
 @dataclass(frozen=True)
 class Configuration:

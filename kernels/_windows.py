@@ -13,7 +13,7 @@ the taps are symmetric. Only its first window begins elsewhere (``origin``).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import triton
 import triton.language as tl
@@ -23,7 +23,8 @@ from ._launch import cdiv
 if TYPE_CHECKING:
     from torch import Tensor
 
-COLUMNS = 128  # one for each thread of 4 warps: more would multiply the registers of the rings
+WARPS = 4
+COLUMNS = 32 * WARPS  # one for each thread: more would multiply the registers of the rings
 # Rows of a program; each strip filters a window of rows more than it owns. The smaller ones keep
 # small images from leaving multiprocessors idle. Not timed on a GPU.
 ROWS = (32, 16, 8)
@@ -129,6 +130,15 @@ class Windows(NamedTuple):
     map_height: int
     map_width: int
 
+    @property
+    def constants(self) -> dict[str, Any]:
+        """Of every kernel that marches down strips."""
+        return {
+            "TAPS_Y": self.taps_y,
+            "TAPS_X": self.taps_x,
+            "COLUMNS": COLUMNS,
+            "num_warps": WARPS,
+        }
 
 def windows_of(images: Tensor, window: int, sigma: float | None, padded: bool) -> Windows:
     # Not at the top: compiling the kernels needs no torch.

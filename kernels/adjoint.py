@@ -16,10 +16,9 @@ import triton
 import triton.language as tl
 
 from ._configure import WINDOW, configuration
-from ._launch import launch
+from ._launch import BYTES, launch
 from ._tile import stored
 from ._windows import (
-    COLUMNS,
     Windows,
     filter_row,
     locate_strip,
@@ -160,11 +159,8 @@ def attributes_gradient(
         rows,
         *images.stride(),
         *((0, 0, 0) if sobels is None else sobels.stride()),
-        TAPS_Y=windows.taps_y,
-        TAPS_X=windows.taps_x,
         PADDED=windows.padded,
-        COLUMNS=COLUMNS,
-        num_warps=4,
+        **windows.constants,
     )
 
 
@@ -183,7 +179,7 @@ def _configuration(
     if "variances" in maps:
         given |= {"shifts": "*fp32:16"}
     absent = ("shifts", "variances", "products", "sobels", "pointwise")
-    size = 4 if dtype == "fp32" else 2
+    size = BYTES[dtype]
     return configuration(
         f"{name}, {border} border, {dtype}",
         attributes_adjoint_kernel,

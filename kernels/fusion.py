@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import triton
 import triton.language as tl
 
-from ._launch import Configuration, cdiv, launch
+from ._exposures import load_layers, softmax
+from ._launch import BYTES, Configuration, cdiv, launch
 from ._tile import locate, stored
 
 if TYPE_CHECKING:
@@ -31,25 +32,11 @@ def _columns(count: int) -> int:
 
 
 @triton.jit
-def _softmax(logits, layer, x, inside, K: tl.constexpr):
-    """The K weights."""
-    values = ()
-    for _ in tl.static_range(K):
-        values = values + (tl.load(logits + x, mask=inside, other=0).to(tl.float32),)
-        logits += layer
-    highest = values[0]
-    for k in tl.static_range(1, K):
-        highest = tl.maximum(highest, values[k])
-    powers = ()
-    total = tl.zeros_like(highest)
-    for k in tl.static_range(K):
-        power = tl.exp(values[k] - highest)
-        powers = powers + (power,)
-        total += power
-    weights = ()
-    for k in tl.static_range(K):
-        weights = weights + (powers[k] * (1.0 / total),)
-    return weights
+def _place(width, height, COLUMNS: tl.constexpr):
+    """Batch, row and first column (int64) of this program, its lanes, and which are in the row."""
+    b, y, first = locate(tl.program_id(0), width, height, COLUMNS)
+    lane = tl.arange(0, COLUMNS).to(tl.int64)
+    return b, y, first, lane, lane < width - first
 
 
 @triton.jit
@@ -77,12 +64,9 @@ def fuse_kernel(
     C: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    b, y, first = locate(tl.program_id(0), width, height, COLUMNS)
-    lane = tl.arange(0, COLUMNS).to(tl.int64)
-    inside = lane < width - first
-
-    logits += b * logits_batch + y * logits_row + first * logits_column
-    weight = _softmax(logits, logits_layer, lane * logits_column, inside, K)
+    b, y, first, lane, inside = _place(width, height, COLUMNS)
+    logits += b * logits_batch + y * logits_row + first * logits_column + lane * logits_column
+    weight = softmax(load_layers(logits, logits_layer, inside, K), K)
     if weights is not None:
         weights += b * K * pixels + y * width + first
         for k in tl.static_range(K):
@@ -137,12 +121,9 @@ def fuse_backward_kernel(
     C: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    b, y, first = locate(tl.program_id(0), width, height, COLUMNS)
-    lane = tl.arange(0, COLUMNS).to(tl.int64)
-    inside = lane < width - first
-
-    logits += b * logits_batch + y * logits_row + first * logits_column
-    weight = _softmax(logits, logits_layer, lane * logits_column, inside, K)
+    b, y, first, lane, inside = _place(width, height, COLUMNS)
+    logits += b * logits_batch + y * logits_row + first * logits_column + lane * logits_column
+    weight = softmax(load_layers(logits, logits_layer, inside, K), K)
     if by_fused is not None:
         by_fused += b * fused_batch + y * fused_row + first * fused_column + lane * fused_column
     if by_weights is not None:
@@ -286,7 +267,7 @@ def _configuration(
     constants |= dict.fromkeys(absent)
     if backward:
         constants |= {f"weights_{x}": 0 for x in ("batch", "layer", "row", "column")}
-    size = {"u8": 1, "u16": 2, "fp16": 2, "bf16": 2, "fp32": 4}[exposures]
+    size = BYTES[exposures]
     return Configuration(
         name=f"{'backward' if backward else 'forward'}, K={count}, {exposures}"
         + (", channels last" if interleaved else ""),

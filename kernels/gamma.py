@@ -21,10 +21,9 @@ import triton
 import triton.language as tl
 
 from ._configure import WINDOW, configuration
-from ._launch import launch
+from ._launch import BYTES, launch
 from ._tile import stored
 from ._windows import (
-    COLUMNS,
     Windows,
     locate_strip,
     plane_constant,
@@ -50,7 +49,7 @@ if TYPE_CHECKING:
 def gamma_kernel(
     exposures,
     upstream,  # u, or None: then γ is wanted
-    out,  # γ; with u: d, dμ, dL/dS and e one after the other, each (B, K, map), see _parts
+    out,  # γ; with u: those of d, dμ, dL/dS and e that are wanted, each (B, K, map)
     shifts,  # the constants of the planes, where d is wanted
     height,
     width,
@@ -213,10 +212,7 @@ def launch_gamma(
         VARIANCE="variance" in attributes,
         GRADIENT="gradient" in attributes,
         EXPOSEDNESS="well_exposedness" in attributes,
-        TAPS_Y=windows.taps_y,
-        TAPS_X=windows.taps_x,
-        COLUMNS=COLUMNS,
-        num_warps=4,
+        **windows.constants,
     )
 
 
@@ -269,7 +265,7 @@ def _configuration(
         given |= {"upstream": f"*{dtype}:16", "shifts": "*fp32:16"}
     names = ("variance", "gradient", "well_exposedness")
     used = [x in attributes for x in names]
-    size = 4 if dtype == "fp32" else 2
+    size = BYTES[dtype]
     part = " backward, first pass" if backward else ""
     label = " × ".join(x.split("_")[-1] for x, is_used in zip(names, used, strict=True) if is_used)
     maps = sum(used) + used[0] if backward else 0

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import triton
 import triton.language as tl
 
-from ._launch import Configuration, cdiv, launch
+from ._launch import BYTES, Configuration, cdiv, launch
 from ._tile import stored
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ def fuse(
 
 def _configuration(kernel: Any, dtype: str, count: int, interleaved: bool = False) -> Configuration:
     """RGB exposures; small images of a quarter of each side."""
-    size = {"u8": 1, "u16": 2, "fp16": 2, "bf16": 2, "fp32": 4}[dtype]
+    size = BYTES[dtype]
     lines, columns = _tile_size(count)
     unit = "channel" if interleaved else "column"
     constants: dict[str, Any] = {"K": count, "RED": 0.1, "GREEN": 0.2, "BLUE": 0.04}

@@ -14,7 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ._launch import cdiv, launch
-from ._windows import COLUMNS, single, strip_programs, strip_rows
+from ._windows import WARPS, single, strip_programs, strip_rows, windows_of
 from .loss_backward import backward_kernel, sum_kernel
 from .loss_forward import forward_kernel
 from .loss_pyramid import pyramid_kernel
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-WARPS = 4
 # Rows of a program. Its march filters a window of rows more than these: the longest strips that
 # still make enough programs are taken. Not timed on a GPU.
 ROWS = (128, 64, 32, 16)
@@ -69,14 +68,6 @@ class _Options:
             "LUMINANCE": luminance,
         }
 
-    def taps(self, height: int, width: int) -> dict[str, tuple[float, ...]]:
-        from ..ops._arrays import axis_taps
-
-        return {
-            "TAPS_Y": axis_taps(self.window, self.sigma, height),
-            "TAPS_X": axis_taps(self.window, self.sigma, width),
-        }
-
 
 def _source_strides(source: Tensor) -> tuple[int, ...]:
     """Of the batch, the layers, rows and columns; F has no layers."""
@@ -90,17 +81,12 @@ class _Level:
     def __init__(self, source: Tensor, exposures: Tensor, options: _Options) -> None:
         self.source, self.exposures, self.options = source, exposures, options
         self.batch, self.count, self.height, self.width = exposures.shape
-        self.taps = options.taps(self.height, self.width)
-        self.windows = (
-            self.height - len(self.taps["TAPS_Y"]) + 1,
-            self.width - len(self.taps["TAPS_X"]) + 1,
-        )
+        windows = windows_of(exposures, options.window, options.sigma, False)
+        self.windows = windows.map_height, windows.map_width
         self.constants = {
-            **self.taps,
+            **windows.constants,
             "K": self.count,
             "FROM_LOGITS": source.ndim == 4,
-            "COLUMNS": COLUMNS,
-            "num_warps": WARPS,
         }
         self.rows = strip_rows(self.batch, *self.windows, ROWS)
         self.programs = strip_programs(self.batch, *self.windows, self.rows)

@@ -5,8 +5,8 @@ r"""Backward kernel of the loss: the derivative maps of :mod:`.loss_forward` bec
     \partial L / \partial x_k = W_k (I_k - F)\, \partial L / \partial F
 
 with F and the exposures less the constants of the forward pass; times a scale that keeps float16
-from underflowing. A march down strips of pixels
-(:mod:`._windows`): the windows that cover a pixel begin up to a window's size before it.
+from underflowing. A march down strips of pixels (:mod:`._windows`): the windows that cover a pixel
+begin up to a window's size before it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from ._exposures import load_layers, softmax, weighted_sum
 from ._windows import filter_row, locate_strip, present_width, push, row_at, zero_rows
-from .loss_terms import load_layers, softmax, weighted_sum
 
 
 @triton.jit

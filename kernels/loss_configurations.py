@@ -6,13 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 from ._configure import WINDOW, configuration
-from ._launch import Configuration
+from ._launch import BYTES, Configuration
 from .loss import REGISTERS, SIDE
 from .loss_backward import backward_kernel
 from .loss_forward import forward_kernel
 from .loss_pyramid import pyramid_kernel
 
-BYTES = {"fp32": 4, "bf16": 2}
 # Budgets: with 128 registers four programs of 128 threads fit a multiprocessor, with 168 three.
 
 

@@ -19,8 +19,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from ._exposures import load_fused, load_layers
 from ._windows import locate_strip, push, zero_rows
-from .loss_terms import load_fused, load_layers, sample_means, sharpness, similarity
+from .loss_terms import sample_means, sharpness, similarity
 
 # One variant serves every size and alignment: a thread loads single values anyway.
 SIZES = (
@@ -145,7 +146,7 @@ def forward_kernel(
         at_source = source_x + y * source_row
         for t in tl.static_range(WX):
             images = load_layers(at_exposures, exposures_layer, None, K)
-            f = load_fused(at_source, source_layer, images, K, FROM_LOGITS) - near[0]
+            f = load_fused(at_source, source_layer, images, None, K, FROM_LOGITS) - near[0]
             at_exposures += exposures_column
             at_source += source_column
             wf = f * TAPS_X[t]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .loss_terms import load_layers, softmax, weighted_sum
+from ._exposures import load_fused, load_layers
 
 
 @triton.jit
@@ -84,11 +84,7 @@ def pyramid_kernel(
     at = exposures + b * exposures_batch + y * exposures_row + x * exposures_column
     images = load_layers(at, exposures_layer, inside, K)
     at = source + b * source_batch + y * source_row + x * source_column
-    if FROM_LOGITS:
-        fused = weighted_sum(softmax(load_layers(at, source_layer, inside, K), K), images, K)
-    else:
-        fused = tl.load(at, mask=inside, other=0.0).to(tl.float32)
-    planes = (fused,) + images
+    planes = (load_fused(at, source_layer, images, inside, K, FROM_LOGITS),) + images
     if mask is not None:
         at = mask + b * mask_batch + y * mask_row + x * mask_column
         planes = planes + (tl.load(at, mask=inside, other=0.0).to(tl.float32),)

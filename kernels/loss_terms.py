@@ -1,60 +1,12 @@
-"""Per-pixel arithmetic of the loss: fused pixel, importance, SSIM and its derivatives."""
+"""Per-pixel arithmetic of the loss: importance, SSIM and its derivatives."""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
+from ._exposures import load_fused, load_layers
 from .sobel import sobel_at
-
-
-@triton.jit
-def load_layers(pointers, layer, inside, K: tl.constexpr):
-    """The K values behind each address, as float32; zeros where not ``inside`` (or None)."""
-    out = ()
-    for _ in tl.static_range(K):
-        value = tl.load(pointers, mask=inside, other=None if inside is None else 0.0)
-        out = out + (value.to(tl.float32),)
-        # Step by step: k * layer may not fit 32 bits.
-        pointers += layer
-    return out
-
-
-@triton.jit
-def softmax(logits, K: tl.constexpr):
-    highest = logits[0]
-    for k in tl.static_range(1, K):
-        # NaN is never larger, and comes back with its own exponential.
-        highest = tl.where(logits[k] > highest, logits[k], highest)
-    powers = ()
-    total = tl.zeros_like(highest)
-    for k in tl.static_range(K):
-        power = tl.exp(logits[k] - highest)
-        total += power
-        powers = powers + (power,)
-    inverse = 1.0 / total
-    weights = ()
-    for k in tl.static_range(K):
-        weights = weights + (powers[k] * inverse,)
-    return weights
-
-
-@triton.jit
-def weighted_sum(weights, images, K: tl.constexpr):
-    total = weights[0] * images[0]
-    for k in tl.static_range(1, K):
-        total += weights[k] * images[k]
-    return total
-
-
-@triton.jit
-def load_fused(pointers, layer, images, K: tl.constexpr, FROM_LOGITS: tl.constexpr):
-    """F itself, or the exposures weighted by the softmax of the logits."""
-    if FROM_LOGITS:
-        weights = softmax(load_layers(pointers, layer, None, K), K)
-        return weighted_sum(weights, images, K)
-    else:
-        return tl.load(pointers).to(tl.float32)
 
 
 @triton.jit
@@ -89,7 +41,7 @@ def sample_means(
     at = exposures + y * exposures_row + x * exposures_column
     images = load_layers(at, exposures_layer, None, K)
     at = source + y * source_row + x * source_column
-    fused = load_fused(at, source_layer, images, K, FROM_LOGITS)
+    fused = load_fused(at, source_layer, images, None, K, FROM_LOGITS)
     # A constant that is not finite would spoil windows that are.
     out = (finite(tl.sum(fused) / 64),)
     for k in tl.static_range(K):

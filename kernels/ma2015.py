@@ -24,7 +24,7 @@ import triton.language as tl
 
 from ._configure import WINDOW, configuration
 from ._launch import launch
-from ._windows import COLUMNS, locate_strip, row_at, strip_programs, windows_of
+from ._windows import locate_strip, row_at, strip_programs, windows_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -191,10 +191,7 @@ def ma2015_level(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         width,
         *size,
         K=count,
-        TAPS_Y=windows.taps_y,
-        TAPS_X=windows.taps_x,
-        COLUMNS=COLUMNS,
-        num_warps=4,
+        **windows.constants,
     )
     return x, means, gains, variance
 

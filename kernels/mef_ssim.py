@@ -20,7 +20,7 @@ import triton.language as tl
 from ._configure import configuration
 from ._launch import cdiv, launch
 from ._tile import stored
-from ._windows import COLUMNS, Windows, single, strip_programs, strip_rows, windows_of
+from ._windows import Windows, single, strip_programs, strip_rows, windows_of
 from .ma2015 import SIDE, SIGMA, ma2015_level
 from .mef_quality import quality_adjoint_kernel, quality_kernel
 from .variance import launch_variance
@@ -135,14 +135,7 @@ def _score(
         maps = [single(fused, batch, *size) for _ in range(3 if luminance is None else 4)]
         maps += [None] * (4 - len(maps))
         shifts = single(fused, batch)
-    constants = {
-        "K": count,
-        "TAPS_Y": windows.taps_y,
-        "TAPS_X": windows.taps_x,
-        "PADDED": windows.padded,
-        "COLUMNS": COLUMNS,
-        "num_warps": 4,
-    }
+    constants = {"K": count, "PADDED": windows.padded, **windows.constants}
     launch(
         quality_kernel,
         batch * programs,

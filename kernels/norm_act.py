@@ -26,13 +26,15 @@ from ._channels import (
     activation,
     affine,
     configuration,
+    launch_tiles,
     place,
     put_sums,
+    slab_rows,
     spread,
     where_positive,
     widest,
 )
-from ._launch import Configuration, cdiv, launch
+from ._launch import Configuration, cdiv
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,9 +78,7 @@ def apply_kernel(
 ):
     slab, c = place(channels, CHANNELS)
     center, _, scale, offset = affine(mean, variance, weight, bias, eps, c, channels)
-    r = tl.arange(0, ROWS)[:, None]
-    first = slab * steps * ROWS
-    left = tl.minimum(rows - first, steps * ROWS).to(tl.int32)
+    first, r, left = slab_rows(slab, steps, rows, ROWS)
     begin = first * channels
     lane = r.to(tl.int64) * channels + c
     for i in range(steps):
@@ -113,9 +113,7 @@ def backward_kernel(
     center, inverse, scale, offset = affine(mean, variance, weight, bias, eps, c, channels)
     if sums is not None:
         level, slope = spread(sums, count, inverse, c, channels)
-    r = tl.arange(0, ROWS)[:, None]
-    first = slab * steps * ROWS
-    left = tl.minimum(rows - first, steps * ROWS).to(tl.int32)
+    first, r, left = slab_rows(slab, steps, rows, ROWS)
     begin = first * channels
     lane = r.to(tl.int64) * channels + c
     total = tl.zeros((ROWS, CHANNELS), tl.float32)
@@ -137,36 +135,13 @@ def backward_kernel(
         put_sums(parts, slab, total, product, c, channels)
 
 
-def apply(
-    x: Tensor,
-    y: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-) -> None:
+def apply(x: Tensor, y: Tensor, *affine: Tensor | float | None) -> None:
+    """``affine``: what the kernel takes from ``mean`` to ``eps``."""
     channels = x.shape[1]
     rows = x.numel() // channels
     programs, steps = slabs(rows, channels)
-    launch(
-        apply_kernel,
-        programs * cdiv(channels, widest(channels)),
-        x.device,
-        x,
-        y,
-        mean,
-        variance,
-        weight,
-        bias,
-        eps,
-        rows,
-        channels,
-        steps,
-        ROWS=tile_rows(channels),
-        CHANNELS=widest(channels),
-        num_warps=WARPS,
-    )
+    tile = {"ROWS": tile_rows(channels), "num_warps": WARPS}
+    launch_tiles(apply_kernel, programs, x, y, *affine, rows, channels, steps, **tile)
 
 
 def backward(
@@ -174,40 +149,18 @@ def backward(
     by_y: Tensor,
     by_x: Tensor | None,
     parts: Tensor | None,
-    mean: Tensor,
-    variance: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-    sums: Tensor | None,
-    count: Tensor | None,
+    *statistics: Tensor | float | None,
 ) -> None:
-    """Fills ``parts`` (P, 2, C), of as many slabs as :func:`slabs` says, or ``by_x``."""
+    """Fills ``parts`` (P, 2, C), of as many slabs as :func:`slabs` says, or ``by_x``.
+
+    ``statistics``: what the kernel takes from ``mean`` to ``count``.
+    """
     channels = x.shape[1]
     rows = x.numel() // channels
     programs, steps = slabs(rows, channels)
-    launch(
-        backward_kernel,
-        programs * cdiv(channels, widest(channels)),
-        x.device,
-        x,
-        by_y,
-        by_x,
-        parts,
-        mean,
-        variance,
-        weight,
-        bias,
-        eps,
-        sums,
-        count,
-        rows,
-        channels,
-        steps,
-        ROWS=tile_rows(channels),
-        CHANNELS=widest(channels),
-        num_warps=WARPS,
-    )
+    arguments = (by_y, by_x, parts, *statistics, rows, channels, steps)
+    tile = {"ROWS": tile_rows(channels), "num_warps": WARPS}
+    launch_tiles(backward_kernel, programs, x, *arguments, **tile)
 
 
 def _variants(dtype: str, size: int, aligned: bool = True) -> list[Configuration]:

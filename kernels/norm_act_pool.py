@@ -17,13 +17,14 @@ from ._channels import (
     activation,
     affine,
     configuration,
+    launch_tiles,
     place,
     put_sums,
     spread,
     where_positive,
     widest,
 )
-from ._launch import Configuration, cdiv, launch
+from ._launch import Configuration, cdiv
 from .norm_act import steps_for
 
 if TYPE_CHECKING:
@@ -35,14 +36,15 @@ WARPS = 4
 
 
 @triton.jit
-def _cells(first, height, width, CELLS: tl.constexpr):
-    """Plane (int64), row and column (int32) of the cells that follow cell ``first``."""
+def _cells(first, cells, height, width, CELLS: tl.constexpr):
+    """Plane (int64), row and column (int32) of the cells from ``first`` on; which are there."""
     columns = (width + 1) // 2
     rows = (height + 1) // 2
-    column = (first % columns).to(tl.int32) + tl.arange(0, CELLS)[:, None]
+    lane = tl.arange(0, CELLS)[:, None]
+    column = (first % columns).to(tl.int32) + lane
     line = first // columns
     row = (line % rows).to(tl.int32) + column // columns
-    return line // rows + row // rows, row % rows, column % columns
+    return line // rows + row // rows, row % rows, column % columns, lane < cells - first
 
 
 @triton.jit
@@ -82,8 +84,8 @@ def pool_kernel(
     center, _, scale, offset = affine(mean, variance, weight, bias, eps, c, channels)
     for i in range(steps):
         first = (slab * steps + i) * CELLS
-        plane, row, column = _cells(first, height, width, CELLS)
-        inside = (tl.arange(0, CELLS)[:, None] < cells - first) & (c < channels)
+        plane, row, column, there = _cells(first, cells, height, width, CELLS)
+        inside = there & (c < channels)
         best = tl.full((CELLS, CHANNELS), float("-inf"), tl.float32)
         for k in tl.static_range(4):
             at, there = _pixel(plane, row, column, inside, k, height, width, channels, c)
@@ -128,8 +130,8 @@ def pool_backward_kernel(
     product = tl.zeros((CELLS, CHANNELS), tl.float32)
     for i in range(steps):
         first = (slab * steps + i) * CELLS
-        plane, row, column = _cells(first, height, width, CELLS)
-        inside = (tl.arange(0, CELLS)[:, None] < cells - first) & (c < channels)
+        plane, row, column, there = _cells(first, cells, height, width, CELLS)
+        inside = there & (c < channels)
         best = tl.full((CELLS, CHANNELS), float("-inf"), tl.float32)
         winner = tl.full((CELLS, CHANNELS), 0, tl.int32)
         for k in tl.static_range(4):
@@ -178,39 +180,9 @@ def slabs(x: Tensor, elements: int = BACKWARD) -> tuple[int, int]:
     return cdiv(tiles, steps), steps
 
 
-def apply(
-    x: Tensor,
-    y: Tensor | None,
-    pooled: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-) -> None:
-    _, channels, height, width = x.shape
-    programs, steps = slabs(x, FORWARD)
-    launch(
-        pool_kernel,
-        programs * cdiv(channels, widest(channels)),
-        x.device,
-        x,
-        y,
-        pooled,
-        mean,
-        variance,
-        weight,
-        bias,
-        eps,
-        _cell_count(x),
-        height,
-        width,
-        channels,
-        steps,
-        CELLS=tile_cells(channels, FORWARD),
-        CHANNELS=widest(channels),
-        num_warps=WARPS,
-    )
+def apply(x: Tensor, y: Tensor | None, pooled: Tensor, *affine: Tensor | float | None) -> None:
+    """``affine``: what the kernel takes from ``mean`` to ``eps``."""
+    _launch(pool_kernel, FORWARD, x, y, pooled, *affine)
 
 
 def backward(
@@ -219,42 +191,21 @@ def backward(
     by_pooled: Tensor,
     by_x: Tensor | None,
     parts: Tensor | None,
-    mean: Tensor,
-    variance: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-    sums: Tensor | None,
-    count: Tensor | None,
+    *statistics: Tensor | float | None,
 ) -> None:
-    """Fills ``parts`` (P, 2, C), of as many slabs as :func:`slabs` says, or ``by_x``."""
+    """Fills ``parts`` (P, 2, C), of as many slabs as :func:`slabs` says, or ``by_x``.
+
+    ``statistics``: what the kernel takes from ``mean`` to ``count``.
+    """
+    _launch(pool_backward_kernel, BACKWARD, x, by_y, by_pooled, by_x, parts, *statistics)
+
+
+def _launch(kernel: Any, elements: int, x: Tensor, *arguments: Any) -> None:
     _, channels, height, width = x.shape
-    programs, steps = slabs(x)
-    launch(
-        pool_backward_kernel,
-        programs * cdiv(channels, widest(channels)),
-        x.device,
-        x,
-        by_y,
-        by_pooled,
-        by_x,
-        parts,
-        mean,
-        variance,
-        weight,
-        bias,
-        eps,
-        sums,
-        count,
-        _cell_count(x),
-        height,
-        width,
-        channels,
-        steps,
-        CELLS=tile_cells(channels),
-        CHANNELS=widest(channels),
-        num_warps=WARPS,
-    )
+    programs, steps = slabs(x, elements)
+    sizes = (_cell_count(x), height, width, channels, steps)
+    tile = {"CELLS": tile_cells(channels, elements), "num_warps": WARPS}
+    launch_tiles(kernel, programs, x, *arguments, *sizes, **tile)
 
 
 def _variants(dtype: str, size: int) -> list[Configuration]:

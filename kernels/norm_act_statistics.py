@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 
-from ._channels import configuration, place, widest
+from ._channels import configuration, launch_tiles, place, slab_rows
 from ._launch import Configuration, cdiv, launch
 from .norm_act import WARPS, slabs, tile_rows
 
@@ -34,9 +34,7 @@ PARTS, MERGED = 128, 8  # parts and channels of a tile when statistics are merge
 @triton.jit(do_not_specialize=["rows", "steps"])
 def moments_kernel(x, parts, rows, channels, steps, ROWS: tl.constexpr, CHANNELS: tl.constexpr):
     slab, c = place(channels, CHANNELS)
-    r = tl.arange(0, ROWS)[:, None]
-    first = slab * steps * ROWS
-    left = tl.minimum(rows - first, steps * ROWS).to(tl.int32)
+    first, r, left = slab_rows(slab, steps, rows, ROWS)
     at = x + (first + r) * channels + c
     shift = tl.load(at, mask=(r < left) & (c < channels), other=0).to(tl.float32)
     total = tl.zeros((ROWS, CHANNELS), tl.float32)
@@ -123,19 +121,8 @@ def moments(x: Tensor, parts: Tensor) -> None:
     channels = x.shape[1]
     rows = x.numel() // channels
     count, steps = slabs(rows, channels)
-    launch(
-        moments_kernel,
-        count * cdiv(channels, widest(channels)),
-        x.device,
-        x,
-        parts,
-        rows,
-        channels,
-        steps,
-        ROWS=tile_rows(channels),
-        CHANNELS=widest(channels),
-        num_warps=WARPS,
-    )
+    tile = {"ROWS": tile_rows(channels), "num_warps": WARPS}
+    launch_tiles(moments_kernel, count, x, parts, rows, channels, steps, **tile)
 
 
 def merge(

@@ -14,13 +14,22 @@ filtered along x once and serves the rows above and below it from registers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import triton
 import triton.language as tl
 
-from ._channels import activation, affine, configuration, place, put_sums, where_positive, widest
-from ._launch import cdiv, launch
+from ._channels import (
+    activation,
+    affine,
+    configuration,
+    launch_tiles,
+    place,
+    put_sums,
+    where_positive,
+    widest,
+)
+from ._launch import cdiv
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,13 +43,18 @@ LONGEST = 64
 
 @triton.jit
 def _strip(tile, height, width, rows, PIXELS: tl.constexpr):
-    """Plane, first row, end row, first column of a program."""
+    """Plane, first row, end row and columns of a program."""
     blocks = (width - 1) // PIXELS + 1
     strips = (height - 1) // rows + 1
     line = tile // blocks
     top = (line % strips).to(tl.int32) * rows
-    left = (tile % blocks).to(tl.int32) * PIXELS
-    return line // strips, top, tl.minimum(top + rows, height), left
+    column = (tile % blocks).to(tl.int32) * PIXELS + tl.arange(0, PIXELS)[:, None]
+    return line // strips, top, tl.minimum(top + rows, height), column
+
+
+@triton.jit
+def _offset(column, channels, c):
+    return column.to(tl.int64) * channels + c
 
 
 @triton.jit
@@ -73,15 +87,14 @@ def upsample_kernel(
 ):
     tile, c = place(channels, CHANNELS)
     center, _, scale, offset = affine(mean, variance, weight, bias, eps, c, channels)
-    plane, top, end, left = _strip(tile, height, width, rows, PIXELS)
-    column = left + tl.arange(0, PIXELS)[:, None]
+    plane, top, end, column = _strip(tile, height, width, rows, PIXELS)
     inside = (column < width) & (c < channels)
-    lanes = column.to(tl.int64) * channels + c
-    before = tl.maximum(column - 1, 0).to(tl.int64) * channels + c
-    after = tl.minimum(column + 1, width - 1).to(tl.int64) * channels + c
+    lanes = _offset(column, channels, c)
+    before = _offset(tl.maximum(column - 1, 0), channels, c)
+    after = _offset(tl.minimum(column + 1, width - 1), channels, c)
     pitch = width.to(tl.int64) * channels
     x += plane * height * pitch
-    up += 4 * plane * height * pitch + 2 * column.to(tl.int64) * channels + c
+    up += 4 * plane * height * pitch + _offset(2 * column, channels, c)
 
     row = x + tl.maximum(top - 1, 0) * pitch
     even, odd = _spread_row(row, lanes, before, after, inside, center, scale, offset)
@@ -131,18 +144,17 @@ def gather_kernel(
     """The gradient by the normalised image, where that is positive, and its sums."""
     tile, c = place(channels, CHANNELS)
     center, _, scale, offset = affine(mean, variance, weight, bias, eps, c, channels)
-    plane, top, end, left = _strip(tile, height, width, rows, PIXELS)
-    column = left + tl.arange(0, PIXELS)[:, None]
+    plane, top, end, column = _strip(tile, height, width, rows, PIXELS)
     inside = (column < width) & (c < channels)
-    lanes = column.to(tl.int64) * channels + c
+    lanes = _offset(column, channels, c)
     pitch = width.to(tl.int64) * channels
     x += plane * height * pitch
     by_z += plane * height * pitch
     by_up += 4 * plane * height * pitch
-    first = tl.maximum(2 * column - 1, 0).to(tl.int64) * channels + c
+    first = _offset(tl.maximum(2 * column - 1, 0), channels, c)
     second = 2 * lanes - c
     third = second + channels
-    fourth = tl.minimum(2 * column + 2, 2 * width - 1).to(tl.int64) * channels + c
+    fourth = _offset(tl.minimum(2 * column + 2, 2 * width - 1), channels, c)
 
     row = by_up + tl.maximum(2 * top - 1, 0) * 2 * pitch
     above = _gathered_row(row, first, second, third, fourth, inside)
@@ -177,73 +189,23 @@ def strips(x: Tensor) -> tuple[int, int]:
     return batch * cdiv(width, tile_pixels(channels)) * cdiv(height, rows), rows
 
 
-def apply(
-    x: Tensor,
-    up: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-) -> None:
-    _, channels, height, width = x.shape
-    programs, rows = strips(x)
-    launch(
-        upsample_kernel,
-        programs * cdiv(channels, widest(channels)),
-        x.device,
-        x,
-        up,
-        mean,
-        variance,
-        weight,
-        bias,
-        eps,
-        height,
-        width,
-        channels,
-        rows,
-        PIXELS=tile_pixels(channels),
-        CHANNELS=widest(channels),
-        num_warps=WARPS,
-    )
+def apply(x: Tensor, up: Tensor, *affine: Tensor | float | None) -> None:
+    """``affine``: what the kernel takes from ``mean`` to ``eps``."""
+    _launch(upsample_kernel, x, up, *affine)
 
 
 def gather(
-    x: Tensor,
-    by_up: Tensor,
-    by_z: Tensor,
-    parts: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
+    x: Tensor, by_up: Tensor, by_z: Tensor, parts: Tensor, *affine: Tensor | float | None
 ) -> None:
     """Fills ``by_z``, like x, and ``parts`` (P, 2, C), of as many as :func:`strips` says."""
+    _launch(gather_kernel, x, by_up, by_z, parts, *affine)
+
+
+def _launch(kernel: Any, x: Tensor, *arguments: Any) -> None:
     _, channels, height, width = x.shape
     programs, rows = strips(x)
-    launch(
-        gather_kernel,
-        programs * cdiv(channels, widest(channels)),
-        x.device,
-        x,
-        by_up,
-        by_z,
-        parts,
-        mean,
-        variance,
-        weight,
-        bias,
-        eps,
-        height,
-        width,
-        channels,
-        rows,
-        PIXELS=tile_pixels(channels),
-        CHANNELS=widest(channels),
-        num_warps=WARPS,
-    )
+    tile = {"PIXELS": tile_pixels(channels), "num_warps": WARPS}
+    launch_tiles(kernel, programs, x, *arguments, height, width, channels, rows, **tile)
 
 
 CONFIGURATIONS = [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ._launch import launch
 from ._mirror import fold, mirrored
-from ._windows import COLUMNS, Windows, single, strip_programs, strip_rows, windows_of
+from ._windows import Windows, single, strip_programs, strip_rows, windows_of
 from .ssim_passes import ssim_adjoint_kernel, ssim_kernel
 
 if TYPE_CHECKING:
@@ -64,11 +64,8 @@ def _first_pass(
         *b.stride(),
         *((0, 0, 0) if upstream is None else upstream.stride()),
         LUMINANCE=luminance,
-        TAPS_Y=windows.taps_y,
-        TAPS_X=windows.taps_x,
         PADDED=windows.padded,
-        COLUMNS=COLUMNS,
-        num_warps=4,
+        **windows.constants,
     )
     return sums, maps, shifts
 
@@ -102,11 +99,8 @@ def _second_pass(
         rows,
         *a.stride(),
         *b.stride(),
-        TAPS_Y=windows.taps_y,
-        TAPS_X=windows.taps_x,
         PADDED=windows.padded,
-        COLUMNS=COLUMNS,
-        num_warps=4,
+        **windows.constants,
     )
 
 

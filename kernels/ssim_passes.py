@@ -204,7 +204,7 @@ def ssim_adjoint_kernel(
     COLUMNS: tl.constexpr,
 ):
     size: tl.constexpr = len(TAPS_Y)
-    # How far below its pixel a window may begin, less what the next rows are ahead.
+    # How far below and right of its pixel a window may begin.
     down: tl.constexpr = len(TAPS_Y) // 2 if PADDED else 0
     right: tl.constexpr = len(TAPS_X) // 2 if PADDED else 0
     maps: tl.constexpr = 3 if by_mean_a is None or by_mean_b is None else 4

@@ -16,11 +16,10 @@ import triton
 import triton.language as tl
 
 from ._configure import WINDOW, configuration
-from ._launch import launch
+from ._launch import BYTES, launch
 from ._mirror import fold, mirrored
 from ._tile import stored
 from ._windows import (
-    COLUMNS,
     Windows,
     load_tap,
     locate_strip,
@@ -158,11 +157,8 @@ def launch_variance(
         floor,
         *images.stride(),
         *((0, 0, 0) if upstream is None else upstream.stride()),
-        TAPS_Y=windows.taps_y,
-        TAPS_X=windows.taps_x,
         PADDED=windows.padded,
-        COLUMNS=COLUMNS,
-        num_warps=4,
+        **windows.constants,
     )
 
 
@@ -199,7 +195,7 @@ def _configuration(dtype: str, border: str, backward: bool = False) -> Configura
     if backward:
         given |= {"upstream": f"*{dtype}:16", "products": "*fp32:16", "shifts": "*fp32:16"}
     absent = ("upstream", "products", "shifts", "means", "sums")
-    size = 4 if dtype == "fp32" else 2
+    size = BYTES[dtype]
     return configuration(
         f"local_variance{' backward, first pass' if backward else ''}, {border} border, {dtype}",
         variance_kernel,
