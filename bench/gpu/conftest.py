@@ -11,11 +11,24 @@ import pytest
 import torch
 from torch import Tensor
 
+from fastmef import backends
+
 HERE = Path(__file__).parent
+LARGEST = 48  # pixels along a side in a rehearsal: three scales of eleven
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not torch.cuda.is_available():
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "run everything once on the CPU, with tiny images, to see that it is right"
+    parser.addoption("--rehearse", action="store_true", help=text)
+
+
+def _rehearsed(config: pytest.Config) -> bool:
+    # Unknown where this file was found after the options had been read.
+    return bool(config.getoption("--rehearse", default=False))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available() and not _rehearsed(config):
         skip = pytest.mark.skip(reason="no GPU that torch can use")
         for item in items:
             if HERE in item.path.parents:
@@ -25,10 +38,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_benchmark_update_machine_info(
     config: pytest.Config, machine_info: dict[str, Any]
 ) -> None:
-    from fastmef import backends
-
     machine_info["triton"] = backends.triton_status()
+    machine_info["torch"] = torch.__version__
     machine_info["cuda"] = torch.version.cuda
+    machine_info["cuda_kernels"] = backends.cuda_status()
     if torch.cuda.is_available():
         gpu = torch.cuda.get_device_properties(0)
         machine_info["gpu"] = gpu.name
@@ -57,36 +70,75 @@ def device_ms(function: Callable[[], object]) -> float:
     return statistics.median(times[3:])
 
 
+@pytest.fixture(scope="session")
+def device(pytestconfig: pytest.Config) -> torch.device:
+    return torch.device("cpu" if _rehearsed(pytestconfig) else "cuda")
+
+
+@pytest.fixture(scope="session")
+def fitted(pytestconfig: pytest.Config) -> Callable[..., tuple[int, ...]]:
+    """The shape of a benchmark; that of its rehearsal is small."""
+    rehearsed = _rehearsed(pytestconfig)
+    return lambda *shape: tuple(min(n, LARGEST) for n in shape) if rehearsed else shape
+
+
 @pytest.fixture
-def clock(benchmark: Any) -> Callable[..., None]:
-    """Times a call and the wait for its result; ``extra_info`` holds the GPU's own time."""
+def clock(benchmark: Any, pytestconfig: pytest.Config) -> Callable[..., None]:
+    """Times a call and the wait for its result.
+
+    ``moved`` are the bytes that it must read and write, whichever way it goes about it. In
+    ``extra_info`` of the result file they stand beside the GPU's own time.
+    """
 
     def run(function: Callable[[], object], group: str, moved: int = 0) -> None:
         def finished() -> None:
             function()
             torch.cuda.synchronize()
 
+        benchmark.group = group
+        if moved:
+            benchmark.extra_info["bytes"] = moved
+        if _rehearsed(pytestconfig):
+            benchmark.pedantic(function, rounds=1)
+            return
         for _ in range(3):
             finished()
-        benchmark.group = group
         try:
             benchmark.extra_info["device_ms"] = device_ms(function)
         except RuntimeError as error:
             benchmark.extra_info["device_ms_missing"] = str(error).splitlines()[0]
-        if moved:
-            benchmark.extra_info["bytes"] = moved
         benchmark.pedantic(finished, rounds=30, iterations=1, warmup_rounds=3)
 
     return run
 
 
 @pytest.fixture
-def scene() -> Callable[..., Tensor]:
-    """Noise over ramps, in [0, 1], on the GPU."""
+def compiled(pytestconfig: pytest.Config) -> Callable[..., Any]:
+    """``torch.compile`` for one shape, without what earlier benchmarks have left behind."""
+    torch._dynamo.reset()
+    backend = "eager" if _rehearsed(pytestconfig) else "inductor"
+    return lambda function: torch.compile(function, dynamic=False, backend=backend)
+
+
+@pytest.fixture
+def triton_runs() -> None:
+    if backends.WHY_NO_TRITON:
+        pytest.skip(f"no Triton kernels: {backends.WHY_NO_TRITON}")
+
+
+@pytest.fixture
+def triton_only(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Keeps the CUDA C++ kernels from serving what Triton serves too."""
+    return lambda: monkeypatch.setattr(backends, "WHY_NO_CUDA", "Triton is timed")
+
+
+@pytest.fixture
+def scene(device: torch.device) -> Callable[..., Tensor]:
+    """Noise over ramps, in [0, 1]."""
 
     def make(*shape: int, seed: int = 0) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
         ramp = torch.linspace(0, 0.5, shape[-1])
-        return (ramp + 0.5 * torch.rand(shape, generator=generator)).cuda()
+        return (ramp + 0.5 * torch.rand(shape, generator=generator)).to(device)
 
     return make

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from fastmef import backends, functional, reference
+from bench.collect import COPY
+from fastmef import functional, reference
 
 HEIGHT, WIDTH = 4000, 6000
 DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
@@ -18,12 +20,13 @@ def bytes_moved(logits: Tensor, exposures: Tensor) -> int:
     return logits.numel() * 4 + exposures.numel() * exposures.element_size() * 3 // 2
 
 
-def inputs(dtype: torch.dtype, layout: str) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator(device="cuda").manual_seed(0)
-    shape = (1, 2, 3, HEIGHT, WIDTH)
-    logits = torch.randn(1, 2, HEIGHT, WIDTH, device="cuda", generator=generator)
+def inputs(
+    size: tuple[int, ...], dtype: torch.dtype, layout: str, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator(device).manual_seed(0)
+    logits = torch.randn(1, 2, *size, device=device, generator=generator)
     exposures = torch.randint(
-        0, 256, shape, device="cuda", generator=generator, dtype=torch.uint8
+        0, 256, (1, 2, 3, *size), device=device, generator=generator, dtype=torch.uint8
     ).to(dtype)
     if layout == "channels last":
         exposures = exposures.movedim(2, -1).contiguous().movedim(-1, 2)
@@ -40,18 +43,22 @@ def eager(logits: Tensor, exposures: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", ["fastmef", "triton", "eager", "torch.compile"])
 def test_fuse(
     clock: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
+    compiled: Callable[..., Any],
+    device: torch.device,
+    fitted: Callable[..., tuple[int, ...]],
+    triton_only: Callable[[], None],
     dtype: str,
     layout: str,
     name: str,
 ) -> None:
-    logits, exposures = inputs(DTYPES[dtype], layout)
+    height, width = fitted(HEIGHT, WIDTH)
+    logits, exposures = inputs((height, width), DTYPES[dtype], layout, device)
     if name == "triton":
-        monkeypatch.setattr(backends, "WHY_NO_CUDA", "Triton is timed")
-    others = {"eager": eager, "torch.compile": torch.compile(eager)}
+        triton_only()
+    others = {"eager": eager, "torch.compile": compiled(eager)}
     function = others.get(name, functional.softmax_fuse)
     result = function(logits, exposures)
-    for rows in (slice(0, 50), slice(HEIGHT - 50, HEIGHT)):
+    for rows in (slice(0, 50), slice(max(0, height - 50), height)):
         part = (..., rows, slice(None))
         exact = reference.softmax_fuse(logits[part].double(), exposures[part].double())[0]
         # Half a level for integers, and rounding of values up to 255.
@@ -62,13 +69,20 @@ def test_fuse(
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_copy(clock: Callable[..., None], dtype: str) -> None:
-    moved = bytes_moved(*inputs(DTYPES[dtype], "planar"))
+def test_copy(
+    clock: Callable[..., None],
+    device: torch.device,
+    fitted: Callable[..., tuple[int, ...]],
+    dtype: str,
+) -> None:
+    moved = bytes_moved(*inputs(fitted(HEIGHT, WIDTH), DTYPES[dtype], "planar", device))
     # A copy reads as much as it writes.
-    source = torch.ones(moved // 2, dtype=torch.uint8, device="cuda")
+    source = torch.ones(moved // 2, dtype=torch.uint8, device=device)
     clock(source.clone, f"softmax_fuse, 24 MP x 2 {dtype}, planar", moved)
 
 
-def test_bandwidth(clock: Callable[..., None]) -> None:
-    source = torch.ones(2**30, dtype=torch.uint8, device="cuda")
-    clock(source.clone, "copy of 1 GiB", 2 * source.numel())
+def test_bandwidth(
+    clock: Callable[..., None], device: torch.device, fitted: Callable[..., tuple[int, ...]]
+) -> None:
+    source = torch.ones(*fitted(2**30), dtype=torch.uint8, device=device)
+    clock(source.clone, COPY, 2 * source.numel())

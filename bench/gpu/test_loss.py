@@ -1,4 +1,4 @@
-"""The losses with their gradient."""
+"""The losses with their gradient, beside fused-ssim and the least its scheme can cost."""
 
 from __future__ import annotations
 
@@ -6,50 +6,98 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor
 
-from fastmef import backends, functional, reference
+from bench.gpu.steps import SHAPES, check, label, with_gradient
+from fastmef import functional, reference
 
-SHAPES = [(8, 250, 250), (1, 1080, 1920), (1, 2160, 3840)]
-
-
-def with_gradient(function: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, Tensor]]:
-    def both(source: Tensor, exposures: Tensor) -> tuple[Tensor, Tensor]:
-        source = source.detach().requires_grad_()
-        value = function(source, exposures)
-        return value.detach(), torch.autograd.grad(value, source)[0]
-
-    return both
+EXPOSURES = 2
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda x: "x".join(map(str, x)))
+def group(loss: str, shape: tuple[int, ...]) -> str:
+    return f"{loss}, {label(shape)}, 1 scale"
+
+
+def by_fused_ssim(fused: Tensor, exposures: Tensor) -> Tensor:
+    """The loss by fused-ssim's map of every pair, which has a luminance term.
+
+    The weights come from our own kernel: what is compared is SSIM.
+    """
+    fused_ssim = pytest.importorskip("fused_ssim", reason="fused-ssim is not installed")
+    pairs = fused[:, None].expand_as(exposures).contiguous()
+    maps = fused_ssim.FusedSSIMMap.apply(0.01**2, 0.03**2, pairs, exposures, "valid", True)
+    return 1 - (functional.gamma_weights(exposures) * maps).sum(dim=1).mean()
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=label)
 @pytest.mark.parametrize("loss", ["weighted_ssim_loss", "fusion_loss"])
 @pytest.mark.parametrize("name", ["fastmef", "triton", "eager", "torch.compile"])
 def test_loss(
     clock: Callable[..., None],
+    compiled: Callable[..., Any],
+    fitted: Callable[..., tuple[int, ...]],
     scene: Callable[..., Tensor],
-    monkeypatch: pytest.MonkeyPatch,
-    shape: tuple[int, int, int],
+    triton_only: Callable[[], None],
+    shape: tuple[int, ...],
     loss: str,
     name: str,
 ) -> None:
-    if name == "torch.compile" and shape != SHAPES[0]:
+    if name == "torch.compile" and loss == "fusion_loss" and shape != SHAPES[0]:
         pytest.skip("compiled for the patches only: every shape costs half a minute")
-    batch, height, width = shape
-    exposures = scene(batch, 2, height, width)
-    source = scene(batch, *((2,) if loss == "fusion_loss" else ()), height, width, seed=1)
+    batch, height, width = fitted(*shape)
+    from_logits = loss == "fusion_loss"
+    exposures = scene(batch, EXPOSURES, height, width)
+    source = scene(batch, *((EXPOSURES,) if from_logits else ()), height, width, seed=1)
     plain: Any = getattr(reference, loss)
     if name == "triton":  # two passes instead of one
-        monkeypatch.setattr(backends, "WHY_NO_CUDA", "Triton is timed")
-    others = {"eager": plain, "torch.compile": torch.compile(plain)}
+        triton_only()
+    others = {"eager": plain, "torch.compile": compiled(plain)}
     both = with_gradient(others.get(name, getattr(functional, loss)))
-    value, gradient = both(source, exposures)
-    exact, exact_gradient = with_gradient(plain)(source.double(), exposures.double())
-    assert (value - exact).abs() <= 1e-5
-    assert (gradient - exact_gradient).abs().max() <= 1e-3 * exact_gradient.abs().max()
-    del exact, exact_gradient, value, gradient
-    planes = 3 if loss == "weighted_ssim_loss" else 4
-    moved = 4 * batch * height * width * (planes + (1 if loss == "weighted_ssim_loss" else 2))
-    group = f"{loss}, {'x'.join(map(str, shape))}, 1 scale"
-    clock(lambda: both(source, exposures), group, moved)
+    check(both, plain, source, exposures)
+    # F or the logits once, the exposures, and a gradient as large as the first.
+    moved = 4 * (2 * source.numel() + exposures.numel())
+    clock(lambda: both(source, exposures), group(loss, shape), moved)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=label)
+@pytest.mark.parametrize("name", ["fastmef, luminance", "fused-ssim, luminance"])
+def test_pairs(
+    clock: Callable[..., None],
+    fitted: Callable[..., tuple[int, ...]],
+    scene: Callable[..., Tensor],
+    shape: tuple[int, ...],
+    name: str,
+) -> None:
+    batch, height, width = fitted(*shape)
+    exposures, fused = scene(batch, EXPOSURES, height, width), scene(batch, height, width, seed=1)
+
+    def ours(f: Tensor, i: Tensor) -> Tensor:
+        return functional.weighted_ssim_loss(f, i, luminance=True)
+
+    def plain(f: Tensor, i: Tensor) -> Tensor:
+        return reference.weighted_ssim_loss(f, i, luminance=True)
+
+    both = with_gradient(ours if name.startswith("fastmef") else by_fused_ssim)
+    check(both, plain, fused, exposures)
+    moved = 4 * (2 * fused.numel() + exposures.numel())
+    clock(lambda: both(fused, exposures), group("weighted_ssim_loss", shape), moved)
+
+
+@pytest.mark.usefixtures("triton_runs")
+@pytest.mark.parametrize("shape", SHAPES, ids=label)
+def test_memory_traffic_of_fused_ssim(
+    clock: Callable[..., None],
+    fitted: Callable[..., tuple[int, ...]],
+    scene: Callable[..., Tensor],
+    shape: tuple[int, ...],
+) -> None:
+    """Both pairs, the weights for nothing."""
+    from bench.gpu.scheme import FILLS, PASSES, check_traffic, traffic
+
+    fused = scene(*fitted(*shape), seed=1)
+    pairs = [(fused, scene(*fitted(*shape), seed=k)) for k in range(EXPOSURES)]
+    for pair in pairs:
+        check_traffic(*pair)
+    moved = EXPOSURES * (PASSES + FILLS) * fused.numel() * 4
+    step = group("weighted_ssim_loss", shape)
+    clock(lambda: [traffic(*pair) for pair in pairs], step, moved)

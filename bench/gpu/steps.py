@@ -1,0 +1,34 @@
+"""What the benchmarks of losses have in common: a step with gradient, and its comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+SHAPES = [(8, 250, 250), (1, 1080, 1920), (1, 2160, 3840)]
+Step = Callable[..., tuple[Tensor, Tensor]]
+
+
+def label(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def with_gradient(function: Callable[..., Tensor]) -> Step:
+    """The value and its gradient by the first argument."""
+
+    def both(first: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
+        first = first.detach().requires_grad_()
+        value = function(first, *others)
+        return value.detach(), torch.autograd.grad(value.sum(), first)[0]
+
+    return both
+
+
+def check(step: Step, plain: Callable[..., Tensor], *images: Tensor) -> None:
+    """Compares a step with that of ``plain`` in float64."""
+    value, gradient = step(*images)
+    exact, exact_gradient = with_gradient(plain)(*(x.double() for x in images))
+    assert (value - exact).abs().max() <= 1e-5
+    assert (gradient - exact_gradient).abs().max() <= 1e-3 * exact_gradient.abs().max()
