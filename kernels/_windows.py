@@ -140,6 +140,7 @@ class Windows(NamedTuple):
             "num_warps": WARPS,
         }
 
+
 def windows_of(images: Tensor, window: int, sigma: float | None, padded: bool) -> Windows:
     # Not at the top: compiling the kernels needs no torch.
     from fastmef.ops._arrays import axis_taps

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -38,6 +41,7 @@ RESULT = {
     "version": "5",
     "benchmarks": [{"name": "a", "stats": {"median": 1.0, "data": [1.0]}}],
 }
+BENCHMARKS = sorted(ROOT.glob("bench/gpu/test_*.py"))
 
 
 @pytest.fixture
@@ -92,11 +96,14 @@ def test_one_failure_leaves_the_other_stages(checkout: Path, pretender: dict[str
     lines = result.stdout.splitlines()
     assert any(x.startswith("tests-triton: FAILED") for x in lines) and "one is wrong" in lines
     assert any(x.startswith("test_loss: FAILED, exit status 4") for x in lines)
-    for stage in ("build", "test_fusion", "test_ssim", "aot"):
+    names = [x.stem for x in BENCHMARKS if x.stem != "test_loss"]
+    for stage in ("build", *names, "aot"):
         assert any(x.startswith(f"{stage}: passed") for x in lines), stage
     data = json.loads((checkout / "out" / "gpu-nvidia-pretended-1-80gb.json").read_text())
     assert data["gpu"] == "NVIDIA Pretended-1 80GB" and data["datetime"] == "2030-01-01"
-    assert data["benchmarks"] == [{"name": "a", "stats": {"median": 1.0}}] * 2
+    names = {x["name"] for x in data["benchmarks"]}
+    assert names == {"a"} and len(data["benchmarks"]) == len(BENCHMARKS) - 1
+    assert all(x["stats"] == {"median": 1.0} for x in data["benchmarks"])
     ends = {x["name"]: x["status"] == 0 for x in data["stages"]}
     assert (
         ends["build"] and not ends["tests-triton"] and not ends["test_loss"] and ends["test_ssim"]
@@ -113,3 +120,56 @@ def test_slow_stage_is_stopped(checkout: Path, pretender: dict[str, str]) -> Non
 def test_unknown_stage(checkout: Path, pretender: dict[str, str]) -> None:
     result = run(checkout, "everything", **pretender)
     assert result.returncode == 2 and "no stage everything" in result.stderr
+
+
+def rehearse(checkout: Path, chosen: str, interpreted: bool) -> dict[str, Any]:
+    """Runs the chosen benchmarks once on the CPU, and returns the result file."""
+    (checkout / "fastmef" / "kernels").symlink_to("../kernels")
+    if interpreted:
+        pytest.importorskip("triton", minversion="3.4", reason="Triton 3.4 interprets them")
+    variables = {"TRITON_INTERPRET": str(int(interpreted)), "PYTHONPATH": str(checkout)}
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", "bench/gpu"]
+        + ["--rehearse", "-k", chosen, "--benchmark-json=out.json"],
+        cwd=checkout,
+        env={**os.environ, **variables},
+        text=True,
+        capture_output=True,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return json.loads((checkout / "out.json").read_text())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize(
+    "chosen, interpreted",
+    [
+        ("8x250x250 and not traffic or guided or mef_ssim or fuse or copy or bandwidth", False),
+        ("traffic or norm_act and fastmef and (512 or pool)", True),
+        ("norm_act and not fastmef and (512 or pool)", False),
+    ],
+)
+def test_rehearsal_of_the_benchmarks(checkout: Path, chosen: str, interpreted: bool) -> None:
+    data = rehearse(checkout, chosen, interpreted)
+    assert data["machine_info"]["torch"] == torch.__version__ and data["benchmarks"]
+    for benchmark in data["benchmarks"]:
+        assert benchmark["group"] and benchmark["stats"]["rounds"] == 1
+        assert "mef_ssim" in benchmark["name"] or benchmark["extra_info"]["bytes"] > 0
+
+
+def test_share_of_the_bandwidth_of_a_copy() -> None:
+    # Tests also run where the checkout is not on the path.
+    collect = SimpleNamespace(**runpy.run_path(str(ROOT / "bench" / "collect.py")))
+
+    def benchmark(name: str, group: str, **info: float) -> dict[str, Any]:
+        return {"name": name, "group": group, "stats": {"median": 0.002}, "extra_info": info}
+
+    benchmarks = [
+        benchmark("copy", collect.COPY, bytes=1000, device_ms=2),
+        benchmark("half", "loss", bytes=500, device_ms=2),
+        benchmark("uncaptured", "loss", bytes=500),
+    ]
+    collect.add_shares(benchmarks)
+    shares = [x["extra_info"].get("share_of_copy") for x in benchmarks]
+    assert shares == [1.0, 0.5, None]
+    assert "  50.0%  half" in collect.table(benchmarks)
