@@ -33,137 +33,47 @@ double run_tiles(Pass& pass, Task task) {
   return sum;
 }
 
-// The last step over full-size rows, where the levels could not write the gradient itself.
-struct Finish {
-  const LossArgs& args;
-  Low low;
-};
-
-// dL/dF of a row, as the levels left it in the first plane of the gradient.
+// What the sum of weighted qualities is divided by.
 template <class T>
-void read_sums(const Finish& finish, int64_t b, int64_t y, T* out) {
-  const Stack& gradient = finish.args.gradient;
-  const int64_t width = finish.args.levels[0].width;
-  if (finish.low.data) {
-    join_row(split_at(gradient, finish.low, b, y, 0), width, out);
-  } else {
-    read(gradient, offset_of(gradient, b, 0, y, 0), 1, width, out);
+double weight_sum(Pass& pass) {
+  const Level& level = pass.level;
+  if (pass.args.weight.data) {
+    return pass.args.weight_is_mask ? run_tiles<T>(pass, mask_task<T>) : 1.0;
   }
+  return static_cast<double>(pass.args.batch) * (level.height - level.wy + 1) *
+         (level.width - level.wx + 1);
 }
 
+// The share of level s in the loss, and its gradient: the finest level writes it, others add to the
+// sums.
 template <class T>
-void fused_task(void* context, int64_t index, void* scratch) {
-  const Finish& finish = *static_cast<const Finish*>(context);
-  const Stack& gradient = finish.args.gradient;
-  const Level& base = finish.args.levels[0];
-  const int64_t b = index / base.height, y = index % base.height;
-  T* row = Arena(scratch).take<T>(base.width);
-  read_sums(finish, b, y, row);
-  write(gradient, offset_of(gradient, b, 0, y, 0), 1, base.width, row);
-}
-
-// The rows that turn dL/dF into dL/dlogits.
-template <class T>
-struct LogitsScratch {
-  T *copies, *weights, *fused, *by_fused, *out;
-  const T **exposures, **logits;
-  T** weight_rows;
-  int64_t wide;
-
-  LogitsScratch(const LossArgs& args, Arena& arena) {
-    const int64_t count = args.exposures_count;
-    wide = round_up(args.levels[0].width);
-    copies = arena.take<T>(2 * count * wide);
-    weights = arena.take<T>(count * wide);
-    fused = arena.take<T>(wide);
-    by_fused = arena.take<T>(wide);
-    out = arena.take<T>(wide);
-    exposures = arena.take<const T*>(count);
-    logits = arena.take<const T*>(count);
-    weight_rows = arena.take<T*>(count);
-  }
-};
-
-template <class T>
-void logits_task(void* context, int64_t index, void* scratch) {
-  const Finish& finish = *static_cast<const Finish*>(context);
-  const LossArgs& args = finish.args;
-  const int64_t height = args.levels[0].height, width = args.levels[0].width;
-  const int count = static_cast<int>(args.exposures_count);
-  const int64_t b = index / height, y = index % height;
-  Arena arena(scratch);
-  const LogitsScratch<T> rows(args, arena);
-  for (int k = 0; k < count; ++k) {
-    T* copy = rows.copies + 2 * k * rows.wide;
-    rows.exposures[k] = dense_row(args.exposures, b, k, y, 0, width, copy);
-    rows.logits[k] = dense_row(args.logits, b, k, y, 0, width, copy + rows.wide);
-    rows.weight_rows[k] = rows.weights + k * rows.wide;
-  }
-  softmax_row(rows.logits, count, width, rows.weight_rows, rows.fused, rows.by_fused);
-  weighted_sum_row(rows.weight_rows, rows.exposures, count, width, rows.fused);
-  read_sums(finish, b, y, rows.by_fused);
-  for (int k = 0; k < count; ++k) {
-    T* FASTMEF_RESTRICT out = rows.out;
-    const T* FASTMEF_RESTRICT w = rows.weight_rows[k];
-    const T* FASTMEF_RESTRICT e = rows.exposures[k];
-    const T* FASTMEF_RESTRICT fused = rows.fused;
-    const T* FASTMEF_RESTRICT by_fused = rows.by_fused;
-    FASTMEF_VECTORIZE
-    for (int64_t x = 0; x < width; ++x) out[x] = w[x] * (e[x] - fused[x]) * by_fused[x];
-    write(args.gradient, offset_of(args.gradient, b, k, y, 0), 1, width, rows.out);
-  }
-}
-
-template <class T>
-void finish_rows(Finish& finish) {
-  const LossArgs& args = finish.args;
-  Arena counting(nullptr);
-  if (args.logits.data) {
-    LogitsScratch<T>(args, counting);
-  } else {
-    counting.take<T>(args.levels[0].width);
-  }
-  parallel_for(args.batch * args.levels[0].height, args.threads, counting.used(),
-               args.logits.data ? logits_task<T> : fused_task<T>, &finish);
+double sweep_level(const LossArgs& args, int s, bool several, const Sums* sums, bool accumulate) {
+  const Level& level = args.levels[s];
+  const Tiles grid(args.batch, level.height, level.width, Tiles::kColumns, several && s == 0);
+  const Array<double> partials(grid.count);
+  Pass pass{args, s, level, grid, false, sums, accumulate, 0.0, partials.data};
+  const double norm = level.share == 0 ? 1.0 : weight_sum<T>(pass);
+  pass.with_gradient = args.gradient.data != nullptr;
+  pass.scale = -level.share * args.gradient_scale / norm;
+  return level.share * (1.0 - run_tiles<T>(pass, quality_task<T>) / norm);
 }
 
 template <class T>
 double loss(const LossArgs& args) {
-  int used = 0;
-  for (int s = 0; s < args.level_count; ++s) used += args.levels[s].share != 0;
-  const bool gradient = args.gradient.data != nullptr;
-  const bool defer = args.logits.data && gradient && !(used == 1 && args.levels[0].share != 0);
-  const bool split = gradient && !holds(args.gradient, T()) && (used > 1 || defer);
-  const bool own_low = split && !(args.logits.data && args.exposures_count > 1);
-  const int64_t pixels = args.levels[0].height * args.levels[0].width;
-  const Array<uint16_t> memory(own_low ? args.batch * pixels : 0);
-  Low low{memory.data, pixels};
-  if (split && !own_low) {
-    low = {static_cast<uint16_t*>(args.gradient.data) + args.gradient.layer, args.gradient.plane};
-  }
+  bool several = false;
+  for (int s = 1; s < args.level_count; ++s) several |= args.levels[s].share != 0;
+  const bool with_sums = several && args.gradient.data;
+  const int64_t height = args.levels[0].height, width = args.levels[0].width;
+  const bool own_row = with_sums && !holds(args.gradient, T()) && height % 2 == 1;
+  const Array<uint16_t> last(own_row ? args.batch * width : 0);
+  const Sums sums(args.gradient, height, last.data, width);
   double total = 0.0;
   bool written = false;
-  for (int s = 0; s < args.level_count; ++s) {
-    const Level& level = args.levels[s];
-    if (level.share == 0) continue;
-    const Tiles grid(args.batch, level.height, level.width);
-    const Array<double> partials(grid.count);
-    Pass pass{args, s, level, grid, false, written, defer, low, 0.0, partials.data};
-    double norm = 1.0;
-    if (!args.weight.data) {
-      norm = static_cast<double>(args.batch) * (level.height - level.wy + 1) *
-             (level.width - level.wx + 1);
-    } else if (args.weight_is_mask) {
-      norm = run_tiles<T>(pass, mask_task<T>);
-    }
-    pass.with_gradient = gradient;
-    pass.scale = -level.share * args.gradient_scale / norm;
-    total += level.share * (1.0 - run_tiles<T>(pass, quality_task<T>) / norm);
+  for (int i = 1; i <= args.level_count; ++i) {
+    const int s = i % args.level_count;  // the finest last
+    if (args.levels[s].share == 0 && !(with_sums && s == 0)) continue;
+    total += sweep_level<T>(args, s, several, with_sums ? &sums : nullptr, written);
     written = true;
-  }
-  if (defer || split) {
-    Finish finish{args, low};
-    finish_rows<T>(finish);
   }
   return total;
 }

@@ -40,6 +40,10 @@ class Gradient {
   // dL/dF of pixel row r, from the window rows that cover it.
   T* gather(int64_t r, const Ring<T>& ring, const Taps<T>& taps) {
     const int wy = pass_.level.wy;
+    if (pass_.level.share == 0) {
+      memset(gathered_, 0, sizeof(T) * stride_);
+      return gathered_;
+    }
     for (int m = 0; m < maps_; ++m) {
       for (int j = 0; j < wy; ++j) {
         rows_[j] = spread_ + ((r - j + wy) % wy * maps_ + m) * stride_;

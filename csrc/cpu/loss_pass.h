@@ -2,7 +2,7 @@
 #pragma once
 
 #include "loss.h"
-#include "loss_split.h"
+#include "loss_sums.h"
 #include "tiles.h"
 
 namespace fastmef {
@@ -15,9 +15,8 @@ struct Pass {
   const Level& level;
   Tiles grid;
   bool with_gradient;
-  bool accumulate;   // add to the gradient instead of writing it
-  bool defer;        // leave dL/dF in the first plane of the logits' gradient
-  Low low;           // of the gradient, where it is split
+  const Sums* sums;  // of the coarser levels' gradients; null where the finest one is alone
+  bool accumulate;   // add to the sums instead of writing them
   double scale;      // dL / d(sum of weighted quality)
   double* partials;  // one sum a tile
 
@@ -25,7 +24,7 @@ struct Pass {
   const Level& base() const { return args.levels[0]; }
 
   // Does the sweep itself write dL/dlogits?
-  bool writes_logits() const { return args.logits.data && index == 0 && !defer; }
+  bool writes_logits() const { return args.logits.data && index == 0; }
 
   // The distance of rows in scratch memory: room for the widest tile with its halo and padding.
   int64_t stride() const {
@@ -53,6 +52,7 @@ struct Extent {
     b0 = pass.with_gradient ? most(0, c0 - level.wx + 1) : c0;
     a1 = least(r1, level.height - level.wy + 1);
     b1 = least(c1, level.width - level.wx + 1);
+    if (level.share == 0) a0 = a1 = r0;  // only turns the coarser levels' sums into the gradient
     pixels = c1 - c0;
     windows = b1 - b0;
     inputs = windows + level.wx - 1;

@@ -11,10 +11,6 @@
 namespace fastmef {
 namespace {
 
-inline int64_t offset_of(const Stack& stack, int64_t b, int64_t k, int64_t y, int64_t x) {
-  return b * stack.plane + k * stack.layer + y * stack.row + x * stack.column;
-}
-
 // `n` values from column x on: the array itself where it is dense and of type T, a copy elsewhere.
 template <class T>
 const T* dense_row(const Stack& stack, int64_t b, int64_t k, int64_t y, int64_t x, int64_t n,
@@ -29,7 +25,7 @@ const T* dense_row(const Stack& stack, int64_t b, int64_t k, int64_t y, int64_t 
 
 template <class T>
 T value_at(const Stack& stack, int64_t b, int64_t k, int64_t y, int64_t x) {
-  T value;
+  T value = 0;
   read(stack, offset_of(stack, b, k, y, x), 1, 1, &value);
   return value;
 }
@@ -133,12 +129,11 @@ class Rows {
     return dense_row(args.weight, batch_, 0, y, begin, end - begin, fused_);
   }
 
-  // A row of the level, columns [c0, c1), as its share in the full-size row: the adjoint of
-  // halving.
-  const T* spread_to_full(T* row, int64_t c0, int64_t c1) {
+  // A row of the level, columns [c0, c1), as its share in rows of level 1: the adjoint of halving.
+  const T* spread(T* row, int64_t c0, int64_t c1) {
     T* other = step_;
     T* spare = sums_;
-    for (int s = pass_.index - 1; s >= 0; --s) {
+    for (int s = pass_.index - 1; s >= 1; --s) {
       const int64_t width = pass_.args.levels[s].width;
       const int steps = pass_.index - s;
       double_row(row, base_begin(c1, steps, width) - base_begin(c0, steps, width), other);
@@ -153,7 +148,7 @@ class Rows {
   T* spare() { return fused_; }
 
   // A constant near the values of the tile for each plane, from a coarse sample: subtracting it
-  // keeps E[x^2] - E[x]^2 from cancelling.
+  // keeps E[x^2] - E[x]^2 from cancelling. What is not finite would spoil the whole tile.
   void sample_means(const Extent& extent, T* means) {
     const Level& base = pass_.base();
     const int64_t y0 = base_begin(extent.r0, pass_.index, base.height - 1);
@@ -177,7 +172,7 @@ class Rows {
     T highest = 0, total = 0;
     for (int k = 0; k < pass_.count(); ++k) {
       const T exposure = value_at<T>(args.exposures, batch_, k, y, x);
-      sums[k + 1] += exposure;
+      sums[k + 1] += finite_or_zero(exposure);
       if (!args.logits.data) continue;
       const T logit = value_at<T>(args.logits, batch_, k, y, x);
       // Softmax in one pass: the sums so far are rescaled when a larger logit turns up.
@@ -191,11 +186,8 @@ class Rows {
       total += weight;
       fused += weight * exposure;
     }
-    if (args.logits.data) {
-      sums[0] += fused / total;
-    } else {
-      sums[0] += value_at<T>(args.fused, batch_, 0, y, x);
-    }
+    sums[0] += finite_or_zero(
+        args.logits.data ? fused / total : value_at<T>(args.fused, batch_, 0, y, x));
   }
 
   // Halves n full-size columns down to the level.

@@ -24,6 +24,7 @@ class Tile {
         gradient_(pass, extent_, arena),
         rows_(pass, extent_.batch, arena),
         sums_(arena.take<double>(pass.stride())),
+        doubled_(pass.sums ? arena.take<T>(pass.stride()) : nullptr),
         bytes_(arena.used()) {}
 
   static size_t scratch_bytes(const Pass& pass) { return Tile(pass, 0, Arena(nullptr)).bytes_; }
@@ -42,9 +43,9 @@ class Tile {
     const int64_t last = pass_.with_gradient ? extent_.r1 : extent_.a1;
     for (int64_t y = extent_.a0; y < last; ++y) {
       const bool has_windows = y < extent_.a1;
+      const int64_t needed = least(y + level.wy - 1 + lag, level.height - 1);
+      for (; next <= needed; ++next) ring_.load(rows_, next);
       if (has_windows) {
-        const int64_t needed = least(y + level.wy - 1 + lag, level.height - 1);
-        for (; next <= needed; ++next) ring_.load(rows_, next);
         quality_.compute(y, ring_, taps_, rows_);
         if (y >= extent_.r0) count_values(y);
       }
@@ -99,11 +100,48 @@ class Tile {
 
   void write_gradient(int64_t y) {
     T* by_fused = gradient_.gather(y, ring_, taps_);
-    if (pass_.writes_logits()) {
-      write_logits(y, by_fused);
-    } else {
-      write_fused(y, by_fused);
+    if (pass_.index > 0) return add_to_sums(y, by_fused);
+    if (pass_.sums) add_sums(y, by_fused);
+    if (pass_.args.logits.data) return write_logits(y, by_fused);
+    const Stack& gradient = pass_.args.gradient;
+    write(gradient, offset_of(gradient, extent_.batch, 0, y, extent_.c0), 1, extent_.pixels,
+          by_fused);
+  }
+
+  // Adds a row of a coarser level to the sums that it has a share in.
+  void add_to_sums(int64_t y, T* by_fused) {
+    const Level& target = pass_.args.levels[1];
+    const int steps = pass_.index - 1;
+    const int64_t x0 = base_begin(extent_.c0, steps, target.width);
+    const int64_t n = base_begin(extent_.c1, steps, target.width) - x0;
+    const int64_t y0 = base_begin(y, steps, target.height);
+    const int64_t y1 = base_begin(y + 1, steps, target.height);
+    const T* FASTMEF_RESTRICT in = rows_.spread(by_fused, extent_.c0, extent_.c1);
+    T* FASTMEF_RESTRICT out = rows_.spare();
+    for (int64_t row = y0; row < y1; ++row) {
+      const T share = static_cast<T>(base_share(row, steps, target.height));
+      if (pass_.accumulate) {
+        pass_.sums->read(extent_.batch, row, x0, n, out);
+        for (int64_t x = 0; x < n; ++x) out[x] += share * in[x];
+      } else {
+        for (int64_t x = 0; x < n; ++x) out[x] = share * in[x];
+      }
+      pass_.sums->write(extent_.batch, row, x0, n, out);
     }
+  }
+
+  // Adds the share of row y in the sums. Tiles begin in even rows: the first of two rows reads the
+  // sums of both, before the gradient takes their room.
+  void add_sums(int64_t y, T* FASTMEF_RESTRICT by_fused) {
+    if (y % 2 == 0) {
+      T* sums = rows_.spare();
+      pass_.sums->read(extent_.batch, y / 2, extent_.c0 / 2, (extent_.pixels + 1) / 2, sums);
+      double_row(sums, extent_.pixels, doubled_);
+    }
+    const T share = static_cast<T>(base_share(y, 1, pass_.level.height));
+    const T* FASTMEF_RESTRICT doubled = doubled_;
+    FASTMEF_VECTORIZE
+    for (int64_t x = 0; x < extent_.pixels; ++x) by_fused[x] += share * doubled[x];
   }
 
   // A row of the gradient to write in: the array itself where it is of type T.
@@ -131,34 +169,6 @@ class Tile {
     }
   }
 
-  // Adds the gradient of a level's row to the full-size rows it was made from.
-  void write_fused(int64_t y, T* by_fused) {
-    const Stack& gradient = pass_.args.gradient;
-    const Level& base = pass_.base();
-    const int64_t x0 = base_begin(extent_.c0, pass_.index, base.width);
-    const int64_t n = base_begin(extent_.c1, pass_.index, base.width) - x0;
-    const int64_t y0 = base_begin(y, pass_.index, base.height);
-    const int64_t y1 = base_begin(y + 1, pass_.index, base.height);
-    const T* FASTMEF_RESTRICT in = rows_.spread_to_full(by_fused, extent_.c0, extent_.c1);
-    for (int64_t row = y0; row < y1; ++row) {
-      const T share = static_cast<T>(base_share(row, pass_.index, base.height));
-      const int64_t at = offset_of(gradient, extent_.batch, 0, row, x0);
-      const bool split = pass_.low.data != nullptr;
-      T* FASTMEF_RESTRICT out = output_row(at);
-      if (pass_.accumulate) {
-        if (split) join_row(split_at(gradient, pass_.low, extent_.batch, row, x0), n, out);
-        for (int64_t x = 0; x < n; ++x) out[x] += share * in[x];
-      } else {
-        for (int64_t x = 0; x < n; ++x) out[x] = share * in[x];
-      }
-      if (split) {
-        split_row(out, n, split_at(gradient, pass_.low, extent_.batch, row, x0));
-      } else if (!holds(gradient, T())) {
-        write(gradient, at, 1, n, out);
-      }
-    }
-  }
-
   const Pass& pass_;
   Extent extent_;
   Ring<T> ring_;
@@ -167,6 +177,7 @@ class Tile {
   Gradient<T> gradient_;
   Rows<T> rows_;
   double* sums_;
+  T* doubled_;  // sums of the coarser levels over two rows
   size_t bytes_;
 };
 

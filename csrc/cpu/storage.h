@@ -52,6 +52,10 @@ inline char* address(const Stack& stack, int64_t offset) {
   return static_cast<char*>(stack.data) + offset * size_of(stack.dtype);
 }
 
+inline int64_t offset_of(const Stack& stack, int64_t b, int64_t k, int64_t y, int64_t x) {
+  return b * stack.plane + k * stack.layer + y * stack.row + x * stack.column;
+}
+
 template <class T>
 void read(const Stack& stack, int64_t offset, int64_t step, int64_t n, T* out) {
   FASTMEF_FOR_STORAGE(stack.dtype, read_as, address(stack, offset), step, n, out)

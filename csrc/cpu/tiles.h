@@ -18,13 +18,15 @@ struct Tiles {
 
   int64_t tile_rows, tile_columns, rows, columns, count;
 
-  Tiles(int64_t batch, int64_t height, int64_t width, int64_t widest = kColumns) {
+  Tiles(int64_t batch, int64_t height, int64_t width, int64_t widest = kColumns,
+        bool even = false) {
     columns = (width + widest - 1) / widest;
     tile_columns = round_up((width + columns - 1) / columns);
     columns = (width + tile_columns - 1) / tile_columns;
     const int64_t wanted = (kWanted + batch * columns - 1) / (batch * columns);
     rows = most(1, least(wanted, (height + kRows / 2) / kRows));
     tile_rows = (height + rows - 1) / rows;
+    if (even) tile_rows += tile_rows % 2;
     rows = (height + tile_rows - 1) / tile_rows;
     count = batch * rows * columns;
   }

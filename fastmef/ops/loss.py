@@ -6,9 +6,9 @@ weights of the windows. Gradients by the exposures and the mask come from the ma
 :mod:`fastmef.ops._loss_maps`.
 
 float16 and bfloat16 are read as they are and computed in float32. Gradients and maps are rounded
-once, to the input's dtype; the value is float32. With several levels the gradient is summed in
-float32 in the room of the 16-bit gradient of the logits; the gradient by F needs two more bytes a
-pixel for it. No copy of an image is made.
+once, to the input's dtype; the value is float32. With several levels the finest is swept last: the
+coarser levels' gradients are summed in float32 in the room that its 16-bit gradient takes at the
+end. No copy of an image is made.
 """
 
 from __future__ import annotations

@@ -18,13 +18,16 @@ from fastmef import functional
 torch.set_num_threads(2)
 call = sys.argv[1]
 dtype = torch.float16 if "half" in call else torch.float32
-height, width = 4000, 6000
+height, width = 4001, 6001
 exposures = torch.full((1, 2, height, width), 0.5, dtype=dtype)
 small = torch.full((1, 2, 64, 64), 0.5, dtype=dtype)
 def loss(logits, images):
     if call.startswith("fuse"):
         return functional.softmax_fuse(logits, images.unsqueeze(2))
-    scales = (1.0, 1.0) if "scales" in call else (1.0,)
+    scales = (1.0, 1.0, 1.0) if "scales" in call else (1.0,)
+    if "fused" in call:
+        fused = logits[:, 0].detach().requires_grad_()
+        return functional.weighted_ssim_loss(fused, images, scales=scales)
     return functional.fusion_loss(logits.requires_grad_(), images, scales=scales)
 loss(small.clone(), small)  # what is loaded and allocated once
 logits = torch.zeros_like(exposures).fill_(0.1)
@@ -33,13 +36,21 @@ loss(logits, exposures)
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print((after - before) / 1024)
 """
-PLANE = 24e6 / 2**20  # MiB, one byte a pixel
+PLANE = 4001 * 6001 / 2**20  # MiB, one byte a pixel
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
 @pytest.mark.parametrize(
     "call, bytes_of_results",
-    [("fuse", 4), ("fuse-half", 2), ("loss", 8), ("loss-scales", 8), ("loss-half-scales", 4)],
+    [
+        ("fuse", 4),
+        ("fuse-half", 2),
+        ("loss", 8),
+        ("loss-scales", 8),
+        ("loss-half-scales", 4),
+        ("loss-fused-scales", 4),
+        ("loss-fused-half-scales", 2),
+    ],
 )
 def test_a_call_takes_its_results_and_little_more(
     call: str, bytes_of_results: int, tmp_path: Path
