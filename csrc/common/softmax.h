@@ -1,4 +1,5 @@
-// Softmax over the exposures of one pixel; over two, the usual number, with one exponential.
+// Softmax over the exposures of one pixel; over two, the usual number, with one exponential. Where
+// the largest number is not finite all weights are NaN, as PyTorch's are.
 #pragma once
 
 #include "math.h"
@@ -10,7 +11,8 @@ FASTMEF_HD void softmax_of_two(T a, T b, T& weight_a, T& weight_b) {
   const T difference = a - b;
   const bool first = difference >= 0;
   const T small = exp_nonpositive(first ? -difference : difference);
-  const T large = T(1) / (T(1) + small);
+  const T highest = first ? a : b;
+  const T large = T(1) / (T(1) + (highest - highest) + small);  // not 1: of infinity it is NaN
   weight_a = first ? large : small * large;
   weight_b = first ? small * large : large;
 }

@@ -49,7 +49,7 @@ def softmax_fuse(
 
     Args:
         logits: floating point, ``(B, K, H, W)``; finite, or -inf for an exposure without weight.
-            What +inf gives depends on the backend.
+            A pixel with +inf or NaN, or with nothing but -inf, is NaN, as in PyTorch.
         exposures: ``(B, K, C, H, W)``, usually RGB; floating point of any range, uint8 or uint16.
             The dtype may differ from that of the logits.
         return_weights: return W as well.

@@ -172,6 +172,9 @@ def test_extreme_logits_and_nan() -> None:
         assert torch.equal(fused, exposures[:, 1])
         assert weights[0, :, 0, 0].tolist() == [0.0, 1.0, 0.0][:count]
         logits[0, 0, 2, 1] = torch.nan
+        logits[0, 0, 2, 2] = torch.inf
+        logits[0, 1, 2, 3] = torch.inf
+        logits[0, :, 3, 3] = -torch.inf
         exposures[0, 1, 2, 3, 0] = torch.nan
         fused, weights = fusion._fuse_cuda(logits, exposures, True)
         exact, exact_weights = reference.softmax_fuse(logits, exposures)
