@@ -269,12 +269,19 @@ def test_what_is_not_a_number_is_not_hidden(
     source = images(stack if form == "logits" else (1, *size), seed).to(dtype)
     exposures = images(stack, seed + 1).to(dtype)
     spoiled = source if where == "source" else exposures
-    # One exposure's only: infinite logits of all are NaN in any case.
-    spoiled[:, -1:][..., size[0] // 2, size[1] // 2] = bad
+    # Of one exposure alone: where all logits are infinite they are NaN in any case.
+    image = spoiled[:, -1] if spoiled.ndim == 4 else spoiled
+    y, x = size[0] // 2, size[1] // 2
+    image[:, y, x] = bad
     name = "fusion_loss" if form == "logits" else "weighted_ssim_loss"
     exact = getattr(reference, name)(source.double(), exposures.double())
     ours = getattr(functional, name)(source, exposures)
     assert exact.isnan() == ours.isnan()
+    if form == "fused":  # nor does it spoil more than the windows over it
+        values = functional.weighted_ssim_loss(source, exposures, reduction="none")
+        top, left = max(0, y - size[0] + values.shape[1]), max(0, x - size[1] + values.shape[2])
+        values[:, top : y + 1, left : x + 1] = 0
+        assert torch.isfinite(values).all()
 
 
 LENGTHS = st.sampled_from([0, 1, 2, 2, 40])
