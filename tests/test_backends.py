@@ -1,4 +1,4 @@
-"""Why the Triton kernels are not active is said in one line, for every reason there is."""
+"""Why kernels are not active is said in one line, for every reason there is."""
 
 from __future__ import annotations
 
@@ -115,10 +115,39 @@ def test_reference_serves_where_triton_cannot(usable: pytest.MonkeyPatch) -> Non
     assert backends.choose("softmax_fuse", OnGpu()) == backends.REFERENCE  # type: ignore[arg-type]
 
 
-def test_reason_is_shown() -> None:
-    environment = {**os.environ, "FASTMEF_TRITON": "0"}
+def show_config(**variables: str) -> str:
     code = "import fastmef; fastmef.show_config()"
     result = subprocess.run(
-        [sys.executable, "-c", code], env=environment, text=True, capture_output=True
+        [sys.executable, "-c", code],
+        env={**os.environ, **variables},
+        text=True,
+        capture_output=True,
     )
-    assert "Triton kernels: switched off by FASTMEF_TRITON=0" in result.stdout, result.stderr
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_reason_is_shown() -> None:
+    shown = show_config(FASTMEF_TRITON="0")
+    assert "Triton kernels: switched off by FASTMEF_TRITON=0" in shown
+
+
+def test_reference_serves_without_any_kernels() -> None:
+    shown = show_config(FASTMEF_CPU="0", FASTMEF_CUDA="0", FASTMEF_TRITON="0")
+    assert "\nC++ kernels: switched off by FASTMEF_CPU=0\n" in shown
+    assert "\nCUDA C++ kernels: switched off by FASTMEF_CUDA=0\n" in shown
+    assert shown.count("reference (plain PyTorch)") == len(backends.OPERATIONS)
+
+
+def test_cpu_kernels_were_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(name: str) -> Any:
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.delenv("FASTMEF_CPU", raising=False)
+    monkeypatch.setattr(backends, "INTERPRETED", False)
+    monkeypatch.setattr(importlib, "import_module", fails)
+    module, reason = backends._load_cpu()
+    assert module is None
+    assert reason == "not built, or not loadable here (No module named 'fastmef._cpu')"
+    monkeypatch.setattr(backends, "CPU", None)
+    assert backends.choose("softmax_fuse", torch.zeros(1)) == backends.REFERENCE

@@ -1,0 +1,76 @@
+"""setup.py's build step where a compiler is missing or fails: installation goes on, and says so."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("setuptools")
+pytest.importorskip("pybind11")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="MSVC is not found through CC")
+
+ROOT = Path(__file__).parent.parent
+# One cannot be started; the other starts and fails (an interpreter refuses a compiler's options).
+FAILING = ("no-such-compiler", sys.executable)
+
+
+def build(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Builds into ``folder``; an extension is off unless ``variables`` say otherwise."""
+    into = [f"--build-lib={folder / 'lib'}", f"--build-temp={folder / 'temp'}"]
+    return subprocess.run(
+        [sys.executable, "setup.py", "--quiet", "build_ext", *into],
+        cwd=ROOT,
+        env={**os.environ, "FASTMEF_CPU": "0", "FASTMEF_CUDA": "0", **variables},
+        text=True,
+        capture_output=True,
+    )
+
+
+def own_lines(result: subprocess.CompletedProcess[str]) -> list[str]:
+    return [line for line in result.stderr.splitlines() if line.startswith("fastmef: ")]
+
+
+def test_both_left_out(tmp_path: Path) -> None:
+    result = build(tmp_path, CC="no-such-compiler", CXX="no-such-compiler")
+    assert result.returncode == 0, result.stderr
+    assert own_lines(result) == [] and not list(tmp_path.rglob("*.so"))
+
+
+@pytest.mark.parametrize("compiler", FAILING)
+def test_failed_build_is_one_line(tmp_path: Path, compiler: str) -> None:
+    result = build(tmp_path, CC=compiler, CXX=compiler, FASTMEF_CPU="auto")
+    assert result.returncode == 0, result.stderr
+    (line,) = own_lines(result)
+    assert "the C++ kernels were not built, PyTorch will serve instead" in line
+    assert compiler in line and not list(tmp_path.rglob("*.so"))
+
+
+@pytest.mark.parametrize("compiler", FAILING)
+def test_failed_build_is_an_error_where_it_was_asked_for(tmp_path: Path, compiler: str) -> None:
+    result = build(tmp_path, CC=compiler, CXX=compiler, FASTMEF_CPU="1")
+    assert result.returncode != 0
+    assert result.stderr.splitlines()[-1].startswith("error: ") and compiler in result.stderr
+
+
+def test_no_nvcc_is_one_line(tmp_path: Path) -> None:
+    result = build(tmp_path, CUDACXX="/bin/echo", FASTMEF_CUDA="auto")
+    assert result.returncode == 0, result.stderr
+    if sys.platform == "linux":
+        reason = "/bin/echo --version names no release"
+        assert own_lines(result) == [f"fastmef: the CUDA C++ kernels are not built ({reason})"]
+
+
+def test_no_nvcc_is_an_error_where_it_was_asked_for(tmp_path: Path) -> None:
+    result = build(tmp_path, CUDACXX="/bin/echo", FASTMEF_CUDA="1")
+    assert result.returncode != 0 and "names no release" in result.stderr
+
+
+@pytest.mark.parametrize("variable", ["FASTMEF_CPU", "FASTMEF_CUDA"])
+def test_value_is_not_known(tmp_path: Path, variable: str) -> None:
+    result = build(tmp_path, **{variable: "maybe"})
+    assert result.returncode != 0
+    assert result.stderr.splitlines()[-1] == f"{variable} is 'maybe'; allowed are auto, 0 and 1"
