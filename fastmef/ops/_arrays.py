@@ -37,6 +37,11 @@ def color_stack(images: Tensor | None) -> Stack:
     return (images.data_ptr(), dtype, plane, layer, channel, row, column)
 
 
+def fused_stack(fused: Tensor | None) -> Stack:
+    """A ``(B, C, H, W)`` tensor as a stack of one image each."""
+    return color_stack(None if fused is None else fused.unsqueeze(1))
+
+
 def gray_stack(images: Tensor | None) -> Stack:
     """A ``(B, K, H, W)`` or ``(B, H, W)`` tensor as a stack of one channel (and one image)."""
     if images is None:
@@ -73,6 +78,24 @@ def map_shape(images: Tensor, window: int, border: str) -> tuple[int, ...]:
 def map_like(images: Tensor, window: int, border: str = "valid") -> Tensor:
     """Uninitialised memory for the values of all windows."""
     return images.new_empty(map_shape(images, window, border))
+
+
+def gradient_like(x: Tensor, wanted: bool = True) -> Tensor:
+    """Uninitialised, contiguous memory for the gradient by ``x``; empty if it is not wanted."""
+    return x.new_empty(x.shape if wanted else (0,))
+
+
+def scalar_dtype(x: Tensor) -> torch.dtype:
+    """Of sums over ``x``: half precision could not hold them."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def fused_like(exposures: Tensor) -> Tensor:
+    """Uninitialised ``(B, C, H, W)`` in the dtype and layout of ``(B, K, C, H, W)``."""
+    batch, _, channels, height, width = exposures.shape
+    if channels > 1 and exposures.stride(2) == 1 and exposures.stride(4) == channels:
+        return exposures.new_empty((batch, height, width, channels)).permute(0, 3, 1, 2)
+    return exposures.new_empty((batch, channels, height, width))
 
 
 def require(fits: bool, what: str) -> None:

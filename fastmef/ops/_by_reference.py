@@ -7,6 +7,7 @@ computed in float32: maps and gradients come back in the input's dtype, scalars 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ def _single(x: Tensor | None) -> Tensor | None:
     return x.float() if is_half else x  # type: ignore[union-attr]
 
 
-def _call(function: Callable[..., Outputs], inputs: tuple[Tensor | None, ...]) -> Outputs:
+def _call(function: Callable[..., Outputs], *inputs: Tensor | None) -> Outputs:
     outputs = function(*map(_single, inputs))
     dtype = next(x.dtype for x in inputs if x is not None)
     if isinstance(outputs, tuple):
@@ -37,13 +38,24 @@ def _with_grad(
         for x, need in zip(inputs, needed, strict=True)
     )
     with torch.enable_grad():
-        outputs = _call(function, fresh)
+        outputs = function(*fresh)
     return outputs, [x for x, need in zip(fresh, needed, strict=True) if need and x is not None]
 
 
 def _scatter(gradients: Any, needed: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
     remaining = iter(gradients)
     return tuple(next(remaining) if need else None for need in needed)
+
+
+def gradients(
+    function: Callable[..., Outputs],
+    inputs: tuple[Tensor | None, ...],
+    needed: tuple[bool, ...],
+    upstream: tuple[Tensor, ...],
+) -> tuple[Tensor | None, ...]:
+    """By the inputs that need one, of a function that is computed again for them."""
+    outputs, wanted = _with_grad(function, inputs, needed)
+    return _scatter(torch.autograd.grad(outputs, wanted, upstream), needed)
 
 
 class Recompute(torch.autograd.Function):
@@ -53,15 +65,14 @@ class Recompute(torch.autograd.Function):
     def forward(ctx: Any, function: Callable[..., Outputs], *inputs: Tensor | None) -> Outputs:
         ctx.function = function
         ctx.save_for_backward(*inputs)
-        return _call(function, inputs)
+        return _call(function, *inputs)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> Any:
         needed = ctx.needs_input_grad[1:]
-        outputs, wanted = _with_grad(ctx.function, ctx.saved_tensors, needed)
-        gradients = torch.autograd.grad(outputs, wanted, upstream)
-        return None, *_scatter(gradients, needed)
+        function = partial(_call, ctx.function)
+        return None, *gradients(function, ctx.saved_tensors, needed, upstream)
 
 
 class GradientInForward(torch.autograd.Function):
@@ -75,8 +86,8 @@ class GradientInForward(torch.autograd.Function):
     def forward(ctx: Any, function: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
         needed = ctx.needs_input_grad[1:]
         if not any(needed):
-            return _call(function, inputs)  # type: ignore[return-value]
-        value, wanted = _with_grad(function, tuple(map(_single, inputs)), needed)
+            return _call(function, *inputs)  # type: ignore[return-value]
+        value, wanted = _with_grad(partial(_call, function), tuple(map(_single, inputs)), needed)
         ctx.save_for_backward(*torch.autograd.grad(value, wanted))
         ctx.dtypes = [
             x.dtype for x, need in zip(inputs, needed, strict=True) if x is not None and need
@@ -86,8 +97,8 @@ class GradientInForward(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> Any:
-        gradients = [
+        scaled = [
             (upstream * gradient).to(dtype)
             for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         ]
-        return None, *_scatter(gradients, ctx.needs_input_grad[1:])
+        return None, *_scatter(scaled, ctx.needs_input_grad[1:])

@@ -10,6 +10,9 @@ from torch import Tensor
 # The kernels convert to bfloat16 by an instruction that older GPUs lack.
 OLDEST = (8, 0)
 
+# The weights of more exposures do not fit into a thread's registers.
+MOST_EXPOSURES = 8
+
 
 def place(operation: str, *tensors: Tensor | None) -> tuple[int, int]:
     """The GPU that all tensors are on, and the caller's stream there."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from fastmef.ops._arrays import (
     attribute_bits,
     axis_taps,
     flatten_planes,
+    gradient_like,
     gray_stack,
     map_like,
     map_shape,
@@ -28,26 +29,39 @@ from fastmef.ops._arrays import (
 from fastmef.ops._by_reference import Recompute
 from fastmef.ops._library import register, triton_launcher
 
-_VARIANCE_OPTIONS = "int window, float? sigma, float floor, str border"
-_GAMMA_OPTIONS = "str attributes, int window, float? sigma, float floor, float eps"
+
+class _Filter(NamedTuple):
+    """A product of attributes; with ``eps`` as shares of the sum over the exposures."""
+
+    attributes: str
+    window: int
+    sigma: float | None
+    floor: float
+    border: str = "valid"
+    eps: float | None = None
+
+
+def _variance(*options: Any) -> _Filter:
+    return _Filter("variance", *options)
+
+
+def _sobel() -> _Filter:
+    return _Filter("gradient", 1, None, 0.0)
+
+
+def _gamma(attributes: str, window: int, sigma: float | None, floor: float, eps: float) -> _Filter:
+    return _Filter(attributes, window, sigma, floor, eps=eps)
 
 
 def _sweep(
+    which: _Filter,
     images: Tensor,
-    attributes: str,
-    window: int,
-    sigma: float | None,
-    floor: float,
-    border: str = "valid",
-    eps: float | None = None,
     values: Tensor | None = None,
     upstream: Tensor | None = None,
     gradient: Tensor | None = None,
 ) -> None:
-    """Products of attributes into ``values``, or their gradient; with ``eps`` as shares of the sum.
-
-    ``(N, H, W)`` images are exposures of their own.
-    """
+    """Fills ``values`` or ``gradient``. ``(N, H, W)`` images are exposures of their own."""
+    attributes, window, sigma, floor, border, eps = which
     require(
         images.is_floating_point()
         and images.ndim in (3, 4)
@@ -74,126 +88,58 @@ def _sweep(
     )
 
 
-def _variance_cpu(
-    images: Tensor, window: int, sigma: float | None, floor: float, border: str
-) -> Tensor:
-    values = map_like(images, window, border)
-    _sweep(images, "variance", window, sigma, floor, border, values=values)
-    return values
+class _Op(NamedTuple):
+    """A registered operation and the one of its gradient."""
+
+    forward: Callable[..., Tensor]
+    backward: Callable[..., Tensor]
 
 
-def _variance_backward_cpu(
-    upstream: Tensor, images: Tensor, window: int, sigma: float | None, floor: float, border: str
-) -> Tensor:
-    gradient = images.new_empty(images.shape)
-    _sweep(images, "variance", window, sigma, floor, border, upstream=upstream, gradient=gradient)
-    return gradient
+def _register(name: str, arguments: str, parse: Callable[..., _Filter]) -> _Op:
+    """``arguments`` are those of the schema, images first; ``parse`` is given the others."""
 
+    def new_values(images: Tensor, *options: Any) -> Tensor:
+        which = parse(*options)
+        return map_like(images, which.window, which.border)
 
-def _sobel_cpu(images: Tensor) -> Tensor:
-    values = images.new_empty(images.shape)
-    _sweep(images, "gradient", 1, None, 0.0, values=values)
-    return values
+    def values_cpu(images: Tensor, *options: Any) -> Tensor:
+        values = new_values(images, *options)
+        _sweep(parse(*options), images, values=values)
+        return values
 
+    def gradient_cpu(upstream: Tensor, images: Tensor, *options: Any) -> Tensor:
+        gradient = gradient_like(images)
+        _sweep(parse(*options), images, upstream=upstream, gradient=gradient)
+        return gradient
 
-def _sobel_backward_cpu(upstream: Tensor, images: Tensor) -> Tensor:
-    gradient = images.new_empty(images.shape)
-    _sweep(images, "gradient", 1, None, 0.0, upstream=upstream, gradient=gradient)
-    return gradient
-
-
-def _gamma_cpu(
-    exposures: Tensor, attributes: str, window: int, sigma: float | None, floor: float, eps: float
-) -> Tensor:
-    values = map_like(exposures, window)
-    _sweep(exposures, attributes, window, sigma, floor, eps=eps, values=values)
-    return values
-
-
-def _gamma_backward_cpu(
-    upstream: Tensor,
-    exposures: Tensor,
-    attributes: str,
-    window: int,
-    sigma: float | None,
-    floor: float,
-    eps: float,
-) -> Tensor:
-    gradient = exposures.new_empty(exposures.shape)
-    _sweep(
-        exposures,
-        attributes,
-        window,
-        sigma,
-        floor,
-        eps=eps,
-        upstream=upstream,
-        gradient=gradient,
+    return _Op(
+        register(
+            f"{name}({arguments}) -> Tensor",
+            new_values,
+            cpp=values_cpu,
+            triton=triton_launcher("filters", name),
+        ),
+        register(
+            f"{name}_backward(Tensor upstream, {arguments}) -> Tensor",
+            lambda upstream, images, *options: gradient_like(images),
+            cpp=gradient_cpu,
+            triton=triton_launcher("filters", f"{name}_backward"),
+        ),
     )
-    return gradient
 
 
-def _variance_fake(
-    images: Tensor, window: int, sigma: float | None, floor: float, border: str
-) -> Tensor:
-    return map_like(images, window, border)
-
-
-def _gamma_fake(exposures: Tensor, attributes: str, window: int, *options: Any) -> Tensor:
-    return map_like(exposures, window, "valid")
-
-
-def _same_fake(images: Tensor) -> Tensor:
-    return images.new_empty(images.shape)
-
-
-def _backward_fake(upstream: Tensor, images: Tensor, *options: Any) -> Tensor:
-    return images.new_empty(images.shape)
-
-
-_variance = register(
-    f"local_variance(Tensor images, {_VARIANCE_OPTIONS}) -> Tensor",
-    _variance_fake,
-    cpp=_variance_cpu,
-    triton=triton_launcher("filters", "local_variance"),
-)
-_variance_backward = register(
-    f"local_variance_backward(Tensor upstream, Tensor images, {_VARIANCE_OPTIONS}) -> Tensor",
-    _backward_fake,
-    cpp=_variance_backward_cpu,
-    triton=triton_launcher("filters", "local_variance_backward"),
-)
-_sobel = register(
-    "sobel_gradient(Tensor images) -> Tensor",
-    _same_fake,
-    cpp=_sobel_cpu,
-    triton=triton_launcher("filters", "sobel_gradient"),
-)
-_sobel_backward = register(
-    "sobel_gradient_backward(Tensor upstream, Tensor images) -> Tensor",
-    _backward_fake,
-    cpp=_sobel_backward_cpu,
-    triton=triton_launcher("filters", "sobel_gradient_backward"),
-)
-_gamma = register(
-    f"gamma_weights(Tensor exposures, {_GAMMA_OPTIONS}) -> Tensor",
-    _gamma_fake,
-    cpp=_gamma_cpu,
-    triton=triton_launcher("filters", "gamma_weights"),
-)
-_gamma_backward = register(
-    f"gamma_weights_backward(Tensor upstream, Tensor exposures, {_GAMMA_OPTIONS}) -> Tensor",
-    _backward_fake,
-    cpp=_gamma_backward_cpu,
-    triton=triton_launcher("filters", "gamma_weights_backward"),
-)
-
-
-# The op of each map and the one of its gradient.
-_OPS: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
-    "local_variance": (_variance, _variance_backward),
-    "sobel_gradient": (_sobel, _sobel_backward),
-    "gamma_weights": (_gamma, _gamma_backward),
+_OPS = {
+    "local_variance": _register(
+        "local_variance",
+        "Tensor images, int window, float? sigma, float floor, str border",
+        _variance,
+    ),
+    "sobel_gradient": _register("sobel_gradient", "Tensor images", _sobel),
+    "gamma_weights": _register(
+        "gamma_weights",
+        "Tensor exposures, str attributes, int window, float? sigma, float floor, float eps",
+        _gamma,
+    ),
 }
 
 
@@ -205,13 +151,13 @@ class Map(torch.autograd.Function):
         ctx.save_for_backward(images)
         ctx.name = name
         ctx.options = options
-        return _OPS[name][0](images, *options)
+        return _OPS[name].forward(images, *options)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> Any:
         (images,) = ctx.saved_tensors
-        gradient = _OPS[ctx.name][1](upstream, images, *ctx.options)
+        gradient = _OPS[ctx.name].backward(upstream, images, *ctx.options)
         return None, gradient, *(None,) * len(ctx.options)
 
 

@@ -7,6 +7,7 @@ reference: it is not meant for training. CUDA C++ serves up to eight exposures, 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,13 +16,12 @@ from torch.autograd.function import once_differentiable
 
 from fastmef import backends, reference
 from fastmef.ops import _cuda
-from fastmef.ops._arrays import color_stack, require
+from fastmef.ops._arrays import color_stack, fused_like, fused_stack, require
+from fastmef.ops._by_reference import gradients
 from fastmef.ops._library import register, triton_launcher
-from fastmef.ops.fusion import _fused_like
 from fastmef.reference.color import GRAY_COEFFICIENTS
 
-# Of the CUDA C++ kernels: weights in registers, positions in 32 bits.
-_MOST_BY_CUDA = 8
+# The CUDA C++ kernels hold positions in 32 bits.
 _LONGEST_BY_CUDA = 46340
 
 _guide_kernel = triton_launcher("guided", "guide")
@@ -69,7 +69,7 @@ def _fuse_cuda(slopes: Tensor, offsets: Tensor, exposures: Tensor) -> Tensor:
         and slopes.dtype == offsets.dtype == torch.float32,
         f"lines {tuple(slopes.shape)} do not fit exposures {tuple(exposures.shape)}",
     )
-    fused = _fused_like(exposures)
+    fused = fused_like(exposures)
     slopes, offsets = slopes.contiguous(), offsets.contiguous()
     backends.CUDA_MODULE.guided_fuse(  # type: ignore[union-attr]
         _cuda.place("guided_fuse", exposures, slopes, offsets),
@@ -79,14 +79,14 @@ def _fuse_cuda(slopes: Tensor, offsets: Tensor, exposures: Tensor) -> Tensor:
         color_stack(exposures),
         slopes.data_ptr(),
         offsets.data_ptr(),
-        color_stack(fused.unsqueeze(1)),
+        fused_stack(fused),
     )
     return fused
 
 
 def _backend(exposures: Tensor, *others: Tensor) -> str:
     _, count, _, height, width = exposures.shape
-    covered = count <= _MOST_BY_CUDA and max(height, width) <= _LONGEST_BY_CUDA
+    covered = count <= _cuda.MOST_EXPOSURES and max(height, width) <= _LONGEST_BY_CUDA
     return backends.choose("guided_upsample_fuse", exposures, *others, cuda=covered)
 
 
@@ -96,7 +96,7 @@ def _fits(exposures: Tensor) -> bool:
 
 
 def _fuse_triton(slopes: Tensor, offsets: Tensor, exposures: Tensor) -> Tensor:
-    fused = _fused_like(exposures)
+    fused = fused_like(exposures)
     _fuse_kernel(slopes.contiguous(), offsets.contiguous(), exposures, fused, _gray(exposures))
     return fused
 
@@ -110,7 +110,7 @@ _guide = register(
 )
 _fuse = register(
     "guided_fuse(Tensor slopes, Tensor offsets, Tensor exposures) -> Tensor",
-    lambda slopes, offsets, exposures: _fused_like(exposures),
+    lambda slopes, offsets, exposures: fused_like(exposures),
     triton=_fuse_triton,
     cuda=_fuse_cuda,
     cuda_fits=lambda slopes, offsets, exposures: _fits(exposures),
@@ -135,14 +135,10 @@ class GuidedUpsampleFuse(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> Any:
+        radius, eps = ctx.options
+        compute = partial(reference.guided.guided_upsample_fuse, radius=radius, eps=eps)
         needed = ctx.needs_input_grad[:2]
-        pairs = zip(ctx.saved_tensors, needed, strict=True)
-        inputs = [x.detach().requires_grad_(need) for x, need in pairs]
-        with torch.enable_grad():
-            fused = reference.guided.guided_upsample_fuse(*inputs, *ctx.options)
-        wanted = [x for x in inputs if x.requires_grad]
-        found = iter(torch.autograd.grad(fused, wanted, upstream))
-        return *(next(found) if need else None for need in needed), None, None
+        return *gradients(compute, ctx.saved_tensors, needed, (upstream,)), None, None
 
 
 def guided_upsample_fuse(logits: Tensor, exposures: Tensor, radius: int, eps: float) -> Tensor:

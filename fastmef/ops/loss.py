@@ -23,13 +23,23 @@ from torch.autograd.function import once_differentiable
 
 from fastmef import backends, reference
 from fastmef.ops import _cuda, _loss_cuda, _loss_maps
-from fastmef.ops._arrays import attribute_bits, axis_taps, gray_stack, map_like, require
+from fastmef.ops._arrays import (
+    attribute_bits,
+    axis_taps,
+    gradient_like,
+    gray_stack,
+    map_like,
+    map_shape,
+    require,
+    scalar_dtype,
+)
 from fastmef.ops._by_reference import GradientInForward, Recompute
 from fastmef.ops._library import register, triton_launcher
 from fastmef.reference.filters import crop_to_centers
 
 # The order in which options follow the tensors.
 _OPTIONS = ("gamma", "luminance", "window", "sigma", "k1", "k2", "floor", "eps")
+_WINDOW = _OPTIONS.index("window")
 _OPTION_SCHEMA = (
     "str gamma, bool luminance, int window, float? sigma, float k1, float k2, float floor, "
     "float eps"
@@ -92,10 +102,6 @@ def _sweep(
     )
 
 
-def _gradient_like(source: Tensor) -> Tensor:
-    return source.new_empty(source.shape)
-
-
 def gradient_scale(source: Tensor, mask: Tensor | None) -> float:
     """What the op multiplies the gradient by float16 inputs by.
 
@@ -108,29 +114,25 @@ def gradient_scale(source: Tensor, mask: Tensor | None) -> float:
     return float(pixels if mask is None else min(pixels, 512))
 
 
-def _value_dtype(source: Tensor) -> torch.dtype:
-    return torch.float64 if source.dtype == torch.float64 else torch.float32
-
-
 def _loss_cpu(
     source: Tensor, exposures: Tensor, mask: Tensor | None, *options: Any
 ) -> tuple[Tensor, Tensor]:
     *others, scales, with_gradient = options
-    gradient = _gradient_like(source) if with_gradient else None
+    gradient = gradient_like(source, with_gradient)
     scale = gradient_scale(source, mask)
-    value = _sweep(source, exposures, mask, True, others, scales, gradient, scale)
-    result = torch.tensor(value, dtype=_value_dtype(source))
-    return result, source.new_empty((0,)) if gradient is None else gradient
+    into = gradient if with_gradient else None
+    value = _sweep(source, exposures, mask, True, others, scales, into, scale)
+    return torch.tensor(value, dtype=scalar_dtype(source)), gradient
 
 
 def _loss_cuda_sweep(
     source: Tensor, exposures: Tensor, mask: Tensor | None, *options: Any
 ) -> tuple[Tensor, Tensor]:
     *others, _, with_gradient = options
-    gradient = _gradient_like(source) if with_gradient else None
+    gradient = gradient_like(source, with_gradient)
     scale = gradient_scale(source, mask)
-    value = _loss_cuda.sweep(source, exposures, others, gradient, scale)
-    return value, source.new_empty((0,)) if gradient is None else gradient
+    into = gradient if with_gradient else None
+    return _loss_cuda.sweep(source, exposures, others, into, scale), gradient
 
 
 def _loss_fits(source: Tensor, exposures: Tensor, mask: Tensor | None, *options: Any) -> bool:
@@ -141,48 +143,44 @@ def _loss_fits(source: Tensor, exposures: Tensor, mask: Tensor | None, *options:
         source,
         exposures,
         mask,
-        cuda=_loss_cuda.covers(exposures, mask, others[_OPTIONS.index("window")], scales),
+        cuda=_loss_cuda.covers(exposures, mask, others[_WINDOW], scales),
     )
     return chosen == backends.CUDA and _cuda.has_kernels(source.device.index)
 
 
-def _loss_fake(
+def _loss_like(
     source: Tensor, exposures: Tensor, mask: Tensor | None, *options: Any
 ) -> tuple[Tensor, Tensor]:
-    gradient = _gradient_like(source) if options[-1] else source.new_empty((0,))
-    return source.new_empty((), dtype=_value_dtype(source)), gradient
+    with_gradient = options[-1]
+    value = source.new_empty((), dtype=scalar_dtype(source))
+    return value, gradient_like(source, with_gradient)
+
+
+def _map_like(fused: Tensor, exposures: Tensor, *options: Any) -> Tensor:
+    return map_like(fused, options[_WINDOW])
 
 
 def _map_cpu(fused: Tensor, exposures: Tensor, *options: Any) -> Tensor:
     require(fused.ndim == 3, "the map is one of F")
-    values = map_like(fused, options[_OPTIONS.index("window")])
+    values = _map_like(fused, exposures, *options)
     _sweep(fused, exposures, None, False, options, (1.0,), values=values)
     return values
 
 
-def _map_fake(fused: Tensor, exposures: Tensor, *options: Any) -> Tensor:
-    return map_like(fused, options[_OPTIONS.index("window")])
-
-
 def _map_backward_cpu(upstream: Tensor, fused: Tensor, exposures: Tensor, *options: Any) -> Tensor:
-    gradient = _gradient_like(fused)
     require(
-        fused.ndim == 3
-        and upstream.shape == map_like(fused, options[_OPTIONS.index("window")]).shape,
+        fused.ndim == 3 and upstream.shape == map_shape(fused, options[_WINDOW], "valid"),
         "the upstream gradient has the shape of the map of F",
     )
+    gradient = gradient_like(fused)
     _sweep(fused, exposures, upstream, False, options, (1.0,), gradient)
     return gradient
-
-
-def _map_backward_fake(upstream: Tensor, fused: Tensor, exposures: Tensor, *options: Any) -> Tensor:
-    return _gradient_like(fused)
 
 
 _loss = register(
     f"weighted_ssim_loss(Tensor source, Tensor exposures, Tensor? mask, {_OPTION_SCHEMA}, "
     "float[] scales, bool with_gradient) -> (Tensor, Tensor)",
-    _loss_fake,
+    _loss_like,
     cpp=_loss_cpu,
     cuda=_loss_cuda_sweep,
     cuda_fits=_loss_fits,
@@ -190,14 +188,14 @@ _loss = register(
 )
 _loss_map = register(
     f"weighted_ssim_map(Tensor fused, Tensor exposures, {_OPTION_SCHEMA}) -> Tensor",
-    _map_fake,
+    _map_like,
     cpp=_map_cpu,
     triton=triton_launcher("loss", "weighted_ssim_map"),
 )
 _loss_map_backward = register(
     "weighted_ssim_map_backward(Tensor upstream, Tensor fused, Tensor exposures, "
     f"{_OPTION_SCHEMA}) -> Tensor",
-    _map_backward_fake,
+    lambda upstream, fused, *others: gradient_like(fused),
     cpp=_map_backward_cpu,
     triton=triton_launcher("loss", "weighted_ssim_map_backward"),
 )

@@ -15,10 +15,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fastmef import backends
-from fastmef.ops._arrays import axis_taps, map_shape, require
+from fastmef.ops._arrays import axis_taps, gradient_like, map_shape, require
 from fastmef.ops._library import register, triton_launcher
 from fastmef.reference import mef_ma2015, mef_mefnet
-from fastmef.reference.filters import effective_window
 from fastmef.reference.mef_ma2015 import WINDOW, Ma2015Level
 from fastmef.reference.mef_mefnet import MefnetSources
 from fastmef.reference.mef_ssim import Steps
@@ -63,8 +62,7 @@ def plane_shape(exposures: Tensor) -> tuple[int, ...]:
 
 def _level_like(images: Tensor) -> Four:
     batch, count, height, width = images.shape
-    rows = height - effective_window(WINDOW, height) + 1
-    columns = width - effective_window(WINDOW, width) + 1
+    *_, rows, columns = map_shape(images, WINDOW, "valid")
     return (
         images.new_empty((batch, count, height, width)),
         images.new_empty((batch, count, rows, columns)),
@@ -93,7 +91,7 @@ def _quality_like(
     fused: Tensor,
     with_gradient: bool,
 ) -> tuple[Tensor, Tensor]:
-    return fused.new_empty(fused.shape[:1]), fused.new_empty(fused.shape if with_gradient else (0,))
+    return fused.new_empty(fused.shape[:1]), gradient_like(fused, with_gradient)
 
 
 def _quality_cpu(*arguments: Any) -> tuple[Tensor, Tensor]:
@@ -141,9 +139,8 @@ def _mefnet_factors_like(
     fused: Tensor,
     with_gradient: bool,
 ) -> Four:
-    size = fused.shape if with_gradient else (0,)
     values = fused.new_empty(fused.shape[:1]), fused.new_empty(fused.shape[:1])
-    return *values, fused.new_empty(size), fused.new_empty(size)
+    return *values, gradient_like(fused, with_gradient), gradient_like(fused, with_gradient)
 
 
 def _mefnet_factors_cpu(*arguments: Any) -> Four:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fastmef import backends
-from fastmef.ops._arrays import require
+from fastmef.ops._arrays import gradient_like, require
 from fastmef.ops._library import register
 from fastmef.ops.mef_ssim import STEPS, addresses, mef_shape, plane_shape, require_fit, scaled
 from fastmef.reference import mef_ma2015
@@ -24,7 +24,7 @@ WHITE = 255
 
 
 def _once_like(exposures: Tensor, fused: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor]:
-    return fused.new_empty(fused.shape[:1]), fused.new_empty(fused.shape if with_gradient else (0,))
+    return fused.new_empty(fused.shape[:1]), gradient_like(fused, with_gradient)
 
 
 def _once_cpu(exposures: Tensor, fused: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor]:

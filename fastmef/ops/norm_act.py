@@ -32,10 +32,6 @@ _gather = triton_launcher("norm_act_upsample", "gather")
 Group = Any  # dist.ProcessGroup is missing from builds of torch without distributed
 
 
-def _new_statistics(x: Tensor) -> Tensor:
-    return x.new_empty((3, x.shape[1]), dtype=torch.float32)
-
-
 def _statistics_triton(
     x: Tensor, running_mean: Tensor | None, running_variance: Tensor | None, momentum: float
 ) -> Tensor:
@@ -64,31 +60,12 @@ def _outputs(x: Tensor, then: str, keep: bool) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x) if keep and then == "pool" else empty, after
 
 
-def _outputs_fake(
-    x: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-    then: str,
-    keep: bool,
-) -> tuple[Tensor, Tensor]:
-    return _outputs(x, then, keep)
+# What follows x, ``options``, is listed by the schemas below.
 
 
-def _forward_triton(
-    x: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-    then: str,
-    keep: bool,
-) -> tuple[Tensor, Tensor]:
+def _forward_triton(x: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
+    *affine, then, keep = options
     y, after = _outputs(x, then, keep)
-    affine = (mean, variance, weight, bias, eps)
     if then == "pool":
         _pool(x, y if keep else None, after, *affine)
     elif then == "bilinear":
@@ -99,33 +76,18 @@ def _forward_triton(
 
 
 def _sums_fake(
-    by_y: Tensor | None,
-    by_after: Tensor | None,
-    x: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-    then: str,
+    by_y: Tensor | None, by_after: Tensor | None, x: Tensor, *options: Any
 ) -> tuple[Tensor, Tensor]:
+    then = options[-1]
     by_z = torch.empty_like(x) if then == "bilinear" else x.new_empty((0,))
     return x.new_empty((2, x.shape[1]), dtype=torch.float32), by_z
 
 
 def _sums_triton(
-    by_y: Tensor | None,
-    by_after: Tensor | None,
-    x: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-    then: str,
+    by_y: Tensor | None, by_after: Tensor | None, x: Tensor, *options: Any
 ) -> tuple[Tensor, Tensor]:
+    *affine, then = options
     channels = x.shape[1]
-    affine = (mean, variance, weight, bias, eps)
 
     def new_parts(count: int) -> Tensor:
         return x.new_empty((count, 2, channels), dtype=torch.float32)
@@ -143,37 +105,11 @@ def _sums_triton(
     return parts.sum(0), by_z
 
 
-def _gradient_fake(
-    by_y: Tensor | None,
-    by_after: Tensor | None,
-    x: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-    then: str,
-    sums: Tensor | None,
-    count: Tensor | None,
-) -> Tensor:
-    return torch.empty_like(x)
-
-
 def _gradient_triton(
-    by_y: Tensor | None,
-    by_after: Tensor | None,
-    x: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-    then: str,
-    sums: Tensor | None,
-    count: Tensor | None,
+    by_y: Tensor | None, by_after: Tensor | None, x: Tensor, *options: Any
 ) -> Tensor:
+    *affine, then, sums, count = options
     by_x = torch.empty_like(x)
-    affine = (mean, variance, weight, bias, eps)
     if then == "pool":
         _pool_backward(x, by_y, by_after, by_x, None, *affine, sums, count)
     else:
@@ -187,17 +123,17 @@ _RUNNING = "Tensor(a!)? running_mean, Tensor(b!)? running_variance, float moment
 # Also move the running statistics: the unbiased variance, as nn.BatchNorm2d does.
 statistics = register(
     f"norm_statistics(Tensor x, {_RUNNING}) -> Tensor",
-    lambda x, running_mean, running_variance, momentum: _new_statistics(x),
+    lambda x, *running: x.new_empty((3, x.shape[1]), dtype=torch.float32),
     triton=_statistics_triton,
 )
 merge_statistics = register(
     f"norm_merge_statistics(Tensor parts, {_RUNNING}) -> Tensor",
-    lambda parts, running_mean, running_variance, momentum: parts.new_empty(parts.shape[1:]),
+    lambda parts, *running: parts.new_empty(parts.shape[1:]),
     triton=_merge_triton,
 )
 _norm_act = register(
     f"norm_act(Tensor x, {_AFFINE}, bool keep) -> (Tensor, Tensor)",
-    _outputs_fake,
+    lambda x, *options: _outputs(x, *options[-2:]),
     triton=_forward_triton,
 )
 # The sums over z, and for "bilinear" z itself, from which the gradient is made as for "".
@@ -209,7 +145,7 @@ _sums = register(
 _gradient = register(
     f"norm_act_backward(Tensor? by_y, Tensor? by_after, Tensor x, {_AFFINE}, "
     "Tensor? sums, Tensor? count) -> Tensor",
-    _gradient_fake,
+    lambda by_y, by_after, x, *options: torch.empty_like(x),
     triton=_gradient_triton,
 )
 

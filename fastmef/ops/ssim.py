@@ -19,10 +19,12 @@ from fastmef.ops._arrays import (
     BORDERS,
     axis_taps,
     flatten_planes,
+    gradient_like,
     gray_stack,
     map_like,
     map_shape,
     require,
+    scalar_dtype,
 )
 from fastmef.ops._by_reference import GradientInForward, Recompute
 from fastmef.ops._library import register, triton_launcher
@@ -70,84 +72,67 @@ def _sweep(
     )
 
 
+def _map_like(a: Tensor, b: Tensor, *options: Any) -> Tensor:
+    window, *_, border = options
+    return map_like(a, window, border)
+
+
 def _map_cpu(a: Tensor, b: Tensor, *options: Any) -> Tensor:
-    values = map_like(a, options[0], options[-1])
+    values = _map_like(a, b, *options)
     _sweep(a, b, options, values)
     return values
+
+
+def _gradients_like(a: Tensor, b: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
+    *_, for_a, for_b = options
+    return gradient_like(a, for_a), gradient_like(b, for_b)
+
+
+def _gradients_cpu(
+    a: Tensor, b: Tensor, *options: Any, upstream: Tensor | None = None, weight: float = 0.0
+) -> tuple[float, Tensor, Tensor]:
+    """The sum of the map and the gradients, the windows weighted by ``upstream`` or ``weight``."""
+    *others, for_a, for_b = options
+    by_a, by_b = _gradients_like(a, b, *options)
+    wanted = by_a if for_a else None, by_b if for_b else None
+    return _sweep(a, b, others, None, upstream, weight, *wanted), by_a, by_b
 
 
 def _map_backward_cpu(
     upstream: Tensor, a: Tensor, b: Tensor, *options: Any
 ) -> tuple[Tensor, Tensor]:
-    *others, for_a, for_b = options
-    by_a, by_b = _gradients_like(a, b, for_a, for_b)
-    _sweep(
-        a,
-        b,
-        others,
-        upstream=upstream,
-        by_a=by_a if for_a else None,
-        by_b=by_b if for_b else None,
-    )
+    _, by_a, by_b = _gradients_cpu(a, b, *options, upstream=upstream)
     return by_a, by_b
 
 
 def _mean_cpu(a: Tensor, b: Tensor, *options: Any) -> tuple[Tensor, Tensor, Tensor]:
-    *others, for_a, for_b = options
-    window, border = others[0], others[-1]
-    by_a, by_b = _gradients_like(a, b, for_a, for_b)
+    window, *_, border, _, _ = options
     share = 1 / max(1, math.prod(map_shape(a, window, border)))
-    total = _sweep(
-        a,
-        b,
-        others,
-        weight=share,
-        by_a=by_a if for_a else None,
-        by_b=by_b if for_b else None,
-    )
-    return torch.tensor(share * total, dtype=_scalar_dtype(a)), by_a, by_b
+    total, by_a, by_b = _gradients_cpu(a, b, *options, weight=share)
+    return torch.tensor(share * total, dtype=scalar_dtype(a)), by_a, by_b
 
 
-def _map_fake(a: Tensor, b: Tensor, window: int, *options: Any) -> Tensor:
-    return map_like(a, window, options[-1])
-
-
-def _scalar_dtype(a: Tensor) -> torch.dtype:
-    return torch.float64 if a.dtype == torch.float64 else torch.float32
-
-
-def _gradients_like(a: Tensor, b: Tensor, for_a: bool, for_b: bool) -> tuple[Tensor, Tensor]:
-    """Uninitialised; empty where none is wanted."""
-    return a.new_empty(a.shape if for_a else (0,)), b.new_empty(b.shape if for_b else (0,))
-
-
-def _map_backward_fake(
-    upstream: Tensor, a: Tensor, b: Tensor, *options: Any
-) -> tuple[Tensor, Tensor]:
-    return _gradients_like(a, b, *options[-2:])
-
-
-def _mean_fake(a: Tensor, b: Tensor, *options: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return a.new_empty((), dtype=_scalar_dtype(a)), *_gradients_like(a, b, *options[-2:])
+def _mean_like(a: Tensor, b: Tensor, *options: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return a.new_empty((), dtype=scalar_dtype(a)), *_gradients_like(a, b, *options)
 
 
 _map = register(
     f"ssim_map(Tensor a, Tensor b, {_OPTIONS}) -> Tensor",
-    _map_fake,
+    _map_like,
     cpp=_map_cpu,
     triton=triton_launcher("ssim", "ssim_map"),
 )
 _map_backward = register(
     f"ssim_map_backward(Tensor upstream, Tensor a, Tensor b, {_OPTIONS}, bool for_a, bool for_b) "
     "-> (Tensor, Tensor)",
-    _map_backward_fake,
+    lambda upstream, *arguments: _gradients_like(*arguments),
     cpp=_map_backward_cpu,
     triton=triton_launcher("ssim", "ssim_map_backward"),
 )
 _mean = register(
     f"ssim_mean(Tensor a, Tensor b, {_OPTIONS}, bool for_a, bool for_b) "
     "-> (Tensor, Tensor, Tensor)",
-    _mean_fake,
+    _mean_like,
     cpp=_mean_cpu,
     triton=triton_launcher("ssim", "ssim_mean"),
 )
