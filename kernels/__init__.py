@@ -2,8 +2,8 @@
 
 A file holds the formula, the kernel, its launcher and ``CONFIGURATIONS``: every variant that the
 launcher uses by default, as data. ``python -m bench.aot`` compiles them all without a GPU and fails
-on spills or on more registers than budgeted. The tables that pick block sizes stand in the file too
-and are static: nothing is tuned, and no driver is asked, when a file is imported.
+on spills or where too few warps would fit a multiprocessor. The tables that pick block sizes stand
+in the file too and are static: nothing is tuned, and no driver is asked, when a file is imported.
 
 What holds in all of them:
 

@@ -98,7 +98,7 @@ def configuration(
     dtype: str,
     tile: dict[str, int],
     bytes_per_element: float,
-    registers: int,
+    resident: int,
     num_warps: int,
     absent: Sequence[str] = (),
     aligned: bool = True,
@@ -125,6 +125,6 @@ def configuration(
         constants=constants,
         pixels=lines * 64,
         bytes_per_pixel=bytes_per_element,
-        registers=registers,
+        resident=resident,
         num_warps=num_warps,
     )

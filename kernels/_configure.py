@@ -20,7 +20,7 @@ def configuration(
     given: Mapping[str, str],
     constants: Mapping[str, Any],
     bytes_per_pixel: float,
-    registers: int,
+    resident: int,
     pixels: int = COLUMNS,
 ) -> Configuration:
     """Arguments that are neither ``given`` a type nor constant are int32: sizes and strides."""
@@ -34,5 +34,5 @@ def configuration(
         constants,
         pixels=pixels,
         bytes_per_pixel=bytes_per_pixel,
-        registers=registers,
+        resident=resident,
     )

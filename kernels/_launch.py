@@ -13,6 +13,17 @@ if TYPE_CHECKING:
 BYTES = {"u8": 1, "u16": 2, "fp16": 2, "bf16": 2, "fp32": 4}  # of a value of a Triton type
 
 
+# How many warps a multiprocessor should hold, by what keeps it busy. Not timed on a GPU.
+# Bytes: 512 threads with two 16-byte loads each are 16 KiB on the way, about what a multiprocessor
+# of an H100 needs for its share of 3.35 TB/s at a latency of 0.6 µs.
+BYTES_ON_THE_WAY = 16
+# Single values instead of vectors, or little else to do: twice that.
+SINGLE_VALUES = 32
+# Arithmetic on several maps or pixels at once, each a chain of its own: three warps for each of the
+# four schedulers, or two where the sums of many maps are held.
+ARITHMETIC, MANY_MAPS = 12, 8
+
+
 @dataclass(frozen=True)
 class Configuration:
     """One variant of a kernel, as its launcher starts it.
@@ -26,7 +37,7 @@ class Configuration:
         pixels: how many pixels of one plane one run of the main loop handles, or the whole kernel
             where it has no loop (for counts of instructions).
         bytes_per_pixel: what the variant reads and writes at least, for one such pixel.
-        registers: the most registers that a thread may use.
+        resident: warps that must fit a multiprocessor at once, which limits :attr:`registers`.
         maxnreg: the limit that the launcher sets for an architecture, if any.
     """
 
@@ -36,11 +47,17 @@ class Configuration:
     constants: Mapping[str, Any]
     pixels: int
     bytes_per_pixel: float
-    registers: int
+    resident: int
     num_warps: int = 4
     num_stages: int = 3
     maxnreg: Mapping[int, int] = field(default_factory=dict)
     architectures: tuple[int, ...] = field(default=(80, 90, 100))
+
+    @property
+    def registers(self) -> int:
+        """The most that a thread may use: 65536 for all, handed out to warps in eights a thread."""
+        warps = self.num_warps * cdiv(self.resident, self.num_warps)
+        return min(255, 65536 // (32 * warps) // 8 * 8)
 
 
 def _on(device: torch.device) -> AbstractContextManager[Any]:

@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 
 from ._configure import WINDOW, configuration
-from ._launch import BYTES, launch
+from ._launch import ARITHMETIC, BYTES, launch
 from ._tile import stored
 from ._windows import (
     Windows,
@@ -193,7 +193,7 @@ def _configuration(
             **{x: None for x in absent if x not in given},
         },
         2 * size + 4 * len(maps),
-        registers=144,
+        resident=ARITHMETIC,
     )
 
 

@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 
 from ._exposures import load_layers, softmax
-from ._launch import BYTES, Configuration, cdiv, launch
+from ._launch import BYTES, BYTES_ON_THE_WAY, Configuration, cdiv, launch
 from ._tile import locate, stored
 
 if TYPE_CHECKING:
@@ -276,7 +276,7 @@ def _configuration(
         constants=constants,
         pixels=columns,
         bytes_per_pixel=4 * count * (2 if backward else 1) + 3 * size * (count + 1),
-        registers=96 if count <= 3 else 160,
+        resident=BYTES_ON_THE_WAY,
         num_warps=WARPS,
     )
 

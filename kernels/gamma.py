@@ -21,7 +21,7 @@ import triton
 import triton.language as tl
 
 from ._configure import WINDOW, configuration
-from ._launch import BYTES, launch
+from ._launch import ARITHMETIC, BYTES, BYTES_ON_THE_WAY, MANY_MAPS, launch
 from ._tile import stored
 from ._windows import (
     Windows,
@@ -284,7 +284,7 @@ def _configuration(
             **{x: None for x in ("upstream", "shifts") if x not in given},
         },
         count * (2 * size + 4 * maps),
-        registers=64 + 36 * count,
+        resident={2: BYTES_ON_THE_WAY, 3: ARITHMETIC}.get(count, MANY_MAPS),
     )
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import triton
 import triton.language as tl
 
-from ._launch import BYTES, Configuration, cdiv, launch
+from ._launch import BYTES, BYTES_ON_THE_WAY, MANY_MAPS, SINGLE_VALUES, Configuration, cdiv, launch
 from ._tile import stored
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ def _configuration(kernel: Any, dtype: str, count: int, interleaved: bool = Fals
         constants=constants,
         pixels=columns,
         bytes_per_pixel=3 * size * (count + full) + small * 4 * (2 * count if full else 1),
-        registers=208 if full else 96,
+        resident=SINGLE_VALUES if not full else BYTES_ON_THE_WAY if count == 2 else MANY_MAPS,
         num_warps=WARPS,
     )
 

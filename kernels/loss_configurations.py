@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 from ._configure import WINDOW, configuration
-from ._launch import BYTES, Configuration
+from ._launch import ARITHMETIC, BYTES, BYTES_ON_THE_WAY, MANY_MAPS, Configuration
 from .loss import REGISTERS, SIDE
 from .loss_backward import backward_kernel
 from .loss_forward import forward_kernel
 from .loss_pyramid import pyramid_kernel
 
-# Budgets: with 128 registers four programs of 128 threads fit a multiprocessor, with 168 three.
+RESIDENT = {1: BYTES_ON_THE_WAY, 2: ARITHMETIC}
 
 
 def _configuration(
@@ -23,7 +23,7 @@ def _configuration(
     from_logits: bool,
     constants: dict[str, Any],
     bytes_per_pixel: int,
-    registers: int,
+    resident: int,
     maxnreg: dict[int, int] | None = None,
 ) -> Configuration:
     constants = {
@@ -44,7 +44,7 @@ def _configuration(
     given = {x: types[x] for x in types if x in kernel.arg_names and x not in constants}
     source = "logits" if from_logits else "F"
     name = f"{name}, {source}, K={count}, {dtype}"
-    found = configuration(name, kernel, given, constants, bytes_per_pixel, registers)
+    found = configuration(name, kernel, given, constants, bytes_per_pixel, resident)
     return replace(found, maxnreg=maxnreg or {})
 
 
@@ -79,7 +79,7 @@ def _forward(
         from_logits,
         constants,
         BYTES[dtype] * _planes(count, from_logits) + written,
-        {1: 128, 2: 168}.get(count, 255),
+        RESIDENT.get(count, MANY_MAPS),
         REGISTERS if count == 2 and not from_logits and not luminance else None,
     )
 
@@ -97,7 +97,7 @@ def _backward(
         from_logits,
         constants,
         4 * (2 + count) + BYTES[dtype] * moved + coarse,
-        {1: 96, 2: 144, 3: 168}.get(count, 255),
+        {**RESIDENT, 3: ARITHMETIC}.get(count, MANY_MAPS),
     )
 
 
@@ -110,7 +110,7 @@ def _pyramid(count: int, from_logits: bool) -> Configuration:
     }
     read = 4 * _planes(count, from_logits)
     return _configuration(
-        pyramid_kernel, "pyramid", count, "fp32", from_logits, constants, read, 96
+        pyramid_kernel, "pyramid", count, "fp32", from_logits, constants, read, BYTES_ON_THE_WAY
     )
 
 

@@ -23,7 +23,7 @@ import triton
 import triton.language as tl
 
 from ._configure import WINDOW, configuration
-from ._launch import launch
+from ._launch import ARITHMETIC, BYTES_ON_THE_WAY, launch
 from ._windows import locate_strip, row_at, strip_programs, windows_of
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ CONFIGURATIONS = [
         _POINTERS,
         {**WINDOW, "K": count},
         12 * count + 4,
-        registers=72 + 12 * count,
+        resident=BYTES_ON_THE_WAY if count <= 5 else ARITHMETIC,
     )
     for count in (2, 3, 5, 9)
 ]

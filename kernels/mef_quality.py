@@ -26,6 +26,7 @@ import triton
 import triton.language as tl
 
 from ._configure import WINDOW, configuration
+from ._launch import ARITHMETIC, MANY_MAPS
 from ._tile import stored
 from ._windows import (
     filter_row,
@@ -298,7 +299,7 @@ def _configuration(variant: str, count: int, adjoint: bool, gradient: bool = Tru
         given,
         constants,
         4 + 4 * count + read + 4 * maps + (4 * (1 + is_mefnet) if adjoint else 0),
-        registers=112 + 24 * count,
+        resident=ARITHMETIC if count <= 3 else MANY_MAPS,
     )
 
 

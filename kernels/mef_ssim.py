@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 
 from ._configure import configuration
-from ._launch import cdiv, launch
+from ._launch import SINGLE_VALUES, cdiv, launch
 from ._tile import stored
 from ._windows import Windows, single, strip_programs, strip_rows, windows_of
 from .ma2015 import SIDE, SIGMA, ma2015_level
@@ -257,7 +257,7 @@ CONFIGURATIONS = [
         },
         {"BLOCK": BLOCK},
         2 * 8 + 8 + 12,
-        registers=64,
+        resident=SINGLE_VALUES,
         pixels=BLOCK,
     )
 ]

@@ -34,7 +34,7 @@ from ._channels import (
     where_positive,
     widest,
 )
-from ._launch import Configuration, cdiv
+from ._launch import BYTES_ON_THE_WAY, SINGLE_VALUES, Configuration, cdiv
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -166,13 +166,13 @@ def backward(
 def _variants(dtype: str, size: int, aligned: bool = True) -> list[Configuration]:
     tile = {"ROWS": tile_rows(64)}
     rows: list[tuple[str, Any, tuple[str, ...], int, int]] = [
-        ("forward", apply_kernel, (), 2, 64),
-        ("sums", backward_kernel, ("by_x", "sums", "count"), 2, 104),
-        ("gradient", backward_kernel, ("parts",), 3, 112),
+        ("forward", apply_kernel, (), 2, SINGLE_VALUES),
+        ("sums", backward_kernel, ("by_x", "sums", "count"), 2, BYTES_ON_THE_WAY),
+        ("gradient", backward_kernel, ("parts",), 3, BYTES_ON_THE_WAY),
     ]
     return [
-        configuration(name, kernel, dtype, tile, floor * size, registers, WARPS, absent, aligned)
-        for name, kernel, absent, floor, registers in rows
+        configuration(name, kernel, dtype, tile, floor * size, resident, WARPS, absent, aligned)
+        for name, kernel, absent, floor, resident in rows
     ]
 
 

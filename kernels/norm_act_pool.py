@@ -24,7 +24,7 @@ from ._channels import (
     where_positive,
     widest,
 )
-from ._launch import Configuration, cdiv
+from ._launch import ARITHMETIC, BYTES_ON_THE_WAY, Configuration, cdiv
 from .norm_act import steps_for
 
 if TYPE_CHECKING:
@@ -211,17 +211,17 @@ def _launch(kernel: Any, elements: int, x: Tensor, *arguments: Any) -> None:
 def _variants(dtype: str, size: int) -> list[Configuration]:
     forward, backward = (pool_kernel, FORWARD), (pool_backward_kernel, BACKWARD)
     rows: list[tuple[str, tuple[Any, int], tuple[str, ...], float, int]] = [
-        ("forward", forward, ("y",), 1.25, 128),
-        ("forward, both results", forward, (), 2.25, 144),
-        ("sums", backward, ("by_y", "by_x", "sums", "count"), 1.25, 128),
-        ("sums, both results", backward, ("by_x", "sums", "count"), 2.25, 160),
-        ("gradient", backward, ("by_y", "parts"), 2.25, 144),
-        ("gradient, both results", backward, ("parts",), 3.25, 144),
+        ("forward", forward, ("y",), 1.25, BYTES_ON_THE_WAY),
+        ("forward, both results", forward, (), 2.25, ARITHMETIC),
+        ("sums", backward, ("by_y", "by_x", "sums", "count"), 1.25, BYTES_ON_THE_WAY),
+        ("sums, both results", backward, ("by_x", "sums", "count"), 2.25, ARITHMETIC),
+        ("gradient", backward, ("by_y", "parts"), 2.25, ARITHMETIC),
+        ("gradient, both results", backward, ("parts",), 3.25, ARITHMETIC),
     ]
     variants = []
-    for name, (kernel, elements), absent, floor, registers in rows:
+    for name, (kernel, elements), absent, floor, resident in rows:
         tile = {"CELLS": tile_cells(64, elements)}
-        found = configuration(name, kernel, dtype, tile, floor * size, registers, WARPS, absent)
+        found = configuration(name, kernel, dtype, tile, floor * size, resident, WARPS, absent)
         variants.append(replace(found, pixels=4 * found.pixels))
     return variants
 

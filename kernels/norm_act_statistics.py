@@ -22,7 +22,7 @@ import triton
 import triton.language as tl
 
 from ._channels import configuration, launch_tiles, place, slab_rows
-from ._launch import Configuration, cdiv, launch
+from ._launch import BYTES_ON_THE_WAY, SINGLE_VALUES, Configuration, cdiv, launch
 from .norm_act import WARPS, slabs, tile_rows
 
 if TYPE_CHECKING:
@@ -153,7 +153,9 @@ def merge(
 
 def _variant(dtype: str, size: int, aligned: bool = True) -> Configuration:
     tile = {"ROWS": tile_rows(64)}
-    return configuration("one pass", moments_kernel, dtype, tile, size, 72, WARPS, aligned=aligned)
+    return configuration(
+        "one pass", moments_kernel, dtype, tile, size, BYTES_ON_THE_WAY, WARPS, aligned=aligned
+    )
 
 
 CONFIGURATIONS = [
@@ -170,7 +172,7 @@ CONFIGURATIONS = [
         constants={"PARTS": PARTS, "CHANNELS": MERGED},
         pixels=PARTS * MERGED,
         bytes_per_pixel=12,
-        registers=64,
+        resident=SINGLE_VALUES,
         num_warps=4,
     ),
 ]

@@ -29,7 +29,7 @@ from ._channels import (
     where_positive,
     widest,
 )
-from ._launch import cdiv
+from ._launch import BYTES_ON_THE_WAY, MANY_MAPS, cdiv
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -209,10 +209,10 @@ def _launch(kernel: Any, x: Tensor, *arguments: Any) -> None:
 
 
 CONFIGURATIONS = [
-    configuration(name, kernel, dtype, {"PIXELS": tile_pixels(64)}, floor * size, registers, WARPS)
+    configuration(name, kernel, dtype, {"PIXELS": tile_pixels(64)}, floor * size, resident, WARPS)
     for dtype, size in (("bf16", 2), ("fp32", 4))
-    for name, kernel, floor, registers in (
-        ("forward", upsample_kernel, 5, 128),
-        ("gradient by z and sums", gather_kernel, 6, 176),
+    for name, kernel, floor, resident in (
+        ("forward", upsample_kernel, 5, BYTES_ON_THE_WAY),
+        ("gradient by z and sums", gather_kernel, 6, MANY_MAPS),
     )
 ]

@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 
 from ._configure import configuration
-from ._launch import launch
+from ._launch import SINGLE_VALUES, launch
 from ._tile import stored
 from ._windows import COLUMNS, locate_strip, row_at, strip_programs, strip_rows, within
 
@@ -158,7 +158,7 @@ CONFIGURATIONS = [
         {"images": f"*{dtype}:16", "out": f"*{dtype}:16"},
         {"image_column": 1, "COLUMNS": COLUMNS},
         2 * size,
-        registers=64,
+        resident=SINGLE_VALUES,
     )
     for dtype, size in (("fp16", 2), ("bf16", 2), ("fp32", 4))
 ]

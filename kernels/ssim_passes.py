@@ -22,6 +22,7 @@ import triton
 import triton.language as tl
 
 from ._configure import WINDOW, configuration
+from ._launch import BYTES_ON_THE_WAY
 from ._tile import stored
 from ._windows import (
     filter_row,
@@ -268,7 +269,7 @@ def _configuration(
         given,
         {**WINDOW, **fixed, **dict.fromkeys(absent)},
         bytes_per_pixel,
-        registers=128,
+        resident=BYTES_ON_THE_WAY,
     )
 
 

@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 
 from ._configure import WINDOW, configuration
-from ._launch import BYTES, launch
+from ._launch import BYTES, SINGLE_VALUES, launch
 from ._mirror import fold, mirrored
 from ._tile import stored
 from ._windows import (
@@ -208,7 +208,7 @@ def _configuration(dtype: str, border: str, backward: bool = False) -> Configura
             **{x: None for x in absent if x not in given},
         },
         2 * size + (8 if backward else 0),
-        registers=64,
+        resident=SINGLE_VALUES,
     )
 
 

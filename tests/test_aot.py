@@ -39,19 +39,21 @@ def far_rows(x, stride, SIZE: tl.constexpr):
 
 
 CONFIGURATIONS = [
-    Configuration("center", center, {"x": "*fp32:16"}, {"SIZE": SIZE_}, SIZE_, 8, LIMIT, 1),
+    Configuration("center", center, {"x": "*fp32:16"}, {"SIZE": SIZE_}, SIZE_, 8, RESIDENT, 1),
     *(
-        Configuration(x.__name__, x, {"x": "*fp32", "stride": "i32"}, {"SIZE": 128}, 128, 8, 64)
+        Configuration(x.__name__, x, {"x": "*fp32", "stride": "i32"}, {"SIZE": 128}, 128, 8, 32)
         for x in (MORE)
     ),
 ]
 """
 
 
-def run(tmp_path: Path, size: int, limit: int, more: str = "") -> subprocess.CompletedProcess[str]:
+def run(
+    tmp_path: Path, size: int, resident: int, more: str = ""
+) -> subprocess.CompletedProcess[str]:
     file = tmp_path / "kernel.py"
     file.write_text(
-        KERNEL.replace("SIZE_", str(size)).replace("LIMIT", str(limit)).replace("MORE", more)
+        KERNEL.replace("SIZE_", str(size)).replace("RESIDENT", str(resident)).replace("MORE", more)
     )
     environment = {x: y for x, y in os.environ.items() if x != "TRITON_INTERPRET"}
     return subprocess.run(
@@ -64,7 +66,7 @@ def run(tmp_path: Path, size: int, limit: int, more: str = "") -> subprocess.Com
 
 
 def test_small_kernel_compiles(tmp_path: Path) -> None:
-    result = run(tmp_path, 1024, 64)
+    result = run(tmp_path, 1024, 32)
     assert result.returncode == 0, result.stderr
     line = next(x for x in result.stdout.splitlines() if "kernel: center" in x)
     cells = [x.strip() for x in line.split("|")]
@@ -74,21 +76,21 @@ def test_small_kernel_compiles(tmp_path: Path) -> None:
 
 
 def test_spill_fails(tmp_path: Path) -> None:
-    result = run(tmp_path, 16384, 255)
+    result = run(tmp_path, 16384, 8)
     assert result.returncode == 1 and "spills (" in result.stderr
 
 
 def test_exceeded_budget_fails(tmp_path: Path) -> None:
-    result = run(tmp_path, 1024, 16)
+    result = run(tmp_path, 1024, 128)
     assert result.returncode == 1 and "registers, budget 16" in result.stderr
 
 
 def test_kernel_that_does_not_compile_fails(tmp_path: Path) -> None:
-    result = run(tmp_path, 1000, 64)
+    result = run(tmp_path, 1000, 32)
     assert result.returncode == 1 and "does not compile" in result.stderr
 
 
 def test_product_in_32_bits_fails(tmp_path: Path) -> None:
-    assert run(tmp_path, 1024, 64, more="far_rows,").returncode == 0
-    result = run(tmp_path, 1024, 64, more="rows,")
+    assert run(tmp_path, 1024, 32, more="far_rows,").returncode == 0
+    result = run(tmp_path, 1024, 32, more="rows,")
     assert result.returncode == 1 and "rows, sm_90: computes addresses in 32 bits" in result.stderr
