@@ -12,6 +12,9 @@
 // those go through shared memory along the row, through the same kind of sums down the column, and
 // leave as the gradient of the row of pixels ten rows further up. Each input is read once but for
 // the halo of ten pixels around the blocks, and nothing but the gradient is written.
+//
+// Two or three exposures: the (4 + 4 K) * 10 open sums of a thread stay in registers. Four need all
+// 255 and spill, five have 240 sums alone; Triton's two passes serve those.
 
 #include "checks.h"
 #include "loss_window.h"
