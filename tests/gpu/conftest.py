@@ -33,11 +33,12 @@ class Operation:
     exact: Callable[..., Any]
     axes: tuple[int, ...]  # of each input in front of height and width, by position
     fixed: tuple[int, ...] = ()  # inputs that take no gradient
+    count: int = 3  # exposures: two of them have CUDA kernels of their own
 
     def inputs(self, height: int, width: int, seed: int = 0) -> list[Tensor]:
         """Noise over ramps, on the CPU."""
         generator = torch.Generator().manual_seed(seed)
-        shapes = {2: (2,), 3: (2, 3), 4: (2, 3, 3)}
+        shapes = {2: (2,), 3: (2, self.count), 4: (2, self.count, 3)}
         ramp = torch.linspace(0, 0.5, width)
         return [
             (ramp + 0.5 * torch.rand(*shapes[n], height, width, generator=generator))
@@ -62,6 +63,7 @@ def _fuse(logits: Tensor, exposures: Tensor) -> Any:
 
 _TABLE = [
     Operation("softmax_fuse", _fuse, reference.softmax_fuse, (3, 4)),
+    Operation("softmax_fuse", _fuse, reference.softmax_fuse, (3, 4), count=2),
     Operation("local_variance", functional.local_variance, reference.local_variance, (3,)),
     Operation("sobel_gradient", functional.sobel_gradient, reference.sobel_gradient, (3,)),
     Operation("gamma_weights", functional.gamma_weights, reference.gamma_weights, (3,)),
@@ -74,6 +76,7 @@ _TABLE = [
         fixed=(1,),
     ),
     Operation("fusion_loss", functional.fusion_loss, reference.fusion_loss, (3, 3), fixed=(1,)),
+    Operation("fusion_loss", functional.fusion_loss, reference.fusion_loss, (3, 3), (1,), count=2),
 ]
 
 
