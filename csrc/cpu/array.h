@@ -7,10 +7,10 @@
 namespace fastmef {
 namespace {
 
-// A small array that frees itself.
+// A small array that frees itself, zero at first.
 template <class T>
 struct Array {
-  explicit Array(int64_t count) : data(count ? new T[count] : nullptr) {}
+  explicit Array(int64_t count) : data(count ? new T[count]() : nullptr) {}
   ~Array() { delete[] data; }
   Array(const Array&) = delete;
   Array& operator=(const Array&) = delete;

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "../common/arguments.h"
 #include "isa.h"
 
 namespace py = pybind11;
@@ -17,8 +18,6 @@ namespace {
 // Contiguous arrays arrive as addresses, 0 for an absent one; `in_double` tells their type.
 template <size_t N>
 using Addresses = std::array<int64_t, N>;
-
-void* pointer(int64_t address) { return reinterpret_cast<void*>(static_cast<intptr_t>(address)); }
 
 // (B, K, H, W) with windows of these taps.
 struct Shape {

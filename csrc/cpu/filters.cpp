@@ -10,37 +10,29 @@
 
 #include "filters.h"
 
-#include "../common/attributes.h"
+#include "filter_measure.h"
 #include "variant.h"
-#include "window_sweep.h"
 
 namespace fastmef {
 namespace {
 
-struct FilterPass {
-  const FilterArgs& args;
-  Sweep sweep;
-};
-
 template <class T>
-class Importance : public WindowSweep<T, Importance<T>> {
-  using Base = WindowSweep<T, Importance<T>>;
-  friend Base;
+class Importance : public Measure<T, Importance<T>> {
+  using Base = Measure<T, Importance<T>>;
+  friend WindowSweep<T, Importance<T>>;
+  using Base::args_, Base::has, Base::row;
+  using Base::kMean, Base::kPower, Base::kV, Base::kGx, Base::kGy, Base::kS, Base::kE,
+      Base::kProduct;
 
-  // Rows kept for each exposure.
-  enum { kMean, kPower, kV, kGx, kGy, kS, kE, kProduct, kRows };
   // Rows of derivatives at pixels: by the two Sobel differences, and by the pixel itself.
   enum { kByGx, kByGy, kByPixel, kPixelRows };
 
  public:
-  explicit Importance(const FilterPass& pass) : Base(pass.sweep), args_(pass.args) {
-    slots_ = args_.y.window / 2 + 3;
-  }
+  explicit Importance(const FilterPass& pass) : Base(pass) { slots_ = args_.y.window / 2 + 3; }
 
  private:
   void carve_more(Arena& arena) {
-    rows_ = arena.take<T>(kRows * args_.count * this->stride_);
-    total_ = arena.take<T>(this->stride_);
+    this->carve_rows(arena);
     if (!this->sweep_.gradient) return;
     upstream_ = arena.take<T>(args_.count * this->stride_);
     at_pixels_ = arena.take<T>(slots_ * kPixelRows * args_.count * this->stride_);
@@ -53,9 +45,6 @@ class Importance : public WindowSweep<T, Importance<T>> {
     memset(upstream_, 0, sizeof(T) * args_.count * this->stride_);
   }
 
-  bool has(Attribute attribute) const { return args_.attributes & attribute; }
-  // Index i is window b0_ + i.
-  T* row(int what, int k) const { return rows_ + (what * args_.count + k) * this->stride_; }
   // Index i is column b0_ + i. Pixel row m + slots_ takes the place of pixel row m.
   T* at_pixels(int64_t m, int what, int k) const {
     return this->pixel_row(at_pixels_, (m % slots_ * kPixelRows + what) * args_.count + k);
@@ -68,78 +57,12 @@ class Importance : public WindowSweep<T, Importance<T>> {
   Pixels target(int k) const { return of(args_.gradient, k); }
 
   void windows(int64_t y) {
-    for (int k = 0; k < args_.count; ++k) measure(y, k);
-    if (args_.normalise) add_up();
+    for (int k = 0; k < args_.count; ++k) this->measure(y, k);
+    if (args_.normalise) this->add_up();
     if (this->sweep_.gradient) {
       differentiate(y);
     } else if (this->owns(y)) {
       write_values(y);
-    }
-  }
-
-  // The attributes of exposure k and their product.
-  void measure(int64_t y, int k) {
-    const int64_t n = round_up(this->windows_);
-    T* FASTMEF_RESTRICT product = row(kProduct, k);
-    const int64_t middle = y + args_.y.window / 2;
-    const int64_t above = most(middle - 1, 0), below = least(middle + 1, args_.y.padded() - 1);
-    const T* FASTMEF_RESTRICT r0 = this->ring(above, k) + args_.x.window / 2;
-    const T* FASTMEF_RESTRICT r1 = this->ring(middle, k) + args_.x.window / 2;
-    const T* FASTMEF_RESTRICT r2 = this->ring(below, k) + args_.x.window / 2;
-    for (int64_t x = 0; x < n; ++x) product[x] = 1;
-    if (has(kVariance)) {
-      this->moments(y, k, row(kMean, k), row(kPower, k));
-      const T* FASTMEF_RESTRICT mean = row(kMean, k);
-      const T* FASTMEF_RESTRICT power = row(kPower, k);
-      T* FASTMEF_RESTRICT v = row(kV, k);
-      const T floor = static_cast<T>(args_.floor);
-      FASTMEF_VECTORIZE
-      for (int64_t x = 0; x < n; ++x) {
-        v[x] = local_variance(mean[x], power[x], floor);
-        product[x] = v[x];
-      }
-    }
-    if (has(kGradient)) {
-      T* FASTMEF_RESTRICT gx = row(kGx, k);
-      T* FASTMEF_RESTRICT gy = row(kGy, k);
-      T* FASTMEF_RESTRICT s = row(kS, k);
-      FASTMEF_VECTORIZE
-      for (int64_t x = 0; x < n; ++x) {
-        const Differences<T> d = sobel_differences(r0[x - 1], r0[x], r0[x + 1], r1[x - 1],
-                                                   r1[x + 1], r2[x - 1], r2[x], r2[x + 1]);
-        gx[x] = d.x;
-        gy[x] = d.y;
-        s[x] = square_root(d.x * d.x + d.y * d.y);
-        product[x] *= s[x];
-      }
-    }
-    if (has(kWellExposedness)) {
-      const T shift = this->shifts_[k];
-      T* FASTMEF_RESTRICT e = row(kE, k);
-      FASTMEF_VECTORIZE
-      for (int64_t x = 0; x < n; ++x) {
-        e[x] = well_exposedness(r1[x] + shift);
-        product[x] *= e[x];
-      }
-    }
-  }
-
-  // total_ = sum_k A_k + eps, and gamma takes the place of the products.
-  void add_up() {
-    const int64_t n = round_up(this->windows_);
-    T* FASTMEF_RESTRICT total = total_;
-    const T eps = static_cast<T>(args_.eps);
-    for (int64_t x = 0; x < n; ++x) total[x] = 0;
-    for (int k = 0; k < args_.count; ++k) {
-      const T* FASTMEF_RESTRICT product = row(kProduct, k);
-      FASTMEF_VECTORIZE
-      for (int64_t x = 0; x < n; ++x) total[x] += product[x];
-    }
-    for (int64_t x = 0; x < n; ++x) total[x] += eps;
-    for (int k = 0; k < args_.count; ++k) {
-      T* FASTMEF_RESTRICT product = row(kProduct, k);
-      FASTMEF_VECTORIZE
-      for (int64_t x = 0; x < n; ++x) product[x] /= total[x];
     }
   }
 
@@ -170,7 +93,7 @@ class Importance : public WindowSweep<T, Importance<T>> {
   void by_products() {
     const int64_t n = round_up(this->windows_);
     T* FASTMEF_RESTRICT mean = line_;
-    const T* FASTMEF_RESTRICT total = total_;
+    const T* FASTMEF_RESTRICT total = this->total();
     for (int64_t x = 0; x < n; ++x) mean[x] = 0;
     for (int k = 0; k < args_.count; ++k) {
       const T* FASTMEF_RESTRICT u = upstream(k);
@@ -318,10 +241,8 @@ class Importance : public WindowSweep<T, Importance<T>> {
     }
   }
 
-  const FilterArgs& args_;
   int64_t slots_ = 0;
-  T *rows_ = nullptr, *total_ = nullptr, *upstream_ = nullptr, *at_pixels_ = nullptr;
-  T* line_ = nullptr;
+  T *upstream_ = nullptr, *at_pixels_ = nullptr, *line_ = nullptr;
 };
 
 template <class T>

@@ -4,7 +4,7 @@
 #include "../common/attributes.h"
 #include "../common/similarity.h"
 #include "loss_ring.h"
-#include "loss_taps.h"
+#include "taps.h"
 
 namespace fastmef {
 namespace {

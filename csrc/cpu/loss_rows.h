@@ -186,8 +186,8 @@ class Rows {
       total += weight;
       fused += weight * exposure;
     }
-    sums[0] += finite_or_zero(
-        args.logits.data ? fused / total : value_at<T>(args.fused, batch_, 0, y, x));
+    sums[0] +=
+        finite_or_zero(args.logits.data ? fused / total : value_at<T>(args.fused, batch_, 0, y, x));
   }
 
   // Halves n full-size columns down to the level.

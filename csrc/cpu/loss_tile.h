@@ -19,7 +19,7 @@ class Tile {
       : pass_(pass),
         extent_(pass, tile),
         ring_(pass, extent_, arena),
-        taps_(pass.level, arena),
+        taps_(pass.level.wy, pass.level.wx, arena),
         quality_(pass, extent_, arena),
         gradient_(pass, extent_, arena),
         rows_(pass, extent_.batch, arena),
@@ -34,7 +34,7 @@ class Tile {
     if (extent_.windows <= 0 || (!pass_.with_gradient && extent_.a1 <= extent_.a0)) return 0.0;
     const Level& level = pass_.level;
     ring_.clear(rows_);
-    taps_.fill();
+    taps_.fill(level.taps_y, level.taps_x);
     quality_.clear();
     gradient_.clear();
     memset(sums_, 0, sizeof(double) * pass_.stride());

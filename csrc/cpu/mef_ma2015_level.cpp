@@ -87,7 +87,7 @@ template <class T>
 void level(const MefShape& shape, const void* images, const Ma2015Maps& maps) {
   const int64_t height = shape.y.size, width = shape.x.size;
   const int count = static_cast<int>(shape.count);
-  const Numbers image_means(shape.batch * count);
+  const Array<double> image_means(shape.batch * count);
   plane_means<T>(images, shape.batch * count, height, width, nullptr, nullptr, shape.threads,
                  image_means.data);
   const LevelPass pass{

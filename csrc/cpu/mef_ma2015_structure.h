@@ -6,6 +6,7 @@
 #pragma once
 
 #include "../common/structure.h"
+#include "arena.h"
 #include "mef_moments.h"
 #include "mef_rows.h"
 

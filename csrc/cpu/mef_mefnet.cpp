@@ -107,7 +107,7 @@ template <class T>
 void sources(const MefShape& shape, const MefnetMaps& maps) {
   const int64_t height = shape.y.size, width = shape.x.size;
   const int count = static_cast<int>(shape.count);
-  const Numbers down(height), across(width), image_means(shape.batch * count);
+  const Array<double> down(height), across(width), image_means(shape.batch * count);
   coverage(shape.y, shape.taps_y, down.data);
   coverage(shape.x, shape.taps_x, across.data);
   plane_means<T>(maps.exposures, shape.batch * count, height, width, down.data, across.data,

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "../common/stack.h"
-#include "arena.h"
+#include "array.h"
 #include "filter_rows.h"
 #include "mef.h"
 #include "parallel.h"
@@ -45,15 +45,6 @@ void sum_tiles(const double* partials, int64_t batch, int64_t tiles, double fact
     static_cast<T*>(out)[b] = static_cast<T>(sum * factor);
   }
 }
-
-// A small array of numbers that frees itself, zero at first.
-struct Numbers {
-  explicit Numbers(int64_t count) : data(new double[count]()) {}
-  ~Numbers() { delete[] data; }
-  Numbers(const Numbers&) = delete;
-  Numbers& operator=(const Numbers&) = delete;
-  double* data;
-};
 
 // For every pixel of an axis the sum of the taps of the windows over it: what it counts for in the
 // sum of all window means. With a zero border it is less than 1 near the ends.
@@ -102,7 +93,7 @@ template <class T>
 void plane_means(const void* images, int64_t count, int64_t height, int64_t width,
                  const double* down, const double* across, int threads, double* means) {
   StripSums<T> pass{static_cast<const T*>(images), height, width, down, across, nullptr};
-  const Numbers sums(count * pass.strips());
+  const Array<double> sums(count * pass.strips());
   pass.sums = sums.data;
   const Task task = [](void* context, int64_t index, void* scratch) {
     static_cast<const StripSums<T>*>(context)->run(index, static_cast<T*>(scratch));

@@ -141,7 +141,7 @@ void score_tiles(const MefShape& shape, const Maps& maps, const MefScore& score)
   const Tiles tiles(shape.batch, height, width, Op<T>::kColumns);
   const int count = static_cast<int>(shape.count);
   const int derivatives = kByCross + count + (score.by_luminance ? 1 : 0);
-  const Numbers structure(tiles.count), luminance(tiles.count);
+  const Array<double> structure(tiles.count), luminance(tiles.count);
   struct Pass : ScorePass {
     const Maps& maps;
   };

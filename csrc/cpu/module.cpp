@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "../common/arguments.h"
 #include "bind_mef.h"
 #include "isa.h"
 #include "parallel.h"
@@ -17,15 +18,6 @@ namespace py = pybind11;
 
 namespace fastmef {
 namespace {
-
-void* pointer(int64_t address) { return reinterpret_cast<void*>(static_cast<intptr_t>(address)); }
-
-// (address, dtype, stride of B, of K, of C, of H, of W); address 0 for an absent array.
-using StackTuple = std::array<int64_t, 7>;
-
-Stack stack(const StackTuple& t) {
-  return {pointer(t[0]), static_cast<DType>(t[1]), t[2], t[3], t[4], t[5], t[6]};
-}
 
 // Levels: (height, width, taps_y, taps_x, share).
 using LevelTuple = std::tuple<int64_t, int64_t, std::vector<double>, std::vector<double>, double>;

@@ -7,44 +7,25 @@
 // their gradient back to their originals.
 //
 // Op derives from WindowSweep<T, Op> and has
-//   Pixels image(int p), Pixels target(int p)   the images and (data null: unwanted) their
-//   gradients void windows(int64_t y)                     values, and rows derivative(m), of window
-//   row y void no_windows(int64_t y)                  rows below the last windows, for gradients
-//   void combine(int64_t g, int p, T* out)      gradients of the padded row g from column g0_ on
+//   Pixels image(int p)                     the images,
+//   Pixels target(int p)                    and where their gradients go (data null: unwanted)
+//   void windows(int64_t y)                 values, and rows derivative(m), of window row y
+//   void no_windows(int64_t y)              rows below the last windows, for gradients
+//   void combine(int64_t g, int p, T* out)  gradients of the padded row g from column g0_ on
 #pragma once
 
 #include <string.h>
 
 #include "arena.h"
-#include "axis.h"
 #include "parallel.h"
-#include "storage.h"
-#include "tiles.h"
+#include "taps.h"
+#include "window_tile.h"
 
 namespace fastmef {
 namespace {
 
-// One image of a stack.
-struct Pixels {
-  const Stack* stack;
-  int64_t offset;
-
-  int64_t at(int64_t y, int64_t x) const { return offset + y * stack->row + x * stack->column; }
-};
-
-struct Sweep {
-  Axis y, x;
-  const double* taps_y;
-  const double* taps_x;
-  Tiles tiles;
-  int images;       // that are swept together
-  int maps;         // of derivatives by window moments
-  bool gradient;    // pixel gradients are wanted
-  bool neighbours;  // the pixels beside a window's centre are looked at, beyond windows of size 1
-};
-
 template <class T, class Op>
-class WindowSweep {
+class WindowSweep : public WindowTile {
  public:
   void carve(Arena& arena) {
     const Sweep& s = sweep_;
@@ -53,8 +34,7 @@ class WindowSweep {
               round_up(s.x.window) + 4 * kLane;
     ring_ = arena.take<T>((s.y.window + 2) * s.images * stride_);
     down_ = arena.take<T>(4 * stride_);
-    taps_y_ = arena.take<T>(s.y.window);
-    taps_x_ = arena.take<T>(s.x.window);
+    taps_ = Taps<T>(s.y.window, s.x.window, arena);
     shifts_ = arena.take<T>(s.images);
     rows_a_ = arena.take<const T*>(s.y.window);
     rows_b_ = arena.take<const T*>(s.y.window);
@@ -90,10 +70,7 @@ class WindowSweep {
   }
 
  protected:
-  explicit WindowSweep(const Sweep& sweep) : sweep_(sweep) {
-    lag_y_ = sweep.neighbours && sweep.y.window == 1;
-    lag_x_ = sweep.neighbours && sweep.x.window == 1;
-  }
+  explicit WindowSweep(const Sweep& sweep) : WindowTile(sweep) {}
 
   // Rows of pixels: index i is padded column b0_ + i, from -1 to inputs_.
   T* pixel_row(T* rows, int64_t index) const { return rows + index * stride_ + kLane; }
@@ -105,84 +82,38 @@ class WindowSweep {
   // Rows of gradients: index i is padded column g0_ + i.
   const T* gathered(int m) const { return gathered_ + m * stride_; }
 
-  void filter_along(const T* in, int64_t n, T* out) {
-    if (sweep_.x.window == 11) {
-      mean_along<T, 11>(in, taps_x_, 11, n, out);
-    } else {
-      mean_along<T, 0>(in, taps_x_, sweep_.x.window, n, out);
-    }
-  }
+  void filter_along(const T* in, int64_t n, T* out) const { taps_.along(in, n, out); }
 
   // E[x], E[x^2] of image p in the windows of row y.
   void moments(int64_t y, int p, T* mean, T* power) {
-    const int wy = sweep_.y.window;
-    for (int j = 0; j < wy; ++j) rows_a_[j] = ring(y + j, p);
-    if (wy == 11) {
-      moments_down<T, 11>(rows_a_, taps_y_, 11, inputs_, down_, down_ + stride_);
-    } else {
-      moments_down<T, 0>(rows_a_, taps_y_, wy, inputs_, down_, down_ + stride_);
-    }
+    for (int j = 0; j < sweep_.y.window; ++j) rows_a_[j] = ring(y + j, p);
+    taps_.moments(rows_a_, inputs_, down_, down_ + stride_);
     filter_along(down_, windows_, mean);
     filter_along(down_ + stride_, windows_, power);
   }
 
   // E[a], E[b], E[a^2 + b^2], E[a b] of images 0 and 1.
   void pair_moments(int64_t y, T* const* out) {
-    const int wy = sweep_.y.window;
-    for (int j = 0; j < wy; ++j) rows_a_[j] = ring(y + j, 0), rows_b_[j] = ring(y + j, 1);
-    T* const down[4] = {down_, down_ + stride_, down_ + 2 * stride_, down_ + 3 * stride_};
-    if (wy == 11) {
-      pair_moments_down<T, 11>(rows_a_, rows_b_, taps_y_, 11, inputs_, down);
-    } else {
-      pair_moments_down<T, 0>(rows_a_, rows_b_, taps_y_, wy, inputs_, down);
+    for (int j = 0; j < sweep_.y.window; ++j) {
+      rows_a_[j] = ring(y + j, 0), rows_b_[j] = ring(y + j, 1);
     }
+    T* const down[4] = {down_, down_ + stride_, down_ + 2 * stride_, down_ + 3 * stride_};
+    taps_.pair_moments(rows_a_, rows_b_, inputs_, down);
     for (int m = 0; m < 4; ++m) filter_along(down[m], windows_, out[m]);
   }
 
-  bool owns(int64_t y) const { return y >= r0_ && y < r1_; }
-
-  const Sweep sweep_;
-  int64_t batch_ = 0;
-  int64_t r0_ = 0, r1_ = 0, c0_ = 0,
-          c1_ = 0;  // pixels of the tile, and windows whose values it owns
-  int64_t h0_ = 0, h1_ = 0, g0_ = 0, g1_ = 0;  // padded positions that show them
-  int64_t a0_ = 0, a1_ = 0, b0_ = 0, b1_ = 0;  // windows that are computed
-  int64_t windows_ = 0, inputs_ = 0;           // in a row
   int64_t stride_ = 0;
   T* shifts_ = nullptr;
 
  private:
   Op& self() { return static_cast<Op&>(*this); }
 
-  void place(int64_t tile) {
-    const Tiles& t = sweep_.tiles;
-    const Axis &y = sweep_.y, &x = sweep_.x;
-    batch_ = tile / (t.rows * t.columns);
-    r0_ = tile / t.columns % t.rows * t.tile_rows;
-    c0_ = tile % t.columns * t.tile_columns;
-    r1_ = least(r0_ + t.tile_rows, y.size);
-    c1_ = least(c0_ + t.tile_columns, x.size);
-    if (sweep_.gradient) {
-      h0_ = y.begin(r0_, r1_), h1_ = y.end(r0_, r1_);
-      g0_ = x.begin(c0_, c1_), g1_ = x.end(c0_, c1_);
-      a0_ = most(0, h0_ - y.window + 1 - lag_y_), a1_ = least(h1_ + lag_y_, y.windows());
-      b0_ = most(0, g0_ - x.window + 1 - lag_x_), b1_ = least(g1_ + lag_x_, x.windows());
-    } else {
-      a0_ = r0_, a1_ = least(r1_, y.windows());
-      b0_ = c0_, b1_ = least(c1_, x.windows());
-    }
-    windows_ = b1_ - b0_;
-    inputs_ = windows_ + x.window - 1;
-    lead_ = b0_ - (g0_ - x.window + 1);
-  }
-
   // Buffers whose padding is read as zero.
   void clear() {
     const Sweep& s = sweep_;
     memset(ring_, 0, sizeof(T) * (s.y.window + 2) * s.images * stride_);
     memset(down_, 0, sizeof(T) * 4 * stride_);
-    for (int j = 0; j < s.y.window; ++j) taps_y_[j] = static_cast<T>(s.taps_y[j]);
-    for (int j = 0; j < s.x.window; ++j) taps_x_[j] = static_cast<T>(s.taps_x[j]);
+    taps_.fill(s.taps_y, s.taps_x);
     if (s.gradient) {
       memset(derivatives_, 0, sizeof(T) * s.maps * stride_);
       memset(spread_, 0, sizeof(T) * (s.y.window + 1) * s.maps * stride_);
@@ -271,12 +202,7 @@ class WindowSweep {
     if (!owns(y)) return;
     for (int m = 0; m < sweep_.maps; ++m) {
       for (int j = 0; j < rows.window; ++j) rows_a_[j] = spread(g - j, m);
-      T* out = gathered_ + m * stride_;
-      if (rows.window == 11) {
-        mean_down<T, 11>(rows_a_, taps_y_, 11, g1_ - g0_, out);
-      } else {
-        mean_down<T, 0>(rows_a_, taps_y_, rows.window, g1_ - g0_, out);
-      }
+      taps_.down(rows_a_, g1_ - g0_, gathered_ + m * stride_);
     }
     for (int p = 0; p < sweep_.images; ++p) {
       const Pixels target = self().target(p);
@@ -317,8 +243,8 @@ class WindowSweep {
     return g == last;
   }
 
-  int64_t lag_y_ = 0, lag_x_ = 0, lead_ = 0;
-  T *ring_ = nullptr, *down_ = nullptr, *taps_y_ = nullptr, *taps_x_ = nullptr;
+  Taps<T> taps_;
+  T *ring_ = nullptr, *down_ = nullptr;
   T *derivatives_ = nullptr, *spread_ = nullptr, *gathered_ = nullptr;
   T *line_ = nullptr, *folded_ = nullptr;
   const T **rows_a_ = nullptr, **rows_b_ = nullptr;

@@ -7,6 +7,7 @@
 #include <array>
 #include <string>
 
+#include "../common/arguments.h"
 #include "fuse.h"
 #include "guided.h"
 #include "loss.h"
@@ -15,15 +16,6 @@ namespace py = pybind11;
 
 namespace fastmef {
 namespace {
-
-void* pointer(int64_t address) { return reinterpret_cast<void*>(static_cast<intptr_t>(address)); }
-
-// (address, dtype, stride of B, of K, of C, of H, of W); address 0 for an absent array.
-using StackTuple = std::array<int64_t, 7>;
-
-Stack stack(const StackTuple& t) {
-  return {pointer(t[0]), static_cast<DType>(t[1]), t[2], t[3], t[4], t[5], t[6]};
-}
 
 // (device, stream)
 using PlaceTuple = std::array<int64_t, 2>;
