@@ -1,8 +1,7 @@
-"""The registered operators: schema, fakes, torch.compile without graph breaks, threads."""
+"""The registered operators: schema, fakes, threads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import ModuleType
 
 import pytest
@@ -39,52 +38,8 @@ def loss(fused: Tensor, exposures: Tensor) -> Tensor:
     return ops.loss.weighted_ssim_loss(fused, exposures, None, "mean", **OPTIONS, scales=(1.0, 0.5))
 
 
-def loss_map(fused: Tensor, exposures: Tensor) -> Tensor:
-    values = ops.loss.weighted_ssim_loss(fused, exposures, None, "none", **OPTIONS, scales=(1.0,))
-    return values.square().sum()
-
-
 def fusion_loss(logits: Tensor, exposures: Tensor) -> Tensor:
     return ops.loss.fusion_loss(logits, exposures, **OPTIONS, scales=(1.0,))
-
-
-def fuse(logits: Tensor, exposures: Tensor) -> Tensor:
-    fused, weights = ops.fusion.softmax_fuse(
-        logits, exposures.unsqueeze(2).expand(-1, -1, 3, -1, -1)
-    )
-    return (fused.square().sum() + weights.square().sum()) / 100
-
-
-def check_compiled(function: Callable[[Tensor, Tensor], Tensor], backend: str) -> None:
-    exposures = torch.rand(2, 2, 24, 25)
-    source = torch.rand(2, 24, 25) if function in (loss, loss_map) else torch.rand(2, 2, 24, 25)
-    results = []
-    for call in (function, torch.compile(function, fullgraph=True, backend=backend)):
-        x = source.clone().requires_grad_()
-        value = call(3 * x, exposures) * 2
-        value.backward()
-        results.append((value.detach(), x.grad))
-    torch.testing.assert_close(results[0], results[1])
-
-
-@pytest.mark.parametrize("function", [loss, loss_map, fusion_loss, fuse])
-def test_compiles_without_graph_breaks(function: Callable[[Tensor, Tensor], Tensor]) -> None:
-    check_compiled(function, "aot_eager")
-
-
-def all_losses(source: Tensor, exposures: Tensor) -> Tensor:
-    fused = source[:, 0]
-    return (
-        loss(fused, exposures)
-        + loss_map(fused, exposures)
-        + fusion_loss(source, exposures)
-        + fuse(source, exposures)
-    )
-
-
-def test_compiles_with_the_default_backend() -> None:
-    """In one function: inductor takes seconds for each."""
-    check_compiled(all_losses, "inductor")
 
 
 @pytest.mark.parametrize("form", ["fused", "logits"])

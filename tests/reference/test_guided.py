@@ -68,13 +68,6 @@ def test_gradcheck():
     )
 
 
-def test_compiles_without_graph_breaks():
-    compiled = torch.compile(functional.guided_upsample_fuse, backend="aot_eager", fullgraph=True)
-    logits, exposures = torch.randn(1, 2, 3, 4), torch.rand(1, 2, 3, 6, 8)
-    expected = functional.guided_upsample_fuse(logits, exposures)
-    torch.testing.assert_close(compiled(logits, exposures), expected)
-
-
 @pytest.mark.parametrize(
     ("logits", "exposures", "options", "message"),
     [
