@@ -28,6 +28,8 @@ def local_variance(
 
     .. math:: V = \max(w * I^2 - (w * I)^2,\ \text{floor})
 
+    Only the images are kept for the backward pass.
+
     Args:
         images: ``(..., H, W)``.
         window: odd window size in pixels; along a shorter axis the largest odd window that fits.
@@ -61,6 +63,8 @@ def sobel_gradient(images: Tensor) -> Tensor:
 
     Returns:
         ``(..., H, W)``; where S = 0 its gradient is 0.
+
+    Only the images are kept for the backward pass.
     """
     check_planes("images", images)
     return ops.filters.sobel_gradient(images)
@@ -94,6 +98,8 @@ def gamma_weights(
 
     :math:`A_k` is the product of the chosen attributes of exposure k: V (:func:`local_variance`),
     S (:func:`sobel_gradient`), E (:func:`well_exposedness`).
+
+    Only the exposures are kept for the backward pass.
 
     Args:
         exposures: grey, ``(B, K, H, W)``.

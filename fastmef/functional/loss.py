@@ -104,6 +104,9 @@ def fusion_loss(
         exposures: grey, ``(B, K, H, W)``.
         gamma, luminance, window, sigma, k1, k2, floor, eps, scales: of
             :func:`weighted_ssim_loss`.
+
+    Memory: with C++ kernels and constant exposures the gradient by the logits, made with the value
+    and kept for the backward pass, and little more: the test at 24 megapixels allows 12 MiB.
     """
     check_stack("exposures", exposures)
     check_stack("logits", logits)

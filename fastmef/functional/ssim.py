@@ -43,6 +43,9 @@ def ssim(
         border: ``"valid"``, ``"zero"`` or ``"reflect"``.
         reduction: ``"mean"`` (scalar) or ``"none"`` (the map).
 
+    Memory: the gradients of the mean are made with it, where they are needed, and kept for the
+    backward pass; for the map a and b are kept.
+
     Source: Wang, Bovik, Sheikh, Simoncelli, TIP 13(4), 2004.
     """
     check_planes("a", a)
