@@ -24,8 +24,18 @@ namespace {
 
 constexpr int kFinishers = 256;
 
+// Blocks that a multiprocessor should hold. A third one with two exposures leaves 168 registers,
+// which is enough for nvcc 13; compilers before it would spill.
+#if defined(__CUDACC_VER_MAJOR__) && __CUDACC_VER_MAJOR__ < 13
+template <int K>
+constexpr int kBlocks = 2;
+#else
+template <int K>
+constexpr int kBlocks = K == 2 ? 3 : 2;
+#endif
+
 template <bool FromLogits, int K>
-__global__ void __launch_bounds__(kColumns, K == 2 ? 3 : 2) loss_kernel(const LossArgs a) {
+__global__ void __launch_bounds__(kColumns, kBlocks<K>) loss_kernel(const LossArgs a) {
   __shared__ Rows<FromLogits, K> rows;
   const int t = threadIdx.x;
   const Part p = part_of(a);
