@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from cases import INTEGERS, arrange, logits_for, stack
 from torch import Tensor
 
 from fastmef import reference
@@ -14,45 +15,7 @@ from fastmef.ops import fusion
 
 pytestmark = pytest.mark.usefixtures("emulated")
 
-INTEGERS = {torch.uint8: 255, torch.uint16: 65535}
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
-
-
-def stack(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.rand(shape, generator=generator, dtype=torch.float64)
-    if dtype in INTEGERS:
-        return (images * INTEGERS[dtype]).round().to(dtype)
-    return images.to(dtype)
-
-
-def logits_for(exposures: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    generator = torch.Generator().manual_seed(1)
-    shape = exposures.shape[:2] + exposures.shape[3:]
-    logits = 4 * torch.randn(shape, generator=generator, dtype=torch.float64)
-    return logits.to(dtype or (exposures.dtype if exposures.is_floating_point() else torch.float32))
-
-
-def arrange(images: Tensor, layout: str) -> Tensor:
-    if layout == "channels_last":
-        return images.movedim(-3, -1).contiguous().movedim(-1, -3)
-    if layout == "transposed":
-        return images.mT.contiguous().mT
-    if layout == "strided":
-        height, width = images.shape[-2:]
-        wide = images.new_zeros((*images.shape[:-2], 2 * height, 3 * width))
-        wide[..., ::2, 1::3] = images
-        return wide[..., ::2, 1::3]
-    if layout == "cropped":  # rows do not join, and begin where an access must not
-        height, width = images.shape[-2:]
-        wide = images.new_zeros((*images.shape[:-2], height + 1, width + 3))
-        wide[..., 1:, 1:-2] = images
-        return wide[..., 1:, 1:-2]
-    if layout == "misaligned":
-        flat = images.new_zeros(images.numel() + 1)
-        flat[1:] = images.flatten()
-        return flat[1:].view(images.shape)
-    return images
 
 
 def check(

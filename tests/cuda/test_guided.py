@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from cases import INTEGERS, stack
 from torch import Tensor
 
 from fastmef import reference
@@ -11,14 +12,7 @@ from fastmef.ops import guided
 
 pytestmark = pytest.mark.usefixtures("emulated")
 
-INTEGERS = {torch.uint8: 255, torch.uint16: 65535}
 DTYPES = (*INTEGERS, torch.float16, torch.bfloat16, torch.float32)
-
-
-def stack(*shape: int, dtype: torch.dtype) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(shape, generator=generator, dtype=torch.float64)
-    return (images * INTEGERS.get(dtype, 1)).to(dtype)
 
 
 def check(exposures: Tensor, rows: int, columns: int) -> None:

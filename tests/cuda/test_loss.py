@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import pytest
 import torch
+from cases import GAMMAS, LOSS, loss_inputs, scene
 from torch import Tensor
 
 from fastmef import reference
 from fastmef.ops import _loss_cuda, loss
-from fastmef.reference.gamma import ATTRIBUTES
 
 pytestmark = pytest.mark.usefixtures("emulated")
-
-OPTIONS = {
-    "gamma": "variance_gradient",
-    "luminance": False,
-    "window": 11,
-    "sigma": 1.5,
-    "k1": 0.01,
-    "k2": 0.03,
-    "floor": 1e-4,
-    "eps": 1e-12,
-}
-GAMMAS = ["_".join(names) for n in (1, 2, 3) for names in itertools.combinations(ATTRIBUTES, n)]
-
-
-def scene(*shape: int, seed: int = 0) -> Tensor:
-    """Noise of several strengths over ramps: flat and busy areas, dark and bright exposures."""
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.rand(shape, generator=generator, dtype=torch.float64)
-    ramp = torch.linspace(0, 1, shape[-1], dtype=torch.float64)
-    level = torch.rand(*shape[:-2], 1, 1, generator=generator, dtype=torch.float64)
-    return (0.6 * level + 0.2 * ramp + 0.2 * noise * ramp).clamp(0, 1)
-
-
-def inputs(form: str, *shape: int) -> tuple[Tensor, Tensor]:
-    exposures = scene(*shape)
-    if form == "logits":
-        return 3 * scene(*shape, seed=1) - 1.5, exposures
-    return scene(*shape, seed=1)[:, 0], exposures
 
 
 def by_reference(
@@ -65,7 +36,7 @@ def by_cuda(source: Tensor, exposures: Tensor, options: dict[str, Any]) -> tuple
 
 def check(source: Tensor, exposures: Tensor, **changes: Any) -> None:
     """No further from float64 than the reference in float32 is, twice over, plus rounding."""
-    options = {**OPTIONS, **changes}
+    options = {**LOSS, **changes}
     exact = by_reference(source, exposures, torch.float64, options)
     single = by_reference(source, exposures, torch.float32, options)
     ours = by_cuda(source.float(), exposures.float(), options)
@@ -80,7 +51,7 @@ def check(source: Tensor, exposures: Tensor, **changes: Any) -> None:
 @pytest.mark.parametrize("gamma", GAMMAS)
 @pytest.mark.parametrize("luminance", [False, True])
 def test_every_gamma(form: str, gamma: str, luminance: bool) -> None:
-    check(*inputs(form, 1, 3, 17, 15), gamma=gamma, luminance=luminance)
+    check(*loss_inputs(form, 1, 3, 17, 15), gamma=gamma, luminance=luminance)
 
 
 # 108 columns and 32 rows are one block: less than one, one, and one more.
@@ -92,13 +63,13 @@ def test_every_gamma(form: str, gamma: str, luminance: bool) -> None:
     ids=str,
 )
 def test_sizes(form: str, count: int, shape: tuple[int, int]) -> None:
-    check(*inputs(form, 1 if shape[1] > 40 else 2, count, *shape))
+    check(*loss_inputs(form, 1 if shape[1] > 40 else 2, count, *shape))
 
 
 @pytest.mark.parametrize("form", ["fused", "logits"])
 def test_other_options(form: str) -> None:
-    check(*inputs(form, 1, 2, 20, 21), sigma=None, k1=0.05, k2=0.1)
-    check(*inputs(form, 1, 2, 20, 21), sigma=3.0, floor=0.0, eps=1e-3)
+    check(*loss_inputs(form, 1, 2, 20, 21), sigma=None, k1=0.05, k2=0.1)
+    check(*loss_inputs(form, 1, 2, 20, 21), sigma=3.0, floor=0.0, eps=1e-3)
 
 
 def test_bright_flat_images() -> None:
@@ -108,7 +79,7 @@ def test_bright_flat_images() -> None:
 
 
 def test_strides() -> None:
-    source, exposures = inputs("logits", 2, 2, 14, 16)
+    source, exposures = loss_inputs("logits", 2, 2, 14, 16)
     wide = torch.zeros(2, 2, 28, 48, dtype=torch.float64)
     wide[..., ::2, ::3] = exposures
     check(source.mT.contiguous().mT, wide[..., ::2, ::3])
@@ -118,8 +89,8 @@ def test_strides() -> None:
 @pytest.mark.parametrize("form", ["fused", "logits"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision_is_computed_in_single(form: str, dtype: torch.dtype) -> None:
-    source, exposures = (x.to(dtype) for x in inputs(form, 1, 2, 16, 30))
-    options = dict(OPTIONS)
+    source, exposures = (x.to(dtype) for x in loss_inputs(form, 1, 2, 16, 30))
+    options = dict(LOSS)
     value, gradient = by_cuda(source, exposures, options)
     exact, exact_gradient = by_reference(source, exposures, torch.float64, options)
     assert (value - exact).abs() <= 1e-6
@@ -129,24 +100,24 @@ def test_half_precision_is_computed_in_single(form: str, dtype: torch.dtype) -> 
 
 
 def test_extreme_logits() -> None:
-    _, exposures = inputs("logits", 1, 3, 13, 14)
+    _, exposures = loss_inputs("logits", 1, 3, 13, 14)
     logits = torch.tensor([-1e30, 1e30, 0.0]).reshape(1, 3, 1, 1).expand(1, 3, 13, 14)
     check(logits, exposures)
 
 
 @pytest.mark.parametrize("form", ["fused", "logits"])
 def test_nan_stays_nan_and_near(form: str) -> None:
-    source, exposures = (x.float() for x in inputs(form, 1, 2, 40, 40))
+    source, exposures = (x.float() for x in loss_inputs(form, 1, 2, 40, 40))
     source[..., 5, 6] = torch.nan
-    value, gradient = by_cuda(source, exposures, dict(OPTIONS))
+    value, gradient = by_cuda(source, exposures, dict(LOSS))
     assert value.isnan()
     assert gradient[..., 5, 6].isnan().all() and gradient[..., :16, :17].isnan().all()
     assert not gradient[..., 16:, :].isnan().any() and not gradient[..., 17:].isnan().any()
 
 
 def test_same_bits_again() -> None:
-    source, exposures = (x.float() for x in inputs("logits", 1, 2, 40, 120))
-    first, second = (by_cuda(source, exposures, dict(OPTIONS)) for _ in range(2))
+    source, exposures = (x.float() for x in loss_inputs("logits", 1, 2, 40, 120))
+    first, second = (by_cuda(source, exposures, dict(LOSS)) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 

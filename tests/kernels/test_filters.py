@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from cases import GAMMAS
 from torch import Tensor
 
 from fastmef import backends, ops, reference
-from fastmef.reference.gamma import ATTRIBUTES
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 BORDERS = ("valid", "zero", "reflect")
-GAMMAS = ["_".join(x) for n in (1, 2, 3) for x in itertools.combinations(ATTRIBUTES, n)]
 # A smaller window than the default: the interpreter takes its time for every tap.
 VARIANCE: dict[str, Any] = {"window": 5, "sigma": 1.5, "floor": 1e-4, "border": "valid"}
 GAMMA: dict[str, Any] = {

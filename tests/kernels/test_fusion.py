@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from cases import INTEGERS, arrange, logits_for, stack
 from torch import Tensor
 
 from fastmef import backends, ops, reference
 
-INTEGERS = {torch.uint8: 255, torch.uint16: 65535}
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
 
@@ -16,33 +16,6 @@ def rounding(dtype: torch.dtype) -> float:
     """Of one number near 1: to the nearest, but the interpreter truncates to bfloat16."""
     cut = backends.INTERPRETED and dtype == torch.bfloat16
     return (1.01 if cut else 0.51) * torch.finfo(dtype).eps
-
-
-def stack(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.rand(shape, generator=generator, dtype=torch.float64)
-    if dtype in INTEGERS:
-        return (images * INTEGERS[dtype]).round().to(dtype)
-    return images.to(dtype)
-
-
-def logits_for(exposures: Tensor) -> Tensor:
-    shape = exposures.shape[:2] + exposures.shape[3:]
-    logits = 4 * torch.randn(shape, dtype=torch.float64)
-    return logits.to(exposures.dtype if exposures.is_floating_point() else torch.float32)
-
-
-def arrange(images: Tensor, layout: str) -> Tensor:
-    if layout == "channels_last":
-        return images.movedim(-3, -1).contiguous().movedim(-1, -3)
-    if layout == "transposed":
-        return images.mT.contiguous().mT
-    if layout == "strided":
-        height, width = images.shape[-2:]
-        wide = images.new_zeros((*images.shape[:-2], 2 * height, 3 * width))
-        wide[..., ::2, 1::3] = images
-        return wide[..., ::2, 1::3]
-    return images
 
 
 def check(exposures: Tensor, logits: Tensor, device: torch.device) -> None:

@@ -2,47 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from cases import GAMMAS, LOSS, loss_inputs, scene
 from torch import Tensor
 
 from fastmef import backends, ops, reference
-from fastmef.reference.gamma import ATTRIBUTES
 
-OPTIONS = {
-    "gamma": "variance_gradient",
-    "luminance": False,
-    "window": 11,
-    "sigma": 1.5,
-    "k1": 0.01,
-    "k2": 0.03,
-    "floor": 1e-4,
-    "eps": 1e-12,
-    "scales": (1.0,),
-}
-GAMMAS = ["_".join(names) for n in (1, 2, 3) for names in itertools.combinations(ATTRIBUTES, n)]
+OPTIONS = {**LOSS, "scales": (1.0,)}
 Far = Callable[[Tensor, int], Tensor]
 HALVES = (torch.float16, torch.bfloat16)
-
-
-def scene(*shape: int, seed: int = 0) -> Tensor:
-    """Noise of several strengths over ramps: flat and busy areas, dark and bright exposures."""
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.rand(shape, generator=generator, dtype=torch.float64)
-    ramp = torch.linspace(0, 1, shape[-1], dtype=torch.float64)
-    level = torch.rand(*shape[:-2], 1, 1, generator=generator, dtype=torch.float64)
-    return (0.6 * level + 0.2 * ramp + 0.2 * noise * ramp).clamp(0, 1)
-
-
-def inputs(form: str, *shape: int) -> tuple[Tensor, Tensor]:
-    exposures = scene(*shape)
-    if form == "logits":
-        return 3 * scene(*shape, seed=1) - 1.5, exposures
-    return scene(*shape, seed=1)[:, 0], exposures
 
 
 def evaluate(
@@ -114,70 +86,72 @@ def check(source: Tensor, exposures: Tensor, device: torch.device, **changes: An
 @pytest.mark.parametrize("gamma", GAMMAS)
 def test_every_gamma(form: str, gamma: str, device: torch.device) -> None:
     luminance = len(gamma) % 2 == 0
-    check(*inputs(form, 1, 2, 13, 17), device, gamma=gamma, luminance=luminance, window=5)
+    check(*loss_inputs(form, 1, 2, 13, 17), device, gamma=gamma, luminance=luminance, window=5)
 
 
 @pytest.mark.parametrize("form", ["fused", "logits"])
 @pytest.mark.parametrize("luminance", [False, True])
 def test_luminance(form: str, luminance: bool, device: torch.device) -> None:
-    check(*inputs(form, 2, 2, 11, 16), device, luminance=luminance)
+    check(*loss_inputs(form, 2, 2, 11, 16), device, luminance=luminance)
 
 
 @pytest.mark.parametrize("form", ["fused", "logits"])
 @pytest.mark.parametrize("shape", [(1, 1), (2, 2), (3, 20), (1, 300), (12, 37)])
 def test_sizes(form: str, shape: tuple[int, int], device: torch.device) -> None:
-    check(*inputs(form, 1, 2, *shape), device)
+    check(*loss_inputs(form, 1, 2, *shape), device)
 
 
 @pytest.mark.parametrize("form", ["fused", "logits"])
 @pytest.mark.parametrize("exposures", [1, 3, 5])
 def test_numbers_of_exposures(form: str, exposures: int, device: torch.device) -> None:
-    check(*inputs(form, 1, exposures, 8, 15), device)
+    check(*loss_inputs(form, 1, exposures, 8, 15), device)
 
 
 @pytest.mark.parametrize("shape, window", [((18, 139), 11), ((35, 131), 3)])
 def test_strips_and_bands_meet(shape: tuple[int, int], window: int, device: torch.device) -> None:
-    check(*inputs("fused", 1, 1, *shape), device, window=window)
+    check(*loss_inputs("fused", 1, 1, *shape), device, window=window)
 
 
 @pytest.mark.parametrize("window, sigma", [(1, 1.5), (7, None), (15, 3.0)])
 def test_windows(window: int, sigma: float | None, device: torch.device) -> None:
-    check(*inputs("fused", 1, 1, 16, 18), device, window=window, sigma=sigma)
+    check(*loss_inputs("fused", 1, 1, 16, 18), device, window=window, sigma=sigma)
 
 
 @pytest.mark.parametrize("form", ["fused", "logits"])
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 def test_half_precision(form: str, dtype: torch.dtype, device: torch.device) -> None:
-    source, exposures = inputs(form, 1, 2, 12, 14)
+    source, exposures = loss_inputs(form, 1, 2, 12, 14)
     check(source.to(dtype), exposures, device, scales=(1.0, 0.5))
 
 
 @pytest.mark.parametrize("form", ["fused", "logits"])
 @pytest.mark.parametrize("scales", [(0.4, 0.35, 0.25), (0.0, 1.0), (1.0, 0.0)])
 def test_scales(form: str, scales: tuple[float, ...], device: torch.device) -> None:
-    check(*inputs(form, 2, 2, 15, 18), device, scales=scales, window=3)
+    check(*loss_inputs(form, 2, 2, 15, 18), device, scales=scales, window=3)
 
 
 def test_pyramid_of_more_levels_and_squares_than_one(device: torch.device) -> None:
-    check(*inputs("fused", 1, 1, 3, 131), device, scales=(1.0,) * 9, window=1, gamma="gradient")
+    check(
+        *loss_inputs("fused", 1, 1, 3, 131), device, scales=(1.0,) * 9, window=1, gamma="gradient"
+    )
 
 
 @pytest.mark.parametrize("scales", [(1.0,), (0.5, 0.0, 0.5)])
 def test_mask(scales: tuple[float, ...], device: torch.device) -> None:
-    fused, exposures = inputs("fused", 2, 2, 13, 19)
+    fused, exposures = loss_inputs("fused", 2, 2, 13, 19)
     mask = (scene(2, 13, 19, seed=3) > 0.3).double() * scene(2, 13, 19, seed=4)
     check(fused, exposures, device, mask=mask, scales=scales, window=5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, *HALVES], ids=str)
 def test_map_with_upstream_gradient(dtype: torch.dtype, device: torch.device) -> None:
-    fused, exposures = inputs("fused", 1, 2, 14, 17)
+    fused, exposures = loss_inputs("fused", 1, 2, 14, 17)
     mask = scene(1, 14, 17, seed=3) if dtype == torch.float32 else None
     check(fused.to(dtype), exposures, device, reduction="none", mask=mask)
 
 
 def test_map_with_expanded_upstream_gradient(device: torch.device) -> None:
-    fused, exposures = inputs("fused", 1, 2, 12, 13)
+    fused, exposures = loss_inputs("fused", 1, 2, 12, 13)
     fused, exposures = fused.float().to(device).requires_grad_(), exposures.float().to(device)
     ops.loss.weighted_ssim_loss(fused, exposures, None, "none", **OPTIONS).sum().backward()
     # Of the mean of 2 x 3 windows, with an upstream gradient of 0.5.
@@ -198,11 +172,11 @@ def test_bright_flat_area_keeps_its_precision(device: torch.device) -> None:
 
 
 @pytest.mark.parametrize("form", ["fused", "logits"])
-def test_strided_inputs(form: str, device: torch.device) -> None:
-    source, exposures = inputs(form, 2, 3, 24, 45)
+def test_strided_loss_inputs(form: str, device: torch.device) -> None:
+    source, exposures = loss_inputs(form, 2, 3, 24, 45)
     source, exposures = source[..., ::2, 1::3], exposures[..., ::2, 1::3]
     check(source, exposures, device, scales=(1.0, 1.0), window=3)
-    source, exposures = inputs(form, 1, 2, 6, 7)
+    source, exposures = loss_inputs(form, 1, 2, 6, 7)
     transposed = exposures.to(memory_format=torch.channels_last)
     check(source.transpose(-1, -2), transposed.transpose(-1, -2), device, window=3)
     wide = exposures[:1, :1].expand(2, 2, 6, 7)
@@ -211,7 +185,7 @@ def test_strided_inputs(form: str, device: torch.device) -> None:
 
 @pytest.mark.parametrize("axis", range(4))
 def test_offsets_beyond_31_bits(axis: int, far: Far, device: torch.device) -> None:
-    logits, exposures = (x.float().to(device) for x in inputs("logits", 3, 3, 3, 3))
+    logits, exposures = (x.float().to(device) for x in loss_inputs("logits", 3, 3, 3, 3))
     near = evaluate(logits, exposures, device, window=3, scales=(1.0, 1.0))
     for x, e in ((far(logits, axis), exposures), (logits, far(exposures, axis))):
         apart = evaluate(x, e, device, window=3, scales=(1.0, 1.0))
@@ -220,7 +194,7 @@ def test_offsets_beyond_31_bits(axis: int, far: Far, device: torch.device) -> No
 
 @pytest.mark.parametrize("form", ["fused", "logits"])
 def test_same_bits_every_time(form: str, device: torch.device) -> None:
-    source, exposures = (x.float() for x in inputs(form, 1, 2, 18, 20))
+    source, exposures = (x.float() for x in loss_inputs(form, 1, 2, 18, 20))
     first = evaluate(source, exposures, device, scales=(1.0, 0.5), window=5)
     second = evaluate(source, exposures, device, scales=(1.0, 0.5), window=5)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
@@ -238,14 +212,14 @@ def test_same_bits_every_time(form: str, device: torch.device) -> None:
 @pytest.mark.parametrize("plane", ["source", "exposures"])
 def test_not_a_number_is_not_hidden(form: str, plane: str, device: torch.device) -> None:
     for bad in (float("nan"), float("inf")):
-        source, exposures = (x.float() for x in inputs(form, 1, 2, 12, 12))
+        source, exposures = (x.float() for x in loss_inputs(form, 1, 2, 12, 12))
         (source if plane == "source" else exposures)[..., 6, 6] = bad
         value, gradient = evaluate(source, exposures, device, window=3)
         assert value.isnan() and gradient.isnan().any()
 
 
 def test_not_a_number_stays_where_it_is(device: torch.device) -> None:
-    fused, exposures = (x.float() for x in inputs("fused", 1, 2, 14, 16))
+    fused, exposures = (x.float() for x in loss_inputs("fused", 1, 2, 14, 16))
     fused[0, 0, 0] = float("nan")
     values = evaluate(fused, exposures, device, window=3, reduction="none")[0]
     expected = torch.zeros(1, 12, 14, dtype=torch.bool)
@@ -254,7 +228,7 @@ def test_not_a_number_stays_where_it_is(device: torch.device) -> None:
 
 
 def test_op_is_opaque_to_the_compiler(device: torch.device) -> None:
-    source, exposures = (x.float().to(device) for x in inputs("logits", 1, 2, 6, 7))
+    source, exposures = (x.float().to(device) for x in loss_inputs("logits", 1, 2, 6, 7))
     options = [OPTIONS[name] for name in list(OPTIONS)[:-1]]
     op = torch.ops.fastmef.weighted_ssim_loss.default
     tests = ("test_schema", "test_faketensor")

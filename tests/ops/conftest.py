@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from types import ModuleType
 
+import cases
 import pytest
 import torch
 from torch import Tensor
@@ -31,16 +32,7 @@ def isa(request: pytest.FixtureRequest, kernels: ModuleType) -> Iterator[str]:
 
 @pytest.fixture
 def scene() -> Callable[..., Tensor]:
-    """Makes float64 noise over ramps: flat and busy areas, dark and bright images."""
-
-    def make(*shape: int, seed: int = 0) -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        noise = torch.rand(shape, generator=generator, dtype=torch.float64)
-        ramp = torch.linspace(0, 1, shape[-1], dtype=torch.float64)
-        level = torch.rand(*shape[:-2], 1, 1, generator=generator, dtype=torch.float64)
-        return (0.6 * level + 0.2 * ramp + 0.2 * noise * ramp).clamp(0, 1)
-
-    return make
+    return cases.scene
 
 
 def _evaluate(

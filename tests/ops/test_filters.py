@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from cases import GAMMAS
 from torch import Tensor
 
 from fastmef import ops, reference
-from fastmef.reference.gamma import ATTRIBUTES
 
-GAMMAS = ["_".join(names) for n in (1, 2, 3) for names in itertools.combinations(ATTRIBUTES, n)]
 SIZES = [(1, 1), (2, 2), (3, 100), (1, 100000), (3000, 1), (10, 10), (11, 11), (12, 37), (129, 270)]
 BORDERS = ["valid", "zero", "reflect"]
 

@@ -4,49 +4,20 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from cases import INTEGERS, arrange, logits_for, stack
 
 from fastmef import ops, reference
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
-INTEGERS = {torch.uint8: 255, torch.uint16: 65535}
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-
-def stack(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.rand(shape, generator=generator, dtype=torch.float64)
-    if dtype in INTEGERS:
-        return (images * INTEGERS[dtype]).round().to(dtype)
-    return images.to(dtype)
-
-
-def logits_for(exposures: Tensor, seed: int = 1) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    shape = exposures.shape[:2] + exposures.shape[3:]
-    out = 4 * torch.randn(shape, generator=generator, dtype=torch.float64)
-    return out.to(exposures.dtype if exposures.is_floating_point() else torch.float32)
-
-
-def layouts(exposures: Tensor) -> dict[str, Tensor]:
-    batch, count, channels, height, width = exposures.shape
-    last = exposures.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
-    wide = exposures.new_zeros((batch, count, channels, 2 * height, 3 * width))
-    wide[..., ::2, 1::3] = exposures
-    return {
-        "planar": exposures,
-        "channels_last": last,
-        "strided": wide[..., ::2, 1::3],
-        "transposed": exposures.mT.contiguous().mT,
-    }
 
 
 @pytest.mark.parametrize("dtype", [*INTEGERS, *FLOATS], ids=str)
 @pytest.mark.parametrize("layout", ["planar", "channels_last", "strided", "transposed"])
 @pytest.mark.parametrize("shape", [(2, 2, 3, 17, 33), (1, 5, 3, 4, 600), (1, 8, 1, 1, 1)])
 def test_values(dtype: torch.dtype, layout: str, shape: tuple[int, ...]) -> None:
-    exposures = layouts(stack(*shape, dtype=dtype))[layout]
+    exposures = arrange(stack(*shape, dtype=dtype), layout)
     logits = logits_for(exposures)
     fused, weights = ops.fusion.softmax_fuse(logits, exposures)
     exact, exact_weights = reference.softmax_fuse(logits.double(), exposures.double())
@@ -65,7 +36,7 @@ def test_values(dtype: torch.dtype, layout: str, shape: tuple[int, ...]) -> None
 
 
 def test_layout_is_kept() -> None:
-    exposures = layouts(stack(1, 2, 3, 8, 9, dtype=torch.uint8))["channels_last"]
+    exposures = arrange(stack(1, 2, 3, 8, 9, dtype=torch.uint8), "channels_last")
     fused, _ = ops.fusion.softmax_fuse(logits_for(exposures), exposures)
     assert fused.permute(0, 2, 3, 1).is_contiguous()
 
@@ -102,7 +73,7 @@ def test_gradients(layout: str, dtype: torch.dtype, count: int) -> None:
         (reference.softmax_fuse, torch.float64),
         (ops.fusion.softmax_fuse, dtype),
     ):
-        exposures = layouts(base)[layout].to(to).detach().requires_grad_()
+        exposures = arrange(base, layout).to(to).detach().requires_grad_()
         logits = logits_for(base).to(to).requires_grad_()
         fused, weights = function(logits, exposures)
         torch.autograd.backward((fused, weights), (upstream.to(to), by_weights.to(to)))

@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import pytest
 import torch
+from cases import GAMMAS, LOSS, loss_inputs, scene
 from torch import Tensor
 
 from fastmef import ops, reference
-from fastmef.reference.gamma import ATTRIBUTES
 
-OPTIONS = {
-    "gamma": "variance_gradient",
-    "luminance": False,
-    "window": 11,
-    "sigma": 1.5,
-    "k1": 0.01,
-    "k2": 0.03,
-    "floor": 1e-4,
-    "eps": 1e-12,
-    "scales": (1.0,),
-}
-GAMMAS = ["_".join(names) for n in (1, 2, 3) for names in itertools.combinations(ATTRIBUTES, n)]
+OPTIONS = {**LOSS, "scales": (1.0,)}
 
 pytestmark = pytest.mark.usefixtures("kernels")
-
-
-def scene(*shape: int, seed: int = 0) -> Tensor:
-    """Noise of several strengths over ramps: flat and busy areas, dark and bright exposures."""
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.rand(shape, generator=generator, dtype=torch.float64)
-    ramp = torch.linspace(0, 1, shape[-1], dtype=torch.float64)
-    level = torch.rand(*shape[:-2], 1, 1, generator=generator, dtype=torch.float64)
-    return (0.6 * level + 0.2 * ramp + 0.2 * noise * ramp).clamp(0, 1)
 
 
 def evaluate(
@@ -82,18 +61,11 @@ def check(source: Tensor, exposures: Tensor, **changes: Any) -> None:
         assert (o - e).abs().max() <= 2 * (s - e).abs().max() + extra
 
 
-def inputs(form: str, *shape: int) -> tuple[Tensor, Tensor]:
-    exposures = scene(*shape)
-    if form == "logits":
-        return 3 * scene(*shape, seed=1) - 1.5, exposures
-    return scene(*shape, seed=1)[:, 0], exposures
-
-
 @pytest.mark.parametrize("form", ["fused", "logits"])
 @pytest.mark.parametrize("gamma", GAMMAS)
 @pytest.mark.parametrize("luminance", [False, True])
 def test_every_gamma(form: str, gamma: str, luminance: bool) -> None:
-    check(*inputs(form, 2, 3, 34, 41), gamma=gamma, luminance=luminance)
+    check(*loss_inputs(form, 2, 3, 34, 41), gamma=gamma, luminance=luminance)
 
 
 @pytest.mark.parametrize("form", ["fused", "logits"])
@@ -103,48 +75,50 @@ def test_every_gamma(form: str, gamma: str, luminance: bool) -> None:
 )
 @pytest.mark.parametrize("exposures", [1, 2, 5])
 def test_sizes(form: str, shape: tuple[int, int], exposures: int) -> None:
-    check(*inputs(form, 1, exposures, *shape))
+    check(*loss_inputs(form, 1, exposures, *shape))
 
 
 @pytest.mark.parametrize("form", ["fused", "logits"])
 @pytest.mark.parametrize("shape", [(64, 64), (61, 83), (35, 530), (300, 9)])
 @pytest.mark.parametrize("scales", [(0.4, 0.35, 0.25), (0.0, 1.0), (1.0, 0.0, 2.0)])
 def test_scales(form: str, shape: tuple[int, int], scales: tuple[float, ...]) -> None:
-    check(*inputs(form, 1, 2, *shape), scales=scales)
+    check(*loss_inputs(form, 1, 2, *shape), scales=scales)
 
 
 @pytest.mark.parametrize("form", ["fused", "logits"])
 def test_more_scales_than_the_image_has(form: str) -> None:
     for shape in ((35, 530), (1, 300), (1, 1)):
-        check_double(*inputs(form, 1, 2, *shape), scales=(1.0,) * 40)
+        check_double(*loss_inputs(form, 1, 2, *shape), scales=(1.0,) * 40)
 
 
 @pytest.mark.parametrize("window, sigma", [(1, 1.5), (3, 1.5), (7, None), (11, None), (21, 3.0)])
 def test_windows(window: int, sigma: float | None) -> None:
-    check(*inputs("fused", 1, 2, 50, 60), window=window, sigma=sigma)
+    check(*loss_inputs("fused", 1, 2, 50, 60), window=window, sigma=sigma)
 
 
 def test_each_instruction_set(isa: str) -> None:
     for form in ("fused", "logits"):
-        check(*inputs(form, 1, 2, 40, 290), luminance=True, scales=(1.0, 1.0))
-        check(*inputs(form, 1, 3, 40, 45), gamma="variance_gradient_well_exposedness", window=5)
+        check(*loss_inputs(form, 1, 2, 40, 290), luminance=True, scales=(1.0, 1.0))
+        check(
+            *loss_inputs(form, 1, 3, 40, 45), gamma="variance_gradient_well_exposedness", window=5
+        )
 
 
 @pytest.mark.parametrize("scales", [(1.0,), (0.5, 0.3, 0.2)])
 def test_mask(scales: tuple[float, ...]) -> None:
-    fused, exposures = inputs("fused", 2, 2, 45, 51)
+    fused, exposures = loss_inputs("fused", 2, 2, 45, 51)
     mask = (scene(2, 45, 51, seed=3) > 0.5).double() * scene(2, 45, 51, seed=4)
     check(fused, exposures, mask=mask, scales=scales)
 
 
 def test_map_with_upstream_gradient() -> None:
-    fused, exposures = inputs("fused", 2, 2, 45, 300)
+    fused, exposures = loss_inputs("fused", 2, 2, 45, 300)
     check(fused, exposures, reduction="none")
     check(fused, exposures, reduction="none", mask=scene(2, 45, 300, seed=3))
 
 
 def test_map_with_expanded_upstream_gradient() -> None:
-    fused, exposures = inputs("fused", 1, 2, 20, 20)
+    fused, exposures = loss_inputs("fused", 1, 2, 20, 20)
     fused.requires_grad_()
     ops.loss.weighted_ssim_loss(fused, exposures, None, "none", **OPTIONS).sum().backward()
     _, expected = evaluate("reference", fused.detach(), exposures, torch.float64)
@@ -163,12 +137,12 @@ def test_bright_flat_area_keeps_its_precision() -> None:
 
 
 @pytest.mark.parametrize("form", ["fused", "logits"])
-def test_strided_inputs(form: str) -> None:
-    source, exposures = inputs(form, 2, 3, 80, 90)
+def test_strided_loss_inputs(form: str) -> None:
+    source, exposures = loss_inputs(form, 2, 3, 80, 90)
     source, exposures = source[..., ::2, 1::3], exposures[..., ::2, 1::3]
     assert not exposures.is_contiguous()
     check(source, exposures, scales=(1.0, 1.0))
-    source, exposures = inputs(form, 2, 3, 40, 50)
+    source, exposures = loss_inputs(form, 2, 3, 40, 50)
     transposed = exposures.to(memory_format=torch.channels_last)
     check(source.transpose(-1, -2), transposed.transpose(-1, -2))
     check(source[:1].expand_as(source), exposures[:, :1].expand_as(exposures))
@@ -176,7 +150,7 @@ def test_strided_inputs(form: str) -> None:
 
 def test_gradcheck() -> None:
     for form in ("fused", "logits"):
-        source, exposures = inputs(form, 1, 2, 13, 14)
+        source, exposures = loss_inputs(form, 1, 2, 13, 14)
         source.requires_grad_()
 
         def loss(x: Tensor, e: Tensor = exposures, form: str = form) -> Tensor:
@@ -190,7 +164,7 @@ def test_gradcheck() -> None:
 
 @pytest.mark.parametrize("form", ["fused", "logits"])
 def test_same_bits_for_any_number_of_threads(form: str) -> None:
-    source, exposures = inputs(form, 2, 2, 150, 300)
+    source, exposures = loss_inputs(form, 2, 2, 150, 300)
     before = torch.get_num_threads()
     results = []
     try:
@@ -205,7 +179,7 @@ def test_same_bits_for_any_number_of_threads(form: str) -> None:
 
 
 def test_without_gradient_the_value_is_the_same() -> None:
-    fused, exposures = inputs("fused", 1, 2, 150, 300)
+    fused, exposures = loss_inputs("fused", 1, 2, 150, 300)
     value, _ = evaluate("cpp", fused, exposures, torch.float64)
     with torch.no_grad():
         alone = ops.loss.weighted_ssim_loss(fused, exposures, None, "mean", **OPTIONS)
@@ -217,7 +191,7 @@ def test_not_a_number_is_not_hidden() -> None:
     for bad in (float("nan"), float("inf")):
         for plane in ("source", "exposures"):
             for form in ("fused", "logits"):
-                source, exposures = inputs(form, 1, 2, 30, 30)
+                source, exposures = loss_inputs(form, 1, 2, 30, 30)
                 (source if plane == "source" else exposures)[..., 12, 12] = bad
                 if plane == "source" and form == "logits" and bad == float("inf"):
                     source[:, 1, 12, 12] = bad
