@@ -1,15 +1,17 @@
 """Window means as other packages form them: by ``conv2d`` with a single channel.
 
 The reference adds shifted images, which a CPU does several times faster. Patched with this it is
-the eager PyTorch that most loss functions are written in.
+the eager PyTorch that most loss functions are written in, and a GPU launches fewer kernels for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TypeVar
 from unittest import mock
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -18,11 +20,19 @@ from fastmef.reference import filters
 T = TypeVar("T")
 
 
+@lru_cache(maxsize=64)  # a CUDA graph cannot hold the copy to the GPU
+def _kernel(
+    taps: tuple[float, ...], vertical: bool, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    shape = (1, 1, len(taps), 1) if vertical else (1, 1, 1, len(taps))
+    return torch.tensor(taps, dtype=dtype, device=device).reshape(shape)
+
+
 class _Convolution:
     @staticmethod
     def apply(planes: Tensor, taps: tuple[float, ...], dim: int, padding: int) -> Tensor:
         vertical = dim == -2
-        kernel = planes.new_tensor(taps).reshape(1, 1, *((-1, 1) if vertical else (1, -1)))
+        kernel = _kernel(taps, vertical, planes.dtype, planes.device)
         return F.conv2d(planes, kernel, padding=(padding, 0) if vertical else (0, padding))
 
 

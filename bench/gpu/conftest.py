@@ -118,6 +118,12 @@ def clock(benchmark: Any, pytestconfig: pytest.Config) -> Callable[..., None]:
     return run
 
 
+@pytest.fixture(autouse=True)
+def full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convolutions in TensorFloat-32 would fail every comparison of windows."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
 @pytest.fixture
 def compiled(pytestconfig: pytest.Config) -> Callable[..., Any]:
     """``torch.compile`` for one shape, without what earlier benchmarks have left behind."""

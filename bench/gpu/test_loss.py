@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
+from bench.convolution import by_convolution
 from bench.gpu.steps import SHAPES, check, label, with_gradient
 from fastmef import functional, reference
 
@@ -51,7 +52,7 @@ def test_loss(
     plain: Any = getattr(reference, loss)
     if name == "triton":  # two passes instead of one
         triton_only()
-    others = {"eager": plain, "torch.compile": compiled(plain)}
+    others = {"eager": by_convolution(plain), "torch.compile": compiled(plain)}
     both = with_gradient(others.get(name, getattr(functional, loss)))
     check(both, plain, source, exposures)
     # F or the logits once, the exposures, and a gradient as large as the first.

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
+from bench.convolution import by_convolution
 from bench.gpu.steps import SHAPES, check, label, with_gradient
 from fastmef import functional, reference
 
@@ -38,7 +39,11 @@ def test_ssim(
     if name == "torch.compile" and shape != SHAPES[0]:
         pytest.skip("compiled for the patches only: every shape costs half a minute")
     a, b = scene(*fitted(*shape)), scene(*fitted(*shape), seed=1)
-    others = {"eager": plain, "torch.compile": compiled(plain), "fused-ssim": by_fused_ssim}
+    others = {
+        "eager": by_convolution(plain),
+        "torch.compile": compiled(plain),
+        "fused-ssim": by_fused_ssim,
+    }
     both = with_gradient(others.get(name, functional.ssim))
     check(both, plain, a, b)
     clock(lambda: both(a, b), group(shape), 3 * a.numel() * 4)
