@@ -39,6 +39,9 @@ def guided_upsample_fuse(
         F ``(B, 3, H, W)`` in the dtype and layout of the exposures, integers rounded to the
         nearest.
 
+    Memory: beside F, lines of the small size on a GPU; on the CPU plain PyTorch takes weights and
+    products of the full size.
+
     Differentiable by logits and floating-point exposures, everywhere through plain PyTorch.
 
     Raises:

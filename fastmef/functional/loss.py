@@ -56,6 +56,10 @@ def weighted_ssim_loss(
     Returns:
         A scalar in [0, 2], or ``(B, H - window + 1, W - window + 1)``.
 
+    Memory: with C++ kernels the map, or the gradient by F, which is made with the mean where it is
+    needed and kept for the backward pass; beside them a few rows a thread. Gradients by the
+    exposures or the mask take maps of their size.
+
     Raises:
         InputError: shapes that do not fit, an unknown γ, scales without a positive weight.
 
@@ -106,7 +110,7 @@ def fusion_loss(
             :func:`weighted_ssim_loss`.
 
     Memory: with C++ kernels and constant exposures the gradient by the logits, made with the value
-    and kept for the backward pass, and little more: the test at 24 megapixels allows 12 MiB.
+    and kept for the backward pass, and beside it a few rows a thread, less than 12 MiB at 24 megapixels.
     """
     check_stack("exposures", exposures)
     check_stack("logits", logits)

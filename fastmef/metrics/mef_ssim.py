@@ -49,6 +49,10 @@ def mef_ssim(
         dtype. ``ma2015`` rounds the grey values of uint8 RGB to 8 bit, as MATLAB does; floating
         point is never rounded.
 
+    Memory: with C++ kernels ``ma2015`` of two grey float32 exposures takes 4 bytes a pixel, the
+    coarser scales. Their grey images come to 24 bytes in colour and 93 in uint8, which is scored in
+    float64; ``mefnet`` takes 40. Measured at 12 megapixels.
+
     Raises:
         InputError: a shape, dtype, variant or number of scales that is not listed here, or floating
             point images of range 0-255 (not looked for while ``fused`` requires gradients).
