@@ -110,7 +110,7 @@ def fusion_loss(
             :func:`weighted_ssim_loss`.
 
     Memory: with C++ kernels and constant exposures the gradient by the logits, made with the value
-    and kept for the backward pass, and beside it a few rows a thread, less than 12 MiB at 24 megapixels.
+    and kept for the backward pass; beside it a few rows a thread, under 12 MiB at 24 megapixels.
     """
     check_stack("exposures", exposures)
     check_stack("logits", logits)
