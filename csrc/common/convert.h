@@ -11,6 +11,10 @@ namespace fastmef {
 // The order is part of the interface to Python.
 enum DType { kUInt8, kUInt16, kFloat16, kBFloat16, kFloat32, kFloat64 };
 
+constexpr int64_t size_of(DType dtype) {
+  return dtype == kUInt8 ? 1 : dtype == kFloat32 ? 4 : dtype == kFloat64 ? 8 : 2;
+}
+
 struct Half {
   uint16_t bits;
 };

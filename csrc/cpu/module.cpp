@@ -12,6 +12,7 @@
 #include "../common/arguments.h"
 #include "bind_mef.h"
 #include "isa.h"
+#include "pages.h"
 #include "parallel.h"
 
 namespace py = pybind11;
@@ -55,6 +56,10 @@ double weighted_ssim_loss(bool in_double, int64_t batch, int64_t count,
   args.map = stack(map);
   args.threads = threads;
   const py::gil_scoped_release release;
+  if (!rows.empty()) {
+    const int64_t pixels = batch * rows[0].height * rows[0].width;
+    prefer_large_pages(args.gradient, pixels * (args.logits.data ? count : 1));
+  }
   return active().weighted_ssim_loss(args, in_double);
 }
 
@@ -82,6 +87,9 @@ void softmax_fuse(bool in_double, const Shape& shape, const StackTuple& logits,
   args.fused = stack(fused);
   args.weights = stack(weights);
   const py::gil_scoped_release release;
+  const int64_t pixels = args.batch * args.height * args.width;
+  prefer_large_pages(args.fused, pixels * args.channels);
+  prefer_large_pages(args.weights, pixels * args.exposures_count);
   active().softmax_fuse(args, false, in_double);
 }
 
@@ -95,6 +103,9 @@ void softmax_fuse_backward(bool in_double, const Shape& shape, const StackTuple&
   args.by_logits = stack(by_logits);
   args.by_exposures = stack(by_exposures);
   const py::gil_scoped_release release;
+  const int64_t pixels = args.batch * args.height * args.width;
+  prefer_large_pages(args.by_logits, pixels * args.exposures_count);
+  prefer_large_pages(args.by_exposures, pixels * args.exposures_count * args.channels);
   active().softmax_fuse(args, true, in_double);
 }
 
@@ -126,6 +137,7 @@ void filters(bool in_double, const std::array<int64_t, 4>& shape, const Taps& ta
   args.gradient = stack(gradient);
   args.threads = threads;
   const py::gil_scoped_release release;
+  prefer_large_pages(args.gradient, shape[0] * shape[1] * shape[2] * shape[3]);
   active().filters(args, in_double);
 }
 
@@ -153,6 +165,8 @@ double ssim(bool in_double, const std::array<int64_t, 3>& shape, const Taps& tap
   args.by_b = stack(by_b);
   args.threads = threads;
   const py::gil_scoped_release release;
+  prefer_large_pages(args.by_a, shape[0] * shape[1] * shape[2]);
+  prefer_large_pages(args.by_b, shape[0] * shape[1] * shape[2]);
   return active().ssim(args, in_double);
 }
 

@@ -44,10 +44,6 @@ void write_as(const T* FASTMEF_RESTRICT in, int64_t step, int64_t n, void* to) {
     case kFloat64: return f<double>(__VA_ARGS__);  \
   }
 
-constexpr int64_t size_of(DType dtype) {
-  return dtype == kUInt8 ? 1 : dtype == kFloat32 ? 4 : dtype == kFloat64 ? 8 : 2;
-}
-
 inline char* address(const Stack& stack, int64_t offset) {
   return static_cast<char*>(stack.data) + offset * size_of(stack.dtype);
 }

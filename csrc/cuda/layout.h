@@ -5,11 +5,6 @@
 
 namespace fastmef {
 
-inline int64_t size_of(DType dtype) {
-  constexpr int64_t sizes[] = {1, 2, 2, 2, 4, 8};
-  return sizes[dtype];
-}
-
 // Does every row begin where the one before it ends?
 inline bool rows_join(const Stack& x, int64_t height, int64_t width) {
   return !x.data || height == 1 || x.row == width * x.column;
