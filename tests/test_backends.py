@@ -107,6 +107,7 @@ def test_reference_serves_where_triton_cannot(usable: pytest.MonkeyPatch) -> Non
         device = torch.device("cuda")
         dtype = torch.float32
 
+    usable.setattr(backends, "WHY_NO_CUDA", "another matter")
     usable.setattr(backends, "WHY_NO_TRITON", "a reason")
     assert backends.choose("softmax_fuse", OnGpu()) == backends.REFERENCE  # type: ignore[arg-type]
     usable.setattr(backends, "WHY_NO_TRITON", "")
