@@ -28,14 +28,39 @@ def add_shares(benchmarks: list[dict[str, Any]]) -> None:
             benchmark["extra_info"]["share_of_copy"] = round(speed / copies[0], 4)
 
 
+def name_of(benchmark: dict[str, Any]) -> str:
+    """Of the implementation; a copy or bare memory traffic has none."""
+    return (benchmark.get("params") or {}).get("name", "")
+
+
+def add_multiples(benchmarks: list[dict[str, Any]]) -> None:
+    """Each time as a multiple of fastmef's in the same group: of the call, and of the GPU alone."""
+    ours = {(x.get("group"), name_of(x)): x for x in benchmarks}
+    for benchmark in benchmarks:
+        name = name_of(benchmark)
+        # "fused-ssim, luminance" computes what "fastmef, luminance" does.
+        our_name = ", ".join(["fastmef", *name.split(", ")[1:]])
+        our = ours.get((benchmark.get("group"), our_name))
+        if our is None or name == our_name:
+            continue
+        info = benchmark.setdefault("extra_info", {})
+        info["multiple"] = round(benchmark["stats"]["median"] / our["stats"]["median"], 3)
+        our_info = our.get("extra_info", {})
+        if "device_ms" in info and "device_ms" in our_info:
+            info["device_multiple"] = round(info["device_ms"] / our_info["device_ms"], 3)
+
+
 def table(benchmarks: list[dict[str, Any]]) -> str:
-    """One line a benchmark: milliseconds with the wait, those of the GPU, share of a copy."""
+    """One line a benchmark: milliseconds of the call and the GPU, share of a copy, multiple."""
     lines = []
     for benchmark in sorted(benchmarks, key=lambda x: (x.get("group") or "", x["name"])):
         info = benchmark.get("extra_info", {})
         times = [1000 * benchmark["stats"]["median"], info.get("device_ms", float("nan"))]
         share = f"{info['share_of_copy']:7.1%}" if "share_of_copy" in info else ""
-        lines.append(f"{times[0]:9.3f} {times[1]:9.3f} {share:>7}  {benchmark['name']}")
+        multiple = info.get("device_multiple", info.get("multiple"))
+        against = f"({multiple:.2f})" if multiple is not None else ""
+        numbers = f"{times[0]:9.3f} {times[1]:9.3f} {share:>7} {against:>9}"
+        lines.append(f"{numbers}  {benchmark['name']}")
     return "\n".join(lines)
 
 
@@ -52,6 +77,7 @@ def collect(results: Path, gpu: str) -> dict[str, Any]:
     for benchmark in benchmarks:
         benchmark["stats"].pop("data", None)
     add_shares(benchmarks)
+    add_multiples(benchmarks)
     return {
         "gpu": gpu,
         "stages": stages,

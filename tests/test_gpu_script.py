@@ -122,6 +122,11 @@ def test_unknown_stage(checkout: Path, pretender: dict[str, str]) -> None:
     assert result.returncode == 2 and "no stage everything" in result.stderr
 
 
+def collector() -> SimpleNamespace:
+    """bench/collect.py: tests also run where the checkout is not on the path."""
+    return SimpleNamespace(**runpy.run_path(str(ROOT / "bench" / "collect.py")))
+
+
 def rehearse(checkout: Path, chosen: str, interpreted: bool) -> dict[str, Any]:
     """Runs the chosen benchmarks once on the CPU, and returns the result file."""
     (checkout / "fastmef" / "kernels").symlink_to("../kernels")
@@ -154,18 +159,20 @@ def rehearse(checkout: Path, chosen: str, interpreted: bool) -> dict[str, Any]:
 def test_rehearsal_of_the_benchmarks(checkout: Path, chosen: str, interpreted: bool) -> None:
     data = rehearse(checkout, chosen, interpreted)
     assert data["machine_info"]["torch"] == torch.__version__ and data["benchmarks"]
+    collector().add_multiples(data["benchmarks"])
+    compared = [x for x in data["benchmarks"] if "multiple" in x["extra_info"]]
+    assert compared or not chosen.startswith("8x250x250")
     for benchmark in data["benchmarks"]:
         assert benchmark["group"] and benchmark["stats"]["rounds"] == 1
         assert "mef_ssim" in benchmark["name"] or benchmark["extra_info"]["bytes"] > 0
 
 
+def benchmark(test: str, group: str, ms: float = 2, **info: float) -> dict[str, Any]:
+    return {"name": test, "group": group, "stats": {"median": ms / 1000}, "extra_info": info}
+
+
 def test_share_of_the_bandwidth_of_a_copy() -> None:
-    # Tests also run where the checkout is not on the path.
-    collect = SimpleNamespace(**runpy.run_path(str(ROOT / "bench" / "collect.py")))
-
-    def benchmark(name: str, group: str, **info: float) -> dict[str, Any]:
-        return {"name": name, "group": group, "stats": {"median": 0.002}, "extra_info": info}
-
+    collect = collector()
     benchmarks = [
         benchmark("copy", collect.COPY, bytes=1000, device_ms=2),
         benchmark("half", "loss", bytes=500, device_ms=2),
@@ -174,4 +181,28 @@ def test_share_of_the_bandwidth_of_a_copy() -> None:
     collect.add_shares(benchmarks)
     shares = [x["extra_info"].get("share_of_copy") for x in benchmarks]
     assert shares == [1.0, 0.5, None]
-    assert "  50.0%  half" in collect.table(benchmarks)
+    assert any("50.0% " in x and x.endswith("half") for x in collect.table(benchmarks).splitlines())
+
+
+def test_multiples_of_our_time() -> None:
+    collect = collector()
+    ours = {"name": "fastmef"}
+    benchmarks = [
+        {**benchmark("other size", "large", 40, device_ms=40), "params": ours},
+        {**benchmark("two passes", "small", 6, device_ms=3), "params": {"name": "triton"}},
+        {**benchmark("eager", "small", 9), "params": {"name": "eager"}},
+        {**benchmark("one pass", "small", 4, device_ms=1), "params": ours},
+        {**benchmark("peer", "small", 8), "params": {"name": "fused-ssim, luminance"}},
+        {**benchmark("ours with it", "small", 5), "params": {"name": "fastmef, luminance"}},
+        {**benchmark("copy", "small", 2, device_ms=0.5), "params": None},
+        benchmark("alone", collect.COPY, device_ms=2),
+    ]
+    collect.add_multiples(benchmarks)
+    found = {x["name"]: x["extra_info"] for x in benchmarks}
+    multiples = {name: x["multiple"] for name, x in found.items() if "multiple" in x}
+    assert multiples == {"two passes": 1.5, "eager": 2.25, "peer": 1.6, "copy": 0.5}
+    by_the_gpu = {n: x["device_multiple"] for n, x in found.items() if "device_multiple" in x}
+    assert by_the_gpu == {"two passes": 3.0, "copy": 0.5}
+    lines = collect.table(benchmarks).splitlines()
+    assert any("(3.00)" in x and x.endswith("two passes") for x in lines)
+    assert any("(2.25)" in x and x.endswith("eager") for x in lines)
