@@ -98,9 +98,9 @@ class BuildExtensions(build_ext):
             jobs = [pool.submit(self.spawn, [nvcc, *flags, "-c", s, "-o", o]) for s, o in pairs]
             for job in jobs:
                 job.result()
-        home = cuda_home(nvcc)
-        ext.include_dirs.append(cuda_folder(home, "include", "cuda_runtime.h"))
-        ext.library_dirs.append(cuda_folder(home, "lib*", "libcudart_static.a"))
+        if home := cuda_home(nvcc):
+            ext.include_dirs.append(cuda_folder(home, "include", "cuda_runtime.h"))
+            ext.library_dirs.append(cuda_folder(home, "lib*", "libcudart_static.a"))
         ext.libraries = ["cudart_static", "dl", "rt", "pthread"]
         ext.define_macros += [
             ("FASTMEF_MODULE", "_cuda"),
@@ -176,14 +176,15 @@ def cuda_targets(nvcc: str) -> list[str]:
     return [*known, f"{known[-1]}+PTX"]
 
 
-def cuda_home(nvcc: str) -> Path:
-    """Asked for, because nvcc may be a script that calls the real one elsewhere."""
+def cuda_home(nvcc: str) -> Path | None:
+    """Asked for, because nvcc may be a script that calls the real one elsewhere.
+
+    None: headers and libraries lie where every compiler looks, as those of Debian's package do.
+    """
     command = [nvcc, "--dryrun", "-x", "cu", "-c", os.devnull]
-    text = subprocess.run(command, capture_output=True, text=True).stderr
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     top = re.search(r"^#\$ TOP=(.+)$", text, re.MULTILINE)
-    if top is None:
-        raise RuntimeError(f"{nvcc} --dryrun does not say where its toolkit lies")
-    return Path(top.group(1).strip()).resolve()
+    return Path(top.group(1).strip()).resolve() if top else None
 
 
 def cuda_folder(home: Path, pattern: str, holding: str) -> str:

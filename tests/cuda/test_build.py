@@ -29,7 +29,7 @@ ARCHITECTURES = (75, 80, 86, 87, 89, 90, 100, 103, 120)
 def compiler(tmp_path: Path) -> Callable[..., str]:
     """A script that answers like nvcc of a release, and cannot compile."""
 
-    def write(release: str, newest: int = ARCHITECTURES[-1]) -> str:
+    def write(release: str, newest: int = ARCHITECTURES[-1], dryrun: str = "exit 7") -> str:
         known = " ".join(f"compute_{x}" for x in ARCHITECTURES if x <= newest)
         script = tmp_path / "nvcc"
         script.write_text(
@@ -37,6 +37,7 @@ def compiler(tmp_path: Path) -> Callable[..., str]:
             'case "$*" in\n'
             f'  --version) echo "Cuda compilation tools, release {release}, V{release}.0" ;;\n'
             f"  --list-gpu-arch) printf '%s\\n' {known} ;;\n"
+            f"  --dryrun*) {dryrun} ;;\n"
             '  *) echo "nvcc got: $*"; exit 7 ;;\n'
             "esac\n"
         )
@@ -77,6 +78,19 @@ def test_architectures_by_variable(
     monkeypatch.setenv("FASTMEF_CUDA_ARCHS", "sm_90")
     with pytest.raises(RuntimeError, match="FASTMEF_CUDA_ARCHS is 'sm_90'; write it like"):
         build["cuda_targets"](compiler("13.0"))
+
+
+def test_where_the_toolkit_lies(
+    build: dict[str, Any], compiler: Callable[..., str], tmp_path: Path
+) -> None:
+    home = build["cuda_home"]
+    says = f"echo '#$ TOP={tmp_path}/bin/..' >&2"
+    (tmp_path / "bin").mkdir()
+    assert home(compiler("13.0", dryrun=says)) == tmp_path.resolve()
+    # As Debian's package: headers and libraries are in the folders of the system.
+    assert home(compiler("12.4", dryrun="echo '#$ _TARGET_SIZE_=64' >&2")) is None
+    with pytest.raises(subprocess.CalledProcessError, match="exit status 7"):
+        home(compiler("12.4"))
 
 
 def install(folder: Path, nvcc: str, wanted: str) -> subprocess.CompletedProcess[str]:
