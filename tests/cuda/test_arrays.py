@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastmef.ops._arrays import STORAGE, Stack, color_stack
+from fastmef.ops._arrays import ABSENT, STORAGE, Stack, color_stack
 
 PLANES, IMAGES, FUSED = (1, 2, 1, 12, 12), (1, 2, 3, 12, 12), (1, 1, 3, 12, 12)
 LINES = (1, 2, 1, 2, 2)
@@ -41,17 +41,19 @@ WRITTEN: dict[str, dict[str, tuple[int, ...]]] = {
 DTYPES = {"valid": torch.uint8, "partials": torch.float64}
 
 
-def call(module: ModuleType, operation: str, arrays: Arrays) -> None:
+def call(
+    module: ModuleType, operation: str, arrays: Arrays, shape: tuple[int, ...] = IMAGES
+) -> None:
     x = list(arrays.values())
     place, addresses = (0, 0), [stack[0] for stack in x]
     if operation == "softmax_fuse":
-        module.softmax_fuse(place, IMAGES, 1.0, *x)
+        module.softmax_fuse(place, shape, 1.0, *x)
     elif operation == "softmax_fuse_backward":
-        module.softmax_fuse_backward(place, IMAGES, 1.0, *x)
+        module.softmax_fuse_backward(place, shape, 1.0, *x)
     elif operation == "guided_guide":
-        module.guided_guide(place, IMAGES, 2, 2, GRAY, x[0], addresses[1])
+        module.guided_guide(place, shape, 2, 2, GRAY, x[0], addresses[1])
     elif operation == "guided_fuse":
-        module.guided_fuse(place, IMAGES, 2, 2, GRAY, x[0], *addresses[1:3], x[3])
+        module.guided_fuse(place, shape, 2, 2, GRAY, x[0], *addresses[1:3], x[3])
     else:
         module.fusion_loss(place, PLANES, True, *x[:3], *addresses[3:], *LOSS)
 
@@ -137,3 +139,25 @@ def test_types(
     arrays[name] = (address, STORAGE.index(dtype), *strides)
     with pytest.raises(ValueError, match=f"^{operation}: {text}"):
         call(emulated, operation, arrays)
+
+
+@pytest.mark.parametrize("operation", ["softmax_fuse", "softmax_fuse_backward", "guided_fuse"])
+def test_no_exposures(emulated: ModuleType, operation: str, memory: Tensor) -> None:
+    with pytest.raises(ValueError, match=f"^{operation}: 1 to 8 exposures, got 0"):
+        call(emulated, operation, neighbours(operation, memory), (1, 0, *IMAGES[2:]))
+
+
+def test_more_than_a_launch_can_number(emulated: ModuleType, memory: Tensor) -> None:
+    """Nothing is touched: the same images over and over, and a result that is not there."""
+    shape = (1 << 40, *IMAGES[1:])
+    for operation, optional, text in (
+        ("softmax_fuse", ("valid", "weights"), r"softmax_fuse: more than 2\^31 - 1 blocks"),
+        ("guided_guide", (), r"guided_upsample_fuse: more than 2\^32 threads"),
+    ):
+        arrays = neighbours(operation, memory)
+        for name in READ[operation]:
+            address, dtype, _, *strides = arrays[name]
+            arrays[name] = (address, dtype, 0, *strides)
+        arrays.update(dict.fromkeys(optional, ABSENT))
+        with pytest.raises(ValueError, match=f"^{text}"):
+            call(emulated, operation, arrays, shape)
