@@ -220,12 +220,14 @@ class TestRefusedBeforeWork:
 def test_interrupted(photographs, model, tmp_path):
     """Ctrl-C in the middle of a fusion, in a process of its own."""
     code = (
-        "import fastmef.inference.fuse as module, time\n"
+        "import fastmef.inference.fuse as module, signal, time\n"
         "from fastmef.cli import main\n"
         "def slow(*_):\n"
         "    print('fusing', flush=True)\n"
-        "    time.sleep(600)\n"
+        "    time.sleep(60)\n"
         "module.fuse = slow\n"
+        # A shell's background jobs, and so their tests, ignore it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"main({['fuse', *map(str, photographs), '-o', str(tmp_path / 'f.png'), '--model', model]})"
     )
     with subprocess.Popen(
