@@ -63,18 +63,29 @@ class Inputs(NamedTuple):
             by_prepared.div_(self.temperature)
 
 
-def cpp_forward(inputs: Inputs, fused: Tensor, weights: Tensor | None) -> None:
+def _by_cpp(
+    kernel: str,
+    inputs: Inputs,
+    logits: Tensor,
+    fused: Tensor | None,
+    weights: Tensor | None,
+    *gradients: Stack,
+) -> None:
     inputs.require_pixels()
-    logits = inputs.prepared_logits()
-    backends.CPU.softmax_fuse(  # type: ignore[union-attr]
+    getattr(backends.CPU, kernel)(
         inputs.in_double,
         tuple(inputs.exposures.shape),
         gray_stack(logits),
         color_stack(inputs.exposures),
         fused_stack(fused),
         gray_stack(weights),
+        *gradients,
         torch.get_num_threads(),
     )
+
+
+def cpp_forward(inputs: Inputs, fused: Tensor, weights: Tensor | None) -> None:
+    _by_cpp("softmax_fuse", inputs, inputs.prepared_logits(), fused, weights)
 
 
 def cpp_backward(
@@ -84,19 +95,9 @@ def cpp_backward(
     by_logits: Tensor | None,
     by_exposures: Tensor | None,
 ) -> None:
-    inputs.require_pixels()
+    gradients = gray_stack(by_logits), color_stack(by_exposures)
     logits = inputs.prepared_logits()
-    backends.CPU.softmax_fuse_backward(  # type: ignore[union-attr]
-        inputs.in_double,
-        tuple(inputs.exposures.shape),
-        gray_stack(logits),
-        color_stack(inputs.exposures),
-        fused_stack(by_fused),
-        gray_stack(by_weights),
-        gray_stack(by_logits),
-        color_stack(by_exposures),
-        torch.get_num_threads(),
-    )
+    _by_cpp("softmax_fuse_backward", inputs, logits, by_fused, by_weights, *gradients)
     inputs.chain(by_logits)
 
 
