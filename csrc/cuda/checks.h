@@ -27,6 +27,17 @@ inline void check_count(const char* operation, int count) {
   }
 }
 
+// Of no pixels there is no result, and the sizes of the division of work would be 0 too.
+inline void check_sizes(const char* operation, const Sizes& sizes) {
+  std::string text;
+  bool empty = false;
+  for (const int64_t size : sizes) {
+    text += (text.empty() ? "" : " x ") + std::to_string(size);
+    empty = empty || size < 1;
+  }
+  if (empty) refuse(operation, "images with at least one pixel, got " + text);
+}
+
 inline bool is_single_float(DType dtype) { return dtype >= kFloat16 && dtype <= kFloat32; }
 
 // Memory without gaps as a stack of one row.
@@ -40,12 +51,12 @@ class Arrays {
   explicit Arrays(const char* operation) : operation_(operation) {}
 
   void read(const char* name, const Stack& x, const Sizes& sizes) {
-    if (x.data && number_of(sizes) > 0) add(name, x, sizes);
+    if (x.data) add(name, x, sizes);
   }
 
   // Must neither share memory with another array nor place two numbers at one address.
   void written(const char* name, const Stack& x, const Sizes& sizes) {
-    if (!x.data || number_of(sizes) == 0) return;
+    if (!x.data) return;
     if (!elements_are_apart(x, sizes)) refuse(operation_, name + std::string(" overlaps itself"));
     const std::vector<Range> others = ranges_;
     const Range mine = add(name, x, sizes);
@@ -64,12 +75,6 @@ class Arrays {
 
   static std::array<int64_t, 5> strides(const Stack& x) {
     return {x.plane, x.layer, x.channel, x.row, x.column};
-  }
-
-  static int64_t number_of(const Sizes& sizes) {
-    int64_t number = 1;
-    for (const int64_t size : sizes) number *= size;
-    return number;
   }
 
   // Does every axis step over all that the shorter steps reach?

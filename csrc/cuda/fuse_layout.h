@@ -42,6 +42,7 @@ inline bool in_runs(const FuseArgs& a, int pixels, int channels) {
 // Arrays that both directions read.
 inline void check_inputs(const char* operation, const FuseArgs& a, Arrays& arrays) {
   check_count(operation, a.count);
+  check_sizes(operation, {a.batch, a.count, a.channels, a.height, a.width});
   if (!is_single_float(a.logits.dtype)) {
     refuse(operation, "logits must be float32, float16 or bfloat16");
   }

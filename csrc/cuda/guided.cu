@@ -185,6 +185,7 @@ int64_t blocks_for(int64_t threads) {
 }
 
 void check_size(const char* operation, const GuidedArgs& a) {
+  check_sizes(operation, {a.batch, a.count, 3, a.height, a.width});
   if (a.height > kLongestSide || a.width > kLongestSide) {
     refuse(operation, "sides of at most 46340 pixels, got " + std::to_string(a.height) + " x " +
                           std::to_string(a.width));
@@ -236,8 +237,8 @@ void guided_guide(const GuidedArgs& args, const Place& place) {
 
 void guided_fuse(const GuidedArgs& args, const Place& place) {
   const char* name = "guided_fuse";
-  check_size(name, args);
   check_count(name, args.count);
+  check_size(name, args);
   if (args.fused.dtype != args.exposures.dtype) {
     refuse(name, "the fused image must be of the type of the exposures");
   }

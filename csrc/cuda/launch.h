@@ -26,7 +26,6 @@ inline void check(const char* operation, cudaError_t status) {
 template <class Args>
 void launch(const char* operation, void (*kernel)(Args), const Args& args, int64_t blocks,
             int threads, const Place& place) {
-  if (blocks == 0) return;
   if (blocks > INT32_MAX) {
     throw std::invalid_argument(std::string(operation) + ": more than 2^31 - 1 blocks of threads");
   }

@@ -166,16 +166,27 @@ void run(const LossArgs& a, const Place& place) {
   const int64_t blocks = a.batch * a.strips * a.chunks;
   if (a.count == 2) {
     launch("fusion_loss", loss_kernel<FromLogits, 2>, a, blocks, kColumns, place);
-  } else if (a.count == 3) {
-    launch("fusion_loss", loss_kernel<FromLogits, 3>, a, blocks, kColumns, place);
   } else {
-    refuse("fusion_loss", "2 or 3 exposures, got " + std::to_string(a.count));
+    launch("fusion_loss", loss_kernel<FromLogits, 3>, a, blocks, kColumns, place);
+  }
+}
+
+void check_size(int64_t batch, int64_t height, int64_t width) {
+  const char* name = "fusion_loss";
+  check_sizes(name, {batch, 1, 1, height, width});
+  if (height < kWindow || width < kWindow) {
+    refuse(name, "images of at least 11 x 11 pixels, got " + std::to_string(height) + " x " +
+                     std::to_string(width));
+  }
+  if (height > INT32_MAX - kColumns || width > INT32_MAX - kColumns) {
+    refuse(name, "images of less than 2^31 rows and columns");
   }
 }
 
 }  // namespace
 
 int64_t loss_blocks(int64_t batch, int64_t height, int64_t width) {
+  check_size(batch, height, width);
   LossArgs args{};
   args.batch = batch;
   args.height = height;
@@ -186,12 +197,9 @@ int64_t loss_blocks(int64_t batch, int64_t height, int64_t width) {
 
 void fusion_loss(LossArgs args, const Place& place) {
   const char* name = "fusion_loss";
-  if (args.height < kWindow || args.width < kWindow) {
-    refuse(name, "images of at least 11 x 11 pixels, got " + std::to_string(args.height) + " x " +
-                     std::to_string(args.width));
-  }
-  if (args.height > INT32_MAX - kColumns || args.width > INT32_MAX - kColumns) {
-    refuse(name, "images of less than 2^31 rows and columns");
+  check_size(args.batch, args.height, args.width);
+  if (args.count != 2 && args.count != 3) {
+    refuse(name, "2 or 3 exposures, got " + std::to_string(args.count));
   }
   for (const Stack* x : {&args.source, &args.exposures, &args.gradient}) {
     if (x->data && !is_single_float(x->dtype)) {

@@ -36,17 +36,15 @@ class Inputs(NamedTuple):
     def require_fit(self) -> None:
         logits, exposures, _, valid = self
         require(
-            exposures.ndim == 5 and logits.shape == exposures.shape[:2] + exposures.shape[3:],
+            exposures.ndim == 5
+            and exposures.numel() > 0
+            and logits.shape == exposures.shape[:2] + exposures.shape[3:],
             f"logits {tuple(logits.shape)} do not fit exposures {tuple(exposures.shape)}",
         )
         require(
             valid is None or (valid.dtype == torch.bool and valid.shape == logits.shape),
             "valid is boolean and of the logits' shape",
         )
-
-    def require_pixels(self) -> None:
-        """Triton alone answers for empty images."""
-        require(self.exposures.numel() > 0, f"exposures {tuple(self.exposures.shape)} are empty")
 
     def prepared_logits(self) -> Tensor:
         """For kernels that know neither temperature nor validity."""
@@ -71,7 +69,6 @@ def _by_cpp(
     weights: Tensor | None,
     *gradients: Stack,
 ) -> None:
-    inputs.require_pixels()
     getattr(backends.CPU, kernel)(
         inputs.in_double,
         tuple(inputs.exposures.shape),
@@ -120,7 +117,6 @@ def triton_backward(
 def _by_cuda(
     kernel: str, inputs: Inputs, fused: Tensor | None, weights: Tensor | None, *gradients: Stack
 ) -> None:
-    inputs.require_pixels()
     logits, exposures, temperature, valid = inputs
     getattr(backends.CUDA_MODULE, kernel)(
         _cuda.place(kernel, logits, exposures, valid, fused, weights),

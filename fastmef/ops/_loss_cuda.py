@@ -43,6 +43,7 @@ def sweep(
     gamma, luminance, window, sigma, k1, k2, floor, eps = options
     require(
         exposures.ndim == 4
+        and exposures.numel() > 0
         and source.shape in (exposures.shape, exposures.shape[:1] + exposures.shape[2:]),
         f"the loss of {tuple(source.shape)} and {tuple(exposures.shape)} is not defined",
     )

@@ -38,14 +38,37 @@ def _new_guide(exposures: Tensor, rows: int, columns: int) -> Tensor:
     return exposures.new_empty((exposures.shape[0], 1, rows, columns), dtype=torch.float32)
 
 
+def _require_guide(exposures: Tensor, rows: int, columns: int) -> None:
+    require(
+        exposures.ndim == 5
+        and exposures.shape[2] == 3
+        and exposures.numel() > 0
+        and 1 <= rows <= exposures.shape[3]
+        and 1 <= columns <= exposures.shape[4],
+        f"no guide of {rows} x {columns} for exposures {tuple(exposures.shape)}",
+    )
+
+
+def _require_lines(slopes: Tensor, offsets: Tensor, exposures: Tensor) -> None:
+    require(
+        slopes.shape == offsets.shape
+        and slopes.ndim == 4
+        and slopes.shape[:2] == exposures.shape[:2]
+        and slopes.dtype == offsets.dtype == torch.float32,
+        f"lines {tuple(slopes.shape)} do not fit exposures {tuple(exposures.shape)}",
+    )
+    _require_guide(exposures, *slopes.shape[2:])
+
+
 def _guide_triton(exposures: Tensor, rows: int, columns: int) -> Tensor:
+    _require_guide(exposures, rows, columns)
     guide = _new_guide(exposures, rows, columns)
     _guide_kernel(exposures, guide, _gray(exposures))
     return guide
 
 
 def _guide_cuda(exposures: Tensor, rows: int, columns: int) -> Tensor:
-    require(exposures.ndim == 5 and exposures.shape[2] == 3, "exposures are (B, K, 3, H, W)")
+    _require_guide(exposures, rows, columns)
     guide = _new_guide(exposures, rows, columns)
     backends.CUDA_MODULE.guided_guide(  # type: ignore[union-attr]
         _cuda.place("guided_guide", exposures),
@@ -60,15 +83,7 @@ def _guide_cuda(exposures: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def _fuse_cuda(slopes: Tensor, offsets: Tensor, exposures: Tensor) -> Tensor:
-    require(
-        exposures.ndim == 5
-        and exposures.shape[2] == 3
-        and slopes.shape == offsets.shape
-        and slopes.ndim == 4
-        and slopes.shape[:2] == exposures.shape[:2]
-        and slopes.dtype == offsets.dtype == torch.float32,
-        f"lines {tuple(slopes.shape)} do not fit exposures {tuple(exposures.shape)}",
-    )
+    _require_lines(slopes, offsets, exposures)
     fused = fused_like(exposures)
     slopes, offsets = slopes.contiguous(), offsets.contiguous()
     backends.CUDA_MODULE.guided_fuse(  # type: ignore[union-attr]
@@ -96,6 +111,7 @@ def _fits(exposures: Tensor) -> bool:
 
 
 def _fuse_triton(slopes: Tensor, offsets: Tensor, exposures: Tensor) -> Tensor:
+    _require_lines(slopes, offsets, exposures)
     fused = fused_like(exposures)
     _fuse_kernel(slopes.contiguous(), offsets.contiguous(), exposures, fused, _gray(exposures))
     return fused
