@@ -1,0 +1,219 @@
+"""What every registered operation says of its results before it runs: shape, type, strides, device.
+
+``torch.compile`` lays out memory by it. Fake CUDA tensors need no GPU; where the C++ kernels serve
+an operation its real results on the CPU are compared too.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from fastmef.ops import _library, mef_ssim_once  # noqa: F401  # registers two operations
+
+HEIGHT, WIDTH = 20, 24
+PLANE, STACK, COLOR = (2, HEIGHT, WIDTH), (2, 3, HEIGHT, WIDTH), (2, 3, 3, HEIGHT, WIDTH)
+FUSED = (2, 3, HEIGHT, WIDTH)
+WINDOWS = (HEIGHT - 10, WIDTH - 10)
+LOSS = ("variance_gradient", False, 11, 1.5, 0.01, 0.03, 1e-4, 1e-12)
+SSIM = (11, 1.5, 1e-4, 9e-4, True, "valid")
+NORM = (2, 8, 6, 10)
+SINGLE, DOUBLE, HALF, BYTE = torch.float32, torch.float64, torch.bfloat16, torch.uint8
+
+# Shape, type, and whether the channels of a pixel are neighbours.
+Meta = tuple[tuple[int, ...], torch.dtype, bool]
+NONE: Meta = ((0,), SINGLE, False)
+
+
+def planar(*shape: int, dtype: torch.dtype = SINGLE) -> Meta:
+    return shape, dtype, False
+
+
+def last(*shape: int, dtype: torch.dtype = HALF) -> Meta:
+    return shape, dtype, True
+
+
+def norm(*more: Any) -> tuple[Any, ...]:
+    """What batch normalisation has beside its input."""
+    each = planar(NORM[1])
+    return each, each, each, each, 1e-5, *more
+
+
+X, HALVED, DOUBLED = last(*NORM), last(2, 8, 3, 5), last(2, 8, 12, 20)
+MAPS = planar(*STACK), planar(2, 3, *WINDOWS), planar(2, 3, *WINDOWS), planar(2, *WINDOWS)
+SOURCES = planar(2, 1, HEIGHT, WIDTH, dtype=torch.int64), *[planar(*PLANE)] * 3
+
+# The operation, its arguments, and its results.
+CALLS: list[tuple[str, tuple[Any, ...], list[Meta]]] = [
+    *(
+        ("softmax_fuse", (planar(*STACK, dtype=by), color, wanted, 0.5, None), [like, weights])
+        for by in (SINGLE, HALF)
+        for color, like in (
+            (planar(*COLOR, dtype=BYTE), planar(*FUSED, dtype=BYTE)),
+            (last(*COLOR, dtype=BYTE), last(*FUSED, dtype=BYTE)),
+            (planar(*COLOR, dtype=HALF), planar(*FUSED, dtype=HALF)),
+        )
+        for wanted, weights in (
+            (True, planar(*STACK, dtype=by)),
+            (False, planar(0, dtype=by)),
+        )
+    ),
+    *(
+        (
+            "softmax_fuse_backward",
+            (last(*FUSED, dtype=HALF), None, planar(*STACK), last(*COLOR), *wanted),
+            [
+                planar(*STACK) if wanted[0] else NONE,
+                planar(*COLOR, dtype=HALF) if wanted[1] else planar(0, dtype=HALF),
+            ],
+        )
+        for wanted in ((True, True), (True, False), (False, True))
+    ),
+    ("guided_guide", (last(*COLOR, dtype=BYTE), 5, 6), [planar(2, 1, 5, 6)]),
+    ("guided_guide", (planar(*COLOR, dtype=HALF), 5, 6), [planar(2, 1, 5, 6)]),
+    *(
+        ("guided_fuse", (planar(2, 3, 5, 6), planar(2, 3, 5, 6), layout(*COLOR, dtype=dtype)),
+         [layout(*FUSED, dtype=dtype)])
+        for layout in (planar, last)
+        for dtype in (BYTE, HALF, SINGLE)
+    ),
+    *(
+        ("weighted_ssim_loss", (source, exposures, None, *LOSS, [1.0], True), [value, gradient])
+        for source, exposures, value, gradient in (
+            (planar(*PLANE), planar(*STACK), planar(), planar(*PLANE)),
+            (planar(*STACK), planar(*STACK), planar(), planar(*STACK)),
+            (
+                planar(*STACK, dtype=DOUBLE),
+                planar(*STACK, dtype=DOUBLE),
+                planar(dtype=DOUBLE),
+                planar(*STACK, dtype=DOUBLE),
+            ),
+            (
+                planar(*PLANE, dtype=HALF),
+                planar(*STACK, dtype=HALF),
+                planar(),
+                planar(*PLANE, dtype=HALF),
+            ),
+        )
+    ),
+    (
+        "weighted_ssim_loss",
+        (planar(*PLANE), planar(*STACK), None, *LOSS, [1.0], False),
+        [planar(), NONE],
+    ),
+    ("weighted_ssim_map", (planar(*PLANE), planar(*STACK), *LOSS), [planar(2, *WINDOWS)]),
+    (
+        "weighted_ssim_map_backward",
+        (planar(2, *WINDOWS), planar(*PLANE), planar(*STACK), *LOSS),
+        [planar(*PLANE)],
+    ),
+    ("ssim_map", (planar(*PLANE), planar(*PLANE), *SSIM), [planar(2, *WINDOWS)]),
+    (
+        "ssim_map_backward",
+        (planar(2, *WINDOWS), planar(*PLANE), planar(*PLANE), *SSIM, True, False),
+        [planar(*PLANE), NONE],
+    ),
+    (
+        "ssim_mean",
+        (planar(*PLANE), planar(*PLANE), *SSIM, False, True),
+        [planar(), NONE, planar(*PLANE)],
+    ),
+    ("local_variance", (planar(*STACK), 11, 1.5, 1e-4, "valid"), [planar(2, 3, *WINDOWS)]),
+    ("local_variance", (planar(*PLANE), 11, None, 1e-4, "reflect"), [planar(*PLANE)]),
+    (
+        "local_variance_backward",
+        (planar(2, 3, *WINDOWS), planar(*STACK), 11, 1.5, 1e-4, "valid"),
+        [planar(*STACK)],
+    ),
+    ("sobel_gradient", (planar(*STACK),), [planar(*STACK)]),
+    ("sobel_gradient_backward", (planar(*STACK), planar(*STACK)), [planar(*STACK)]),
+    (
+        "gamma_weights",
+        (planar(*STACK), "variance", 11, 1.5, 1e-4, 1e-12),
+        [planar(2, 3, *WINDOWS)],
+    ),
+    (
+        "gamma_weights_backward",
+        (planar(2, 3, *WINDOWS), planar(*STACK), "variance", 11, 1.5, 1e-4, 1e-12),
+        [planar(*STACK)],
+    ),
+    ("ma2015_level", (planar(*STACK),), [*MAPS]),
+    ("ma2015_quality", (*MAPS, planar(*PLANE), True), [planar(2), planar(*PLANE)]),
+    ("ma2015_quality", (*MAPS, planar(*PLANE), False), [planar(2), NONE]),
+    ("mefnet_sources", (planar(*STACK),), [*SOURCES]),
+    (
+        "mefnet_factors",
+        (planar(*STACK), *SOURCES, planar(*PLANE), True),
+        [planar(2), planar(2), planar(*PLANE), planar(*PLANE)],
+    ),
+    ("ma2015_once", (planar(*STACK), planar(*PLANE), True), [planar(2), planar(*PLANE)]),
+    ("halve", (planar(2, 3, 7, 8),), [planar(2, 3, 4, 4)]),
+    ("norm_statistics", (X, planar(8), planar(8), 0.1), [planar(3, 8)]),
+    ("norm_merge_statistics", (planar(4, 3, 8), None, None, 0.1), [planar(3, 8)]),
+    ("norm_act", (X, *norm("", True)), [X, planar(0, dtype=HALF)]),
+    ("norm_act", (X, *norm("pool", True)), [X, HALVED]),
+    ("norm_act", (X, *norm("pool", False)), [planar(0, dtype=HALF), HALVED]),
+    ("norm_act", (X, *norm("bilinear", False)), [planar(0, dtype=HALF), DOUBLED]),
+    (
+        "norm_act_sums",
+        (None, HALVED, X, *norm("pool")),
+        [planar(2, 8), planar(0, dtype=HALF)],
+    ),
+    ("norm_act_sums", (None, DOUBLED, X, *norm("bilinear")), [planar(2, 8), X]),
+    ("norm_act_backward", (X, None, X, *norm(""), planar(2, 8), planar(1)), [X]),
+]  # fmt: skip
+
+
+def is_meta(x: Any) -> bool:
+    return isinstance(x, tuple) and len(x) == 3 and isinstance(x[1], torch.dtype)
+
+
+def empty(meta: Meta, device: str) -> Tensor:
+    shape, dtype, interleaved = meta
+    if not interleaved:
+        return torch.ones(shape, dtype=dtype, device=device)
+    *others, channels, height, width = shape
+    return torch.ones(*others, height, width, channels, dtype=dtype, device=device).movedim(-1, -3)
+
+
+def results(name: str, arguments: tuple[Any, ...], device: str) -> list[Tensor]:
+    operation = getattr(torch.ops.fastmef, name).default
+    found = operation(*(empty(x, device) if is_meta(x) else x for x in arguments))
+    return list(found) if isinstance(found, tuple) else [found]
+
+
+def described(x: Tensor) -> tuple[Any, ...]:
+    # The strides of an axis with one element, or of nothing, say nothing.
+    strides = tuple(s for s, n in zip(x.stride(), x.shape, strict=True) if n > 1)
+    return tuple(x.shape), x.dtype, strides
+
+
+def test_every_operation_is_here() -> None:
+    assert {name for name, *_ in CALLS} == {x.split("::")[1] for x in _library.LIBRARY._op_defs}
+
+
+@pytest.mark.parametrize(("name", "arguments", "expected"), CALLS)
+def test_on_a_gpu_that_is_not_there(
+    name: str, arguments: tuple[Any, ...], expected: list[Meta]
+) -> None:
+    with FakeTensorMode():
+        for device in ("cuda:0", "cuda:1"):
+            found = results(name, arguments, device)
+            assert [described(x) for x in found] == [described(empty(x, "cpu")) for x in expected]
+            assert {str(x.device) for x in found} == {device}
+
+
+SERVED = [x for x in CALLS if not x[0].startswith(("guided", "norm"))]
+
+
+@pytest.mark.parametrize(("name", "arguments", "expected"), SERVED)
+def test_what_comes(
+    name: str, arguments: tuple[Any, ...], expected: list[Meta], kernels: ModuleType
+) -> None:
+    found = results(name, arguments, "cpu")
+    assert [described(x) for x in found] == [described(empty(x, "cpu")) for x in expected]
