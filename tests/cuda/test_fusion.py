@@ -171,3 +171,37 @@ def test_runs_of_pixels_where_memory_allows(emulated: ModuleType, layout: str) -
         if layout == "planar" and dtype.is_floating_point:
             fusion._backward_cuda(exposures[:, 0], None, logits, exposures, True, True)
             assert launched() == 2 * 32 * 256 // pixels
+
+
+# Strides of (B, K, C, H, W), at most one of them no multiple of 16 elements.
+EVEN = (52560, 26272, 8752, 272, 1)
+ODD = {"none": EVEN} | {
+    name: (*EVEN[:i], EVEN[i] + 1, *EVEN[i + 1 :]) for i, name in enumerate("BKCH")
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
+def test_each_stride_counts(emulated: ModuleType, dtype: torch.dtype, odd: str) -> None:
+    launched = ctypes.CDLL(emulated.__file__).launched_threads
+    images = stack(2, 2, 3, 32, 256, dtype=dtype)
+    exposures = torch.zeros(1 << 17, dtype=dtype).as_strided(images.shape, ODD[odd]).copy_(images)
+    check(logits_for(images), exposures)
+    assert launched() == 2 * 32 * 256 // (1 if odd != "none" else 16 if dtype == torch.uint8 else 4)
+    if dtype.is_floating_point:
+        arguments = (images[:, 0], None, logits_for(images))
+        expected = fusion._backward_cuda(*arguments, images, True, True)
+        found = fusion._backward_cuda(*arguments, exposures, True, True)
+        assert launched() == 2 * 32 * 256 // (1 if odd != "none" else 4)
+        for x, y in zip(expected, found, strict=True):
+            torch.testing.assert_close(x, y, rtol=1e-6, atol=1e-6)
+
+
+def test_strides_of_one_element_do_not_count(emulated: ModuleType) -> None:
+    """A single row out of 17 columns, and planes, whose channel nobody steps over."""
+    launched = ctypes.CDLL(emulated.__file__).launched_threads
+    wide = stack(64, 2, 3, 16, 17, dtype=torch.float32)
+    exposures, logits = wide[..., :1, :16], logits_for(wide)[..., :1, :16]
+    assert exposures.stride(3) == logits.stride(2) == 17
+    check(logits, exposures)
+    assert launched() == 64 * 16 // 4

@@ -67,3 +67,11 @@ def test_values(dtype: torch.dtype, layout: str, shape: tuple[int, ...]) -> None
 def test_sizes(full: tuple[int, int], small: tuple[int, int]) -> None:
     for count in (1, 2, 3):
         check(stack(1, count, 3, *full, dtype=torch.float32), *small)
+
+
+def test_layout_is_kept() -> None:
+    planar = stack(1, 2, 3, 8, 12, dtype=torch.uint8)
+    lines = torch.zeros(1, 2, 2, 3)
+    assert guided._fuse_cuda(lines, lines, planar).is_contiguous()
+    exposures = planar.movedim(2, -1).contiguous().movedim(-1, 2)
+    assert guided._fuse_cuda(lines, lines, exposures).permute(0, 2, 3, 1).is_contiguous()
