@@ -64,13 +64,21 @@ def table(benchmarks: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def load(path: Path) -> dict[str, Any]:
+    """Of pytest-benchmark, which makes the file before it times anything; {} if it was stopped."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError:
+        return {}
+
+
 def collect(results: Path, gpu: str) -> dict[str, Any]:
     """Metadata of the first file, the benchmarks of all, and how every stage ended."""
     stages = []
     for line in (results / "stages").read_text().splitlines():
         name, status, seconds = line.rsplit(" ", 2)
         stages.append({"name": name, "status": int(status), "seconds": int(seconds)})
-    found = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
+    found = [one for path in sorted(results.glob("*.json")) if (one := load(path))]
     first = found[0] if found else {}
     kept = ("machine_info", "commit_info", "datetime", "version")
     benchmarks = [benchmark for one in found for benchmark in one["benchmarks"]]

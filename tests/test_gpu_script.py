@@ -25,11 +25,15 @@ pytestmark = pytest.mark.skipif(
 PRETENDER = """#!/usr/bin/env bash
 for argument in "$@"; do
   case $argument in
-    --benchmark-json=*test_loss*) exit 4 ;;
+    --benchmark-json=*test_loss*) : >"${argument#*=}"; exit 4 ;;
+    --benchmark-json=*test_guided*) echo '{"benchmarks": [{"na' >"${argument#*=}"; exit 137 ;;
     --benchmark-json=*) echo "$RESULT" >"${argument#*=}" ;;
     bench.collect) exec "$REAL" "$@" ;;
-    *get_device_name*) echo "NVIDIA Pretended-1 80GB" ;;
-    setup.py) [ -z "$SLOW" ] || exec sleep 60 ;;
+    *get_device_name*) echo "NVIDIA Pretended-1 80GB;123" ;;
+    setup.py)
+      echo "FASTMEF_CUDA $FASTMEF_CUDA, for $FASTMEF_CUDA_ARCHS"
+      [ -z "$SLOW" ] || exec sleep 60
+      ;;
     tests/kernels/test_wrong.py) echo "one is wrong"; exit 1 ;;
   esac
 done
@@ -91,23 +95,43 @@ def test_one_failure_leaves_the_other_stages(checkout: Path, pretender: dict[str
     (checkout / "tests" / "kernels").mkdir()
     for name in ("test_right.py", "test_wrong.py"):
         (checkout / "tests" / "kernels" / name).touch()
-    result = run(checkout, "build", "tests", "bench", "aot", **pretender)
+    result = run(checkout, "build", "tests", "bench", "triton", "aot", **pretender)
     assert result.returncode == 1
     lines = result.stdout.splitlines()
-    assert any(x.startswith("tests-triton: FAILED") for x in lines) and "one is wrong" in lines
+    assert any(x.startswith("triton: FAILED") for x in lines) and "one is wrong" in lines
     assert any(x.startswith("test_loss: FAILED, exit status 4") for x in lines)
-    names = [x.stem for x in BENCHMARKS if x.stem != "test_loss"]
-    for stage in ("build", *names, "aot"):
+    assert any(x.startswith("test_guided: FAILED, stopped after") for x in lines)
+    timed = [x.stem for x in BENCHMARKS if x.stem not in ("test_loss", "test_guided")]
+    for stage in ("build", "tests", "compile", *timed, "aot"):
         assert any(x.startswith(f"{stage}: passed") for x in lines), stage
     data = json.loads((checkout / "out" / "gpu-nvidia-pretended-1-80gb.json").read_text())
     assert data["gpu"] == "NVIDIA Pretended-1 80GB" and data["datetime"] == "2030-01-01"
     names = {x["name"] for x in data["benchmarks"]}
-    assert names == {"a"} and len(data["benchmarks"]) == len(BENCHMARKS) - 1
+    assert names == {"a"} and len(data["benchmarks"]) == len(timed)
     assert all(x["stats"] == {"median": 1.0} for x in data["benchmarks"])
     ends = {x["name"]: x["status"] == 0 for x in data["stages"]}
-    assert (
-        ends["build"] and not ends["tests-triton"] and not ends["test_loss"] and ends["test_ssim"]
-    )
+    assert ends["build"] and not ends["triton"] and not ends["test_loss"] and ends["test_ssim"]
+
+
+def test_built_for_the_gpu_that_is_there(checkout: Path, pretender: dict[str, str]) -> None:
+    for name in ("FASTMEF_CUDA", "FASTMEF_CUDA_ARCHS"):
+        pretender[name] = ""  # as if not given
+    run(checkout, "build", **pretender)
+    assert "FASTMEF_CUDA 1, for 123" in (checkout / "out" / "gpu.log").read_text()
+    pretender["FASTMEF_CUDA_ARCHS"] = "80;90"
+    run(checkout, "build", **pretender)
+    assert "FASTMEF_CUDA 1, for 80;90" in (checkout / "out" / "gpu.log").read_text()
+
+
+def test_a_gpu_that_torch_cannot_use(checkout: Path, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("torch can")
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA Pretended-1 (UUID: GPU-0)'\n")
+    tool.chmod(0o755)
+    result = run(checkout, "sanitizer", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert result.returncode == 1
+    assert "FAILED: there is a GPU, but torch cannot use it" in result.stdout
 
 
 def test_slow_stage_is_stopped(checkout: Path, pretender: dict[str, str]) -> None:
