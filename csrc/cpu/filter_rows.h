@@ -1,7 +1,8 @@
-// Window filters on rows of floats: first down the columns of a block of rows, then along the row.
+// Window filters down the columns of a block of rows.
 //
 // All rows are readable and writable up to the next multiple of kLane beyond their length, so the
-// loops have no tail. A template argument of 0 taps stands for a window size known at run time.
+// loops have no tail. Where the number of taps is no template argument it is known at run
+// time only.
 #pragma once
 
 #include <stdint.h>
@@ -26,82 +27,103 @@ FASTMEF_HD int64_t round_up(int64_t n) { return (n + kLane - 1) / kLane * kLane;
 
 namespace {
 
-// E[f], E[f^2] down the columns.
-template <class T, int Taps>
+// E[f], E[f^2] down the columns, for windows that begin in each of `Rows` rows.
+template <class T, int Taps, int Rows>
+void moments_down(const T* const* f_rows, const T* taps, int64_t n, int64_t stride, T* mean,
+                  T* power) {
+  n = round_up(n);
+  constexpr int kUnder = Taps + Rows - 1;
+  T w[Taps];
+  const T* f[kUnder];
+  for (int j = 0; j < Taps; ++j) w[j] = taps[j];
+  for (int j = 0; j < kUnder; ++j) f[j] = f_rows[j];
+  FASTMEF_VECTORIZE
+  for (int64_t x = 0; x < n; ++x) {
+    T m[Rows] = {}, p[Rows] = {};
+#pragma GCC unroll 16
+    for (int j = 0; j < kUnder; ++j) {
+      const T value = f[j][x];
+      const T square = value * value;
+#pragma GCC unroll 4
+      for (int r = 0; r < Rows; ++r) {
+        if (r > j || j - r >= Taps) continue;
+        m[r] += w[j - r] * value;
+        p[r] += w[j - r] * square;
+      }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < Rows; ++r) mean[r * stride + x] = m[r], power[r * stride + x] = p[r];
+  }
+}
+
+template <class T>
 void moments_down(const T* const* f_rows, const T* taps, int count, int64_t n,
                   T* FASTMEF_RESTRICT mean, T* FASTMEF_RESTRICT power) {
   n = round_up(n);
-  if constexpr (Taps > 0) {
-    T w[Taps];
-    const T* f[Taps];
-    for (int j = 0; j < Taps; ++j) w[j] = taps[j], f[j] = f_rows[j];
+  for (int64_t x = 0; x < n; ++x) mean[x] = power[x] = 0;
+  for (int j = 0; j < count; ++j) {
+    const T w = taps[j];
+    const T* FASTMEF_RESTRICT f = f_rows[j];
     FASTMEF_VECTORIZE
     for (int64_t x = 0; x < n; ++x) {
-      T m = 0, p = 0;
-#pragma GCC unroll 16
-      for (int j = 0; j < Taps; ++j) {
-        const T value = f[j][x];
-        const T weighted = w[j] * value;
-        m += weighted;
-        p += weighted * value;
-      }
-      mean[x] = m;
-      power[x] = p;
-    }
-  } else {
-    for (int64_t x = 0; x < n; ++x) mean[x] = power[x] = 0;
-    for (int j = 0; j < count; ++j) {
-      const T w = taps[j];
-      const T* FASTMEF_RESTRICT f = f_rows[j];
-      FASTMEF_VECTORIZE
-      for (int64_t x = 0; x < n; ++x) {
-        const T weighted = w * f[x];
-        mean[x] += weighted;
-        power[x] += weighted * f[x];
-      }
+      const T weighted = w * f[x];
+      mean[x] += weighted;
+      power[x] += weighted * f[x];
     }
   }
 }
 
-// E[i], E[i^2], E[f i] down the columns.
-template <class T, int Taps>
+// E[i], E[i^2], E[f i] down the columns, for windows that begin in each of `Rows` rows.
+template <class T, int Taps, int Rows>
+void cross_moments_down(const T* const* f_rows, const T* const* i_rows, const T* taps, int64_t n,
+                        int64_t stride, T* mean, T* power, T* cross) {
+  n = round_up(n);
+  constexpr int kUnder = Taps + Rows - 1;
+  T w[Taps];
+  const T* f[kUnder];
+  const T* i[kUnder];
+  for (int j = 0; j < Taps; ++j) w[j] = taps[j];
+  for (int j = 0; j < kUnder; ++j) f[j] = f_rows[j], i[j] = i_rows[j];
+  FASTMEF_VECTORIZE
+  for (int64_t x = 0; x < n; ++x) {
+    T m[Rows] = {}, p[Rows] = {}, c[Rows] = {};
+#pragma GCC unroll 16
+    for (int j = 0; j < kUnder; ++j) {
+      const T value = i[j][x];
+      const T square = value * value, product = value * f[j][x];
+#pragma GCC unroll 4
+      for (int r = 0; r < Rows; ++r) {
+        if (r > j || j - r >= Taps) continue;
+        m[r] += w[j - r] * value;
+        p[r] += w[j - r] * square;
+        c[r] += w[j - r] * product;
+      }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < Rows; ++r) {
+      mean[r * stride + x] = m[r];
+      power[r * stride + x] = p[r];
+      cross[r * stride + x] = c[r];
+    }
+  }
+}
+
+template <class T>
 void cross_moments_down(const T* const* f_rows, const T* const* i_rows, const T* taps, int count,
                         int64_t n, T* FASTMEF_RESTRICT mean, T* FASTMEF_RESTRICT power,
                         T* FASTMEF_RESTRICT cross) {
   n = round_up(n);
-  if constexpr (Taps > 0) {
-    T w[Taps];
-    const T* f[Taps];
-    const T* i[Taps];
-    for (int j = 0; j < Taps; ++j) w[j] = taps[j], f[j] = f_rows[j], i[j] = i_rows[j];
+  for (int64_t x = 0; x < n; ++x) mean[x] = power[x] = cross[x] = 0;
+  for (int j = 0; j < count; ++j) {
+    const T w = taps[j];
+    const T* FASTMEF_RESTRICT f = f_rows[j];
+    const T* FASTMEF_RESTRICT i = i_rows[j];
     FASTMEF_VECTORIZE
     for (int64_t x = 0; x < n; ++x) {
-      T m = 0, p = 0, c = 0;
-#pragma GCC unroll 16
-      for (int j = 0; j < Taps; ++j) {
-        const T value = i[j][x];
-        const T weighted = w[j] * value;
-        m += weighted;
-        p += weighted * value;
-        c += weighted * f[j][x];
-      }
-      mean[x] = m;
-      power[x] = p;
-      cross[x] = c;
-    }
-  } else {
-    for (int64_t x = 0; x < n; ++x) mean[x] = power[x] = cross[x] = 0;
-    for (int j = 0; j < count; ++j) {
-      const T w = taps[j];
-      const T* FASTMEF_RESTRICT f = f_rows[j];
-      const T* FASTMEF_RESTRICT i = i_rows[j];
-      FASTMEF_VECTORIZE
-      for (int64_t x = 0; x < n; ++x) {
-        const T weighted = w * i[x];
-        mean[x] += weighted;
-        power[x] += weighted * i[x];
-        cross[x] += weighted * f[x];
-      }
+      const T weighted = w * i[x];
+      mean[x] += weighted;
+      power[x] += weighted * i[x];
+      cross[x] += weighted * f[x];
     }
   }
 }
@@ -155,56 +177,41 @@ void pair_moments_down(const T* const* a_rows, const T* const* b_rows, const T* 
   }
 }
 
-// sum_j taps[j] rows[j] down the columns.
-template <class T, int Taps>
-void mean_down(const T* const* rows, const T* taps, int count, int64_t n, T* FASTMEF_RESTRICT out) {
+// out_r = sum_j taps[j] rows[r + j] down the columns, for each of `Rows` rows.
+template <class T, int Taps, int Rows>
+void mean_down(const T* const* rows, const T* taps, int64_t n, int64_t stride, T* out) {
   n = round_up(n);
-  if constexpr (Taps > 0) {
-    T w[Taps];
-    const T* r[Taps];
-    for (int j = 0; j < Taps; ++j) w[j] = taps[j], r[j] = rows[j];
-    FASTMEF_VECTORIZE
-    for (int64_t x = 0; x < n; ++x) {
-      T sum = 0;
+  constexpr int kUnder = Taps + Rows - 1;
+  T w[Taps];
+  const T* in[kUnder];
+  for (int j = 0; j < Taps; ++j) w[j] = taps[j];
+  for (int j = 0; j < kUnder; ++j) in[j] = rows[j];
+  FASTMEF_VECTORIZE
+  for (int64_t x = 0; x < n; ++x) {
+    T sum[Rows] = {};
 #pragma GCC unroll 16
-      for (int j = 0; j < Taps; ++j) sum += w[j] * r[j][x];
-      out[x] = sum;
+    for (int j = 0; j < kUnder; ++j) {
+      const T value = in[j][x];
+#pragma GCC unroll 4
+      for (int r = 0; r < Rows; ++r) {
+        if (r > j || j - r >= Taps) continue;
+        sum[r] += w[j - r] * value;
+      }
     }
-  } else {
-    for (int64_t x = 0; x < n; ++x) out[x] = 0;
-    for (int j = 0; j < count; ++j) {
-      const T w = taps[j];
-      const T* FASTMEF_RESTRICT r = rows[j];
-      FASTMEF_VECTORIZE
-      for (int64_t x = 0; x < n; ++x) out[x] += w * r[x];
-    }
+#pragma GCC unroll 4
+    for (int r = 0; r < Rows; ++r) out[r * stride + x] = sum[r];
   }
 }
 
-// out[x] = sum_j taps[j] in[x + j]. The taps are symmetric, which halves the registers they take.
-template <class T, int Taps>
-void mean_along(const T* FASTMEF_RESTRICT in, const T* taps, int count, int64_t n,
-                T* FASTMEF_RESTRICT out) {
+template <class T>
+void mean_down(const T* const* rows, const T* taps, int count, int64_t n, T* FASTMEF_RESTRICT out) {
   n = round_up(n);
-  if constexpr (Taps > 0) {
-    constexpr int half = Taps / 2;
-    T w[half + 1];
-    for (int j = 0; j <= half; ++j) w[j] = taps[j];
+  for (int64_t x = 0; x < n; ++x) out[x] = 0;
+  for (int j = 0; j < count; ++j) {
+    const T w = taps[j];
+    const T* FASTMEF_RESTRICT r = rows[j];
     FASTMEF_VECTORIZE
-    for (int64_t x = 0; x < n; ++x) {
-      T sum = w[half] * in[x + half];
-#pragma GCC unroll 16
-      for (int j = 0; j < half; ++j) sum += w[j] * (in[x + j] + in[x + Taps - 1 - j]);
-      out[x] = sum;
-    }
-  } else {
-    for (int64_t x = 0; x < n; ++x) out[x] = 0;
-    for (int j = 0; j < count; ++j) {
-      const T w = taps[j];
-      const T* FASTMEF_RESTRICT shifted = in + j;
-      FASTMEF_VECTORIZE
-      for (int64_t x = 0; x < n; ++x) out[x] += w * shifted[x];
-    }
+    for (int64_t x = 0; x < n; ++x) out[x] += w * r[x];
   }
 }
 

@@ -14,16 +14,17 @@ class Gradient {
   Gradient(const Pass& pass, const Extent& extent, Arena& arena) : pass_(pass), extent_(extent) {
     maps_ = 2 + pass.count();
     stride_ = pass.stride();
-    spread_ = arena.take<T>(pass.level.wy * maps_ * stride_);
-    gathered_ = arena.take<T>(maps_ * stride_);
-    rows_ = arena.take<const T*>(pass.level.wy);
+    slots_ = pass.level.wy + kBlock - 1;
+    spread_ = arena.take<T>(slots_ * maps_ * stride_);
+    gathered_ = arena.take<T>(maps_ * kBlock * stride_);
+    rows_ = arena.take<const T*>(slots_);
   }
 
-  void clear() { memset(spread_, 0, sizeof(T) * pass_.level.wy * maps_ * stride_); }
+  void clear() { memset(spread_, 0, sizeof(T) * slots_ * maps_ * stride_); }
 
   // Filters the derivatives of window row y along the row; beyond the last window they are zero.
   void spread_along(int64_t y, Quality<T>& quality, const Taps<T>& taps) {
-    T* out = spread_ + (y % pass_.level.wy) * maps_ * stride_;
+    T* out = spread(y, 0);
     const int64_t end = quality.lead() + extent_.windows;
     for (int m = 0; m < maps_; ++m) {
       T* row = quality.derivative(m);
@@ -33,33 +34,35 @@ class Gradient {
   }
 
   // No window begins in row y.
-  void spread_nothing(int64_t y) {
-    memset(spread_ + (y % pass_.level.wy) * maps_ * stride_, 0, sizeof(T) * maps_ * stride_);
+  void spread_nothing(int64_t y) { memset(spread(y, 0), 0, sizeof(T) * maps_ * stride_); }
+
+  // Filters down the window rows that cover the pixel rows [r, r + rows), at most kBlock.
+  void filter_down(int64_t r, int rows, const Taps<T>& taps) {
+    const int wy = pass_.level.wy;
+    first_ = r;
+    if (pass_.level.share == 0) return;
+    for (int m = 0; m < maps_; ++m) {
+      for (int j = 0; j < wy + rows - 1; ++j) rows_[j] = spread(r - wy + 1 + j, m);
+      taps.down(rows_, rows, extent_.pixels, stride_, gathered_ + m * kBlock * stride_);
+    }
   }
 
-  // dL/dF of pixel row r, from the window rows that cover it.
-  T* gather(int64_t r, const Ring<T>& ring, const Taps<T>& taps) {
-    const int wy = pass_.level.wy;
+  // dL/dF of pixel row r, which is filtered.
+  T* gather(int64_t r, const Ring<T>& ring) {
+    T* FASTMEF_RESTRICT sum = gathered(r, 0);
     if (pass_.level.share == 0) {
-      memset(gathered_, 0, sizeof(T) * stride_);
-      return gathered_;
-    }
-    for (int m = 0; m < maps_; ++m) {
-      for (int j = 0; j < wy; ++j) {
-        rows_[j] = spread_ + ((r - j + wy) % wy * maps_ + m) * stride_;
-      }
-      taps.down(rows_, extent_.pixels, gathered_ + m * stride_);
+      memset(sum, 0, sizeof(T) * stride_);
+      return sum;
     }
     const int64_t offset = extent_.c0 - extent_.b0;
     const T scale = static_cast<T>(pass_.scale);
-    T* FASTMEF_RESTRICT sum = gathered_;
-    const T* FASTMEF_RESTRICT power = gathered_ + stride_;
+    const T* FASTMEF_RESTRICT power = gathered(r, 1);
     const T* FASTMEF_RESTRICT fused = ring.row(r, 0) + offset;
     FASTMEF_VECTORIZE
     for (int64_t x = 0; x < extent_.pixels; ++x)
       sum[x] = scale * (sum[x] + 2 * fused[x] * power[x]);
     for (int k = 0; k < pass_.count(); ++k) {
-      const T* FASTMEF_RESTRICT cross = gathered_ + (2 + k) * stride_;
+      const T* FASTMEF_RESTRICT cross = gathered(r, 2 + k);
       const T* FASTMEF_RESTRICT exposure = ring.row(r, k + 1) + offset;
       FASTMEF_VECTORIZE
       for (int64_t x = 0; x < extent_.pixels; ++x) sum[x] += scale * exposure[x] * cross[x];
@@ -68,10 +71,16 @@ class Gradient {
   }
 
  private:
+  T* spread(int64_t y, int m) const {
+    return spread_ + ((y + slots_) % slots_ * maps_ + m) * stride_;
+  }
+  T* gathered(int64_t r, int m) const { return gathered_ + (m * kBlock + r - first_) * stride_; }
+
   const Pass& pass_;
   const Extent& extent_;
-  int maps_;
+  int maps_, slots_;
   int64_t stride_;
+  int64_t first_ = 0;  // of the filtered rows
   T *spread_, *gathered_;
   const T** rows_;
 };

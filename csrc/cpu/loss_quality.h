@@ -15,14 +15,14 @@ class Quality {
   Quality(const Pass& pass, const Extent& extent, Arena& arena) : pass_(pass), extent_(extent) {
     const int count = pass.count();
     stride_ = pass.stride();
-    down_ = arena.take<T>(3 * stride_);
-    moments_ = arena.take<T>((2 + 3 * count) * stride_);
+    down_ = arena.take<T>(3 * kBlock * stride_);
+    moments_ = arena.take<T>((2 + 3 * count) * kBlock * stride_);
     importance_ = arena.take<T>(count * stride_);
     total_ = arena.take<T>(stride_);
     value_ = arena.take<T>(stride_);
     derivatives_ = arena.take<T>(maps() * stride_);
-    fused_rows_ = arena.take<const T*>(pass.level.wy);
-    exposure_rows_ = arena.take<const T*>(pass.level.wy);
+    fused_rows_ = arena.take<const T*>(pass.level.wy + kBlock - 1);
+    exposure_rows_ = arena.take<const T*>(pass.level.wy + kBlock - 1);
   }
 
   // Derivatives by E[F], by E[F^2] and by every E[F I_k].
@@ -35,13 +35,29 @@ class Quality {
 
   // Padding is read as zero.
   void clear() {
-    memset(down_, 0, sizeof(T) * 3 * stride_);
+    memset(down_, 0, sizeof(T) * 3 * kBlock * stride_);
     memset(derivatives_, 0, sizeof(T) * maps() * stride_);
   }
 
-  // The windows that begin in row y; their pixels are in the ring.
-  void compute(int64_t y, const Ring<T>& ring, const Taps<T>& taps, Rows<T>& rows) {
-    filter_moments(y, ring, taps);
+  // E[F], E[F^2] and for every exposure E[I], E[I^2], E[F I] of the windows that begin in rows
+  // [y, y + rows), at most kBlock; their pixels are in the ring.
+  void filter_moments(int64_t y, int rows, const Ring<T>& ring, const Taps<T>& taps) {
+    const int under = pass_.level.wy + rows - 1;
+    first_ = y;
+    for (int j = 0; j < under; ++j) fused_rows_[j] = ring.row(y + j, 0);
+    taps.moments(fused_rows_, rows, extent_.inputs, stride_, down(0), down(1));
+    for (int m = 0; m < 2; ++m) along(m, m, rows, taps);
+    for (int k = 0; k < pass_.count(); ++k) {
+      for (int j = 0; j < under; ++j) exposure_rows_[j] = ring.row(y + j, k + 1);
+      taps.cross_moments(fused_rows_, exposure_rows_, rows, extent_.inputs, stride_, down(0),
+                         down(1), down(2));
+      for (int m = 0; m < 3; ++m) along(m, 2 + 3 * k + m, rows, taps);
+    }
+  }
+
+  // The windows that begin in row y, whose moments are known.
+  void compute(int64_t y, const Ring<T>& ring, Rows<T>& rows) {
+    row_ = static_cast<int>(y - first_);
     weigh_exposures(y, ring, rows);
     memset(value_, 0, sizeof(T) * round_up(extent_.windows));
     if (pass_.with_gradient) memset(derivatives_, 0, sizeof(T) * 2 * stride_);
@@ -56,19 +72,14 @@ class Quality {
   }
 
  private:
-  T* moment(int index) const { return moments_ + index * stride_; }
+  // Of kBlock rows.
+  T* down(int index) const { return down_ + index * kBlock * stride_; }
+  // Of the row of windows at hand.
+  T* moment(int index) const { return moments_ + (index * kBlock + row_) * stride_; }
 
-  // E[F], E[F^2] and for every exposure E[I], E[I^2], E[F I] of the windows of row y.
-  void filter_moments(int64_t y, const Ring<T>& ring, const Taps<T>& taps) {
-    const int wy = pass_.level.wy;
-    T* down[3] = {down_, down_ + stride_, down_ + 2 * stride_};
-    for (int j = 0; j < wy; ++j) fused_rows_[j] = ring.row(y + j, 0);
-    taps.moments(fused_rows_, extent_.inputs, down[0], down[1]);
-    for (int m = 0; m < 2; ++m) taps.along(down[m], extent_.windows, moment(m));
-    for (int k = 0; k < pass_.count(); ++k) {
-      for (int j = 0; j < wy; ++j) exposure_rows_[j] = ring.row(y + j, k + 1);
-      taps.cross_moments(fused_rows_, exposure_rows_, extent_.inputs, down[0], down[1], down[2]);
-      for (int m = 0; m < 3; ++m) taps.along(down[m], extent_.windows, moment(2 + 3 * k + m));
+  void along(int from, int to, int rows, const Taps<T>& taps) {
+    for (int r = 0; r < rows; ++r) {
+      taps.along(down(from) + r * stride_, extent_.windows, moments_ + (to * kBlock + r) * stride_);
     }
   }
 
@@ -156,6 +167,8 @@ class Quality {
   const Pass& pass_;
   const Extent& extent_;
   int64_t stride_;
+  int64_t first_ = 0;  // row of windows whose moments are known
+  int row_ = 0;        // from it
   T *down_, *moments_, *importance_, *total_, *value_, *derivatives_;
   const T **fused_rows_, **exposure_rows_;
 };

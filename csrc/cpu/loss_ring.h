@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "loss_rows.h"
+#include "taps.h"
 
 namespace fastmef {
 namespace {
@@ -14,7 +15,7 @@ class Ring {
  public:
   Ring(const Pass& pass, const Extent& extent, Arena& arena) : pass_(pass), extent_(extent) {
     const int count = pass.count();
-    slots_ = pass.level.wy + 2;  // the Sobel rows beside a window of one row
+    slots_ = pass.level.wy + kBlock + 1;  // and the Sobel rows beside a window of one row
     stride_ = pass.stride();
     planes_ = arena.take<T>(slots_ * (count + 1) * stride_);
     weights_ = pass.writes_logits() && pass.with_gradient ? arena.take<T>(slots_ * count * stride_)

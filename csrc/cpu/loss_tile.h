@@ -41,22 +41,12 @@ class Tile {
     const int64_t lag = level.wy == 1 ? 1 : 0;  // the Sobel rows beside a window of one row
     int64_t next = most(0, extent_.a0 - lag);
     const int64_t last = pass_.with_gradient ? extent_.r1 : extent_.a1;
-    for (int64_t y = extent_.a0; y < last; ++y) {
-      const bool has_windows = y < extent_.a1;
-      const int64_t needed = least(y + level.wy - 1 + lag, level.height - 1);
+    for (int64_t y = extent_.a0; y < last; y += kBlock) {
+      const int64_t end = least(y + kBlock, last);
+      const int64_t needed = least(end + level.wy - 2 + lag, level.height - 1);
       for (; next <= needed; ++next) ring_.load(rows_, next);
-      if (has_windows) {
-        quality_.compute(y, ring_, taps_, rows_);
-        if (y >= extent_.r0) count_values(y);
-      }
-      if (pass_.with_gradient) {
-        if (has_windows) {
-          gradient_.spread_along(y, quality_, taps_);
-        } else {
-          gradient_.spread_nothing(y);
-        }
-        if (y >= extent_.r0) write_gradient(y);
-      }
+      compute_windows(y, end);
+      if (pass_.with_gradient) write_gradient(most(y, extent_.r0), end);
     }
     double sum = 0.0;
     for (int64_t x = extent_.c0 - extent_.b0; x < extent_.windows; ++x) sum += sums_[x];
@@ -80,6 +70,21 @@ class Tile {
   }
 
  private:
+  // The rows of windows [y, end), as far as there are any.
+  void compute_windows(int64_t y, int64_t end) {
+    const int64_t above = least(end, extent_.a1);
+    if (y < above) quality_.filter_moments(y, static_cast<int>(above - y), ring_, taps_);
+    for (; y < end; ++y) {
+      if (y < above) {
+        quality_.compute(y, ring_, rows_);
+        if (y >= extent_.r0) count_values(y);
+        if (pass_.with_gradient) gradient_.spread_along(y, quality_, taps_);
+      } else if (pass_.with_gradient) {
+        gradient_.spread_nothing(y);
+      }
+    }
+  }
+
   void count_values(int64_t y) {
     double* FASTMEF_RESTRICT sums = sums_;
     const T* FASTMEF_RESTRICT value = quality_.values();
@@ -98,8 +103,14 @@ class Tile {
     write(map, offset_of(map, extent_.batch, 0, y, extent_.c0), 1, n, out);
   }
 
-  void write_gradient(int64_t y) {
-    T* by_fused = gradient_.gather(y, ring_, taps_);
+  // Of the pixel rows [y, end).
+  void write_gradient(int64_t y, int64_t end) {
+    if (y >= end) return;
+    gradient_.filter_down(y, static_cast<int>(end - y), taps_);
+    for (; y < end; ++y) write_row(y, gradient_.gather(y, ring_));
+  }
+
+  void write_row(int64_t y, T* by_fused) {
     if (pass_.index > 0) return add_to_sums(y, by_fused);
     if (pass_.sums) add_sums(y, by_fused);
     if (pass_.args.logits.data) return write_logits(y, by_fused);

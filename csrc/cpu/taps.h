@@ -2,10 +2,14 @@
 #pragma once
 
 #include "arena.h"
+#include "filter_along.h"
 #include "filter_rows.h"
 
 namespace fastmef {
 namespace {
+
+// Rows of windows made at once where the caller can: a row under several of them is loaded once.
+constexpr int kBlock = 4;
 
 template <class T>
 class Taps {
@@ -24,34 +28,49 @@ class Taps {
 
   void along(const T* in, int64_t n, T* out) const {
     if (count_x_ == 11) {
-      mean_along<T, 11>(in, x_, 11, n, out);
+      mean_along_11(in, x_, n, out);
     } else {
-      mean_along<T, 0>(in, x_, count_x_, n, out);
+      mean_along(in, x_, count_x_, n, out);
     }
   }
 
-  void down(const T* const* rows, int64_t n, T* out) const {
-    if (count_y_ == 11) {
-      mean_down<T, 11>(rows, y_, 11, n, out);
-    } else {
-      mean_down<T, 0>(rows, y_, count_y_, n, out);
+  // The rows of these three are those under the windows that begin in `rows` rows, at most kBlock;
+  // each result takes as many rows, `stride` apart.
+  void down(const T* const* in, int rows, int64_t n, int64_t stride, T* out) const {
+    if (count_y_ == 11 && rows == kBlock) return mean_down<T, 11, kBlock>(in, y_, n, stride, out);
+    for (int r = 0; r < rows; ++r, out += stride) {
+      if (count_y_ == 11) {
+        mean_down<T, 11, 1>(in + r, y_, n, stride, out);
+      } else {
+        mean_down<T>(in + r, y_, count_y_, n, out);
+      }
     }
   }
 
-  void moments(const T* const* f, int64_t n, T* mean, T* power) const {
-    if (count_y_ == 11) {
-      moments_down<T, 11>(f, y_, 11, n, mean, power);
-    } else {
-      moments_down<T, 0>(f, y_, count_y_, n, mean, power);
+  void moments(const T* const* f, int rows, int64_t n, int64_t stride, T* mean, T* power) const {
+    if (count_y_ == 11 && rows == kBlock) {
+      return moments_down<T, 11, kBlock>(f, y_, n, stride, mean, power);
+    }
+    for (int r = 0; r < rows; ++r, mean += stride, power += stride) {
+      if (count_y_ == 11) {
+        moments_down<T, 11, 1>(f + r, y_, n, stride, mean, power);
+      } else {
+        moments_down<T>(f + r, y_, count_y_, n, mean, power);
+      }
     }
   }
 
-  void cross_moments(const T* const* f, const T* const* i, int64_t n, T* mean, T* power,
-                     T* cross) const {
-    if (count_y_ == 11) {
-      cross_moments_down<T, 11>(f, i, y_, 11, n, mean, power, cross);
-    } else {
-      cross_moments_down<T, 0>(f, i, y_, count_y_, n, mean, power, cross);
+  void cross_moments(const T* const* f, const T* const* i, int rows, int64_t n, int64_t stride,
+                     T* mean, T* power, T* cross) const {
+    if (count_y_ == 11 && rows == kBlock) {
+      return cross_moments_down<T, 11, kBlock>(f, i, y_, n, stride, mean, power, cross);
+    }
+    for (int r = 0; r < rows; ++r, mean += stride, power += stride, cross += stride) {
+      if (count_y_ == 11) {
+        cross_moments_down<T, 11, 1>(f + r, i + r, y_, n, stride, mean, power, cross);
+      } else {
+        cross_moments_down<T>(f + r, i + r, y_, count_y_, n, mean, power, cross);
+      }
     }
   }
 

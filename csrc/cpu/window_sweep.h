@@ -87,7 +87,7 @@ class WindowSweep : public WindowTile {
   // E[x], E[x^2] of image p in the windows of row y.
   void moments(int64_t y, int p, T* mean, T* power) {
     for (int j = 0; j < sweep_.y.window; ++j) rows_a_[j] = ring(y + j, p);
-    taps_.moments(rows_a_, inputs_, down_, down_ + stride_);
+    taps_.moments(rows_a_, 1, inputs_, stride_, down_, down_ + stride_);
     filter_along(down_, windows_, mean);
     filter_along(down_ + stride_, windows_, power);
   }
@@ -202,7 +202,7 @@ class WindowSweep : public WindowTile {
     if (!owns(y)) return;
     for (int m = 0; m < sweep_.maps; ++m) {
       for (int j = 0; j < rows.window; ++j) rows_a_[j] = spread(g - j, m);
-      taps_.down(rows_a_, g1_ - g0_, gathered_ + m * stride_);
+      taps_.down(rows_a_, 1, g1_ - g0_, stride_, gathered_ + m * stride_);
     }
     for (int p = 0; p < sweep_.images; ++p) {
       const Pixels target = self().target(p);
