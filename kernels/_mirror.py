@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ._windows import Windows
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -21,8 +22,8 @@ def mirrored(images: Tensor, windows: Windows) -> tuple[Tensor, Windows]:
     return F.pad(images, (left, left, top, top), mode="reflect"), inside
 
 
-def fold(gradient: Tensor, windows: Windows) -> Tensor:
-    """The gradient by images, of one by :func:`mirrored` images; a view that it overwrites.
+def fold(gradient: Tensor, windows: Windows, dtype: torch.dtype) -> Tensor:
+    """The gradient by images, contiguous, of one by :func:`mirrored` images, which it overwrites.
 
     torch's own backward pass of this padding adds with atomics on a GPU, in any order.
     """
@@ -34,4 +35,4 @@ def fold(gradient: Tensor, windows: Windows) -> Tensor:
         if margin:
             gradient.narrow(dim, 1, margin).add_(before)
             gradient.narrow(dim, size - 1 - margin, margin).add_(after)
-    return gradient
+    return gradient.to(dtype).contiguous()

@@ -163,7 +163,8 @@ def _score(
     score = (sums.sum(dim=-1) * share).to(fused.dtype)
     factor = none if luminance is None else (luminance_sums.sum(dim=-1) * share).to(fused.dtype)
     if not with_gradient:
-        return score, factor, none, none
+        # The compiler takes results of an operation for different memory.
+        return score, factor, none, fused.new_empty((0,))
     gradient = fused.new_empty(fused.shape)
     luminance_gradient = none if luminance is None else fused.new_empty(fused.shape)
     rows = strip_rows(batch, height, width)

@@ -132,7 +132,7 @@ def _gradients(
     if for_a or for_b:
         _second_pass(a, b, windows, maps, shifts, *grads)
     by_a, by_b = (
-        a.new_empty((0,)) if x is None else fold(x, windows).to(a.dtype) if mirror else x
+        a.new_empty((0,)) if x is None else fold(x, windows, a.dtype) if mirror else x
         for x in grads
     )
     return by_a, by_b

@@ -186,7 +186,7 @@ def local_variance_backward(
         single(images, *images.shape) if border == "reflect" else images.new_empty(images.shape)
     )
     attributes_gradient(images, windows, gradient, shifts, maps[0], maps[1])
-    return fold(gradient, windows).to(dtype) if border == "reflect" else gradient
+    return fold(gradient, windows, dtype) if border == "reflect" else gradient
 
 
 def _configuration(dtype: str, border: str, backward: bool = False) -> Configuration:

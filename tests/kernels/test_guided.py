@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastmef import backends, functional, ops
+from fastmef import backends, functional
 from fastmef.reference import guided as reference
 
 INTEGERS = {torch.uint8: 255, torch.uint16: 65535}
@@ -90,12 +90,6 @@ def test_gradients_are_those_of_the_reference(device) -> None:
         found.append((x.grad, images.grad))
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-
-
-def test_registered_ops(device) -> None:
-    logits, exposures = torch.randn(1, 2, 3, 4).to(device), stack(1, 2, 3, 6, 9).to(device)
-    torch.library.opcheck(ops.guided._guide, (exposures, 3, 4))
-    torch.library.opcheck(ops.guided._fuse, (logits, logits, exposures))
 
 
 def test_same_bits_again(device) -> None:

@@ -205,26 +205,6 @@ def test_whole_network(options, device) -> None:
     )
 
 
-def test_registered_ops(device) -> None:
-    x, norm = images((1, 4, 4, 6)).to(device), norm_of(4).to(device)
-    state = (norm.running_mean, norm.running_var)
-    affine = (*state, norm.weight.detach(), norm.bias.detach(), 1e-5)
-    torch.library.opcheck(op.statistics, (x, *(v.clone() for v in state), 0.1))
-    parts = op.statistics(x, None, None, 0.0).expand(2, -1, -1).contiguous()
-    torch.library.opcheck(op.merge_statistics, (parts, *(v.clone() for v in state), 0.1))
-    count = parts[0, 2]
-    for then in FOLLOWING:
-        torch.library.opcheck(op._norm_act, (x, *affine, then, True))
-        y, after = op._norm_act(x, *affine, then, True)
-        torch.library.opcheck(op._sums, (y, after, x, *affine, then))
-        sums, by_z = op._sums(y, after, x, *affine, then)
-        # The gradient of "bilinear" is made from z.
-        upstream = (
-            (by_z, None, x, *affine, "") if then == "bilinear" else (y, after, x, *affine, then)
-        )
-        torch.library.opcheck(op._gradient, (*upstream, sums, count))
-
-
 @pytest.mark.parametrize("then", FOLLOWING)
 def test_compiled_module(then, device) -> None:
     block = ConvNormAct(3, 4).to(device).to(memory_format=torch.channels_last)

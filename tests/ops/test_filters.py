@@ -220,21 +220,3 @@ def test_not_a_number_stays_where_it_is(scene: Scene, name: str, bad: float) -> 
         assert gradient[0, 0, :2, :2].isnan().any()
     clean = EVERY[name][0](images.float())
     torch.testing.assert_close(value[..., 20:, 20:], clean[..., 20:, 20:])
-
-
-CALLS: list[tuple[str, tuple[Any, ...]]] = [
-    ("local_variance", (11, 1.5, 1e-4, "valid")),
-    ("local_variance", (5, None, 0.0, "reflect")),
-    ("sobel_gradient", ()),
-    ("gamma_weights", ("variance_gradient", 11, 1.5, 1e-4, 1e-12)),
-]
-
-
-@pytest.mark.parametrize("name, options", CALLS)
-def test_opcheck(name: str, options: tuple[Any, ...]) -> None:
-    images = torch.rand(1, 2, 20, 21) if name == "gamma_weights" else torch.rand(2, 20, 21)
-    op = getattr(torch.ops.fastmef, name).default
-    torch.library.opcheck(op, (images, *options))
-    upstream = torch.rand_like(op(images, *options))
-    backward = getattr(torch.ops.fastmef, f"{name}_backward").default
-    torch.library.opcheck(backward, (upstream, images, *options))

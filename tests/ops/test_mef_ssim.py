@@ -251,20 +251,6 @@ def test_no_gradient_reaches_the_exposures() -> None:
     assert exposures.grad is None and fused.grad is not None
 
 
-def test_opcheck() -> None:
-    exposures, fused = stack(2, 20, 21).float(), fuse(stack(2, 20, 21)).float()
-    level = ops.mef_ssim.ma2015_level(exposures)
-    sources = STEPS.mefnet_sources(exposures)
-    calls: list[tuple[str, tuple[object, ...]]] = [("ma2015_level", (exposures,))]
-    calls += [("ma2015_quality", (*level, fused, wanted)) for wanted in (False, True)]
-    calls += [("mefnet_sources", (exposures,))]
-    calls += [("mefnet_factors", (*sources, fused, wanted)) for wanted in (False, True)]
-    calls += [("ma2015_once", (exposures, fused, wanted)) for wanted in (False, True)]
-    calls += [("halve", (exposures,))]
-    for name, arguments in calls:
-        torch.library.opcheck(getattr(torch.ops.fastmef, name).default, arguments)
-
-
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_color_images_of_8_bit(variant: str) -> None:
     generator = torch.Generator().manual_seed(0)

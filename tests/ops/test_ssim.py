@@ -201,16 +201,3 @@ def test_not_a_number_stays_where_it_is(
         value = pair(border=border, reduction="mean")[0](*given)
         assert value.isnan()
         assert torch.autograd.grad(value, given)[which][0, 0, 0].isnan()
-
-
-def test_opcheck() -> None:
-    a, b = torch.rand(2, 20, 21), torch.rand(2, 20, 21)
-    for border in BORDERS:
-        options = (5, None, 1e-4, 9e-4, border != "zero", border)
-        upstream = torch.rand_like(torch.ops.fastmef.ssim_map(a, b, *options))
-        torch.library.opcheck(torch.ops.fastmef.ssim_map.default, (a, b, *options))
-        for wanted in ((True, True), (False, True), (False, False)):
-            torch.library.opcheck(torch.ops.fastmef.ssim_mean.default, (a, b, *options, *wanted))
-            torch.library.opcheck(
-                torch.ops.fastmef.ssim_map_backward.default, (upstream, a, b, *options, *wanted)
-            )
