@@ -1,6 +1,7 @@
-// F = sum_k softmax_k(logits) I_k for any storage type and layout, and its gradients:
+// F = sum_k W_k I_k with W = softmax_k(logits / T) over the valid exposures, for any storage type
+// and layout, and its gradients:
 //
-//   dL/dlogits_k = W_k (t_k - sum_j W_j t_j),   t_k = sum_c dL/dF_c I_kc + dL/dW_k
+//   dL/dlogits_k = W_k (t_k - sum_j W_j t_j) / T,   t_k = sum_c dL/dF_c I_kc + dL/dW_k
 //   dL/dI_kc     = W_k dL/dF_c
 //
 // A task takes some rows; a block of columns is converted, weighted and converted back while it
@@ -11,16 +12,14 @@
 #include <string.h>
 
 #include "arena.h"
-#include "filter_rows.h"
+#include "fuse_weights.h"
 #include "parallel.h"
-#include "softmax_rows.h"
 #include "storage.h"
 #include "variant.h"
 
 namespace fastmef {
 namespace {
 
-constexpr int64_t kBlock = 512;         // columns
 constexpr int64_t kTaskPixels = 16384;  // pixels a task takes
 
 // sum (+)= weight * image.
@@ -83,43 +82,37 @@ void repeat(const T* FASTMEF_RESTRICT in, int64_t n, int64_t times, T* FASTMEF_R
 template <class T>
 class Fusing {
  public:
-  Fusing(const FuseArgs& args, void* scratch) : args_(args) {
-    Arena arena(scratch);
+  Fusing(const FuseArgs& args, void* scratch)
+      : args_(args), arena_(scratch), weights_(args, arena_) {
     const int64_t k = args.exposures_count;
     const int64_t wide = kBlock * (interleaved() ? args.channels : 1);
-    logits_ = arena.take<T>(k * kBlock);
-    weights_ = arena.take<T>(k * kBlock);
-    repeated_ = arena.take<T>(k * wide);
-    image_ = arena.take<T>(wide);
-    sum_ = arena.take<T>(wide);
-    highest_ = arena.take<T>(kBlock);
-    total_ = arena.take<T>(kBlock);
-    terms_ = arena.take<T>(k * kBlock);
-    logit_rows_ = arena.take<const T*>(k);
-    weight_rows_ = arena.take<T*>(k);
-    bytes_ = arena.used();
+    repeated_ = arena_.take<T>(k * wide);
+    image_ = arena_.take<T>(wide);
+    sum_ = arena_.take<T>(wide);
+    mean_ = arena_.take<T>(kBlock);
+    terms_ = arena_.take<T>(k * kBlock);
   }
 
-  size_t bytes() const { return bytes_; }
+  size_t bytes() const { return arena_.used(); }
 
   void forward_row(int64_t b, int64_t y) {
     for (int64_t x = 0; x < args_.width; x += kBlock) {
       const int64_t n = args_.width - x < kBlock ? args_.width - x : kBlock;
-      make_weights(b, y, x, n);
+      weights_.make(b, y, x, n);
       if (args_.weights.data) {
         for (int64_t k = 0; k < args_.exposures_count; ++k) {
           write(args_.weights, at(args_.weights, b, k, 0, y, x), args_.weights.column, n,
-                weight_rows_[k]);
+                weights_.of(k));
         }
       }
       if (interleaved()) {
         for (int64_t k = 0; k < args_.exposures_count; ++k) {
-          repeat(weight_rows_[k], n, args_.channels, repeated_ + k * kBlock * args_.channels);
+          repeat(weights_.of(k), n, args_.channels, repeated_ + k * kBlock * args_.channels);
         }
         combine(b, 0, y, x, n * args_.channels, 1, repeated_, kBlock * args_.channels);
       } else {
         for (int64_t c = 0; c < args_.channels; ++c) {
-          combine(b, c, y, x, n, args_.exposures.column, weights_, kBlock);
+          combine(b, c, y, x, n, args_.exposures.column, weights_.data(), kBlock);
         }
       }
     }
@@ -128,13 +121,15 @@ class Fusing {
   void backward_row(int64_t b, int64_t y) {
     for (int64_t x = 0; x < args_.width; x += kBlock) {
       const int64_t n = args_.width - x < kBlock ? args_.width - x : kBlock;
-      make_weights(b, y, x, n);
+      weights_.make(b, y, x, n);
       if (args_.by_exposures.data) spread(b, y, x, n);
       if (args_.by_logits.data) chain(b, y, x, n);
     }
   }
 
  private:
+  static constexpr int64_t kBlock = FuseWeights<T>::kBlock;
+
   // Channels beside each other in both images: a row is then one run of numbers.
   bool interleaved() const {
     const Stack &e = args_.exposures, &f = args_.fused;
@@ -144,21 +139,6 @@ class Fusing {
 
   static int64_t at(const Stack& s, int64_t b, int64_t k, int64_t c, int64_t y, int64_t x) {
     return b * s.plane + k * s.layer + c * s.channel + y * s.row + x * s.column;
-  }
-
-  void make_weights(int64_t b, int64_t y, int64_t x, int64_t n) {
-    for (int64_t k = 0; k < args_.exposures_count; ++k) {
-      const int64_t offset = at(args_.logits, b, k, 0, y, x);
-      if (args_.logits.column == 1 && holds(args_.logits, T())) {
-        logit_rows_[k] = reinterpret_cast<const T*>(address(args_.logits, offset));
-      } else {
-        read(args_.logits, offset, args_.logits.column, n, logits_ + k * kBlock);
-        logit_rows_[k] = logits_ + k * kBlock;
-      }
-      weight_rows_[k] = weights_ + k * kBlock;
-    }
-    softmax_row(logit_rows_, static_cast<int>(args_.exposures_count), n, weight_rows_, highest_,
-                total_);
   }
 
   void combine(int64_t b, int64_t c, int64_t y, int64_t x, int64_t n, int64_t step,
@@ -183,7 +163,7 @@ class Fusing {
       read(args_.by_fused, at(args_.by_fused, b, 0, c, y, x), args_.by_fused.column, n, image_);
       for (int64_t k = 0; k < args_.exposures_count; ++k) {
         T* FASTMEF_RESTRICT sum = sum_;
-        const T* FASTMEF_RESTRICT w = weight_rows_[k];
+        const T* FASTMEF_RESTRICT w = weights_.of(k);
         const T* FASTMEF_RESTRICT g = image_;
         FASTMEF_VECTORIZE
         for (int64_t i = 0; i < n; ++i) sum[i] = w[i] * g[i];
@@ -215,29 +195,29 @@ class Fusing {
         for (int64_t i = 0; i < n; ++i) t[i] += g[i] * image[i];
       }
     }
-    T* FASTMEF_RESTRICT mean = highest_;
+    const T temperature = static_cast<T>(args_.temperature);
+    T* FASTMEF_RESTRICT mean = mean_;
     for (int64_t i = 0; i < n; ++i) mean[i] = 0;
     for (int64_t k = 0; k < count; ++k) {
-      const T* FASTMEF_RESTRICT w = weight_rows_[k];
+      const T* FASTMEF_RESTRICT w = weights_.of(k);
       const T* FASTMEF_RESTRICT t = terms_ + k * kBlock;
       FASTMEF_VECTORIZE
       for (int64_t i = 0; i < n; ++i) mean[i] += w[i] * t[i];
     }
     for (int64_t k = 0; k < count; ++k) {
-      const T* FASTMEF_RESTRICT w = weight_rows_[k];
+      const T* FASTMEF_RESTRICT w = weights_.of(k);
       T* FASTMEF_RESTRICT t = terms_ + k * kBlock;
       FASTMEF_VECTORIZE
-      for (int64_t i = 0; i < n; ++i) t[i] = w[i] * (t[i] - mean[i]);
+      for (int64_t i = 0; i < n; ++i) t[i] = w[i] * (t[i] - mean[i]) / temperature;
       const Stack& out = args_.by_logits;
       write(out, at(out, b, k, 0, y, x), out.column, n, terms_ + k * kBlock);
     }
   }
 
   const FuseArgs& args_;
-  size_t bytes_ = 0;
-  T *logits_, *weights_, *repeated_, *image_, *sum_, *highest_, *total_, *terms_;
-  const T** logit_rows_;
-  T** weight_rows_;
+  Arena arena_;
+  FuseWeights<T> weights_;
+  T *repeated_, *image_, *sum_, *mean_, *terms_;
 };
 
 inline int64_t rows_per_task(const FuseArgs& args) {

@@ -66,24 +66,26 @@ double weighted_ssim_loss(bool in_double, int64_t batch, int64_t count,
 // (B, K, C, H, W)
 using Shape = std::array<int64_t, 5>;
 
-FuseArgs fuse_args(const Shape& shape, const StackTuple& logits, const StackTuple& exposures,
-                   int threads) {
+FuseArgs fuse_args(const Shape& shape, double temperature, const StackTuple& logits,
+                   const StackTuple& valid, const StackTuple& exposures, int threads) {
   FuseArgs args{};
   args.batch = shape[0];
   args.exposures_count = shape[1];
   args.channels = shape[2];
   args.height = shape[3];
   args.width = shape[4];
+  args.temperature = temperature;
   args.logits = stack(logits);
+  args.valid = stack(valid);
   args.exposures = stack(exposures);
   args.threads = threads;
   return args;
 }
 
-void softmax_fuse(bool in_double, const Shape& shape, const StackTuple& logits,
-                  const StackTuple& exposures, const StackTuple& fused, const StackTuple& weights,
-                  int threads) {
-  FuseArgs args = fuse_args(shape, logits, exposures, threads);
+void softmax_fuse(bool in_double, const Shape& shape, double temperature, const StackTuple& logits,
+                  const StackTuple& valid, const StackTuple& exposures, const StackTuple& fused,
+                  const StackTuple& weights, int threads) {
+  FuseArgs args = fuse_args(shape, temperature, logits, valid, exposures, threads);
   args.fused = stack(fused);
   args.weights = stack(weights);
   const py::gil_scoped_release release;
@@ -93,11 +95,12 @@ void softmax_fuse(bool in_double, const Shape& shape, const StackTuple& logits,
   active().softmax_fuse(args, false, in_double);
 }
 
-void softmax_fuse_backward(bool in_double, const Shape& shape, const StackTuple& logits,
+void softmax_fuse_backward(bool in_double, const Shape& shape, double temperature,
+                           const StackTuple& logits, const StackTuple& valid,
                            const StackTuple& exposures, const StackTuple& by_fused,
                            const StackTuple& by_weights, const StackTuple& by_logits,
                            const StackTuple& by_exposures, int threads) {
-  FuseArgs args = fuse_args(shape, logits, exposures, threads);
+  FuseArgs args = fuse_args(shape, temperature, logits, valid, exposures, threads);
   args.by_fused = stack(by_fused);
   args.by_weights = stack(by_weights);
   args.by_logits = stack(by_logits);
@@ -194,10 +197,12 @@ PYBIND11_MODULE(_cpu, m) {
         py::arg("border"), py::arg("luminance"), py::arg("c1"), py::arg("c2"), py::arg("a"),
         py::arg("b"), py::arg("values"), py::arg("upstream"), py::arg("weight"), py::arg("by_a"),
         py::arg("by_b"), py::arg("threads"));
-  m.def("softmax_fuse", &softmax_fuse, py::arg("in_double"), py::arg("shape"), py::arg("logits"),
-        py::arg("exposures"), py::arg("fused"), py::arg("weights"), py::arg("threads"));
+  m.def("softmax_fuse", &softmax_fuse, py::arg("in_double"), py::arg("shape"),
+        py::arg("temperature"), py::arg("logits"), py::arg("valid"), py::arg("exposures"),
+        py::arg("fused"), py::arg("weights"), py::arg("threads"));
   m.def("softmax_fuse_backward", &softmax_fuse_backward, py::arg("in_double"), py::arg("shape"),
-        py::arg("logits"), py::arg("exposures"), py::arg("by_fused"), py::arg("by_weights"),
-        py::arg("by_logits"), py::arg("by_exposures"), py::arg("threads"));
+        py::arg("temperature"), py::arg("logits"), py::arg("valid"), py::arg("exposures"),
+        py::arg("by_fused"), py::arg("by_weights"), py::arg("by_logits"), py::arg("by_exposures"),
+        py::arg("threads"));
   bind_mef(m);
 }

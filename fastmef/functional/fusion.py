@@ -63,8 +63,8 @@ def softmax_fuse(
         level where a sum lies within float32 rounding of the middle between two. They carry no
         gradient, W does.
 
-    Memory: the results alone on the CPU with C++ kernels; with a temperature other than 1 or with
-    ``valid`` also copies of the logits. The inputs are kept for the backward pass.
+    Memory: the results alone with C++ and CUDA C++ kernels; Triton takes copies of the logits with
+    a temperature other than 1 or with ``valid``. The inputs are kept for the backward pass.
 
     Raises:
         InputError: shapes that do not fit, another dtype, two devices.

@@ -47,11 +47,7 @@ class WeightedSSIMLoss(nn.Module):
         self.options = loss_options(gamma, luminance, window, sigma, k1, k2, floor, eps, scales)
 
     def forward(self, fused: Tensor, exposures: Tensor, mask: Tensor | None = None) -> Tensor:
-        if fused.ndim != 4 or exposures.ndim != 5 or fused.shape[1] != 3 or exposures.shape[2] != 3:
-            raise InputError(
-                "fused must be (B, 3, H, W) and exposures (B, K, 3, H, W), "
-                f"got {tuple(fused.shape)} and {tuple(exposures.shape)}"
-            )
+        _check_images(fused, exposures)
         return functional.weighted_ssim_loss(
             rgb_to_gray(fused), rgb_to_gray(exposures), mask=mask, **self.options
         )
@@ -93,6 +89,7 @@ class ColorContrastLoss(nn.Module):
         self.level, self.window, self.sigma, self.power = level, window, sigma, power
 
     def forward(self, fused: Tensor, exposures: Tensor) -> Tensor:
+        _check_images(fused, exposures)
         for _ in range(self.level):
             fused, exposures = halve(fused), halve(exposures)
         # All exposures share the constant, so differences between them keep their size.
@@ -131,6 +128,7 @@ class BrightnessLoss(nn.Module):
         self.level = level
 
     def forward(self, fused: Tensor, exposures: Tensor) -> Tensor:
+        _check_images(fused, exposures)
         gray, stack = rgb_to_gray(fused), rgb_to_gray(exposures)
         importance = well_exposedness(stack.mean(dim=(-2, -1), keepdim=True))
         for _ in range(self.level):
@@ -138,3 +136,12 @@ class BrightnessLoss(nn.Module):
         importance = importance * well_exposedness(stack)
         target = (importance * stack).sum(dim=1) / importance.sum(dim=1).clamp_min(1e-12)
         return (gray - target).square().mean()
+
+
+def _check_images(fused: Tensor, exposures: Tensor) -> None:
+    fits = exposures.ndim == 5 and exposures.shape[2] == 3 and 0 not in exposures.shape
+    if not fits or fused.shape != exposures.shape[:1] + exposures.shape[2:]:
+        raise InputError(
+            "fused must be (B, 3, H, W) and exposures (B, K, 3, H, W) and not empty, "
+            f"got {tuple(fused.shape)} and {tuple(exposures.shape)}"
+        )

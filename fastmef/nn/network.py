@@ -6,7 +6,6 @@ import os
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastmef import functional
@@ -101,9 +100,8 @@ class FusionNet(nn.Module):
         _check_exposures(exposures, self.config["exposures"])
         planes = exposures.flatten(1, 2) if self._reads_rgb else rgb_to_gray(exposures)
         height, width = planes.shape[-2:]
-        padding = (0, -width % STRIDE, 0, -height % STRIDE)
-        if any(padding):
-            planes = F.pad(planes, padding, mode="replicate")
+        planes = _continue(planes, -1, -width % STRIDE)
+        planes = _continue(planes, -2, -height % STRIDE)
         features = planes.contiguous(memory_format=torch.channels_last)
         skips, last = self.config["skip_connections"], len(DEPTHS) - 1
         skipped: list[Tensor] = []
@@ -152,6 +150,18 @@ class FusionNet(nn.Module):
         from fastmef.nn.pretrained import save_network
 
         save_network(self, path)
+
+
+def _continue(planes: Tensor, dim: int, missing: int) -> Tensor:
+    """The last row or column, ``missing`` times more.
+
+    Not by ``F.pad``: PyTorch's compiler expects another layout of its gradient than it gets.
+    """
+    if not missing:
+        return planes
+    shape = list(planes.shape)
+    shape[dim] = missing
+    return torch.cat((planes, planes.narrow(dim, -1, 1).expand(shape)), dim)
 
 
 def _check_options(

@@ -6,14 +6,15 @@ exposures. What is not wanted is ``None``.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fastmef import backends
 from fastmef.ops import _cuda
-from fastmef.ops._arrays import Stack, color_stack, fused_stack, gray_stack, require
+from fastmef.ops._arrays import color_stack, fused_stack, gray_stack, require
 from fastmef.ops._library import triton_launcher
 from fastmef.reference.fusion import tempered_logits
 
@@ -46,60 +47,54 @@ class Inputs(NamedTuple):
             "valid is boolean and of the logits' shape",
         )
 
-    def prepared_logits(self) -> Tensor:
-        """For kernels that know neither temperature nor validity."""
-        logits, _, temperature, valid = self
-        if temperature == 1 and valid is None:
-            return logits
-        if logits.dtype != torch.float64:
-            logits = logits.float()
-        return tempered_logits(logits, temperature, valid)
 
-    def chain(self, by_prepared: Tensor | None) -> None:
-        """Makes the gradient by prepared logits that by the logits."""
-        if by_prepared is not None and self.temperature != 1:
-            by_prepared.div_(self.temperature)
-
-
-def _by_cpp(
-    kernel: str,
-    inputs: Inputs,
-    logits: Tensor,
-    fused: Tensor | None,
-    weights: Tensor | None,
-    *gradients: Stack,
-) -> None:
-    getattr(backends.CPU, kernel)(
-        inputs.in_double,
-        tuple(inputs.exposures.shape),
+def _arguments(
+    inputs: Inputs, fused: Tensor | None, weights: Tensor | None, *by_inputs: Tensor | None
+) -> list[Any]:
+    """What C++ kernels take on the CPU and on a GPU alike, the two gradients last if wanted."""
+    logits, exposures, temperature, valid = inputs
+    stacks = [
         gray_stack(logits),
-        color_stack(inputs.exposures),
+        gray_stack(None if valid is None else valid.view(torch.uint8)),
+        color_stack(exposures),
         fused_stack(fused),
         gray_stack(weights),
-        *gradients,
-        torch.get_num_threads(),
-    )
+    ]
+    if by_inputs:
+        by_logits, by_exposures = by_inputs
+        stacks += [gray_stack(by_logits), color_stack(by_exposures)]
+    return [tuple(exposures.shape), temperature, *stacks]
 
 
-def cpp_forward(inputs: Inputs, fused: Tensor, weights: Tensor | None) -> None:
-    _by_cpp("softmax_fuse", inputs, inputs.prepared_logits(), fused, weights)
+def _by_cpp(kernel: str, inputs: Inputs, *others: Tensor | None) -> None:
+    run = getattr(backends.CPU, kernel)
+    run(inputs.in_double, *_arguments(inputs, *others), torch.get_num_threads())
 
 
-def cpp_backward(
-    inputs: Inputs,
-    by_fused: Tensor | None,
-    by_weights: Tensor | None,
-    by_logits: Tensor | None,
-    by_exposures: Tensor | None,
-) -> None:
-    gradients = gray_stack(by_logits), color_stack(by_exposures)
-    logits = inputs.prepared_logits()
-    _by_cpp("softmax_fuse_backward", inputs, logits, by_fused, by_weights, *gradients)
-    inputs.chain(by_logits)
+def _by_cuda(kernel: str, inputs: Inputs, *others: Tensor | None) -> None:
+    logits, exposures, _, valid = inputs
+    place = _cuda.place(kernel, logits, exposures, valid, *others[:2])
+    getattr(backends.CUDA_MODULE, kernel)(place, *_arguments(inputs, *others))
+
+
+cpp_forward = partial(_by_cpp, "softmax_fuse")
+cpp_backward = partial(_by_cpp, "softmax_fuse_backward")
+cuda_forward = partial(_by_cuda, "softmax_fuse")
+cuda_backward = partial(_by_cuda, "softmax_fuse_backward")
+
+
+def _prepared_logits(inputs: Inputs) -> Tensor:
+    """The Triton kernels know neither temperature nor validity."""
+    logits, _, temperature, valid = inputs
+    if temperature == 1 and valid is None:
+        return logits
+    if logits.dtype != torch.float64:
+        logits = logits.float()
+    return tempered_logits(logits, temperature, valid)
 
 
 def triton_forward(inputs: Inputs, fused: Tensor, weights: Tensor | None) -> None:
-    _launch(inputs.prepared_logits(), inputs.exposures, fused, weights)
+    _launch(_prepared_logits(inputs), inputs.exposures, fused, weights)
 
 
 def triton_backward(
@@ -109,38 +104,7 @@ def triton_backward(
     by_logits: Tensor | None,
     by_exposures: Tensor | None,
 ) -> None:
-    logits = inputs.prepared_logits()
+    logits = _prepared_logits(inputs)
     _launch_backward(by_fused, by_weights, logits, inputs.exposures, by_logits, by_exposures)
-    inputs.chain(by_logits)
-
-
-def _by_cuda(
-    kernel: str, inputs: Inputs, fused: Tensor | None, weights: Tensor | None, *gradients: Stack
-) -> None:
-    logits, exposures, temperature, valid = inputs
-    getattr(backends.CUDA_MODULE, kernel)(
-        _cuda.place(kernel, logits, exposures, valid, fused, weights),
-        tuple(exposures.shape),
-        temperature,
-        gray_stack(logits),
-        gray_stack(None if valid is None else valid.view(torch.uint8)),
-        color_stack(exposures),
-        fused_stack(fused),
-        gray_stack(weights),
-        *gradients,
-    )
-
-
-def cuda_forward(inputs: Inputs, fused: Tensor, weights: Tensor | None) -> None:
-    _by_cuda("softmax_fuse", inputs, fused, weights)
-
-
-def cuda_backward(
-    inputs: Inputs,
-    by_fused: Tensor | None,
-    by_weights: Tensor | None,
-    by_logits: Tensor | None,
-    by_exposures: Tensor | None,
-) -> None:
-    gradients = gray_stack(by_logits), color_stack(by_exposures)
-    _by_cuda("softmax_fuse_backward", inputs, by_fused, by_weights, *gradients)
+    if by_logits is not None and inputs.temperature != 1:
+        by_logits.div_(inputs.temperature)

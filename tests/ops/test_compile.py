@@ -93,6 +93,11 @@ def test_compiles(name: str) -> None:
     _check(function, *given)
 
 
+@pytest.mark.parametrize("size", [(16, 24), (17, 33)])
+def test_network_by_its_exposures(size: tuple[int, int]) -> None:
+    _check(FusionNet(width=2).eval(), _images(1, 2, 3, *size))
+
+
 def test_network() -> None:
     """By its parameters, as it is trained."""
     torch.manual_seed(0)

@@ -149,6 +149,8 @@ def test_losses(
     dtype=st.sampled_from([*HIGHEST, *FLOATS]),
     layouts=st.tuples(*[st.sampled_from([*LAYOUTS, "channels_last"])] * 2),
     special=st.sampled_from([None, float("nan"), float("inf"), -float("inf")]),
+    temperature=st.sampled_from([1.0, 0.5, 3.0]),
+    masked=st.booleans(),
     seed=st.integers(0, 1000),
 )
 def test_softmax_fuse(
@@ -159,6 +161,8 @@ def test_softmax_fuse(
     dtype: torch.dtype,
     layouts: tuple[str, str],
     special: float | None,
+    temperature: float,
+    masked: bool,
     seed: int,
 ) -> None:
     logits = (6 * images((1, count, *size), seed) - 3).to(logits_dtype)
@@ -170,8 +174,11 @@ def test_softmax_fuse(
         exposures = exposures.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
     else:
         exposures = laid_out(exposures, layouts[1])
-    fused, weights = functional.softmax_fuse(logits, exposures, return_weights=True)
-    exact, exact_weights = reference.softmax_fuse(logits.double(), exposures.double())
+    flags = laid_out(images((1, count, *size), seed + 2) < 0.7, layouts[0]) if masked else None
+    fused, weights = functional.softmax_fuse(logits, exposures, True, temperature, flags)
+    exact, exact_weights = reference.softmax_fuse(
+        logits.double(), exposures.double(), temperature, flags
+    )
     assert fused.dtype == dtype and weights.dtype == logits_dtype
     assert torch.equal(weights.isnan(), exact_weights.isnan())
     if dtype in HIGHEST:

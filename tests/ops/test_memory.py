@@ -21,18 +21,24 @@ dtype = torch.float16 if "half" in call else torch.float32
 height, width = 4001, 6001
 exposures = torch.full((1, 2, height, width), 0.5, dtype=dtype)
 small = torch.full((1, 2, 64, 64), 0.5, dtype=dtype)
-def loss(logits, images):
+def loss(logits, images, valid):
     if call.startswith("fuse"):
-        return functional.softmax_fuse(logits, images.unsqueeze(2))
+        temperature = 0.5 if "temperature" in call else 1.0
+        logits.requires_grad_("gradient" in call)
+        fused = functional.softmax_fuse(logits, images.unsqueeze(2), False, temperature, valid)
+        if "gradient" in call:
+            fused.backward(images[:, :1])
+        return fused
     scales = (1.0, 1.0, 1.0) if "scales" in call else (1.0,)
     if "fused" in call:
         fused = logits[:, 0].detach().requires_grad_()
         return functional.weighted_ssim_loss(fused, images, scales=scales)
     return functional.fusion_loss(logits.requires_grad_(), images, scales=scales)
-loss(small.clone(), small)  # what is loaded and allocated once
+valid = torch.ones_like(exposures, dtype=torch.bool) if "valid" in call else None
+loss(small.clone(), small, None if valid is None else valid[..., :64, :64])  # the first call loads
 logits = torch.zeros_like(exposures).fill_(0.1)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-loss(logits, exposures)
+loss(logits, exposures, valid)
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print((after - before) / 1024)
 """
@@ -45,6 +51,11 @@ PLANE = 4001 * 6001 / 2**20  # MiB, one byte a pixel
     [
         ("fuse", 4),
         ("fuse-half", 2),
+        ("fuse-temperature", 4),
+        ("fuse-valid", 4),
+        ("fuse-gradient", 12),
+        ("fuse-gradient-temperature-valid", 12),
+        ("fuse-gradient-half-temperature-valid", 6),
         ("loss", 8),
         ("loss-scales", 8),
         ("loss-half-scales", 4),
