@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fastmef.errors import InputError
+from fastmef.ops._recording import recorded
 from fastmef.ops.mef_ssim import STEPS
 from fastmef.ops.mef_ssim_once import mef_ssim_once
 from fastmef.reference.mef_ssim import VARIANTS, mef_ssim_score, mef_ssim_sources
@@ -55,7 +56,7 @@ def mef_ssim(
 
     Raises:
         InputError: a shape, dtype, variant or number of scales that is not listed here, or floating
-            point images of range 0-255 (not looked for while ``fused`` requires gradients).
+            point images of range 0-255 (not looked for while a gradient by ``fused`` is recorded).
 
     Source: Ma, Zeng, Wang, TIP 24(11), 2015 (ma2015); Ma, Duanmu, Zhu, Fang, Wang, TIP 29, 2020
     (mefnet); Ma, Duanmu, Yeganeh, Wang, TCI 4(1), 2018 (color2018).
@@ -69,7 +70,7 @@ def mef_ssim(
     check_exposures(exposures, needs_color=variant == "color2018")
     check_fused(fused, exposures)
     # As a loss nothing is read back: that would stall a GPU every step.
-    if not fused.requires_grad:
+    if not recorded(fused).requires_grad:
         check_range("exposures", exposures)
         check_range("fused", fused)
     return mef_ssim_once(exposures, fused, variant, scales)
@@ -93,7 +94,7 @@ class MEFSSIM:
     def score(self, fused: Tensor) -> Tensor:
         """Scores ``(B,)`` of the fused images."""
         check_fused(fused, self._exposures)
-        if not fused.requires_grad:
+        if not recorded(fused).requires_grad:
             check_range("fused", fused)
         return mef_ssim_score(self._sources, fused, STEPS)
 

@@ -35,6 +35,7 @@ from fastmef.ops._arrays import (
 )
 from fastmef.ops._by_reference import GradientInForward, Recompute
 from fastmef.ops._library import register, triton_launcher
+from fastmef.ops._recording import recorded
 from fastmef.reference.filters import crop_to_centers
 
 # The order in which options follow the tensors.
@@ -272,6 +273,8 @@ def _by_kernels(operations: Sequence[str], *tensors: Tensor | None) -> bool:
 def weighted_ssim_loss(
     fused: Tensor, exposures: Tensor, mask: Tensor | None, reduction: str, **options: Any
 ) -> Tensor:
+    fused, exposures = recorded(fused), recorded(exposures)
+    mask = None if mask is None else recorded(mask)
     if _fast("weighted_ssim_loss", fused, exposures, mask, reduction, options):
         if reduction == "mean":
             return Loss.apply(fused, exposures, mask, *_values(options), options["scales"])
@@ -290,6 +293,7 @@ def weighted_ssim_loss(
 
 
 def fusion_loss(logits: Tensor, exposures: Tensor, **options: Any) -> Tensor:
+    logits, exposures = recorded(logits), recorded(exposures)
     if _fast("fusion_loss", logits, exposures, None, "mean", options):
         return Loss.apply(logits, exposures, None, *_values(options), options["scales"])
     if _by_kernels(("softmax_fuse", "gamma_weights", "ssim"), logits, exposures):

@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from fastmef import backends
 from fastmef.ops._arrays import axis_taps, gradient_like, map_shape, require
 from fastmef.ops._library import register, triton_launcher
+from fastmef.ops._recording import recorded
 from fastmef.reference import mef_ma2015, mef_mefnet
 from fastmef.reference.mef_ma2015 import WINDOW, Ma2015Level
 from fastmef.reference.mef_mefnet import MefnetSources
@@ -242,7 +243,7 @@ def ma2015_level(images: Tensor) -> Ma2015Level:
 
 def ma2015_quality(level: Ma2015Level, fused: Tensor) -> Tensor:
     if _is_served(*level, fused):
-        return Quality.apply(fused, *level)
+        return Quality.apply(recorded(fused), *level)
     return mef_ma2015.ma2015_quality(level, fused)
 
 
@@ -264,7 +265,7 @@ def mefnet_sources(exposures: Tensor) -> MefnetSources:
 def mefnet_factors(sources: MefnetSources, fused: Tensor) -> tuple[Tensor, Tensor]:
     floats = (sources.exposures, sources.mean, sources.variance, sources.luminance)
     if _is_served(*floats, fused):
-        return Factors.apply(fused, *sources)
+        return Factors.apply(recorded(fused), *sources)
     return mef_mefnet.mefnet_factors(sources, fused)
 
 

@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from fastmef import backends
 from fastmef.ops._arrays import gradient_like, require
 from fastmef.ops._library import register
+from fastmef.ops._recording import recorded
 from fastmef.ops.mef_ssim import STEPS, addresses, mef_shape, plane_shape, require_fit, scaled
 from fastmef.reference import mef_ma2015
 from fastmef.reference.mef_ssim import mef_ssim_score, mef_ssim_sources
@@ -120,7 +121,7 @@ def ma2015_once(exposures: Tensor, fused: Tensor, scales: int = 3) -> Tensor:
     ``exposures`` ``(B, K, H, W)`` and ``fused`` ``(B, H, W)`` are grey, in [0, 1] and of one dtype,
     float32 or float64, on the CPU.
     """
-    exposures = exposures.detach()
+    exposures, fused = exposures.detach(), recorded(fused)
     qualities = []
     for scale in range(scales):
         if scale:

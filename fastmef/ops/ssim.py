@@ -28,6 +28,7 @@ from fastmef.ops._arrays import (
 )
 from fastmef.ops._by_reference import GradientInForward, Recompute
 from fastmef.ops._library import register, triton_launcher
+from fastmef.ops._recording import recorded
 
 _OPTIONS = "int window, float? sigma, float c1, float c2, bool luminance, str border"
 
@@ -193,6 +194,7 @@ def ssim(
     border: str,
     reduction: str,
 ) -> Tensor:
+    a, b = recorded(a), recorded(b)
     if backends.choose("ssim", a, b) != backends.REFERENCE:
         options = (window, sigma, (k1 * data_range) ** 2, (k2 * data_range) ** 2, luminance, border)
         planes = flatten_planes(a), flatten_planes(b)
