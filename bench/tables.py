@@ -1,4 +1,5 @@
-"""Writes the tables of bench/README.md from a result file of pytest-benchmark.
+"""Writes the tables of bench/README.md and the summary of README.md from result files of
+pytest-benchmark.
 
 python bench/tables.py bench/results/cpu.json
 """
@@ -11,13 +12,24 @@ from pathlib import Path
 from typing import Any
 
 README = Path(__file__).with_name("README.md")
+FRONT_PAGE = Path(__file__).parent.parent / "README.md"
+# Operation and row of the result file, and what it is called on the front page.
+SUMMARY = {
+    ("weighted_ssim_loss", "8x250x250, 1 scale"): "loss and gradient, 8×250×250",
+    ("weighted_ssim_loss", "1x1080x1920, 1 scale"): "loss and gradient, 1920×1080",
+    ("fusion_loss", "8x250x250, 1 scale"): "from logits, with gradient, 8×250×250",
+    ("softmax_fuse", "uint8, planar"): "softmax and weighted sum, 24 MP, uint8",
+    ("ssim", "8x250x250, value and gradient"): "SSIM and gradient, 8×250×250",
+    ("MEF-SSIM ma2015", "score"): "MEF-SSIM, 12 MP, 3 scales",
+}
+OURS = ("eager, conv2d", "eager", "torch.compile")
 
 
-def rewrite(name: str, text: str) -> None:
+def rewrite(name: str, text: str, file: Path = README) -> None:
     """Puts ``text`` between the marks of this name in README.md."""
     begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"
-    before, rest = README.read_text().split(begin)
-    README.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
+    before, rest = file.read_text().split(begin)
+    file.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
 
 
 def cell(benchmark: dict[str, Any], ours: float | None) -> str:
@@ -45,12 +57,33 @@ def table(op: str, benchmarks: list[dict[str, Any]]) -> list[str]:
     return [*lines, ""]
 
 
-def render(path: Path) -> str:
-    results = json.loads(path.read_text())
+def summary(results: dict[str, Any]) -> str:
+    """Multiples of fastmef's time, of PyTorch's forms and of the fastest peer."""
+    lines = [
+        "| | fastmef | PyTorch, `conv2d` | PyTorch | `torch.compile` | fastest peer |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for (op, row), title in SUMMARY.items():
+        times = {
+            benchmark["extra_info"]["name"]: 1e3 * benchmark["stats"]["median"]
+            for benchmark in results["benchmarks"]
+            if benchmark["extra_info"]["op"].startswith(op)
+            and benchmark["extra_info"]["row"] == row
+        }
+        ours = times.pop("fastmef")
+        cells = [f"{times[name] / ours:.1f}×" if name in times else "" for name in OURS]
+        peers = {name: time for name, time in times.items() if not name.startswith(OURS)}
+        peer = min(peers, key=lambda name: peers[name], default="")
+        cells.append(f"{peer} {peers[peer] / ours:.1f}×" if peer else "")
+        lines.append(f"| {title} | {ours:.1f} ms | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def render(results: dict[str, Any], name: str) -> str:
     machine = results["machine_info"]
     cpu = machine["cpu"]
     lines = [
-        f"`{path.name}`, {results['datetime'][:10]}: {cpu.get('brand_raw', cpu.get('brand', ''))}, "
+        f"`{name}`, {results['datetime'][:10]}: {cpu.get('brand_raw', cpu.get('brand', ''))}, "
         f"{machine['threads']} threads, {machine['system']}, Python {machine['python_version']}, "
         f"torch {machine['torch']}; C++ kernels: {machine['cpp']}.",
         "",
@@ -64,7 +97,11 @@ def render(path: Path) -> str:
 
 
 def main() -> None:
-    rewrite("tables", "\n".join(render(Path(name)) for name in sys.argv[1:]))
+    results = {Path(name).name: json.loads(Path(name).read_text()) for name in sys.argv[1:]}
+    rewrite("tables", "\n".join(render(result, name) for name, result in results.items()))
+    for name, result in results.items():
+        if name == "cpu.json":
+            rewrite("speed", summary(result), FRONT_PAGE)
 
 
 if __name__ == "__main__":
