@@ -116,6 +116,31 @@ def test_gradients(layout: str, dtype: torch.dtype, count: int, width: int) -> N
     assert (got.double() - want).abs().max() <= (1 + want.abs().max()) * (8e-7 + 0.51 * eps)
 
 
+@pytest.mark.parametrize("layout", ["strided", "transposed", "cropped"])
+def test_planes_of_any_strides_beside_dense_images(layout: str) -> None:
+    exposures = stack(2, 3, 3, 5, 16, dtype=torch.float32)
+    logits, by_fused = logits_for(exposures), exposures[:, 1]
+    by_weights = stack(*logits.shape, dtype=torch.float32, seed=6)
+    valid = stack(*logits.shape, dtype=torch.float32, seed=7) < 0.6
+    check(arrange(logits, layout), exposures, 0.7, arrange(valid, layout))
+    given = (by_fused, by_weights, logits)
+    expected = fusion._backward_cuda(*given, exposures, True, True, 0.7, valid)
+    for index in range(3):
+        moved = [arrange(x, layout) if i == index else x for i, x in enumerate(given)]
+        found = fusion._backward_cuda(*moved, exposures, True, True, 0.7, valid)
+        for x, y in zip(expected, found, strict=True):
+            torch.testing.assert_close(x, y, rtol=1e-6, atol=1e-6)
+
+
+def test_exposures_left_out_have_no_part() -> None:
+    for count in (2, 3, 8):
+        exposures = stack(1, count, 3, 4, 8, dtype=torch.float32)
+        logits, valid = logits_for(exposures), torch.ones(1, count, 4, 8, dtype=torch.bool)
+        logits[:, 1], valid[:, 1] = 1e30, False
+        check(logits, exposures, 1.0, valid)
+        assert not fusion._fuse_cuda(logits, exposures, True, 1.0, valid)[1][:, 1].any()
+
+
 def test_gradient_of_the_weights_of_integers() -> None:
     exposures = stack(1, 3, 3, 2, 8, dtype=torch.uint8)
     logits = logits_for(exposures)
@@ -171,6 +196,15 @@ def test_runs_of_pixels_where_memory_allows(emulated: ModuleType, layout: str) -
         if layout == "planar" and dtype.is_floating_point:
             fusion._backward_cuda(exposures[:, 0], None, logits, exposures, True, True)
             assert launched() == 2 * 32 * 256 // pixels
+
+
+def test_runs_across_joined_rows_and_of_long_logits(emulated: ModuleType) -> None:
+    launched = ctypes.CDLL(emulated.__file__).launched_threads
+    exposures = stack(64, 2, 3, 16, 10, dtype=torch.uint8)
+    # 16 logits are four accesses: it is enough that the first of them is aligned.
+    logits = torch.empty(exposures[:, :, 0].numel() + 4)[4:].view(64, 2, 16, 10)
+    check(logits.copy_(logits_for(exposures)), exposures)
+    assert launched() == -(-64 * 160 // 16 // 256) * 256
 
 
 # Strides of (B, K, C, H, W), at most one of them no multiple of 16 elements.

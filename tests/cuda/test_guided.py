@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+from types import ModuleType
+
 import pytest
 import torch
-from cases import INTEGERS, stack
+from cases import INTEGERS, arrange, stack
 from torch import Tensor
 
 from fastmef import reference
@@ -67,6 +70,17 @@ def test_values(dtype: torch.dtype, layout: str, shape: tuple[int, ...]) -> None
 def test_sizes(full: tuple[int, int], small: tuple[int, int]) -> None:
     for count in (1, 2, 3):
         check(stack(1, count, 3, *full, dtype=torch.float32), *small)
+
+
+@pytest.mark.parametrize("layout", ["planar", "channels_last", "misaligned"])
+def test_runs_of_pixels_where_memory_allows(emulated: ModuleType, layout: str) -> None:
+    launched = ctypes.CDLL(emulated.__file__).launched_threads
+    for dtype in DTYPES:
+        exposures = arrange(stack(3, 2, 3, 8, 256, dtype=dtype), layout)
+        lines = torch.zeros(3, 2, 7, 9)
+        guided._fuse_cuda(lines, lines, exposures)
+        # Eight strips between the seven rows of lines.
+        assert launched() == 3 * 8 * 256 // (1 if layout == "misaligned" else 4)
 
 
 def test_layout_is_kept() -> None:

@@ -91,10 +91,14 @@ def test_numbers_of_exposures(operation: str) -> None:
 
 @pytest.mark.usefixtures("emulated")
 def test_sizes() -> None:
-    with pytest.raises(ValueError, match="^fusion_loss: .*11 x 11 pixels, got 12 x 9"):
-        _loss_cuda.sweep(*torch.zeros(2, 1, 2, 12, 9), OPTIONS, None, 1.0)
-    with pytest.raises(ValueError, match="^guided_guide: sides of at most 46340.*, got 1 x 46341"):
-        guided._guide_cuda(torch.zeros(1, 1, 3, 1, 46341), 1, 1)
+    for size in ((12, 10), (10, 12)):
+        text = "^fusion_loss: .*11 x 11 pixels, got {} x {}$".format(*size)
+        with pytest.raises(ValueError, match=text):
+            _loss_cuda.sweep(*torch.zeros(2, 1, 2, *size), OPTIONS, None, 1.0)
+    for size in ((1, 46341), (46341, 1)):
+        text = "^guided_guide: sides of at most 46340 pixels, got {} x {}$".format(*size)
+        with pytest.raises(ValueError, match=text):
+            guided._guide_cuda(torch.zeros(1, 1, 3, *size), 1, 1)
 
 
 @pytest.mark.usefixtures("emulated")
@@ -124,15 +128,16 @@ def test_overlapping_and_misaligned(emulated: ModuleType) -> None:
     logits, exposures = images()
     both = torch.zeros(1, 3, 3, 12, 12)
     write(emulated, logits, both[:, :2], both[:, 2])  # neighbours do not overlap
+    write(emulated, logits, both[:, 1:], both[:, 0])
     with pytest.raises(ValueError, match="^softmax_fuse: fused overlaps exposures"):
         write(emulated, logits, exposures, exposures[:, 1])
     with pytest.raises(ValueError, match="^softmax_fuse: fused overlaps itself"):
         write(emulated, logits, exposures, torch.zeros(1, 1, 12, 12).expand(1, 3, 12, 12))
-    # Rows that begin inside one another, although no stride is 0.
-    with pytest.raises(ValueError, match="^softmax_fuse: fused overlaps itself"):
-        write(
-            emulated, logits, exposures, torch.zeros(999).as_strided((1, 3, 12, 12), (0, 300, 3, 1))
-        )
+    # Rows that begin inside one another, although no stride is 0: the last at the end of another.
+    for row in (3, 11):
+        fused = torch.zeros(999).as_strided((1, 3, 12, 12), (0, 300, row, 1))
+        with pytest.raises(ValueError, match="^softmax_fuse: fused overlaps itself"):
+            write(emulated, logits, exposures, fused)
     # What is read may overlap: one logit for all pixels, one exposure for all.
     write(emulated, logits[..., :1, :1].expand(logits.shape), exposures, torch.zeros(1, 3, 12, 12))
     fused = torch.zeros(1, 3, 12, 12)
@@ -196,3 +201,13 @@ def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, emulated: M
     for operation, call in OPERATIONS.items():
         with pytest.raises(RuntimeError, match=f"^{operation}: invalid argument"):
             call()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_the_stream(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch, operation: str) -> None:
+    library = ctypes.CDLL(emulated.__file__)
+    library.last_stream.restype = ctypes.c_size_t
+    for stream in (0, 0x7F0123456789):
+        monkeypatch.setattr(_cuda, "place", lambda operation, *tensors, s=stream: (0, s))
+        OPERATIONS[operation]()
+        assert library.last_stream() == stream

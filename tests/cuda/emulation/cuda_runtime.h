@@ -1,6 +1,7 @@
 // Stands in for CUDA's header, so that a C++ compiler builds the kernels' own source for the CPU.
 // Blocks run one after the other. The threads of a block are fibers that change over at barriers
-// only, the last thread first, so that a missing barrier shows.
+// only. Tests let both run from the last to the first as well: what depends on the order is a
+// missing barrier, or a block that writes into the part of another.
 #pragma once
 
 #include <math.h>
@@ -51,8 +52,10 @@ struct State {
   std::function<void()> body;
   cudaError_t error = cudaSuccess;
   int device = 0;
-  unsigned launched = 0;  // threads, by the last launch
-  int refused = -1;       // so many calls from now one fails
+  unsigned launched = 0;          // threads, by the last launch
+  cudaStream_t stream = nullptr;  // of the last launch
+  bool backwards = true;
+  int refused = -1;  // so many calls from now one fails
 };
 
 inline State& state() {
@@ -82,7 +85,8 @@ inline void run_block() {
   }
   for (bool left = true; left;) {
     left = false;
-    for (unsigned i = count; i-- > 0;) {
+    for (unsigned step = 0; step < count; ++step) {
+      const unsigned i = s.backwards ? count - 1 - step : step;
       if (s.done[i]) continue;
       s.running = i;
       threadIdx = dim3(i);
@@ -125,9 +129,10 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   // What the GPU would refuse.
   if (blockDim.x > 1024) return s.error = cudaErrorInvalidValue;
   s.launched = gridDim.x * blockDim.x;
+  s.stream = config->stream;
   s.body = [&] { kernel(arguments...); };
-  for (unsigned i = 0; i < config->gridDim.x; ++i) {
-    blockIdx = dim3(i);
+  for (unsigned i = 0; i < gridDim.x; ++i) {
+    blockIdx = dim3(s.backwards ? gridDim.x - 1 - i : i);
     emulation::run_block();
   }
   return cudaSuccess;
@@ -163,6 +168,14 @@ extern "C" __attribute__((visibility("default"), used)) inline int refuse_call(i
   const int left = emulation::state().refused;
   emulation::state().refused = later;
   return left;
+}
+
+extern "C" __attribute__((visibility("default"), used)) inline void run_backwards(int backwards) {
+  emulation::state().backwards = backwards != 0;
+}
+
+extern "C" __attribute__((visibility("default"), used)) inline uintptr_t last_stream() {
+  return reinterpret_cast<uintptr_t>(emulation::state().stream);
 }
 
 extern "C" __attribute__((visibility("default"), used)) inline int current_device() {

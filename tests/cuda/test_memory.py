@@ -1,0 +1,148 @@
+"""Where the CUDA kernels read and write: nothing beyond their arrays, nothing of another block."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from cases import LOSS, loss_inputs, stack
+from torch import Tensor
+
+from fastmef.ops import fusion, guided, loss
+from fastmef.ops._arrays import color_stack, fused_stack, gray_stack
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+FUSION, SMALL = (2, 3, 3, 9, 21), (2, 2)
+
+
+def fuse(*x: Tensor) -> list[Tensor]:
+    return list(fusion._fuse_cuda(*x, True))
+
+
+def fuse_backward(*x: Tensor) -> list[Tensor]:
+    logits, exposures = x
+    fused, by_weights = exposures[:, 0].clone(), logits.clone()
+    return list(fusion._backward_cuda(fused, by_weights, logits, exposures, True, True))
+
+
+def guide_and_fuse(*x: Tensor) -> list[Tensor]:
+    logits, exposures = x
+    lines = logits[..., : SMALL[0], : SMALL[1]].contiguous()
+    return [guided._guide_cuda(exposures, *SMALL), guided._fuse_cuda(lines, lines, exposures)]
+
+
+def one_pass(*x: Tensor) -> list[Tensor]:
+    return list(loss._loss_cuda_sweep(*x, None, *LOSS.values(), (1.0,), True))
+
+
+def of_fusion() -> tuple[Tensor, ...]:
+    exposures = stack(*FUSION, dtype=torch.float32)
+    return stack(2, 3, 9, 21, dtype=torch.float32, seed=1), exposures
+
+
+def of_loss(form: str) -> tuple[Tensor, ...]:
+    # Three strips and three chunks.
+    return tuple(x.float() for x in loss_inputs(form, 2, 2, 75, 230))
+
+
+CASES: dict[str, tuple[Callable[..., list[Tensor]], Callable[[], tuple[Tensor, ...]]]] = {
+    "softmax_fuse": (fuse, of_fusion),
+    "softmax_fuse_backward": (fuse_backward, of_fusion),
+    "guided": (guide_and_fuse, of_fusion),
+    "loss of F": (one_pass, lambda: of_loss("fused")),
+    "loss of logits": (one_pass, lambda: of_loss("logits")),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_any_order_of_blocks_and_threads(emulated: ModuleType, name: str) -> None:
+    run, inputs = CASES[name]
+    library = ctypes.CDLL(emulated.__file__)
+    results = []
+    try:
+        for backwards in (0, 1):
+            library.run_backwards(backwards)
+            results.append(run(*inputs()))
+    finally:
+        library.run_backwards(1)
+    for x, y in zip(*results, strict=True):
+        assert torch.equal(x, y)
+
+
+@pytest.fixture
+def beside_nothing() -> Iterator[Callable[[Tensor, bool], Tensor]]:
+    """Copies that end (or begin) where no memory is: an access beyond ends the process."""
+    kept: list[mmap.mmap] = []
+
+    def place(x: Tensor, at_the_end: bool) -> Tensor:
+        size = x.numel() * x.element_size()
+        pages = -(-size // mmap.PAGESIZE)
+        memory = mmap.mmap(-1, (pages + 2) * mmap.PAGESIZE)
+        kept.append(memory)
+        begin = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        for page in (0, pages + 1):
+            where = ctypes.c_void_p(begin + page * mmap.PAGESIZE)
+            assert LIBC.mprotect(where, ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+        first = (pages + 1) * mmap.PAGESIZE - size if at_the_end else mmap.PAGESIZE
+        whole = torch.frombuffer(memory, dtype=x.dtype, count=x.numel(), offset=first)
+        return whole.view(x.shape).copy_(x)
+
+    yield place
+    kept.clear()
+
+
+@pytest.mark.usefixtures("emulated")
+@pytest.mark.parametrize("at_the_end", [True, False])
+@pytest.mark.parametrize("name", CASES)
+def test_nothing_beyond_the_inputs_is_read(
+    name: str, at_the_end: bool, beside_nothing: Callable[[Tensor, bool], Tensor]
+) -> None:
+    run, inputs = CASES[name]
+    plain = inputs()
+    expected = run(*plain)
+    found = run(*(beside_nothing(x, at_the_end) for x in plain))
+    for x, y in zip(expected, found, strict=True):
+        assert torch.equal(x, y)
+
+
+def shifted(*shape: int) -> Tensor:
+    """Memory that does not allow runs of pixels."""
+    flat = torch.zeros(torch.Size(shape).numel() + 1)
+    return flat[1:].view(shape)
+
+
+def test_results_in_memory_of_the_callers(emulated: ModuleType) -> None:
+    """The operations allocate results that allow runs of pixels; the binding takes any."""
+    exposures, logits = stack(1, 2, 3, 8, 16, dtype=torch.float32), torch.zeros(1, 2, 8, 16)
+    fused, weights = fusion._fuse_cuda(logits, exposures, True)
+    by_logits, by_exposures = fusion._backward_cuda(fused, None, logits, exposures, True, True)
+    lines = torch.ones(1, 2, 4, 4)
+    by_guide = guided._fuse_cuda(lines, lines, exposures)
+    place, shape, absent = (0, 0), tuple(exposures.shape), gray_stack(None)
+    read: tuple[Any, ...] = (gray_stack(logits), absent, color_stack(exposures))
+
+    def write(new: Callable[..., Tensor], other: Callable[..., Tensor]) -> None:
+        a, b = new(*fused.shape), other(*weights.shape)
+        emulated.softmax_fuse(place, shape, 1.0, *read, fused_stack(a), gray_stack(b))
+        assert torch.equal(a, fused) and torch.equal(b, weights)
+        a, b = new(*exposures.shape), other(*logits.shape)
+        upstream = fused_stack(fused), absent
+        emulated.softmax_fuse_backward(
+            place, shape, 1.0, *read, *upstream, gray_stack(b), color_stack(a)
+        )
+        torch.testing.assert_close(a, by_exposures, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(b, by_logits, rtol=1e-6, atol=1e-6)
+
+    write(shifted, torch.zeros)
+    write(torch.zeros, shifted)
+    out, gray = shifted(*by_guide.shape), guided._gray(exposures)
+    addresses = lines.data_ptr(), lines.data_ptr()
+    emulated.guided_fuse(
+        place, shape, 4, 4, gray, color_stack(exposures), *addresses, fused_stack(out)
+    )
+    torch.testing.assert_close(out, by_guide, rtol=1e-6, atol=1e-6)
