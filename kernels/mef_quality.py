@@ -115,8 +115,6 @@ def quality_kernel(
     fused += batch * layer
     exposures += batch * K * layer
     shift = plane_constant(fused, height, width, width, 1)
-    if by_power is not None:
-        tl.store(shifts + batch, shift)
     ring = zero_rows((2 + K) * size, COLUMNS)
     total = tl.zeros((COLUMNS,), tl.float32)
     luminance_total = tl.zeros((COLUMNS,), tl.float32)
@@ -166,6 +164,10 @@ def quality_kernel(
                 tl.store(by_power + at_map, d_power, mask=inside)
                 tl.store(by_cross + at_map, d_cross, mask=inside)
                 tl.store(by_mean + at_map, -2 * mean * d_power - level * d_cross, mask=inside)
+    if by_power is not None:
+        # Not before the loop: which thread stores would be kept through it, and Triton 3.6 spills
+        # that on sm_80.
+        tl.store(shifts + batch, shift)
     tl.store(sums + program, tl.sum(total, axis=0))
     if luminance is not None:
         tl.store(luminance_sums + program, tl.sum(luminance_total, axis=0))
