@@ -1,23 +1,28 @@
 """Finds addresses that a kernel computes with products of 32 bits, in Triton's own assembly.
 
 A product of two numbers that are known only at run time, such as a row and a stride, can exceed
-2**31 where images are large. Products that are widened before the sum (``arith.extsi``) are
-coordinates and counts, not distances in memory.
+2**31 where images are large, and so can two strides. Products that are widened before the sum
+(``arith.extsi``) are coordinates and counts, not distances in memory; so are constants times what
+the kernel computes itself, such as its first column.
 """
 
 from __future__ import annotations
 
 import re
 
-NAME = re.compile(r"%[\w#]+")
-DEFINITION = re.compile(r"\s*(%\w+)(?::\d+)? = (\S+) ?(.*)")
+NAME = re.compile(r"%[\w#-]+")
+ARGUMENT = re.compile(r"(%\w+): i32")
+DEFINITION = re.compile(r"\s*(%[\w-]+)(?::\d+)? = (\S+) ?(.*)")
 
 
 def narrow_products(ttir: str) -> list[str]:
-    """The ``arith.muli`` of 32-bit run-time numbers that reach an address without being widened."""
+    """The ``arith.muli`` of 32 bits that reach an address without being widened."""
     made: dict[str, tuple[str, str]] = {}
+    given: set[str] = set()  # the kernel's arguments
     for line in ttir.splitlines():
-        if found := DEFINITION.match(line):
+        if "tt.func" in line:
+            given.update(ARGUMENT.findall(line))
+        elif found := DEFINITION.match(line):
             made[found.group(1)] = (found.group(2), found.group(3).split(" loc(")[0])
     bad = []
     for operation, rest in list(made.values()):
@@ -33,17 +38,20 @@ def narrow_products(ttir: str) -> list[str]:
             operands = NAME.findall(arguments)
             if kind in ("arith.extsi", "arith.extui", "tt.load"):
                 continue
-            if kind == "arith.muli" and "i64" not in arguments and not _constant(operands, made):
-                bad.append(f"{name} = {kind} {arguments}")
+            if kind == "arith.muli" and "i64" not in arguments:
+                factors = {_origin(x, made) for x in operands}
+                if factors & given or not any(_is_constant(x, made) for x in factors):
+                    bad.append(f"{name} = {kind} {arguments}")
             pending += operands
     return sorted(set(bad))
 
 
-def _constant(operands: list[str], made: dict[str, tuple[str, str]]) -> bool:
-    """Whether one of the operands is a constant, perhaps spread over a tensor."""
-    for name in operands:
-        while made.get(name, ("", ""))[0] in ("tt.splat", "tt.broadcast", "tt.expand_dims"):
-            name = NAME.findall(made[name][1])[0]
-        if made.get(name, ("", ""))[0] == "arith.constant":
-            return True
-    return False
+def _origin(name: str, made: dict[str, tuple[str, str]]) -> str:
+    """The number that a tensor repeats."""
+    while made.get(name, ("", ""))[0] in ("tt.splat", "tt.broadcast", "tt.expand_dims"):
+        name = NAME.findall(made[name][1])[0]
+    return name
+
+
+def _is_constant(name: str, made: dict[str, tuple[str, str]]) -> bool:
+    return made.get(name, ("", ""))[0] == "arith.constant"

@@ -8,9 +8,10 @@ in the file too and are static: nothing is tuned, and no driver is asked, when a
 What holds in all of them:
 
 - Values are read as stored and converted to float32 at once; float64 is left to the reference.
-- Offsets that depend on program ids or strides are int64 (:func:`_tile.locate`): only lane numbers
-  inside a block are int32. No image is too large. Inside loops pointers are advanced by one stride
-  at a time: ``k * stride`` would be an int32 product.
+- Offsets that depend on program ids or strides are int64 (:func:`_tile.locate`); only positions
+  along one axis, and up to four times those, are int32. So an image may have any number of pixels,
+  fewer than 2**29 along an axis. Inside loops pointers are advanced by one stride at a time:
+  ``k * stride`` would be an int32 product. ``bench.offsets`` looks for such products.
 - Window taps are ``tl.constexpr`` tuples: they become immediate operands and cost no registers.
 - A program writes one partial sum; ``partials.sum()`` adds them in a fixed order. No atomics.
 - :func:`_launch.launch` starts a kernel: it sets the device and ``enable_fp_fusion=True``, and does

@@ -115,8 +115,11 @@ def plane_constant(pointer, height, width, row_stride, column_stride):
     any constant near the values there will do, and this one needs no pass over the image.
     """
     number = tl.arange(0, 128)
-    row = (2 * (number // 16) + 1) * height // 16
-    column = (2 * (number % 16) + 1) * width // 32
+    row = 2 * (number // 16) + 1
+    column = 2 * (number % 16) + 1
+    # (row * height) // 16 in parts of a size, so that products stay small.
+    row = row * (height // 16) + row * (height % 16) // 16
+    column = column * (width // 32) + column * (width % 32) // 32
     values = tl.load(row_at(pointer, row, column, row_stride, column_stride)).to(tl.float32)
     return tl.sum(values, axis=0) * 0.0078125
 

@@ -159,8 +159,10 @@ def gamma_kernel(
                         d = by_product * gradient * exposedness
                         d = tl.where(unclamped >= floor, d, 0.0)
                         tl.store(into, d, mask=inside)
-                        tl.store(into + part, d * mu, mask=inside)
-                        into += 2 * part
+                        # Step by step: 2 * part may not fit 32 bits.
+                        into += part
+                        tl.store(into, d * mu, mask=inside)
+                        into += part
                     if GRADIENT:
                         tl.store(into, by_product * variance * exposedness, mask=inside)
                         into += part

@@ -33,6 +33,16 @@ def _tile_size(count: int) -> tuple[int, int]:
     return lines, max(32, min(256, 1024 // lines))
 
 
+@triton.jit
+def _load_colours(at, channel_stride, mask):
+    red = tl.load(at, mask=mask, other=0).to(tl.float32)
+    # Step by step: 2 * channel_stride may not fit 32 bits.
+    at += channel_stride
+    green = tl.load(at, mask=mask, other=0).to(tl.float32)
+    at += channel_stride
+    return red, green, tl.load(at, mask=mask, other=0).to(tl.float32)
+
+
 @triton.jit(do_not_specialize=["height", "width", "rows", "columns", "most"])
 def guide_kernel(
     exposures,
@@ -67,12 +77,11 @@ def guide_kernel(
         for step in range(most):
             x = left + step
             there = (x < right) & (small < columns)
-            for k in tl.static_range(K):
-                at = exposures + k * layer_stride + y * row_stride + x * column_stride
-                red = tl.load(at, mask=there, other=0).to(tl.float32)
-                green = tl.load(at + channel_stride, mask=there, other=0).to(tl.float32)
-                blue = tl.load(at + 2 * channel_stride, mask=there, other=0).to(tl.float32)
+            layer = exposures + tl.cast(y, tl.int64) * row_stride + x * column_stride
+            for _ in tl.static_range(K):
+                red, green, blue = _load_colours(layer, channel_stride, there)
                 total += RED * red + GREEN * green + BLUE * blue
+                layer += layer_stride
     mean = total / ((bottom - top) * (right - left)).to(tl.float32)
     tl.store(guide + line * columns + small, mean, mask=small < columns)
 
@@ -144,10 +153,9 @@ def fuse_kernel(
     fused += batch * fused_batch + x * fused_column
     dtype: tl.constexpr = fused.dtype.element_ty
     for y in range(_first_row(interval, height, rows), _first_row(interval + 1, height, rows)):
-        at = exposures + y * row_stride
-        red = tl.load(at, mask=present, other=0).to(tl.float32)
-        green = tl.load(at + channel_stride, mask=present, other=0).to(tl.float32)
-        blue = tl.load(at + 2 * channel_stride, mask=present, other=0).to(tl.float32)
+        # A loop of the interpreter counts in plain numbers.
+        y = tl.cast(y, tl.int64)
+        red, green, blue = _load_colours(exposures + y * row_stride, channel_stride, present)
         guide = tl.sum(RED * red + GREEN * green + BLUE * blue, axis=0)[None, :]
         down = (2 * y + 1) * rows - height - 2 * height * interval
         t = down.to(tl.float32) / (2 * height).to(tl.float32)

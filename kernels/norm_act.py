@@ -86,7 +86,7 @@ def apply_kernel(
         values = tl.load(x + begin + lane, mask=inside, other=0).to(tl.float32)
         values = activation(values, center, scale, offset)
         tl.store(y + begin + lane, values.to(y.dtype.element_ty), mask=inside)
-        begin += ROWS * channels
+        begin += ROWS * tl.cast(channels, tl.int64)
 
 
 @triton.jit(do_not_specialize=["rows", "steps"])
@@ -130,7 +130,7 @@ def backward_kernel(
             if sums is not None:
                 dz -= level + (values - center) * slope
             tl.store(by_x + begin + lane, (scale * dz).to(by_x.dtype.element_ty), mask=inside)
-        begin += ROWS * channels
+        begin += ROWS * tl.cast(channels, tl.int64)
     if parts is not None:
         put_sums(parts, slab, total, product, c, channels)
 

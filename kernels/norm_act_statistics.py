@@ -40,7 +40,7 @@ def moments_kernel(x, parts, rows, channels, steps, ROWS: tl.constexpr, CHANNELS
     total = tl.zeros((ROWS, CHANNELS), tl.float32)
     power = tl.zeros((ROWS, CHANNELS), tl.float32)
     for i in range(1, steps):
-        at += ROWS * channels
+        at += ROWS * tl.cast(channels, tl.int64)
         inside = (r < left - i * ROWS) & (c < channels)
         change = tl.load(at, mask=inside, other=0).to(tl.float32) - shift
         change = tl.where(inside, change, 0.0)
@@ -58,8 +58,9 @@ def moments_kernel(x, parts, rows, channels, steps, ROWS: tl.constexpr, CHANNELS
     variance = tl.sum(power + count * (lane - mean) * (lane - mean), axis=0)[None, :] * share
     to = parts + slab * 3 * channels + c
     tl.store(to, mean, mask=c < channels)
-    tl.store(to + channels, variance, mask=c < channels)
-    tl.store(to + 2 * channels, tl.zeros_like(mean) + left, mask=c < channels)
+    to += channels
+    tl.store(to, variance, mask=c < channels)
+    tl.store(to + channels, tl.zeros_like(mean) + left, mask=c < channels)
 
 
 @triton.jit
@@ -68,8 +69,9 @@ def _part(parts, first, pieces, c, channels, PARTS: tl.constexpr):
     at = parts + line.to(tl.int64) * 3 * channels + c
     there = (line < pieces) & (c < channels)
     mean = tl.load(at, mask=there, other=0)
-    variance = tl.load(at + channels, mask=there, other=0)
-    return mean, variance, tl.load(at + 2 * channels, mask=there, other=0)
+    at += channels
+    variance = tl.load(at, mask=there, other=0)
+    return mean, variance, tl.load(at + channels, mask=there, other=0)
 
 
 @triton.jit(do_not_specialize=["pieces"])
@@ -103,9 +105,11 @@ def merge_kernel(
         one, variance, n = _part(parts, first, pieces, c, channels, PARTS)
         total += tl.where(n > 0, n * (variance + (one - mean) * (one - mean)), 0.0)
     power = tl.sum(total, axis=0)[None, :]
-    tl.store(merged + c, mean, mask=known)
-    tl.store(merged + channels + c, power * share, mask=known)
-    tl.store(merged + 2 * channels + c, number, mask=known)
+    merged += c
+    tl.store(merged, mean, mask=known)
+    merged += channels
+    tl.store(merged, power * share, mask=known)
+    tl.store(merged + channels, number, mask=known)
     if running_mean is not None:
         old = tl.load(running_mean + c, mask=known, other=0).to(tl.float32)
         new = (1 - momentum) * old + momentum * mean

@@ -33,6 +33,12 @@ def rows(x, stride, SIZE: tl.constexpr):
 
 
 @triton.jit
+def two_layers(x, stride, SIZE: tl.constexpr):
+    at = x + 2 * stride + tl.arange(0, SIZE)
+    tl.store(at, tl.load(at) + 1)
+
+
+@triton.jit
 def far_rows(x, stride, SIZE: tl.constexpr):
     at = x + tl.program_id(0).to(tl.int64) * stride + tl.arange(0, SIZE)
     tl.store(at, tl.load(at) + 1)
@@ -92,5 +98,7 @@ def test_kernel_that_does_not_compile_fails(tmp_path: Path) -> None:
 
 def test_product_in_32_bits_fails(tmp_path: Path) -> None:
     assert run(tmp_path, 1024, 32, more="far_rows,").returncode == 0
-    result = run(tmp_path, 1024, 32, more="rows,")
-    assert result.returncode == 1 and "rows, sm_90: computes addresses in 32 bits" in result.stderr
+    result = run(tmp_path, 1024, 32, more="rows, two_layers")
+    assert result.returncode == 1
+    for name in ("rows", "two_layers"):
+        assert f"{name}, sm_90: computes addresses in 32 bits" in result.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from fastmef import backends, functional, ops
 from fastmef.kernels._tile import locate
+from fastmef.kernels._windows import plane_constant, windows_of
+from fastmef.kernels.gamma import launch_gamma
 
 Far = Callable[[Tensor, int], Tensor]
 
@@ -45,6 +48,36 @@ def test_locate(program: int, width: int, height: int, device: torch.device) -> 
     assert out.tolist() == [plane, row, first, (plane * height + row) * width + first]
 
 
+@triton.jit
+def _constant(out, image, height, width, row_stride, column_stride):
+    tl.store(out, plane_constant(image, height, width, row_stride, column_stride))
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_plane_constant(wide: bool, tmp_path: Path, device: torch.device) -> None:
+    """What stands in for a plane's mean lies inside it, however long its rows or columns are."""
+    length, samples = (2**27, 16) if wide else (2**28, 8)
+    if device.type == "cpu":
+        # As many again on either side, so that addresses which have wrapped find zeros.
+        memory = torch.from_file(str(tmp_path / "sparse"), True, 3 * length, dtype=torch.uint8)
+    else:
+        memory = torch.zeros(3 * length, dtype=torch.uint8, device=device)
+    image = memory[length : 2 * length]
+    image[length // (2 * samples) :: length // samples] = 16
+    out = torch.zeros(1, device=device)
+    size, strides = ((1, length), (length, 1)) if wide else ((length, 1), (1, 1))
+    _constant[(1,)](out, image, *size, *strides)
+    assert out.item() == 16
+
+
+@pytest.mark.parametrize("axis", range(5))
+def test_guided_upsample_fuse(axis: int, far: Far, device: torch.device) -> None:
+    exposures = torch.randint(0, 256, (3, 3, 3, 3, 3), dtype=torch.uint8).to(device)
+    logits = torch.randn(3, 3, 2, 2, device=device)
+    near = functional.guided_upsample_fuse(logits, exposures)
+    assert torch.equal(near, functional.guided_upsample_fuse(logits, far(exposures, axis)))
+
+
 @pytest.mark.parametrize("axis", range(5))
 def test_softmax_fuse(axis: int, far: Far, device: torch.device) -> None:
     exposures = torch.randint(0, 256, (3, 3, 3, 3, 3), dtype=torch.uint8).to(device)
@@ -69,6 +102,20 @@ def test_softmax_fuse_logits(axis: int, far: Far, device: torch.device) -> None:
 
 def _ramp(*shape: int, device: torch.device) -> Tensor:
     return torch.linspace(0, 1, math.prod(shape), device=device).square().reshape(shape)
+
+
+def test_maps_of_gamma_weights(far: Far, device: torch.device) -> None:
+    exposures, upstream = _ramp(1, 2, 5, 5, device=device), _ramp(1, 2, 3, 3, device=device)
+    shifts = torch.empty(1, 2, device=device)
+    windows = windows_of(exposures, 3, None, False)
+    near = torch.zeros(3, upstream.numel(), device=device)
+    apart = far(near, 0)
+    for out in (near, apart):
+        part = out.stride(0)
+        launch_gamma(
+            exposures, "variance_gradient", windows, 1e-6, 1e-6, out, part, upstream, shifts
+        )
+    assert near.any(dim=1).all() and torch.equal(near, apart)
 
 
 def _by_image(x: Tensor) -> Tensor:
