@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -131,6 +132,19 @@ def show_config(**variables: str) -> str:
 def test_reason_is_shown() -> None:
     shown = show_config(FASTMEF_TRITON="0")
     assert "Triton kernels: switched off by FASTMEF_TRITON=0" in shown
+
+
+@pytest.mark.skipif(backends.INTERPRETED, reason="its own process has another Triton")
+def test_old_triton_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "triton").mkdir()
+    (tmp_path / "triton" / "__init__.py").write_text('__version__ = "3.3.1"')
+    (tmp_path / "triton-3.3.1.dist-info").mkdir()
+    metadata = "Metadata-Version: 2.1\nName: triton\nVersion: 3.3.1\n"
+    (tmp_path / "triton-3.3.1.dist-info" / "METADATA").write_text(metadata)
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    shown = show_config(PYTHONPATH=path, FASTMEF_TRITON="auto")
+    assert "Triton kernels: triton 3.3.1 is too old, 3.4 is needed (torch 2.8" in shown
+    assert "Triton on" not in shown
 
 
 def test_reference_serves_without_any_kernels() -> None:
