@@ -1,4 +1,4 @@
-"""What the benchmarks of losses have in common: a step with gradient, and its comparison."""
+"""What the benchmarks of losses have in common: groups, a step with gradient, its comparison."""
 
 from __future__ import annotations
 
@@ -8,11 +8,20 @@ import torch
 from torch import Tensor
 
 SHAPES = [(8, 250, 250), (1, 1080, 1920), (1, 2160, 3840)]
+EXPOSURES = 2
 Step = Callable[..., tuple[Tensor, Tensor]]
 
 
 def label(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
+
+
+def loss_group(loss: str, shape: tuple[int, ...]) -> str:
+    return f"{loss}, {label(shape)}, 1 scale"
+
+
+def ssim_group(shape: tuple[int, ...]) -> str:
+    return f"mean ssim with gradient, {label(shape)}"
 
 
 def with_gradient(function: Callable[..., Tensor]) -> Step:

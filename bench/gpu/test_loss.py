@@ -1,4 +1,4 @@
-"""The losses with their gradient, beside fused-ssim and the least its scheme can cost."""
+"""The losses with their gradient."""
 
 from __future__ import annotations
 
@@ -9,14 +9,8 @@ import pytest
 from torch import Tensor
 
 from bench.convolution import by_convolution
-from bench.gpu.steps import SHAPES, check, label, with_gradient
+from bench.gpu.steps import EXPOSURES, SHAPES, check, label, loss_group, with_gradient
 from fastmef import functional, reference
-
-EXPOSURES = 2
-
-
-def group(loss: str, shape: tuple[int, ...]) -> str:
-    return f"{loss}, {label(shape)}, 1 scale"
 
 
 def by_fused_ssim(fused: Tensor, exposures: Tensor) -> Tensor:
@@ -57,7 +51,7 @@ def test_loss(
     check(both, plain, source, exposures)
     # F or the logits once, the exposures, and a gradient as large as the first.
     moved = 4 * (2 * source.numel() + exposures.numel())
-    clock(lambda: both(source, exposures), group(loss, shape), moved)
+    clock(lambda: both(source, exposures), loss_group(loss, shape), moved)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=label)
@@ -81,24 +75,4 @@ def test_pairs(
     both = with_gradient(ours if name.startswith("fastmef") else by_fused_ssim)
     check(both, plain, fused, exposures)
     moved = 4 * (2 * fused.numel() + exposures.numel())
-    clock(lambda: both(fused, exposures), group("weighted_ssim_loss", shape), moved)
-
-
-@pytest.mark.usefixtures("triton_runs")
-@pytest.mark.parametrize("shape", SHAPES, ids=label)
-def test_memory_traffic_of_fused_ssim(
-    clock: Callable[..., None],
-    fitted: Callable[..., tuple[int, ...]],
-    scene: Callable[..., Tensor],
-    shape: tuple[int, ...],
-) -> None:
-    """Both pairs, the weights for nothing."""
-    from bench.gpu.scheme import FILLS, PASSES, check_traffic, traffic
-
-    fused = scene(*fitted(*shape), seed=1)
-    pairs = [(fused, scene(*fitted(*shape), seed=k)) for k in range(EXPOSURES)]
-    for pair in pairs:
-        check_traffic(*pair)
-    moved = EXPOSURES * (PASSES + FILLS) * fused.numel() * 4
-    step = group("weighted_ssim_loss", shape)
-    clock(lambda: [traffic(*pair) for pair in pairs], step, moved)
+    clock(lambda: both(fused, exposures), loss_group("weighted_ssim_loss", shape), moved)

@@ -1,4 +1,4 @@
-"""Mean SSIM with the gradient by one image, beside fused-ssim and the least its scheme can cost."""
+"""Mean SSIM with the gradient by one image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from torch import Tensor
 
 from bench.convolution import by_convolution
-from bench.gpu.steps import SHAPES, check, label, with_gradient
+from bench.gpu.steps import SHAPES, check, label, ssim_group, with_gradient
 from fastmef import functional, reference
 
 
@@ -20,10 +20,6 @@ def plain(a: Tensor, b: Tensor) -> Tensor:
 def by_fused_ssim(a: Tensor, b: Tensor) -> Tensor:
     fused_ssim = pytest.importorskip("fused_ssim", reason="fused-ssim is not installed")
     return fused_ssim.fused_ssim(a[:, None], b[:, None], padding="valid")
-
-
-def group(shape: tuple[int, ...]) -> str:
-    return f"mean ssim with gradient, {label(shape)}"
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=label)
@@ -46,19 +42,4 @@ def test_ssim(
     }
     both = with_gradient(others.get(name, functional.ssim))
     check(both, plain, a, b)
-    clock(lambda: both(a, b), group(shape), 3 * a.numel() * 4)
-
-
-@pytest.mark.usefixtures("triton_runs")
-@pytest.mark.parametrize("shape", SHAPES, ids=label)
-def test_memory_traffic_of_fused_ssim(
-    clock: Callable[..., None],
-    fitted: Callable[..., tuple[int, ...]],
-    scene: Callable[..., Tensor],
-    shape: tuple[int, ...],
-) -> None:
-    from bench.gpu.scheme import FILLS, PASSES, check_traffic, traffic
-
-    a, b = scene(*fitted(*shape)), scene(*fitted(*shape), seed=1)
-    check_traffic(a, b)
-    clock(lambda: traffic(a, b), group(shape), (PASSES + FILLS) * a.numel() * 4)
+    clock(lambda: both(a, b), ssim_group(shape), 3 * a.numel() * 4)
