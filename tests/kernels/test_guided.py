@@ -10,6 +10,7 @@ from fastmef import backends, functional
 from fastmef.reference import guided as reference
 
 INTEGERS = {torch.uint8: 255, torch.uint16: 65535}
+HALVES = (torch.float16, torch.bfloat16)
 CASES = [  # exposures, size of the logits, size of the exposures
     (2, (4, 5), (16, 20)),
     (5, (3, 5), (7, 13)),
@@ -81,15 +82,42 @@ def test_nan_stays_nan(device) -> None:
     assert got.isnan().all()
 
 
-def test_gradients_are_those_of_the_reference(device) -> None:
-    logits, exposures = torch.randn(1, 2, 3, 4), stack(1, 2, 3, 6, 9)
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_logits_that_are_not_finite_make_their_image_nan(bad, device) -> None:
+    logits = torch.randn(2, 3, 3, 4)
+    logits[0, 2, 1, 1] = bad
+    for dtype in (torch.float32, torch.uint8):
+        exposures = stack(2, 3, 3, 6, 9, dtype=dtype)
+        got = functional.guided_upsample_fuse(logits.to(device), exposures.to(device))
+        # A pixel that is not a number is stored as 0.
+        assert (got[0].isnan() if dtype.is_floating_point else got[0] == 0).all()
+        assert got[1].isfinite().all() and got[1].any()
+
+
+@pytest.mark.parametrize(
+    ("count", "dtype"), [(2, torch.float32), (3, HALVES[0]), (5, HALVES[1])], ids=str
+)
+@pytest.mark.parametrize("flat", [False, True])
+def test_gradients(count, dtype, flat, device) -> None:
+    logits = torch.randn(1, count, 4, 3).to(dtype).mT
+    exposures = stack(1, count, 3, 12, 9)[..., ::2, :]
+    exposures = (0.9 + 2e-3 * (exposures - 0.5) if flat else exposures).to(dtype)
     found = []
-    for function in (functional.guided_upsample_fuse, reference.guided_upsample_fuse):
-        x, images = (t.to(device).requires_grad_() for t in (logits.clone(), exposures.clone()))
-        function(x, images).square().sum().backward()
-        found.append((x.grad, images.grad))
-    for a, b in zip(*found, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    for function, where, to in (
+        (functional.guided_upsample_fuse, device, dtype),
+        (reference.guided_upsample_fuse, "cpu", torch.float32),
+        (reference.guided_upsample_fuse, "cpu", torch.float64),
+    ):
+        x, images = (t.to(where, to).detach().requires_grad_() for t in (logits, exposures))
+        fused = function(x, images)
+        upstream = torch.linspace(-1, 1, fused.numel()).reshape(fused.shape).to(dtype)
+        fused.backward(upstream.to(fused))
+        assert x.grad.dtype == to
+        found.append([t.cpu().double() for t in (x.grad, images.grad)])
+    for got, usual, exact in zip(*found, strict=True):
+        unit = torch.finfo(dtype).eps
+        limit = 2 * (usual - exact).abs().max() + (unit + 1e-6) * exact.abs().max()
+        assert (got - exact).abs().max() <= limit
 
 
 def test_same_bits_again(device) -> None:

@@ -80,6 +80,19 @@ def test_values_and_gradients(shape, training, then, device) -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision(dtype, then, device) -> None:
     check(images((2, 8, 6, 4), dtype), norm_of(8), then, device)
+    check(images((1, 3, 5, 7), dtype), norm_of(3).eval(), then, device)
+
+
+@pytest.mark.parametrize("then", ["", "bilinear"])
+def test_single_pixels(then, device) -> None:
+    check(images((3, 2, 1, 1)), norm_of(2), then, device)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("then", FOLLOWING)
+def test_bright_flat_area(dtype, then, device) -> None:
+    x = (0.899 + 2e-3 * torch.rand(2, 3, 5, 6)).to(dtype)
+    check(x.contiguous(memory_format=torch.channels_last), norm_of(3, eps=1e-8), then, device)
 
 
 @pytest.mark.parametrize(
@@ -139,9 +152,10 @@ def test_first_of_equal_values_gets_the_gradient(device) -> None:
 
 
 @pytest.mark.parametrize("then", FOLLOWING)
-def test_nan_stays_nan(then, device) -> None:
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_nan_stays_nan(bad, then, device) -> None:
     x = images((1, 3, 6, 6))
-    x[0, 1, 2, 3] = torch.nan
+    x[0, 1, 2, 3] = bad
     for training in (False, True):
         norm = norm_of(3).train(training)
         y = copy.deepcopy(norm)(x).relu()

@@ -126,10 +126,6 @@ def _by_exposures(x: Tensor) -> Tensor:
     return functional.weighted_ssim_loss(_ramp(len(x), 3, 3, device=x.device), x)
 
 
-def _by_logits(x: Tensor) -> Tensor:
-    return functional.fusion_loss(x, _ramp(*x.shape, device=x.device))
-
-
 FUNCTIONS: dict[str, tuple[str, Callable[[Tensor], Tensor], int]] = {
     "local_variance": ("local_variance", functional.local_variance, 3),
     "sobel_gradient": ("sobel_gradient", functional.sobel_gradient, 3),
@@ -138,7 +134,6 @@ FUNCTIONS: dict[str, tuple[str, Callable[[Tensor], Tensor], int]] = {
     "ssim_map": ("ssim", lambda x: functional.ssim(x, x.flip(0), reduction="none"), 3),
     "loss by image": ("weighted_ssim_loss", _by_image, 3),
     "loss by exposures": ("weighted_ssim_loss", _by_exposures, 4),
-    "fusion_loss by logits": ("fusion_loss", _by_logits, 4),
 }
 
 

@@ -113,7 +113,7 @@ def test_default_window(device: torch.device) -> None:
 def test_dtypes(dtype: torch.dtype, device: torch.device) -> None:
     for border in ("valid", "reflect"):
         check(*pair(1, 5, 6, dtype=dtype), device, border=border)
-    check(*pair(1, 5, 6, dtype=dtype), device, reduction="mean")
+    check(*pair(1, 5, 6, dtype=dtype), device, border="zero", reduction="mean")
 
 
 def test_range_of_values(device: torch.device) -> None:
@@ -126,6 +126,8 @@ def test_layouts(device: torch.device) -> None:
     _, b = pair(4, 10, 18)
     check(a.mT, b[::2, ::2, ::3], device)
     check(a[:1].expand(2, 6, 5), a, device)
+    interleaved = [x.half().movedim(0, -1).contiguous().movedim(-1, 0) for x in pair(2, 4, 5)]
+    check(*interleaved, device, border="reflect", reduction="mean")
 
 
 def test_bright_flat_area_keeps_its_precision(device: torch.device) -> None:
@@ -136,6 +138,13 @@ def test_bright_flat_area_keeps_its_precision(device: torch.device) -> None:
         exact = reference.ssim(a.double(), b.double(), **options)
         ours = ops.ssim.ssim(a.to(device), b.to(device), **options).cpu()
         assert (ours - exact).abs().max() <= 4e-7
+
+
+@pytest.mark.parametrize("luminance", [False, True])
+def test_gradients_of_a_bright_flat_area(luminance: bool, device: torch.device) -> None:
+    for dtype in FLOATS:
+        a, b = ((0.9 + 2e-3 * (x - 0.5)).to(dtype) for x in pair(1, 5, 6))
+        check(a, b, device, luminance=luminance)
 
 
 def test_not_a_number_stays(device: torch.device) -> None:
