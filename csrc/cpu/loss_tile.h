@@ -44,8 +44,10 @@ class Tile {
     for (int64_t y = extent_.a0; y < last; y += kBlock) {
       const int64_t end = least(y + kBlock, last);
       const int64_t needed = least(end + level.wy - 2 + lag, level.height - 1);
-      for (; next <= needed; ++next) ring_.load(rows_, next);
-      compute_windows(y, end);
+      // A finest level without a share only makes the sums of the coarser ones the gradient.
+      const bool counts = level.share != 0;
+      for (; next <= needed && (counts || pass_.writes_logits()); ++next) ring_.load(rows_, next);
+      if (counts) compute_windows(y, end);
       if (pass_.with_gradient) write_gradient(most(y, extent_.r0), end);
     }
     double sum = 0.0;
