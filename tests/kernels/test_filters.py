@@ -155,7 +155,7 @@ def test_sobel_of_a_flat_image_has_no_gradient(device: torch.device) -> None:
 
 @pytest.mark.parametrize("attributes", GAMMAS)
 def test_every_gamma(attributes: str, device: torch.device) -> None:
-    options = {**GAMMA, "attributes": attributes}
+    options = {**GAMMA, "window": 3, "attributes": attributes}
     check("gamma_weights", scene(1, 2, 6, 7), device, **options)
 
 
