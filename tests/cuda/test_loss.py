@@ -118,23 +118,14 @@ def test_nan_stays_nan_and_near(form: str) -> None:
 @pytest.mark.parametrize("form", ["fused", "logits"])
 def test_nan_of_an_exposure_stays_near(form: str) -> None:
     source, exposures = (x.float() for x in loss_inputs(form, 1, 2, 40, 40))
-    exposures[:, 1, 5, 6] = torch.nan
+    exposures[:, 1, 4, 6] = torch.nan  # one of the pixels whose mean is the block's constant
     value, gradient = by_cuda(source, exposures, dict(LOSS))
-    assert value.isnan() and gradient[..., 5, 6].isnan().any()
+    assert value.isnan() and gradient[..., 4, 6].isnan().any()
     assert not gradient[..., 16:, :].isnan().any() and not gradient[..., 17:].isnan().any()
 
 
 def test_more_blocks_than_threads_add_them() -> None:
     check(*loss_inputs("fused", 300, 2, 11, 11))
-
-
-def test_sums_down_a_column_are_compensated() -> None:
-    """Every window has the same value, so that rounding would go the same way in every row."""
-    for f in (0.31, 0.47, 0.83):
-        source, exposures = torch.full((1, 42, 11), f), torch.full((1, 2, 42, 11), 0.6)
-        exact = by_reference(source, exposures, torch.float64, {**LOSS, "luminance": True})[0]
-        value = by_cuda(source, exposures, {**LOSS, "luminance": True})[0]
-        assert (value - exact).abs() <= 1.2e-7
 
 
 def test_same_bits_again() -> None:
