@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -41,7 +42,7 @@ OTHERS, MISSES = "other files", "bytes that miss the first cache"
 
 
 def run(op: str) -> None:
-    """One call of an operation, on one image of SIZE x SIZE."""
+    """One call of an operation, with two exposures of SIZE x SIZE pixels."""
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
     exposures = torch.rand(1, 2, SIZE, SIZE, generator=generator)
@@ -125,7 +126,8 @@ def main() -> None:
         return run(arguments.run)
     if not shutil.which("valgrind"):
         raise SystemExit("valgrind is not installed")
-    counts = {op: count(op) for op in FUNCTIONS}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        counts = dict(zip(FUNCTIONS, pool.map(count, FUNCTIONS), strict=True))
     text = table(counts)
     print(text)
     if arguments.write:

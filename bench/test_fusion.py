@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastmef import ops, reference
+from fastmef import backends, ops, reference
+from fastmef.ops._fusion_kernels import Inputs, cpp_forward
 
 HEIGHT, WIDTH = 4000, 6000
 OP = "softmax_fuse, 24 MP x 2"
@@ -58,6 +59,19 @@ def test_fuse(
     allowed = (0.0 if dtype.is_floating_point else 0.5) + 1e-4
     assert (function(logits, exposures)[part] - exact).abs().max() < allowed
     clock(lambda: function(logits, exposures), OP, f"{name_of(dtype)}, {layout}", name)
+
+
+@pytest.mark.skipif(backends.CPU is None, reason=f"C++ kernels: {backends.cpu_status()}")
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=["uint8", "float32"])
+def test_fuse_into_memory_in_use(clock: Callable[..., None], dtype: torch.dtype) -> None:
+    """The kernel alone: no page of the result is touched for the first time."""
+    logits, exposures = inputs(dtype, "planar")
+    given = Inputs(logits, exposures, 1.0, None)
+    fused = torch.zeros_like(exposures[:, 0])
+    cpp_forward(given, fused, None)
+    assert torch.equal(fused, fastmef(logits, exposures))
+    name = "fastmef into memory in use"
+    clock(lambda: cpp_forward(given, fused, None), OP, f"{name_of(dtype)}, planar", name)
 
 
 @pytest.mark.parametrize("into", ["new memory", "memory in use"])
