@@ -132,6 +132,14 @@ def test_planes_of_any_strides_beside_dense_images(layout: str) -> None:
             torch.testing.assert_close(x, y, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_logits_with_gaps_between_columns(count: int) -> None:
+    """Aligned in every other way: only their distance tells them from runs."""
+    exposures = stack(1, count, 3, 4, 16, dtype=torch.float32)
+    logits = logits_for(exposures)
+    check(logits.repeat_interleave(2, dim=-1)[..., ::2], exposures)
+
+
 def test_exposures_left_out_have_no_part() -> None:
     for count in (2, 3, 8):
         exposures = stack(1, count, 3, 4, 8, dtype=torch.float32)
