@@ -15,15 +15,18 @@ from fastmef.functional.filters import (
 from fastmef.functional.fusion import softmax_fuse
 from fastmef.functional.guided import guided_upsample_fuse
 from fastmef.functional.loss import fusion_loss, weighted_ssim_loss
+from fastmef.functional.multiscale import exposure_pyramid, multiscale_fuse
 from fastmef.functional.ssim import ssim
 from fastmef.metrics.mef_ssim import mef_ssim
 
 __all__ = [
+    "exposure_pyramid",
     "fusion_loss",
     "gamma_weights",
     "guided_upsample_fuse",
     "local_variance",
     "mef_ssim",
+    "multiscale_fuse",
     "sobel_gradient",
     "softmax_fuse",
     "ssim",

@@ -21,17 +21,21 @@ from fastmef.reference.gamma import (
     well_exposedness,
 )
 from fastmef.reference.loss import fusion_loss, weighted_ssim_loss, weighted_ssim_map
+from fastmef.reference.multiscale import ExposurePyramid, exposure_pyramid, multiscale_fuse
 from fastmef.reference.ssim import ssim
 
 __all__ = [
+    "ExposurePyramid",
     "crop_to_centers",
     "effective_window",
+    "exposure_pyramid",
     "fusion_loss",
     "gamma_weights",
     "gaussian_taps",
     "guided",
     "halve",
     "local_variance",
+    "multiscale_fuse",
     "rgb_to_gray",
     "round_to_8bit",
     "sobel_gradient",

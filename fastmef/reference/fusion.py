@@ -30,10 +30,11 @@ def softmax_fuse(
     dtype = torch.float64 if in_double else torch.float32
     weights = torch.softmax(tempered_logits(logits.to(dtype), temperature, valid), dim=1)
     fused = (weights.unsqueeze(2) * exposures.to(dtype)).sum(dim=1)
-    return _stored(fused, exposures.dtype), weights.to(logits.dtype)
+    return stored(fused, exposures.dtype), weights.to(logits.dtype)
 
 
-def _stored(image: Tensor, dtype: torch.dtype) -> Tensor:
+def stored(image: Tensor, dtype: torch.dtype) -> Tensor:
+    """``image`` in a storage dtype: integers are rounded to the nearest, ties to even."""
     if dtype.is_floating_point:
         return image.to(dtype)
     # A pixel that is not a number becomes 0.

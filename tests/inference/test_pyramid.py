@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from fastmef.inference.pyramid import expand, pyramid_blend, reduce
+from fastmef.inference.pyramid import pyramid_blend
+from fastmef.reference.pyramid import expand, reduce
 
 SIZES = [(1, 1), (1, 9), (2, 2), (3, 5), (17, 33), (64, 64), (250, 251)]
 

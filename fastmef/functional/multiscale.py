@@ -1,0 +1,260 @@
+"""Multiscale fusion: softmax weights for the scene, the variance of luma for the detail."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fastmef import ops
+from fastmef.errors import InputError
+from fastmef.functional._checks import (
+    check_at_least,
+    check_float,
+    check_image,
+    check_one_device,
+    check_stack,
+)
+from fastmef.reference.multiscale import ExposurePyramid, Knee
+from fastmef.reference.pyramid import halved_size
+
+# Below it the square of the floor would leave the range of float32.
+_LOWEST_FLOOR = 1e-12
+
+
+def exposure_pyramid(
+    exposures: Tensor, levels: int, valid: Tensor | None = None
+) -> ExposurePyramid:
+    r"""Return the Gaussian pyramid of exposures, without the exposures themselves.
+
+    .. math:: J_0 = I, \qquad J_{l+1} = \mathrm{reduce}(J_l)
+
+    reduce takes the mean in the window [1 3 3 1]/8 of both axes around the middle of each 2×2
+    block, repeats border pixels, and halves the size, rounded up.
+
+    Args:
+        exposures: ``(B, K, C, H, W)``; uint8, uint16, or floating point in [0, 1].
+        levels: how many halvings, L ≥ 0; at most as many as lead to a single pixel.
+        valid: bool ``(B, K, H, W)``; pixels where it is false do not enter the means. Where no
+            exposure is valid all of them count.
+
+    Returns:
+        An :class:`ExposurePyramid`: the ``base`` :math:`J_L` in [0, 1], float32 (float64 for
+        float64), and the levels between, uint16 for integer exposures. With L = 0 the base is the
+        exposures in floating point.
+
+    One sweep over the exposures. Differentiable w.r.t. floating-point exposures.
+
+    Raises:
+        InputError: another shape or dtype, a number of levels out of range.
+    """
+    _check_exposures(exposures)
+    most = (max(exposures.shape[-2:]) - 1).bit_length()
+    if not isinstance(levels, int) or not 0 <= levels <= most:
+        raise InputError(
+            f"levels must be an integer from 0 to {most} for exposures of "
+            f"{_size(exposures)} pixels, got {levels!r}"
+        )
+    _check_valid(valid, exposures)
+    return ops.multiscale.exposure_pyramid(exposures, levels, valid)
+
+
+def multiscale_fuse(
+    logits: Tensor | None,
+    exposures: Tensor,
+    *,
+    base: Tensor | None = None,
+    pyramid: ExposurePyramid | None = None,
+    shares: Tensor | None = None,
+    contrast: float | Tensor | Sequence[float | Tensor] = 1.0,
+    radius: int = 4,
+    floor: float = 1e-6,
+    knee: Knee | None = (1 / 64, 1 / 16),
+    valid: Tensor | None = None,
+) -> Tensor:
+    r"""Fuse exposures in a Laplacian pyramid: the base by softmax weights, bands by local variance.
+
+    .. math::
+        F_L = \sum_k \mathrm{softmax}_k(x + \log s)\, J_{L,k}, \qquad
+        F_l = E(F_{l+1}) + c_l \sum_k \gamma_{l,k} \bigl(J_{l,k} - E(J_{l+1,k})\bigr)
+
+    J is the :func:`exposure_pyramid`, E doubles the size bilinearly. The weights of a band come
+    from the variance v of luma (of the mean over the channels unless there are three) in a flat
+    window of :math:`2\,\mathrm{radius} + 1` pixels, border pixels repeated:
+
+    .. math:: \gamma_k = a_k / \textstyle\sum_j a_j, \qquad a_k = s_k (v_k + \mathrm{floor})^2
+
+    At the finest level what leaves [0, 1] is compressed and not cut off: with h = high,
+
+    .. math:: y = \min(x, 1 + h) - t^2 / (4 h), \qquad t = \min(\max(x - 1 + h, 0), 2 h)
+
+    and the same, mirrored, with low near 0. Values in [low, 1 − high] stay as they are.
+
+    Args:
+        logits: floating point, ``(B, K, h, w)``, with h and w the height and width of the
+            exposures halved L times, rounded up each time; L ≥ 0 follows from the sizes. ``None``
+            where ``base`` is given.
+        exposures: ``(B, K, C, H, W)``; uint8, uint16, or floating point in [0, 1]; planar or with
+            the channels of a pixel beside each other.
+        base: floating point, ``(B, C, h, w)``, taken as :math:`F_L` instead of the softmax sum.
+        pyramid: what :func:`exposure_pyramid` has returned for these exposures, these ``levels``
+            and ``valid``; made here if it is not given.
+        shares: s ≥ 0, floating point, ``(B, K)``, by default 1: frames that are nearly copies of
+            each other share one vote. Shares of 0 are ignored where no other exposure is valid.
+        contrast: c, one number for all bands or a sequence of one for each, finest first. Numbers
+            may be tensors of one element that require gradients.
+        radius: of the variance window, at least 0.
+        floor: added to the variance, at least 1e-12: what makes flat areas a plain mean.
+        knee: (low, high), how far from 0 and 1 compression begins, both positive, with
+            low + high ≤ 1. ``None``: floating-point results are not limited, integers are clamped.
+        valid: bool ``(B, K, H, W)``; an exposure contributes nothing where it is false. Means,
+            bands and variances are normalised by the valid pixels. Where no exposure is valid all
+            of them count.
+
+    Returns:
+        F ``(B, C, H, W)`` in the dtype and layout of the exposures; integers are rounded to the
+        nearest. Sums are formed in float32, in float64 where an input is float64.
+
+    The C++ kernels read full-size exposures twice (once without the reduction if ``pyramid`` is
+    given) and write the result once, with nothing of full size between; the next levels are a
+    quarter of the size each.
+
+    Differentiable w.r.t. logits and base by kernels, which need no values but the slope of the
+    compression; w.r.t. floating-point exposures, shares and contrast by plain PyTorch.
+
+    Raises:
+        InputError: shapes that do not fit, another dtype, two devices, options out of range.
+    """
+    _check_exposures(exposures)
+    small = _check_base(logits, base, exposures)
+    levels = _levels(small, exposures)
+    _check_valid(valid, exposures)
+    _check_shares(shares, exposures)
+    contrasts = _contrasts(contrast, levels)
+    if not isinstance(radius, int) or radius < 0:
+        raise InputError(f"radius must be an integer of at least 0, got {radius!r}")
+    check_at_least("floor", floor, _LOWEST_FLOOR)
+    _check_knee(knee)
+    if pyramid is None:
+        pyramid = ops.multiscale.exposure_pyramid(exposures, levels, valid)
+    else:
+        _check_pyramid(pyramid, exposures, levels, valid)
+    return ops.multiscale.multiscale_fuse(
+        logits, exposures, pyramid, base, shares, contrasts, radius, floor, knee, valid
+    )
+
+
+def _size(images: Tensor) -> str:
+    return f"{images.shape[-2]} x {images.shape[-1]}"
+
+
+def _check_exposures(exposures: Tensor) -> None:
+    check_image("exposures", exposures)
+    if exposures.ndim != 5 or 0 in exposures.shape:
+        raise InputError(
+            f"exposures must be (B, K, C, H, W) and not empty, got {tuple(exposures.shape)}"
+        )
+
+
+def _check_base(logits: Tensor | None, base: Tensor | None, exposures: Tensor) -> Tensor:
+    """Return the one of the two that is given."""
+    batch, count, channels = exposures.shape[:3]
+    if logits is not None and base is None:
+        check_stack("logits", logits)
+        name, given, expected, axes = "logits", logits, (batch, count), "(B, K, h, w)"
+    elif base is not None and logits is None:
+        check_float("base", base)
+        name, given, expected, axes = "base", base, (batch, channels), "(B, C, h, w)"
+    else:
+        raise InputError("give either logits or base, and None for the other")
+    if given.ndim != 4 or given.shape[:2] != expected:
+        raise InputError(
+            f"{name} must be {axes} for exposures (B, K, C, H, W), "
+            f"got {tuple(given.shape)} and {tuple(exposures.shape)}"
+        )
+    check_one_device(name, given, "exposures", exposures)
+    return given
+
+
+def _levels(small: Tensor, exposures: Tensor) -> int:
+    full = exposures.shape[-2:]
+    allowed = [halved_size(full, n) for n in range((max(full) - 1).bit_length() + 1)]
+    size = small.shape[-2], small.shape[-1]
+    if size not in allowed:
+        sizes = ", ".join(f"{h} x {w}" for h, w in allowed)
+        raise InputError(
+            f"logits or base for exposures of {_size(exposures)} pixels must have one of the "
+            f"sizes {sizes}, got {_size(small)}"
+        )
+    return allowed.index(size)
+
+
+def _check_valid(valid: Tensor | None, exposures: Tensor) -> None:
+    if valid is None:
+        return
+    shape = exposures.shape[:2] + exposures.shape[3:]
+    if not isinstance(valid, Tensor) or valid.dtype != torch.bool or valid.shape != shape:
+        got = f"{valid.dtype} {tuple(valid.shape)}" if isinstance(valid, Tensor) else repr(valid)
+        raise InputError(f"valid must be bool {tuple(shape)}, got {got}")
+    check_one_device("valid", valid, "exposures", exposures)
+
+
+def _check_shares(shares: Tensor | None, exposures: Tensor) -> None:
+    if shares is None:
+        return
+    check_float("shares", shares)
+    if shares.shape != exposures.shape[:2]:
+        raise InputError(
+            f"shares must be (B, K) = {tuple(exposures.shape[:2])}, got {tuple(shares.shape)}"
+        )
+    check_one_device("shares", shares, "exposures", exposures)
+    # Values on a GPU, or while a graph is traced, are not read.
+    if shares.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    if not bool(((shares >= 0) & shares.isfinite()).all() and (shares > 0).any(dim=1).all()):
+        raise InputError(
+            "shares must be finite and at least 0, with one above 0 in each bracket, "
+            f"got {shares.tolist()}"
+        )
+
+
+def _contrasts(
+    contrast: float | Tensor | Sequence[float | Tensor], levels: int
+) -> tuple[float | Tensor, ...]:
+    """Return one number for each level, finest first."""
+    given = contrast if isinstance(contrast, Sequence) else (contrast,) * levels
+    if len(given) != levels:
+        raise InputError(
+            f"contrast must be one number or one for each of {levels} levels, got {len(given)}"
+        )
+    for value in given:
+        if isinstance(value, Tensor):
+            check_float("contrast", value)
+            if value.numel() != 1:
+                raise InputError(f"contrast must have one element, got {tuple(value.shape)}")
+        elif not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise InputError(f"contrast must be finite, got {value!r}")
+    return tuple(given)
+
+
+def _check_knee(knee: Knee | None) -> None:
+    if knee is None:
+        return
+    if len(knee) != 2 or not (min(knee) > 0 and sum(knee) <= 1):
+        raise InputError(f"knee must be (low, high), both positive, sum at most 1, got {knee!r}")
+
+
+def _check_pyramid(
+    pyramid: ExposurePyramid, exposures: Tensor, levels: int, valid: Tensor | None
+) -> None:
+    shapes = [tuple(x.shape) for x in (*pyramid.inner, pyramid.base)]
+    full = exposures.shape[-2:]
+    expected = [
+        (*exposures.shape[:3], *halved_size(full, n)) for n in range(min(1, levels), levels + 1)
+    ]
+    if shapes != expected:
+        raise InputError(f"pyramid must hold levels of the shapes {expected}, got {shapes}")
+    if (valid is None) != (not pyramid.validity):
+        raise InputError("pyramid must be made with the same valid that is given here")

@@ -1,0 +1,280 @@
+"""Multiscale fusion: a base by the softmax of logits, bands of detail by the variance of luma."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastmef.reference.color import rgb_to_gray
+from fastmef.reference.fusion import softmax_fuse, stored
+from fastmef.reference.pyramid import expand, reduce
+
+Knee = tuple[float, float]
+
+
+class ExposurePyramid(NamedTuple):
+    """The Gaussian pyramid of exposures ``(B, K, C, H, W)`` without its finest level.
+
+    Attributes:
+        base: the coarsest level in [0, 1], ``(B, K, C, h, w)``, float32 (float64 for float64).
+        inner: the levels between the exposures and the base, finest first. Integer exposures leave
+            them in uint16, scaled to 65535; others in the dtype of the base.
+        validity: the share of valid pixels behind each pixel of ``inner`` and ``base``,
+            ``(B, K, ., .)`` of the dtype of the base; empty where every pixel is valid.
+    """
+
+    base: Tensor
+    inner: tuple[Tensor, ...] = ()
+    validity: tuple[Tensor, ...] = ()
+
+
+def highest_value(dtype: torch.dtype) -> int:
+    """The number that stands for 1 in images of this dtype."""
+    return 1 if dtype.is_floating_point else torch.iinfo(dtype).max
+
+
+def effective_validity(valid: Tensor, dtype: torch.dtype) -> Tensor:
+    """``valid`` ``(B, K, H, W)`` as 0 and 1; all exposures count where none is valid."""
+    return (valid | ~valid.any(dim=1, keepdim=True)).to(dtype)
+
+
+def working_dtype(*tensors: Tensor | None) -> torch.dtype:
+    """float64 where any tensor is of that dtype, else float32."""
+    in_double = any(x is not None and x.dtype == torch.float64 for x in tensors)
+    return torch.float64 if in_double else torch.float32
+
+
+def pyramid_reduce(
+    exposures: Tensor, dtype: torch.dtype, validity: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    r"""Halve ``(B, K, C, H, W)``: :math:`J' = \mathrm{reduce}(m J) / \mathrm{reduce}(m)`.
+
+    The result is of ``dtype``, integers scaled to its range. ``validity`` m is ``(B, K, H, W)``;
+    reduce(m) is returned as well. Where it is 0 the result is 0.
+    """
+    images = exposures.to(working_dtype(exposures))
+    if validity is None:
+        coarse, coarse_validity = reduce(images), None
+    else:
+        m = validity.to(images.dtype)
+        coarse_validity = reduce(m)
+        coarse = _ratio(reduce(_masked(images, m)), coarse_validity.unsqueeze(2))
+    # Integers times a power of two: the scale is exact where it is an integer.
+    scale = highest_value(dtype) / highest_value(exposures.dtype)
+    coarse = coarse * scale if scale >= 1 else coarse / highest_value(exposures.dtype)
+    return stored(coarse, dtype), coarse_validity
+
+
+def exposure_pyramid(
+    exposures: Tensor, levels: int, valid: Tensor | None = None
+) -> ExposurePyramid:
+    """See :func:`fastmef.functional.exposure_pyramid`."""
+    float_dtype = working_dtype(exposures)
+    inner_dtype = float_dtype if exposures.is_floating_point() else torch.uint16
+    validity = None if valid is None else effective_validity(valid, float_dtype)
+    if levels == 0:
+        base = unit_range(exposures, float_dtype)
+        return ExposurePyramid(base, validity=() if validity is None else (validity,))
+    images, validities = [exposures], []
+    for level in range(1, levels + 1):
+        dtype = inner_dtype if level < levels else float_dtype
+        coarse, validity = pyramid_reduce(images[-1], dtype, validity)
+        images.append(coarse)
+        if validity is not None:
+            validities.append(validity)
+    return ExposurePyramid(images[-1], tuple(images[1:-1]), tuple(validities))
+
+
+def validity_of_levels(
+    valid: Tensor | None, pyramid: ExposurePyramid, levels: int
+) -> list[Tensor | None]:
+    """The validity of all ``levels + 1`` levels, finest first."""
+    if valid is None:
+        return [None] * (levels + 1)
+    finest = effective_validity(valid, pyramid.base.dtype)
+    return [finest, *pyramid.validity][: levels + 1]
+
+
+def unit_range(images: Tensor, dtype: torch.dtype) -> Tensor:
+    """``images`` in ``dtype``, integers scaled to [0, 1]."""
+    highest = highest_value(images.dtype)
+    return images.to(dtype) if highest == 1 else images.to(dtype) / highest
+
+
+def base_logits(logits: Tensor, shares: Tensor | None, validity: Tensor | None) -> Tensor:
+    """Add the logarithms of shares ``(B, K)`` and validity ``(B, K, h, w)`` to the logits.
+
+    Shares are ignored where they leave no valid exposure.
+    """
+    if validity is not None:
+        logits = logits + validity.to(logits.dtype).log()
+    if shares is None:
+        return logits
+    share = shares.to(logits.dtype)[:, :, None, None]
+    weight = share if validity is None else share * validity
+    counts = (weight > 0).any(dim=1, keepdim=True)
+    return logits + torch.where(counts, share, torch.ones_like(share)).log()
+
+
+def band_weights(
+    images: Tensor, shares: Tensor | None, radius: int, floor: float, validity: Tensor | None
+) -> Tensor:
+    r"""Weights γ ``(B, K, H, W)`` of images ``(B, K, C, H, W)`` in [0, 1].
+
+    .. math:: \gamma_k = a_k / \textstyle\sum_j a_j, \qquad a_k = s_k m_k (v_k + \mathrm{floor})^2
+
+    with the variance v of luma (of the mean over channels unless there are three) in a flat window
+    of ``2 radius + 1`` pixels that repeats border pixels and averages by the validity m.
+    """
+    if validity is not None:
+        images = torch.where(validity.unsqueeze(2) > 0, images, 0)
+    gray = rgb_to_gray(images) if images.shape[2] == 3 else images.mean(dim=2)
+    activity = (_variance(gray, radius, validity) + floor).square()
+    if validity is not None:
+        activity = activity * validity
+    if shares is not None:
+        shared = activity * shares.to(activity.dtype)[:, :, None, None]
+        counts = (shared > 0).any(dim=1, keepdim=True)
+        activity = torch.where(counts, shared, activity)
+    return activity / activity.sum(dim=1, keepdim=True)
+
+
+def compress_overshoot(images: Tensor, knee: Knee | None) -> Tensor:
+    r"""Bend values near 0 and 1 smoothly into [0, 1]; those in [low, 1 − high] stay.
+
+    .. math:: y = \min(x, 1 + h) - t^2 / (4 h), \qquad t = \min(\max(x - 1 + h, 0), 2 h)
+
+    with h = high near 1, and the same with low, mirrored, near 0.
+    """
+    if knee is None:
+        return images
+    low, high = knee
+    above = (images - (1 - high)).clamp(0, 2 * high)
+    below = (low - images).clamp(0, 2 * low)
+    bent = images.clamp(-low, 1 + high)
+    return bent - above.square() / (4 * high) + below.square() / (4 * low)
+
+
+def finished(fused: Tensor, exposures: Tensor, knee: Knee | None) -> Tensor:
+    """``fused`` in [0, 1], compressed, in the dtype and memory layout of ``exposures``."""
+    fused = compress_overshoot(fused, knee) * highest_value(exposures.dtype)
+    fused = stored(fused, exposures.dtype)
+    channels = exposures.shape[2]
+    if channels > 1 and exposures.stride(2) == 1 and exposures.stride(4) == channels:
+        return fused.contiguous(memory_format=torch.channels_last)
+    return fused
+
+
+def blend_band(
+    fine: Tensor,
+    coarse: Tensor,
+    fused_coarse: Tensor,
+    shares: Tensor | None = None,
+    validity: Tensor | None = None,
+    coarse_validity: Tensor | None = None,
+    *,
+    radius: int = 4,
+    floor: float = 1e-6,
+    contrast: float | Tensor = 1.0,
+    finest: bool = True,
+    knee: Knee | None = None,
+) -> Tensor:
+    r"""One level: :math:`F = E(F') + c \sum_k \gamma_k (J_k - E(J'_k))` with E = expand.
+
+    ``fine`` J is ``(B, K, C, H, W)``, ``coarse`` J' its next level, ``fused_coarse`` F' that
+    level's fused image. At the ``finest`` level overshoot is compressed, and the result takes the
+    dtype and layout of ``fine``; at others it is floating point.
+    """
+    dtype = working_dtype(fine, coarse, fused_coarse)
+    size = fine.shape[-2:]
+    images, low = unit_range(fine, dtype), unit_range(coarse, dtype)
+    m = None if validity is None else validity.to(dtype)
+    weights = band_weights(images, shares, radius, floor, m)
+    if m is None or coarse_validity is None:
+        below = expand(low, size)
+    else:
+        coarse_m = coarse_validity.to(dtype)
+        total = expand(coarse_m, size).unsqueeze(2)
+        below = _ratio(expand(_masked(low, coarse_m), size), total)
+        images = torch.where(m.unsqueeze(2) > 0, images, below)
+    detail = (weights.unsqueeze(2) * (images - below)).sum(dim=1)
+    fused = expand(fused_coarse.to(dtype), size) + contrast * detail
+    return finished(fused, fine, knee) if finest else fused
+
+
+def multiscale_fuse(
+    logits: Tensor | None,
+    exposures: Tensor,
+    levels: int,
+    *,
+    base: Tensor | None = None,
+    pyramid: ExposurePyramid | None = None,
+    shares: Tensor | None = None,
+    contrast: float | Tensor | Sequence[float | Tensor] = 1.0,
+    radius: int = 4,
+    floor: float = 1e-6,
+    knee: Knee | None = (1 / 64, 1 / 16),
+    valid: Tensor | None = None,
+) -> Tensor:
+    """See :func:`fastmef.functional.multiscale_fuse`."""
+    if pyramid is None:
+        pyramid = exposure_pyramid(exposures, levels, valid)
+    contrasts = list(contrast) if isinstance(contrast, Sequence) else [contrast] * levels
+    stacks = [exposures, *pyramid.inner, pyramid.base][: levels + 1]
+    validities = validity_of_levels(valid, pyramid, levels)
+    if base is None:
+        assert logits is not None
+        dtype = working_dtype(logits, pyramid.base)
+        adjusted = base_logits(logits.to(dtype), shares, validities[-1])
+        base = softmax_fuse(adjusted, pyramid.base)[0]
+    if levels == 0:
+        return finished(base, exposures, knee)
+    fused = base
+    for level in range(levels - 1, -1, -1):
+        fused = blend_band(
+            stacks[level],
+            stacks[level + 1],
+            fused,
+            shares,
+            validities[level],
+            validities[level + 1],
+            radius=radius,
+            floor=floor,
+            contrast=contrasts[level],
+            finest=level == 0,
+            knee=knee,
+        )
+    return fused
+
+
+def _masked(images: Tensor, validity: Tensor) -> Tensor:
+    """``validity * images``, and 0 where the validity is 0, whatever the image is there."""
+    m = validity.unsqueeze(2)
+    return torch.where(m > 0, m * images, torch.zeros_like(images))
+
+
+def _ratio(total: Tensor, weight: Tensor) -> Tensor:
+    """``total / weight``, and 0 where the weight is 0."""
+    return torch.where(weight > 0, total / torch.where(weight > 0, weight, 1), 0)
+
+
+def _box(images: Tensor, radius: int) -> Tensor:
+    """The mean over windows of ``2 radius + 1`` pixels, border pixels repeated."""
+    padded = F.pad(images, (radius,) * 4, mode="replicate")
+    return F.avg_pool2d(padded, 2 * radius + 1, stride=1)
+
+
+def _variance(gray: Tensor, radius: int, validity: Tensor | None) -> Tensor:
+    """The variance of ``(B, K, H, W)`` in each window, not below 0."""
+    # Around a constant: the squares of large values would cancel.
+    centred = gray - gray.mean(dim=(-2, -1), keepdim=True)
+    if validity is None:
+        return (_box(centred.square(), radius) - _box(centred, radius).square()).clamp_min(0)
+    weight = _box(validity, radius)
+    mean = _ratio(_box(validity * centred, radius), weight)
+    second = _ratio(_box(validity * centred.square(), radius), weight)
+    return (second - mean.square()).clamp_min(0)

@@ -1,0 +1,46 @@
+"""The Gaussian pyramid: the one filter that halves and doubles images in fastmef.
+
+The binomial window has 4 taps instead of the usual 5, so that each coarse pixel lies in the middle
+of its 2×2 block. With every second pixel of a 5-tap mean each level moves half a pixel towards the
+top left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def reduce(images: Tensor) -> Tensor:
+    """Halve ``(..., H, W)`` by the binomial window [1 3 3 1]/8: ``(..., ⌈H/2⌉, ⌈W/2⌉)``.
+
+    Border pixels are repeated.
+    """
+    height, width = images.shape[-2:]
+    planes = images.reshape(-1, 1, height, width)
+    padded = F.pad(planes, (1, 1 + width % 2, 1, 1 + height % 2), mode="replicate")
+    rows = _binomial(*(padded[..., i : i + padded.shape[-2] - 2 : 2, :] for i in range(4)))
+    halved = _binomial(*(rows[..., i : i + rows.shape[-1] - 2 : 2] for i in range(4)))
+    return halved.reshape(*images.shape[:-2], *halved.shape[-2:])
+
+
+def expand(images: Tensor, size: Sequence[int]) -> Tensor:
+    """Double ``(..., h, w)`` by the same window, [1 3]/4 and [3 1]/4 in turn, cropped to ``size``.
+
+    Border pixels are repeated.
+    """
+    planes = images.reshape(-1, 1, *images.shape[-2:])
+    doubled = F.interpolate(planes, scale_factor=2, mode="bilinear", align_corners=False)
+    return doubled[..., : size[0], : size[1]].reshape(*images.shape[:-2], *size)
+
+
+def halved_size(size: Sequence[int], levels: int) -> tuple[int, int]:
+    """Return the height and width after ``levels`` halvings, each rounded up."""
+    height, width = ((n - 1) // 2**levels + 1 for n in size)
+    return height, width
+
+
+def _binomial(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+    return (a + 3 * (b + c) + d) / 8
