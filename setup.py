@@ -33,6 +33,8 @@ X86_VARIANTS = {
     ],
 }  # fmt: skip
 VARIANT_SOURCES = [
+    "csrc/cpu/blend_band.cpp",
+    "csrc/cpu/blend_reduce.cpp",
     "csrc/cpu/filters.cpp",
     "csrc/cpu/fuse.cpp",
     "csrc/cpu/loss.cpp",
@@ -44,6 +46,7 @@ VARIANT_SOURCES = [
     "csrc/cpu/variant.cpp",
 ]
 COMMON_SOURCES = [
+    "csrc/cpu/bind_blend.cpp",
     "csrc/cpu/bind_mef.cpp",
     "csrc/cpu/isa.cpp",
     "csrc/cpu/module.cpp",

@@ -28,11 +28,13 @@ _STORED = (torch.uint8, torch.uint16, *_FLOATS)
 _SINGLE_FLOATS = _FLOATS[:-1]
 
 OPERATIONS = (
+    "exposure_pyramid",
     "fusion_loss",
     "gamma_weights",
     "guided_upsample_fuse",
     "local_variance",
     "mef_ssim",
+    "multiscale_fuse",
     "norm_act",
     "sobel_gradient",
     "softmax_fuse",
@@ -42,10 +44,12 @@ OPERATIONS = (
 # The dtypes that each backend's kernels read. float64 on a GPU is for the reference.
 SERVED: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
     CPP: {
+        "exposure_pyramid": _STORED,
         "fusion_loss": _FLOATS,
         "gamma_weights": _FLOATS,
         "local_variance": _FLOATS,
         "mef_ssim": _FLOATS,
+        "multiscale_fuse": _STORED,
         "sobel_gradient": _FLOATS,
         "softmax_fuse": _STORED,
         "ssim": _FLOATS,

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "../common/arguments.h"
+#include "bind_blend.h"
 #include "bind_mef.h"
 #include "isa.h"
 #include "pages.h"
@@ -204,5 +205,6 @@ PYBIND11_MODULE(_cpu, m) {
         py::arg("temperature"), py::arg("logits"), py::arg("valid"), py::arg("exposures"),
         py::arg("by_fused"), py::arg("by_weights"), py::arg("by_logits"), py::arg("by_exposures"),
         py::arg("threads"));
+  bind_blend(m);
   bind_mef(m);
 }

@@ -6,6 +6,9 @@ namespace FASTMEF_ISA {
 
 double weighted_ssim_loss(const LossArgs&, bool in_double);
 void softmax_fuse(const FuseArgs&, bool backward, bool in_double);
+void pyramid_reduce(const ReduceArgs&, bool in_double);
+void blend_band(const BandArgs&, bool in_double);
+void blend_band_backward(const BandBackwardArgs&, bool in_double);
 void filters(const FilterArgs&, bool in_double);
 double ssim(const SsimArgs&, bool in_double);
 void ma2015_level(const MefShape&, const void*, const Ma2015Maps&, bool in_double);
@@ -21,6 +24,9 @@ void mefnet_factors(const MefShape&, const MefnetMaps&, const MefScore&, bool in
 const Variant variant = {FASTMEF_QUOTE(FASTMEF_ISA),
                          weighted_ssim_loss,
                          softmax_fuse,
+                         pyramid_reduce,
+                         blend_band,
+                         blend_band_backward,
                          filters,
                          ssim,
                          ma2015_level,

@@ -1,6 +1,7 @@
 // The entry points that exist once for every instruction set.
 #pragma once
 
+#include "blend.h"
 #include "filters.h"
 #include "fuse.h"
 #include "loss.h"
@@ -13,6 +14,9 @@ struct Variant {
   const char* name;
   double (*weighted_ssim_loss)(const LossArgs&, bool in_double);
   void (*softmax_fuse)(const FuseArgs&, bool backward, bool in_double);
+  void (*pyramid_reduce)(const ReduceArgs&, bool in_double);
+  void (*blend_band)(const BandArgs&, bool in_double);
+  void (*blend_band_backward)(const BandBackwardArgs&, bool in_double);
   void (*filters)(const FilterArgs&, bool in_double);
   double (*ssim)(const SsimArgs&, bool in_double);
   void (*ma2015_level)(const MefShape&, const void* images, const Ma2015Maps&, bool in_double);

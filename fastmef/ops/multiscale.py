@@ -1,15 +1,244 @@
-"""multiscale_fuse: softmax weights for the base, bands of detail by the variance of luma."""
+"""multiscale_fuse: softmax weights for the base, bands of detail by the variance of luma.
+
+Two kernels are called once for each level: ``pyramid_reduce`` makes the next level of the
+exposures, ``blend_band`` the fused image of a level from the fused image of the next. They read
+uint8, uint16, float16, bfloat16, float32 and, on the CPU, float64 levels as they are, planar or
+channels last. Sums are formed in float32, for float64 tensors in float64.
+"""
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
-from fastmef import reference
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from fastmef import backends
+from fastmef.ops import _multiscale_kernels as kernels
+from fastmef.ops import fusion
+from fastmef.ops._arrays import fused_like, require
+from fastmef.ops._by_reference import gradients
+from fastmef.ops._library import register
+from fastmef.ops._recording import recorded
+from fastmef.reference import multiscale
 from fastmef.reference.multiscale import ExposurePyramid, Knee
+from fastmef.reference.pyramid import halved_size
+
+
+def _next_level(
+    fine: Tensor, is_base: bool, validity: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    size = halved_size(fine.shape[-2:], 1)
+    dtype = multiscale.working_dtype(fine)
+    shape = (*fine.shape[:2], *size) if validity is not None else (0,)
+    return (
+        fine.new_empty((*fine.shape[:3], *size), dtype=multiscale.reduced_dtype(fine, is_base)),
+        fine.new_empty(shape, dtype=dtype),
+    )
+
+
+def _reduce_by(
+    run: Callable[..., None], fine: Tensor, is_base: bool, validity: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    kernels.require_stack(fine)
+    kernels.require_validity(validity, fine)
+    coarse, coarse_validity = _next_level(fine, is_base, validity)
+    run(fine, validity, coarse, None if validity is None else coarse_validity)
+    return coarse, coarse_validity
+
+
+def _band_like(*arguments: Any) -> tuple[Tensor, Tensor]:
+    *given, want_slope = arguments
+    band = kernels.Band(*given)
+    batch, _, channels, height, width = band.fine.shape
+    shape = (batch, channels, height, width)
+    fused = fused_like(band.fine) if band.finest else band.fine.new_empty(shape, dtype=band.dtype)
+    return fused, band.fine.new_empty(shape if want_slope else (0,), dtype=band.dtype)
+
+
+def _band_by(run: Callable[..., None], *arguments: Any) -> tuple[Tensor, Tensor]:
+    *given, want_slope = arguments
+    band = kernels.Band(*given)
+    band.require_fit()
+    fused, slope = _band_like(*arguments)
+    run(band, fused, slope if want_slope else None)
+    return fused, slope
+
+
+def _coarse_gradient(grad_fused: Tensor, slope: Tensor | None, in_double: bool) -> Tensor:
+    dtype = torch.float64 if in_double else torch.float32
+    size = halved_size(grad_fused.shape[-2:], 1)
+    return grad_fused.new_empty((*grad_fused.shape[:2], *size), dtype=dtype)
+
+
+def _band_backward_by(
+    run: Callable[..., None], grad_fused: Tensor, slope: Tensor | None, in_double: bool
+) -> Tensor:
+    require(
+        grad_fused.ndim == 4
+        and grad_fused.numel() > 0
+        and (slope is None or slope.shape == grad_fused.shape),
+        f"a gradient {tuple(grad_fused.shape)} and its slope do not fit",
+    )
+    grad_coarse = _coarse_gradient(grad_fused, slope, in_double)
+    run(grad_fused, slope, grad_coarse)
+    return grad_coarse
+
+
+_reduce = register(
+    "pyramid_reduce(Tensor fine, bool is_base, Tensor? validity=None) -> (Tensor, Tensor)",
+    _next_level,
+    cpp=partial(_reduce_by, kernels.cpp_reduce),
+)
+_band = register(
+    "blend_band(Tensor fine, Tensor coarse, Tensor fused_coarse, Tensor? shares, "
+    "Tensor? validity, Tensor? coarse_validity, int radius, float floor, float contrast, "
+    "bool finest, float low, float high, bool want_slope) -> (Tensor, Tensor)",
+    _band_like,
+    cpp=partial(_band_by, kernels.cpp_band),
+)
+_band_backward = register(
+    "blend_band_backward(Tensor grad_fused, Tensor? slope, bool in_double) -> Tensor",
+    _coarse_gradient,
+    cpp=partial(_band_backward_by, kernels.cpp_band_backward),
+)
+
+
+class PyramidReduce(torch.autograd.Function):
+    """Saves its input; the backward pass computes the reference."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, fine: Tensor, is_base: bool, validity: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(fine, validity)
+        ctx.is_base = is_base
+        coarse, coarse_validity = _reduce(fine, is_base, validity)
+        ctx.mark_non_differentiable(coarse_validity)
+        return coarse, coarse_validity
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_coarse: Tensor, _: Any) -> Any:
+        fine, validity = ctx.saved_tensors
+
+        def compute(images: Tensor) -> Tensor:
+            return multiscale.pyramid_reduce(images, ctx.is_base, validity)[0]
+
+        return *gradients(compute, (fine,), (True,), (grad_coarse,)), None, None
+
+
+class BlendBand(torch.autograd.Function):
+    """Saves its inputs, and the slope of the compression where that is needed.
+
+    The gradient w.r.t. ``fused_coarse`` has a kernel, the others are those of the reference.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        fine: Tensor,
+        coarse: Tensor,
+        fused_coarse: Tensor,
+        shares: Tensor | None,
+        validity: Tensor | None,
+        coarse_validity: Tensor | None,
+        options: dict[str, Any],
+    ) -> Tensor:
+        needed = ctx.needs_input_grad[:4]
+        ctx.by_kernel = needed == (False, False, True, False)
+        bends = options["finest"] and options["knee"] is not None
+        fused, slope = _run_band(
+            fine,
+            coarse,
+            fused_coarse,
+            shares,
+            validity,
+            coarse_validity,
+            options,
+            want_slope=ctx.by_kernel and bends and fine.is_floating_point(),
+        )
+        ctx.options = options
+        ctx.save_for_backward(fine, coarse, fused_coarse, shares, validity, coarse_validity, slope)
+        if not fused.is_floating_point():
+            ctx.mark_non_differentiable(fused)
+        return fused
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_fused: Tensor) -> Any:
+        *inputs, slope = ctx.saved_tensors
+        fused_coarse = inputs[2]
+        if ctx.by_kernel:
+            in_double = fused_coarse.dtype == torch.float64
+            bent = slope if slope.numel() else None
+            grad_coarse = _band_backward(grad_fused, bent, in_double)
+            return None, None, grad_coarse, None, None, None, None
+        compute = partial(multiscale.blend_band, **ctx.options)
+        needed = (*ctx.needs_input_grad[:4], False, False)
+        return *gradients(compute, tuple(inputs), needed, (grad_fused,)), None
+
+
+def _run_band(
+    fine: Tensor,
+    coarse: Tensor,
+    fused_coarse: Tensor,
+    shares: Tensor | None,
+    validity: Tensor | None,
+    coarse_validity: Tensor | None,
+    options: dict[str, Any],
+    want_slope: bool = False,
+) -> tuple[Tensor, Tensor]:
+    low, high = options["knee"] or (0.0, 0.0)
+    return _band(
+        fine,
+        coarse,
+        fused_coarse,
+        shares,
+        validity,
+        coarse_validity,
+        options["radius"],
+        options["floor"],
+        options["contrast"],
+        options["finest"],
+        low,
+        high,
+        want_slope,
+    )
+
+
+def _reduce_level(
+    fine: Tensor, is_base: bool, validity: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    if backends.choose("exposure_pyramid", fine) == backends.REFERENCE:
+        return multiscale.pyramid_reduce(fine, is_base, validity)
+    coarse, coarse_validity = PyramidReduce.apply(fine, is_base, validity)
+    return coarse, None if validity is None else coarse_validity
 
 
 def exposure_pyramid(exposures: Tensor, levels: int, valid: Tensor | None) -> ExposurePyramid:
-    return reference.exposure_pyramid(exposures, levels, valid)
+    """The levels below the exposures, by one sweep over each level."""
+    return multiscale.build_pyramid(exposures, levels, valid, _reduce_level)
+
+
+def _blend_band(
+    fine: Tensor,
+    coarse: Tensor,
+    fused_coarse: Tensor,
+    shares: Tensor | None,
+    validity: Tensor | None,
+    coarse_validity: Tensor | None,
+    **options: Any,
+) -> Tensor:
+    fine, coarse, fused_coarse = recorded(fine), recorded(coarse), recorded(fused_coarse)
+    tensors = fine, coarse, fused_coarse, shares, validity, coarse_validity
+    backend = backends.choose("multiscale_fuse", fine, coarse, fused_coarse)
+    if backend == backends.REFERENCE or isinstance(options["contrast"], Tensor):
+        return multiscale.blend_band(*tensors, **options)
+    return BlendBand.apply(*tensors, options)
 
 
 def multiscale_fuse(
@@ -24,16 +253,30 @@ def multiscale_fuse(
     knee: Knee | None,
     valid: Tensor | None,
 ) -> Tensor:
-    return reference.multiscale_fuse(
-        logits,
-        exposures,
-        len(contrasts),
-        base=base,
-        pyramid=pyramid,
-        shares=shares,
-        contrast=contrasts,
-        radius=radius,
-        floor=floor,
-        knee=knee,
-        valid=valid,
-    )
+    """The fused image, like the exposures; ``contrasts`` has one number for each level."""
+    levels = len(contrasts)
+    stacks = [exposures, *pyramid.inner, pyramid.base]
+    validities = multiscale.validity_of_levels(valid, pyramid, levels)
+    if base is None:
+        assert logits is not None
+        dtype = multiscale.working_dtype(logits, pyramid.base)
+        adjusted = multiscale.base_logits(logits.to(dtype), shares, validities[-1])
+        base = fusion.softmax_fuse(adjusted, pyramid.base, want_weights=False)[0]
+    if levels == 0:
+        return multiscale.finished(base, exposures, knee)
+    fused = base.to(multiscale.working_dtype(base, pyramid.base))
+    for level in range(levels - 1, -1, -1):
+        fused = _blend_band(
+            stacks[level],
+            stacks[level + 1],
+            fused,
+            shares,
+            validities[level],
+            validities[level + 1],
+            radius=radius,
+            floor=floor,
+            contrast=contrasts[level],
+            finest=level == 0,
+            knee=knee,
+        )
+    return fused

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -37,9 +37,9 @@ def highest_value(dtype: torch.dtype) -> int:
     return 1 if dtype.is_floating_point else torch.iinfo(dtype).max
 
 
-def effective_validity(valid: Tensor, dtype: torch.dtype) -> Tensor:
-    """``valid`` ``(B, K, H, W)`` as 0 and 1; all exposures count where none is valid."""
-    return (valid | ~valid.any(dim=1, keepdim=True)).to(dtype)
+def effective_validity(valid: Tensor) -> Tensor:
+    """``valid`` ``(B, K, H, W)``, and true for all exposures where none is valid."""
+    return valid | ~valid.any(dim=1, keepdim=True)
 
 
 def working_dtype(*tensors: Tensor | None) -> torch.dtype:
@@ -48,14 +48,21 @@ def working_dtype(*tensors: Tensor | None) -> torch.dtype:
     return torch.float64 if in_double else torch.float32
 
 
+def reduced_dtype(exposures: Tensor, is_base: bool) -> torch.dtype:
+    """The dtype of the next level: integers stay integers until the base."""
+    keeps = not is_base and not exposures.is_floating_point()
+    return torch.uint16 if keeps else working_dtype(exposures)
+
+
 def pyramid_reduce(
-    exposures: Tensor, dtype: torch.dtype, validity: Tensor | None = None
+    exposures: Tensor, is_base: bool, validity: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
     r"""Halve ``(B, K, C, H, W)``: :math:`J' = \mathrm{reduce}(m J) / \mathrm{reduce}(m)`.
 
-    The result is of ``dtype``, integers scaled to its range. ``validity`` m is ``(B, K, H, W)``;
-    reduce(m) is returned as well. Where it is 0 the result is 0.
+    ``validity`` m is ``(B, K, H, W)``; reduce(m) is returned as well. Where it is 0 the result is
+    0. The result is of :func:`reduced_dtype`, scaled to its range.
     """
+    dtype = reduced_dtype(exposures, is_base)
     images = exposures.to(working_dtype(exposures))
     if validity is None:
         coarse, coarse_validity = reduce(images), None
@@ -73,16 +80,25 @@ def exposure_pyramid(
     exposures: Tensor, levels: int, valid: Tensor | None = None
 ) -> ExposurePyramid:
     """See :func:`fastmef.functional.exposure_pyramid`."""
-    float_dtype = working_dtype(exposures)
-    inner_dtype = float_dtype if exposures.is_floating_point() else torch.uint16
-    validity = None if valid is None else effective_validity(valid, float_dtype)
+    return build_pyramid(exposures, levels, valid, pyramid_reduce)
+
+
+def build_pyramid(
+    exposures: Tensor,
+    levels: int,
+    valid: Tensor | None,
+    reduce_level: Callable[[Tensor, bool, Tensor | None], tuple[Tensor, Tensor | None]],
+) -> ExposurePyramid:
+    """Halve ``levels`` times by ``reduce_level``, a fast :func:`pyramid_reduce` or this one."""
+    validity = None if valid is None else effective_validity(valid)
     if levels == 0:
-        base = unit_range(exposures, float_dtype)
-        return ExposurePyramid(base, validity=() if validity is None else (validity,))
-    images, validities = [exposures], []
+        dtype = working_dtype(exposures)
+        shares = () if validity is None else (validity.to(dtype),)
+        return ExposurePyramid(unit_range(exposures, dtype), validity=shares)
+    images = [exposures]
+    validities: list[Tensor] = []
     for level in range(1, levels + 1):
-        dtype = inner_dtype if level < levels else float_dtype
-        coarse, validity = pyramid_reduce(images[-1], dtype, validity)
+        coarse, validity = reduce_level(images[-1], level == levels, validity)
         images.append(coarse)
         if validity is not None:
             validities.append(validity)
@@ -95,8 +111,9 @@ def validity_of_levels(
     """The validity of all ``levels + 1`` levels, finest first."""
     if valid is None:
         return [None] * (levels + 1)
-    finest = effective_validity(valid, pyramid.base.dtype)
-    return [finest, *pyramid.validity][: levels + 1]
+    if levels == 0:
+        return [*pyramid.validity]
+    return [effective_validity(valid), *pyramid.validity]
 
 
 def unit_range(images: Tensor, dtype: torch.dtype) -> Tensor:
@@ -111,7 +128,8 @@ def base_logits(logits: Tensor, shares: Tensor | None, validity: Tensor | None) 
     Shares are ignored where they leave no valid exposure.
     """
     if validity is not None:
-        logits = logits + validity.to(logits.dtype).log()
+        validity = validity.to(logits.dtype)
+        logits = logits + validity.log()
     if shares is None:
         return logits
     share = shares.to(logits.dtype)[:, :, None, None]
@@ -224,7 +242,7 @@ def multiscale_fuse(
     if pyramid is None:
         pyramid = exposure_pyramid(exposures, levels, valid)
     contrasts = list(contrast) if isinstance(contrast, Sequence) else [contrast] * levels
-    stacks = [exposures, *pyramid.inner, pyramid.base][: levels + 1]
+    stacks = [exposures, *pyramid.inner, pyramid.base]
     validities = validity_of_levels(valid, pyramid, levels)
     if base is None:
         assert logits is not None

@@ -1,0 +1,54 @@
+// Compression of overshoot beyond [0, unit], and its derivative.
+//
+//   y = min(x, unit + h) - t^2 / (4 h),   t = min(max(x - unit + h, 0), 2 h)
+//
+// with h = high near the top, and the same with low, mirrored, near 0.
+#pragma once
+
+#include <math.h>
+
+#include "hd.h"
+
+namespace fastmef {
+
+template <class T>
+struct Knee {
+  T bottom, top;               // where bending begins
+  T lowest, highest;           // what is beyond is constant
+  T below_most, above_most;    // of the distance from bottom and top
+  T below_scale, above_scale;  // 1 / (4 h)
+};
+
+// Without `low` and `high` nothing bends: comparisons with infinity are false.
+template <class T>
+Knee<T> make_knee(double low, double high, double unit) {
+  const T infinity = static_cast<T>(INFINITY);
+  if (!(low > 0)) return {-infinity, infinity, -infinity, infinity, 0, 0, 0, 0};
+  const T l = static_cast<T>(low * unit), h = static_cast<T>(high * unit);
+  const T u = static_cast<T>(unit);
+  return {l, u - h, -l, u + h, 2 * l, 2 * h, T(0.25) / l, T(0.25) / h};
+}
+
+template <class T>
+FASTMEF_HD T distance_within(T x, T most) {
+  x = x > 0 ? x : T(0);
+  return x < most ? x : most;
+}
+
+template <class T>
+FASTMEF_HD T bend(T x, const Knee<T>& knee) {
+  const T above = distance_within(x - knee.top, knee.above_most);
+  const T below = distance_within(knee.bottom - x, knee.below_most);
+  x = knee.lowest > x ? knee.lowest : x;  // a NaN stays
+  x = knee.highest < x ? knee.highest : x;
+  return x - above * above * knee.above_scale + below * below * knee.below_scale;
+}
+
+template <class T>
+FASTMEF_HD T bend_slope(T x, const Knee<T>& knee) {
+  const T above = distance_within(x - knee.top, knee.above_most);
+  const T below = distance_within(knee.bottom - x, knee.below_most);
+  return (1 - 2 * above * knee.above_scale) * (1 - 2 * below * knee.below_scale);
+}
+
+}  // namespace fastmef

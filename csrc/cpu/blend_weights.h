@@ -1,0 +1,154 @@
+// The variance of luma in flat windows, and from it the weights of a band.
+//
+// The moments of each column of a window are taken around its middle pixel, those of the row of
+// columns around the middle column's mean: rounding is relative to the variance itself, however
+// bright the window, and no sum is carried from one row to the next.
+#pragma once
+
+#include "filter_rows.h"
+
+namespace fastmef {
+namespace {
+
+// The mean of each column of `2 radius + 1` rows, and the sum of its squared deviations.
+template <class T, int Radius>
+void column_moments(const T* const* rows, int64_t n, T* FASTMEF_RESTRICT mean,
+                    T* FASTMEF_RESTRICT deviation) {
+  constexpr int kTaps = 2 * Radius + 1;
+  constexpr T kShare = T(1) / kTaps;
+  const T* r[kTaps];
+  for (int j = 0; j < kTaps; ++j) r[j] = rows[j];
+  FASTMEF_VECTORIZE
+  for (int64_t x = 0; x < n; ++x) {
+    const T middle = r[Radius][x];
+    T sum = 0, squares = 0;
+#pragma GCC unroll 16
+    for (int j = 0; j < kTaps; ++j) {
+      if (j == Radius) continue;
+      const T d = r[j][x] - middle;
+      sum += d;
+      squares += d * d;
+    }
+    mean[x] = middle + kShare * sum;
+    deviation[x] = squares - kShare * sum * sum;
+  }
+}
+
+// The variance of windows of columns. `mean` and `deviation` begin `Radius` columns before them.
+template <class T, int Radius>
+void row_variance(const T* FASTMEF_RESTRICT mean, const T* FASTMEF_RESTRICT deviation, int64_t n,
+                  T* FASTMEF_RESTRICT variance) {
+  constexpr int kTaps = 2 * Radius + 1;
+  constexpr T kShare = T(1) / kTaps;
+  FASTMEF_VECTORIZE
+  for (int64_t x = 0; x < n; ++x) {
+    const T middle = mean[x + Radius];
+    T sum = 0, squares = 0, within = deviation[x + Radius];
+#pragma GCC unroll 16
+    for (int j = 0; j < kTaps; ++j) {
+      if (j == Radius) continue;
+      const T d = mean[x + j] - middle;
+      sum += d;
+      squares += d * d;
+      within += deviation[x + j];
+    }
+    const T v = kShare * (kShare * within + (squares - kShare * sum * sum));
+    variance[x] = v > 0 ? v : T(0);
+  }
+}
+
+// The same for a radius that is known at run time only. `sum` and `squares` are rows of scratch.
+template <class T>
+void column_moments(const T* const* rows, int radius, int64_t n, T* FASTMEF_RESTRICT mean,
+                    T* FASTMEF_RESTRICT deviation, T* FASTMEF_RESTRICT sum,
+                    T* FASTMEF_RESTRICT squares) {
+  const T share = T(1) / (2 * radius + 1);
+  const T* FASTMEF_RESTRICT middle = rows[radius];
+  for (int64_t x = 0; x < n; ++x) sum[x] = squares[x] = 0;
+  for (int j = 0; j < 2 * radius + 1; ++j) {
+    const T* FASTMEF_RESTRICT row = rows[j];
+    FASTMEF_VECTORIZE
+    for (int64_t x = 0; x < n; ++x) {
+      const T d = row[x] - middle[x];
+      sum[x] += d;
+      squares[x] += d * d;
+    }
+  }
+  FASTMEF_VECTORIZE
+  for (int64_t x = 0; x < n; ++x) {
+    mean[x] = middle[x] + share * sum[x];
+    deviation[x] = squares[x] - share * sum[x] * sum[x];
+  }
+}
+
+template <class T>
+void row_variance(const T* FASTMEF_RESTRICT mean, const T* FASTMEF_RESTRICT deviation, int radius,
+                  int64_t n, T* FASTMEF_RESTRICT variance, T* FASTMEF_RESTRICT sum,
+                  T* FASTMEF_RESTRICT squares) {
+  const T share = T(1) / (2 * radius + 1);
+  for (int64_t x = 0; x < n; ++x) sum[x] = squares[x] = variance[x] = 0;
+  for (int j = 0; j < 2 * radius + 1; ++j) {
+    FASTMEF_VECTORIZE
+    for (int64_t x = 0; x < n; ++x) {
+      const T d = mean[x + j] - mean[x + radius];
+      sum[x] += d;
+      squares[x] += d * d;
+      variance[x] += deviation[x + j];
+    }
+  }
+  FASTMEF_VECTORIZE
+  for (int64_t x = 0; x < n; ++x) {
+    const T v = share * (share * variance[x] + (squares[x] - share * sum[x] * sum[x]));
+    variance[x] = v > 0 ? v : T(0);
+  }
+}
+
+// Windows in which pixels have weights: sums in double, so that they need no constant.
+template <class T>
+void masked_variance(const T* const* rows, const T* const* masks, int radius, int64_t n,
+                     double* FASTMEF_RESTRICT weight, double* FASTMEF_RESTRICT sum,
+                     double* FASTMEF_RESTRICT squares, T* FASTMEF_RESTRICT variance) {
+  const int64_t wide = n + 2 * radius;
+  for (int64_t x = 0; x < wide; ++x) weight[x] = sum[x] = squares[x] = 0;
+  for (int j = 0; j < 2 * radius + 1; ++j) {
+    const T* FASTMEF_RESTRICT row = rows[j];
+    const T* FASTMEF_RESTRICT mask = masks[j];
+    FASTMEF_VECTORIZE
+    for (int64_t x = 0; x < wide; ++x) {
+      const double m = mask[x], value = row[x];
+      weight[x] += m;
+      sum[x] += m * value;
+      squares[x] += m * value * value;
+    }
+  }
+  for (int64_t x = 0; x < n; ++x) {
+    double w = 0, s = 0, q = 0;
+    for (int j = 0; j < 2 * radius + 1; ++j) {
+      w += weight[x + j];
+      s += sum[x + j];
+      q += squares[x + j];
+    }
+    const double inverse = w > 0 ? 1 / w : 0;
+    const double v = q * inverse - s * inverse * (s * inverse);
+    variance[x] = static_cast<T>(v > 0 ? v : 0);
+  }
+}
+
+// activity = share (variance + floor)^2, in place; total (+)= activity.
+template <class T>
+void activity_row(T* FASTMEF_RESTRICT variance, T floor, T share, bool first, int64_t n,
+                  T* FASTMEF_RESTRICT total) {
+  if (first) {
+    for (int64_t x = 0; x < n; ++x) total[x] = 0;
+  }
+  FASTMEF_VECTORIZE
+  for (int64_t x = 0; x < n; ++x) {
+    const T v = variance[x] + floor;
+    const T activity = share * (v * v);
+    variance[x] = activity;
+    total[x] += activity;
+  }
+}
+
+}  // namespace
+}  // namespace fastmef
