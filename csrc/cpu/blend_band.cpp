@@ -22,10 +22,16 @@
 namespace fastmef {
 namespace {
 
-constexpr int64_t kBlock = 512;  // columns, even
 constexpr int64_t kStrip = 64;   // rows
 constexpr int kUsualRadius = 4;  // has loops of its own
 constexpr double kGray[3] = {0.298936021293775, 0.587043074451121, 0.114020904255103};
+
+// Columns of a block: even, and the luma of all rows of the windows stays in the second-level
+// cache.
+inline int64_t block_columns(const BandArgs& args) {
+  const int64_t fit = 40960 / (args.count * (2 * args.radius + 1)) / 256 * 256;
+  return most(256, least(fit, 2048));
+}
 
 template <int K>
 struct Count {};
@@ -122,7 +128,7 @@ class Band {
       : args_(args),
         arena_(scratch),
         taps_(2 * args.radius + 1),
-        stride_(round_up(kBlock + 2 * args.radius) + kLane),
+        stride_(round_up(block_columns(args) + 2 * args.radius) + kLane),
         unit_(args.finest ? highest_of(args.fine.dtype) : 1.0),
         knee_(make_knee<T>(args.low, args.high, unit_)) {
     const int64_t count = args.count;
@@ -256,8 +262,8 @@ class Band {
       masked_variance(rows_, mask_rows_, args_.radius, n_, moments_, moments_ + stride_,
                       moments_ + 2 * stride_, variance);
     } else if (args_.radius == kUsualRadius) {
-      column_moments<T, kUsualRadius>(rows_, wide, mean_, deviation_);
-      row_variance<T, kUsualRadius>(mean_, deviation_, n_, variance);
+      column_moments_of_nine(rows_, wide, mean_, deviation_);
+      row_variance_of_nine(mean_, deviation_, n_, variance, sum_, squares_);
     } else {
       column_moments(rows_, args_.radius, wide, mean_, deviation_, sum_, squares_);
       row_variance(mean_, deviation_, args_.radius, n_, variance, sum_, squares_);
@@ -453,18 +459,18 @@ template <class T>
 void band_task(void* context, int64_t index, void* scratch) {
   const BandArgs& args = *static_cast<const BandArgs*>(context);
   const int64_t strips = parts(args.row_end - args.row_begin, kStrip);
-  const int64_t blocks = parts(args.width, kBlock);
-  const int64_t x = index % blocks * kBlock;
+  const int64_t columns = block_columns(args), blocks = parts(args.width, columns);
+  const int64_t x = index % blocks * columns;
   const int64_t y = args.row_begin + index / blocks % strips * kStrip;
   Band<T>(args, scratch)
       .run(index / blocks / strips, y, least(y + kStrip, args.row_end), x,
-           least(kBlock, args.width - x));
+           least(columns, args.width - x));
 }
 
 template <class T>
 void band(const BandArgs& args) {
-  const int64_t tasks =
-      args.batch * parts(args.row_end - args.row_begin, kStrip) * parts(args.width, kBlock);
+  const int64_t tasks = args.batch * parts(args.row_end - args.row_begin, kStrip) *
+                        parts(args.width, block_columns(args));
   parallel_for(tasks, args.threads, Band<T>(args, nullptr).bytes(), band_task<T>,
                const_cast<BandArgs*>(&args));
 }

@@ -16,7 +16,12 @@ namespace {
 
 constexpr int64_t kRows = 16;  // coarse rows a task makes
 
-// out = a + 3 (b + c) + d, the window without its division by 8.
+// a + 3 (b + c) + d, the window without its division by 8.
+template <class T>
+FASTMEF_HD T window_sum(T a, T b, T c, T d) {
+  return static_cast<T>((a + d) + T(3) * (b + c));
+}
+
 template <class S, class T>
 void window_down_as(const void* const* rows, int64_t n, T* FASTMEF_RESTRICT out) {
   const S* FASTMEF_RESTRICT a = static_cast<const S*>(rows[0]);
@@ -25,8 +30,21 @@ void window_down_as(const void* const* rows, int64_t n, T* FASTMEF_RESTRICT out)
   const S* FASTMEF_RESTRICT d = static_cast<const S*>(rows[3]);
   FASTMEF_VECTORIZE
   for (int64_t x = 0; x < n; ++x) {
-    out[x] = (to_number<T>(a[x]) + to_number<T>(d[x])) +
-             T(3) * (to_number<T>(b[x]) + to_number<T>(c[x]));
+    out[x] =
+        window_sum(to_number<T>(a[x]), to_number<T>(b[x]), to_number<T>(c[x]), to_number<T>(d[x]));
+  }
+}
+
+// Sums of bytes over the window fit 16 bits: twice the values in a register. On the scale of 16
+// bits they are 257/64 of the sum, rounded to the nearest, ties to even.
+inline void bytes_across(const uint16_t* FASTMEF_RESTRICT in, int64_t columns,
+                         uint16_t* FASTMEF_RESTRICT out) {
+  FASTMEF_VECTORIZE
+  for (int64_t x = 0; x < columns; ++x) {
+    const uint16_t sum = window_sum(in[2 * x], in[2 * x + 1], in[2 * x + 2], in[2 * x + 3]);
+    const uint16_t odd = static_cast<uint16_t>((sum >> 6) & 1);
+    const uint16_t share = static_cast<uint16_t>(static_cast<uint16_t>(sum + 31 + odd) >> 6);
+    out[x] = static_cast<uint16_t>(4 * sum + share);
   }
 }
 
@@ -51,6 +69,7 @@ class Reduce {
 
   void run(int64_t b, int64_t k, int64_t y) {
     if (args_.validity.data) return run_masked(b, k, y);
+    if (of_bytes()) return run_bytes(b, k, y);
     const Stack& fine = args_.fine;
     const int64_t width = args_.width;
     if (three_neighbours(fine, args_.channels)) {
@@ -89,15 +108,20 @@ class Reduce {
     FASTMEF_FOR_STORAGE(dtype, window_down_as, rows, n, out)
   }
 
+  template <class N>
+  void repeat_border(N* row) const {
+    row[0] = row[1];
+    row[args_.width + 1] = row[args_.width + 2] = row[args_.width];
+  }
+
   // The window along a row that begins in row[1].
   void window_across(T* row, T scale, T* FASTMEF_RESTRICT out) const {
-    const int64_t width = args_.width, columns = (width + 1) / 2;
-    row[0] = row[1];
-    row[width + 1] = row[width + 2] = row[width];
+    const int64_t columns = (args_.width + 1) / 2;
+    repeat_border(row);
     const T* FASTMEF_RESTRICT in = row;
     FASTMEF_VECTORIZE
     for (int64_t x = 0; x < columns; ++x) {
-      out[x] = ((in[2 * x] + in[2 * x + 3]) + T(3) * (in[2 * x + 1] + in[2 * x + 2])) * scale;
+      out[x] = scale * window_sum(in[2 * x], in[2 * x + 1], in[2 * x + 2], in[2 * x + 3]);
     }
   }
 
@@ -108,6 +132,36 @@ class Reduce {
     window_across(row, static_cast<T>(scale() / 64), out);
     const Stack& to = args_.coarse;
     write(to, at(to, b, k, c, y), to.column, (args_.width + 1) / 2, out);
+  }
+
+  // Bytes to 16 bits, all in integers.
+  bool of_bytes() const {
+    const Stack &fine = args_.fine, &to = args_.coarse;
+    const bool dense = fine.column == 1 || three_neighbours(fine, args_.channels);
+    return fine.dtype == kUInt8 && to.dtype == kUInt16 && to.column == 1 && dense;
+  }
+
+  void run_bytes(int64_t b, int64_t k, int64_t y) {
+    const Stack &fine = args_.fine, &to = args_.coarse;
+    const int64_t width = args_.width, columns = (width + 1) / 2;
+    auto* const down = reinterpret_cast<uint16_t*>(down_);
+    uint16_t* const channels[3] = {reinterpret_cast<uint16_t*>(padded_),
+                                   reinterpret_cast<uint16_t*>(across_),
+                                   reinterpret_cast<uint16_t*>(gathered_)};
+    const bool neighbours = fine.column != 1;
+    const void* rows[4];
+    for (int64_t c = 0; c < args_.channels; ++c) {
+      uint16_t* row = channels[neighbours ? c : 0];
+      if (!neighbours || c == 0) {
+        for (int64_t j = 0; j < 4; ++j) rows[j] = address(fine, at(fine, b, k, c, row_of(y, j)));
+        window_down_as<uint8_t>(rows, neighbours ? 3 * width : width, neighbours ? down : row + 1);
+      }
+      if (neighbours && c == 0) {
+        split_three_as<uint16_t>(down, width, channels[0] + 1, channels[1] + 1, channels[2] + 1);
+      }
+      repeat_border(row);
+      bytes_across(row, columns, reinterpret_cast<uint16_t*>(address(to, at(to, b, k, c, y))));
+    }
   }
 
   void run_masked(int64_t b, int64_t k, int64_t y) {

@@ -10,21 +10,20 @@
 namespace fastmef {
 namespace {
 
-// The mean of each column of `2 radius + 1` rows, and the sum of its squared deviations.
-template <class T, int Radius>
-void column_moments(const T* const* rows, int64_t n, T* FASTMEF_RESTRICT mean,
-                    T* FASTMEF_RESTRICT deviation) {
-  constexpr int kTaps = 2 * Radius + 1;
-  constexpr T kShare = T(1) / kTaps;
-  const T* r[kTaps];
-  for (int j = 0; j < kTaps; ++j) r[j] = rows[j];
+// The mean of each column of nine rows, and the sum of its squared deviations.
+template <class T>
+void column_moments_of_nine(const T* const* rows, int64_t n, T* FASTMEF_RESTRICT mean,
+                            T* FASTMEF_RESTRICT deviation) {
+  constexpr T kShare = T(1) / 9;
+  const T* r[9];
+  for (int j = 0; j < 9; ++j) r[j] = rows[j];
   FASTMEF_VECTORIZE
   for (int64_t x = 0; x < n; ++x) {
-    const T middle = r[Radius][x];
+    const T middle = r[4][x];
     T sum = 0, squares = 0;
-#pragma GCC unroll 16
-    for (int j = 0; j < kTaps; ++j) {
-      if (j == Radius) continue;
+#pragma GCC unroll 9
+    for (int j = 0; j < 9; ++j) {
+      if (j == 4) continue;
       const T d = r[j][x] - middle;
       sum += d;
       squares += d * d;
@@ -34,30 +33,37 @@ void column_moments(const T* const* rows, int64_t n, T* FASTMEF_RESTRICT mean,
   }
 }
 
-// The variance of windows of columns. `mean` and `deviation` begin `Radius` columns before them.
-template <class T, int Radius>
-void row_variance(const T* FASTMEF_RESTRICT mean, const T* FASTMEF_RESTRICT deviation, int64_t n,
-                  T* FASTMEF_RESTRICT variance) {
-  constexpr int kTaps = 2 * Radius + 1;
-  constexpr T kShare = T(1) / kTaps;
+// Joins three sets of `pixels` pixels each: their means, and the sum of their squared deviations.
+template <class T>
+FASTMEF_HD void join_three_moments(T before, T middle, T after, T deviations, T pixels, T& mean,
+                                   T& deviation) {
+  const T a = before - middle, b = after - middle, sum = a + b;
+  mean = middle + T(1) / 3 * sum;
+  deviation = deviations + pixels * (a * a + b * b - T(1) / 3 * sum * sum);
+}
+
+// The variance of windows of nine columns of nine pixels: threes of columns, and threes of those.
+// Means `m` and deviations `d` begin four columns before the windows.
+template <class T>
+void row_variance_of_nine(const T* FASTMEF_RESTRICT m, const T* FASTMEF_RESTRICT d, int64_t n,
+                          T* FASTMEF_RESTRICT variance, T* FASTMEF_RESTRICT mean_of_three,
+                          T* FASTMEF_RESTRICT deviation_of_three) {
+  FASTMEF_VECTORIZE
+  for (int64_t x = 0; x < n + 6; ++x) {
+    join_three_moments(m[x], m[x + 1], m[x + 2], d[x] + d[x + 1] + d[x + 2], T(9), mean_of_three[x],
+                       deviation_of_three[x]);
+  }
   FASTMEF_VECTORIZE
   for (int64_t x = 0; x < n; ++x) {
-    const T middle = mean[x + Radius];
-    T sum = 0, squares = 0, within = deviation[x + Radius];
-#pragma GCC unroll 16
-    for (int j = 0; j < kTaps; ++j) {
-      if (j == Radius) continue;
-      const T d = mean[x + j] - middle;
-      sum += d;
-      squares += d * d;
-      within += deviation[x + j];
-    }
-    const T v = kShare * (kShare * within + (squares - kShare * sum * sum));
+    const T *u = mean_of_three + x, *e = deviation_of_three + x;
+    T all, total;
+    join_three_moments(u[0], u[3], u[6], e[0] + e[3] + e[6], T(27), all, total);
+    const T v = T(1) / 81 * total;
     variance[x] = v > 0 ? v : T(0);
   }
 }
 
-// The same for a radius that is known at run time only. `sum` and `squares` are rows of scratch.
+// The same for any radius. `sum` and `squares` are rows of scratch.
 template <class T>
 void column_moments(const T* const* rows, int radius, int64_t n, T* FASTMEF_RESTRICT mean,
                     T* FASTMEF_RESTRICT deviation, T* FASTMEF_RESTRICT sum,
