@@ -173,7 +173,6 @@ def _csv(records: list[dict[str, str | float]]) -> str:
 
 
 def _write(path: Path, text: str, force: bool) -> None:
-    from fastmef.data.files import atomic_output
+    from fastmef.data.files import atomic_write
 
-    with atomic_output(path, force) as file:
-        file.write(text.encode())
+    atomic_write(path, text.encode(), force)

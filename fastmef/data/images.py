@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 import warnings
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from fastmef.data.exif import ORIENTATION, carried_exif
-from fastmef.data.files import atomic_output, check_output, display
+from fastmef.data.files import atomic_write, check_output, display, reason
 from fastmef.data.kinds import ALLOWED, check_kind
 from fastmef.errors import InputError, OutputError
 
@@ -95,8 +96,8 @@ def read_image(path: str | os.PathLike[str]) -> Photo:
     except (InputError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders report damage by errors of every type
-        reason = getattr(error, "strerror", None) or "the file is truncated or damaged"
-        raise InputError(f"{display(path)}: cannot be read: {reason.lower()}") from error
+        cause = getattr(error, "strerror", None) or "the file is truncated or damaged"
+        raise InputError(f"{display(path)}: cannot be read: {cause.lower()}") from error
 
 
 def write_image(
@@ -139,8 +140,12 @@ def write_image(
         options["icc_profile"] = icc_profile
     if exif and not (kind == "JPEG" and len(exif) > _LONGEST_JPEG_EXIF):
         options["exif"] = exif
-    with atomic_output(path, force) as file:
-        Image.fromarray(np.ascontiguousarray(pixels)).save(file, format=kind, **options)
+    encoded = io.BytesIO()
+    try:
+        Image.fromarray(np.ascontiguousarray(pixels)).save(encoded, format=kind, **options)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot write {display(path)}: {reason(error)}") from error
+    atomic_write(path, encoded.getbuffer(), force)
 
 
 def check_image_output(

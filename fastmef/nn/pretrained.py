@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 
-from fastmef.data.files import atomic_output, display
+from fastmef.data.files import atomic_write, display
 from fastmef.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ def save_network(network: FusionNet, path: str | os.PathLike[str]) -> None:
     """Write a network's weights and configuration; an existing file is replaced in one step."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
     metadata = {"format": FORMAT, "config": json.dumps(network.config)}
-    with atomic_output(path, force=True) as file:
-        file.write(serialize(tensors, metadata))
+    atomic_write(path, serialize(tensors, metadata), force=True)
 
 
 def load_network(name_or_path: str | os.PathLike[str]) -> FusionNet:

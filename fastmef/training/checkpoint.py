@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
-from fastmef.data.files import atomic_output, display
+from fastmef.data.files import atomic_write, display
 from fastmef.errors import InputError
 from fastmef.training.config import TrainConfig
 
@@ -61,8 +61,7 @@ def save_checkpoint(
     # channels_last here.
     dense = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     state: dict[str, Any] = {"step": step, "precision": precision, "config": config.to_dict()}
-    with atomic_output(path, force=True) as file:
-        file.write(serialize(dense, {"format": FORMAT, "state": json.dumps(state)}))
+    atomic_write(path, serialize(dense, {"format": FORMAT, "state": json.dumps(state)}), force=True)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from fastmef.allocator import keep_freed_memory
-from fastmef.data.files import atomic_output, check_output, display, remove_partial
+from fastmef.data.files import atomic_write, check_output, display
 from fastmef.data.pairs import find_scenes, split_scenes
 from fastmef.data.patches import PatchSampler
 from fastmef.errors import InputError, OutputError
@@ -74,7 +74,6 @@ def train(
                 f"{display(run)}: was started with other options; resume without options"
             )
         config = checkpoint.config
-        remove_partial(run)
     config = config or TrainConfig()
     if checkpoint is None:
         _prepare_folder(run)
@@ -175,8 +174,7 @@ class _Log:
         kept: Sequence[str] = ()
         if start and path.exists():
             kept = [line for line in path.read_text().splitlines() if _step_of(line) <= start]
-        with atomic_output(path, force=True) as file:
-            file.write("".join(f"{line}\n" for line in kept).encode())
+        atomic_write(path, "".join(f"{line}\n" for line in kept).encode(), force=True)
         self._path = path
 
     def announce(self, record: dict[str, Any]) -> None:

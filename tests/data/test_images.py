@@ -394,12 +394,18 @@ class TestAtomic:
             write_image(tmp_path / "a.png", scene())
         assert list(tmp_path.iterdir()) == []
 
-    def test_file_that_appears_meanwhile_is_kept(self, tmp_path):
-        path = tmp_path / "a.txt"
-        with pytest.raises(OutputError, match="exists"), files.atomic_output(path) as file:
-            file.write(b"new")
+    def test_file_that_appears_meanwhile_is_kept(self, tmp_path, monkeypatch):
+        path, fsync = tmp_path / "a.txt", os.fsync
+
+        def appear(descriptor):
             path.write_bytes(b"other")
+            fsync(descriptor)
+
+        monkeypatch.setattr(files.os, "fsync", appear)
+        with pytest.raises(OutputError, match="exists"):
+            files.atomic_write(path, b"new")
         assert path.read_bytes() == b"other"
+        assert list(tmp_path.iterdir()) == [path]
 
     @pytest.mark.skipif(os.name != "posix", reason="permission bits are POSIX")
     def test_permissions_follow_the_umask(self, tmp_path):
