@@ -17,7 +17,7 @@ import pytest
 
 from fastmef import FusionNet
 from fastmef.data.files import atomic_write
-from fastmef.data.images import write_image
+from fastmef.data.images import read_image, write_image
 from fastmef.errors import OutputError
 
 resource = pytest.importorskip("resource", reason="limits of file sizes are POSIX")
@@ -200,3 +200,11 @@ class TestTargets:
 
     def test_very_long_name(self, tmp_path):
         self.refused(tmp_path / ("n" * 5000), "too long")
+
+
+def test_large_profile_comes_back(tmp_path):
+    """A profile of more than 1 MiB, which Pillow writes to PNG and does not read."""
+    profile = bytearray(3 << 20)
+    profile[16:20] = b"RGB "
+    write_image(tmp_path / "a.png", PIXELS, icc_profile=bytes(profile))
+    assert read_image(tmp_path / "a.png").icc_profile == profile
