@@ -15,5 +15,9 @@ class OutputError(FastmefError, OSError):
     """A result that could not be written; nothing half-written is left behind."""
 
 
+class DivergenceError(FastmefError, ArithmeticError):
+    """A training whose loss or weights are no longer finite; no such weights are saved."""
+
+
 class MissingExtraError(FastmefError, ImportError):
     """An optional package that the requested feature needs is not installed."""

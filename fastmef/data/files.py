@@ -67,7 +67,7 @@ def atomic_write(path: str | os.PathLike[str], content: Content, force: bool = F
         try:
             with os.fdopen(descriptor, "r+b", buffering=0) as file:
                 _keep_mode_and_owner(target, descriptor)
-                _write_all(descriptor, content)
+                write_all(descriptor, content)
                 os.fsync(descriptor)
                 if os.name == "nt":  # an open file cannot be renamed there
                     file.close()
@@ -113,7 +113,7 @@ def _keep_mode_and_owner(target: Path, descriptor: int) -> None:
         os.fchmod(descriptor, stat.S_IMODE(old.st_mode) & 0o777)
 
 
-def _write_all(descriptor: int, content: Content) -> None:
+def write_all(descriptor: int, content: Content) -> None:
     """Write every byte; a disk that is almost full takes a part of them without an error."""
     rest = memoryview(content).cast("B")
     while rest:
