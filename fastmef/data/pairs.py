@@ -38,12 +38,12 @@ def find_scenes(folder: str | os.PathLike[str]) -> list[Scene]:
             single image, or two that are both named under or over.
     """
     root = Path(folder)
-    if not root.is_dir():
-        problem = "a file, not a folder" if root.exists() else "no such folder"
+    if not os.path.isdir(root):
+        problem = "a file, not a folder" if os.path.exists(root) else "no such folder"
         raise InputError(f"{display(folder)}: {problem}; {_LAYOUT}")
     scenes = []
     for entry in _entries(root):
-        if entry.is_dir() and (images := _images(entry)):
+        if os.path.isdir(entry) and (images := _images(entry)):
             scenes.append(Scene(entry.name, _ordered(entry, images)))
     if not scenes:
         raise InputError(f"{display(folder)}: no scene in this folder; {_LAYOUT}")
@@ -64,7 +64,11 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _images(folder: Path) -> list[Path]:
-    return [path for path in _entries(folder) if path.suffix.lower() in _ENDINGS and path.is_file()]
+    return [
+        path
+        for path in _entries(folder)
+        if path.suffix.lower() in _ENDINGS and os.path.isfile(path)
+    ]
 
 
 def _ordered(folder: Path, images: list[Path]) -> tuple[Path, ...]:

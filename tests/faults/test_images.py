@@ -92,14 +92,17 @@ def test_every_flipped_bit_of_a_png_is_refused(read, name, effort, rng, count):
 
 
 def test_flipped_bits_of_deflated_tiff_are_refused(read, rng, effort, count):
+    """Or do no harm: the last byte before the checksum has unused bits."""
     whole = ENCODINGS["tiff deflate"]
+    sound = read(whole)
     image = Image.open(io.BytesIO(whole))
     (start,), (size,) = image.tag_v2[273], image.tag_v2[279]
     bits = rng.sample(range(8 * start, 8 * (start + size)), effort(300, 8 * size))
     for bit in bits:
         data = bytearray(whole)
         data[bit // 8] ^= 1 << bit % 8
-        assert read(bytes(data)) is REFUSED
+        pixels = read(bytes(data))
+        assert pixels is REFUSED or np.array_equal(pixels, sound)
     count(f"{len(bits)} flipped bits, image data of tiff deflate")
 
 
