@@ -98,7 +98,7 @@ def nobody():
 
 @posix
 @pytest.mark.parametrize("command", ["fuse", "eval", "train", "resume"])
-@pytest.mark.parametrize("denied", ["input", "output", "model"])
+@pytest.mark.parametrize("denied", ["input", "files of input", "output", "model"])
 def test_permission_denied(nobody, command, denied):
     scenes, out, model = nobody / "scenes", nobody / "out", nobody / "net.safetensors"
     for n in range(2):
@@ -114,7 +114,7 @@ def test_permission_denied(nobody, command, denied):
     if command == "resume" and denied != "output":
         for path in out.iterdir():
             path.chmod(0o666)
-    (scenes / "s1").chmod(0 if denied == "input" else 0o755)
+    (scenes / "s1").chmod({"input": 0, "files of input": 0o744}.get(denied, 0o755))
     model.chmod(0 if denied == "model" else 0o644)
     pair = [scenes / "s1" / "under.png", scenes / "s1" / "over.png"]
     arguments = {
