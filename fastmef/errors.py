@@ -15,5 +15,19 @@ class OutputError(FastmefError, OSError):
     """A result that could not be written; nothing half-written is left behind."""
 
 
+class DivergenceError(FastmefError, ArithmeticError):
+    """A training whose loss or weights are no longer finite; no such weights are saved."""
+
+
 class MissingExtraError(FastmefError, ImportError):
     """An optional package that the requested feature needs is not installed."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error of Python, NumPy or PyTorch means that memory is used up."""
+    # PyTorch has an error of its own for the GPU, and only a text for main memory.
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import sys
+import warnings
 from typing import Any, NoReturn
 
 import click
@@ -12,20 +16,45 @@ from fastmef.cli.demo import demo as demo_command
 from fastmef.cli.doctor import doctor as doctor_command
 from fastmef.cli.eval import evaluate as eval_command
 from fastmef.cli.fuse import fuse as fuse_command
+from fastmef.cli.signals import Terminated, raise_on_termination
 from fastmef.cli.train import train as train_command
-from fastmef.errors import FastmefError
+from fastmef.errors import FastmefError, is_out_of_memory
 
 
 class _Commands(click.Group):
-    """Expected errors end in one line and status 2, Ctrl-C in status 130: no traceback."""
+    """Expected errors end in one line and status 2, a signal in 128 and its number: no traceback.
+
+    A reader of the output that has gone away, as ``head`` does, ends it silently in status 1.
+    """
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        # About damaged EXIF, which is dropped.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        try:
+            with raise_on_termination():
+                try:
+                    return super().main(*arguments, **options)
+                finally:
+                    sys.stdout.flush()
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                sys.stdout.close()
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+            if error.errno == errno.EPIPE:
+                sys.exit(1)
+            _stop(f"error: cannot write the output: {(error.strerror or str(error)).lower()}", 2)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except FastmefError as error:
             _stop(f"error: {error}", 2)
-        except MemoryError:
-            _stop("error: there is not enough memory for images of this size", 2)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            _stop("error: there is not enough memory", 2)
+        except Terminated as signal:
+            _stop("stopped", 128 + signal.number)
         except KeyboardInterrupt:
             _stop("stopped", 130)
 
@@ -34,7 +63,8 @@ class _Commands(click.Group):
 
 
 def _stop(message: str, status: int) -> NoReturn:
-    click.echo(f"fastmef: {message}", err=True)
+    with contextlib.suppress(OSError):
+        click.echo(f"fastmef: {message}", err=True)
     sys.exit(status)
 
 

@@ -94,13 +94,23 @@ def evaluate(
     keep_freed_memory()
     ready_model(model, device)
     records: list[dict[str, str | float]] = []
+    left_out: list[Scene] = []
     with progress_bar() as progress:
         for scene in progress.track(scenes, description="scoring"):
-            images = check_bracket(scene.images)
-            scores = SceneScores(as_tensor(*images).unsqueeze(0))
-            for method, image in _results(images, model, blend, color, refine, device):
-                score = scores.score(as_tensor(image))
-                records.append({"scene": scene.name, "method": method, **score})
+            found: list[dict[str, str | float]] = []
+            try:
+                images = check_bracket(scene.images)
+                scores = SceneScores(as_tensor(*images).unsqueeze(0))
+                for method, image in _results(images, model, blend, color, refine, device):
+                    score = scores.score(as_tensor(image))
+                    found.append({"scene": scene.name, "method": method, **score})
+            except InputError as error:
+                click.echo(f"fastmef: note: a scene is left out: {error}", err=True)
+                left_out.append(scene)
+            else:
+                records += found
+    if not records:
+        raise InputError(f"{click.format_filename(folder)}: none of its scenes can be scored")
     means = _means(records)
     if csv_file is not None:
         _write(csv_file, _csv(records), force)
@@ -112,7 +122,8 @@ def evaluate(
             "blend": blend,
             "color": color,
             "refine": refine,
-            "scenes": _names(scenes),
+            "scenes": [scene.name for scene in scenes if scene not in left_out],
+            "left_out": [scene.name for scene in left_out],
             "means": means,
             "records": records,
         }
@@ -124,9 +135,12 @@ def evaluate(
         [method, *(average[key] for key in SCORES)] for method, average in means.items()
     ]
     click.echo(table(("", *SCORES), rows))
-    click.echo(f"\nmeans over {len(scenes)} scenes of {click.format_filename(folder)} ({split})")
+    scored = len(scenes) - len(left_out)
+    click.echo(f"\nmeans over {scored} scenes of {click.format_filename(folder)} ({split})")
     for key, name in SCORES.items():
         click.echo(f"  {key}: {name}")
+    if left_out:
+        raise InputError(f"{len(left_out)} of {len(scenes)} scenes could not be scored")
 
 
 def _results(
@@ -160,10 +174,6 @@ def _means(records: list[dict[str, str | float]]) -> dict[str, dict[str, float]]
     }
 
 
-def _names(scenes: list[Scene]) -> list[str]:
-    return [scene.name for scene in scenes]
-
-
 def _csv(records: list[dict[str, str | float]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(records[0]), lineterminator="\n")
@@ -173,7 +183,7 @@ def _csv(records: list[dict[str, str | float]]) -> str:
 
 
 def _write(path: Path, text: str, force: bool) -> None:
-    from fastmef.data.files import atomic_output
+    from fastmef.data.files import atomic_write
 
-    with atomic_output(path, force) as file:
-        file.write(text.encode())
+    # Names of files that are no text are written as in messages.
+    atomic_write(path, text.encode(errors="backslashreplace"), force)

@@ -3,92 +3,154 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import secrets
+import stat
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
+from fastmef.data.partial import create_partial, remove_orphans
 from fastmef.errors import OutputError
+
+Content = bytes | bytearray | memoryview
 
 
 def display(path: str | os.PathLike[str]) -> str:
-    """The path as one line of text, quoted where it holds line breaks or undecodable bytes."""
+    """Return the path as one line of text, quoted if it has line breaks or undecodable bytes."""
     text = os.fspath(path)
     return text if text.isprintable() else ascii(text)
+
+
+def reason(error: BaseException) -> str:
+    """Return what an error says, in lower case, for the end of a message."""
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
 
 
 def check_output(path: str | os.PathLike[str], force: bool = False) -> None:
     """Find out before any work is done whether ``path`` can be written.
 
     Raises:
-        OutputError: it is a folder, it exists and ``force`` is false, its folder does not exist,
-            or nothing can be created there.
+        OutputError: it is a folder, a device or a pipe, it exists and ``force`` is false, its
+            folder does not exist, or nothing can be created there.
     """
-    if os.path.isdir(path):
-        raise OutputError(f"cannot write {display(path)}: it is a folder; a file name is needed")
-    if os.path.exists(path) and not force:
-        raise OutputError(f"{display(path)} exists already; --force (force=True) replaces it")
-    target = _resolved(path)
-    if not target.parent.is_dir():
-        raise OutputError(
-            f"cannot write {display(path)}: no such folder as {display(target.parent)}"
-        )
+    target = Path(os.path.realpath(path))
     try:
-        with contextlib.suppress(FileNotFoundError):
-            target.lstat()  # finds names that are too long
+        _check_existing(path, target, force)
+        if not os.path.isdir(target.parent):
+            raise OutputError(
+                f"cannot write {display(path)}: no such folder as {display(target.parent)}"
+            )
         # Permission bits mislead for root and on network drives; trying does not.
         tempfile.TemporaryFile(dir=target.parent).close()
-    except (OSError, ValueError) as error:
-        raise OutputError(f"cannot write {display(path)}: {_reason(error)}") from error
-
-
-@contextlib.contextmanager
-def atomic_output(path: str | os.PathLike[str], force: bool = False) -> Iterator[BinaryIO]:
-    """A binary file that appears under its name complete, or not at all.
-
-    It is written beside its destination and moved there when the block ends; if the block raises,
-    an existing file stays as it was and the partial one is removed.
-
-    Raises:
-        OutputError: as :func:`check_output`, or the disk refused while writing.
-    """
-    check_output(path, force)
-    target = _resolved(path)
-    partial = target.with_name(f"{_PARTIAL}{secrets.token_hex(8)}{_SUFFIX}")
-    try:
-        # Not tempfile: its files are readable by the owner alone, whatever the umask says.
-        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | _O_BINARY, 0o666)
-        with os.fdopen(descriptor, "w+b") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if target.exists() and not force:
-            raise OutputError(f"{display(path)} exists already; --force (force=True) replaces it")
-        os.replace(partial, target)
     except OutputError:
         raise
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot write {display(path)}: {reason(error)}") from error
+
+
+def atomic_write(path: str | os.PathLike[str], content: Content, force: bool = False) -> None:
+    """Write a file that appears under its name complete, or not at all.
+
+    The content goes into a temporary file in the same folder, which takes the name when every byte
+    has reached the disk. A link is followed. A file that is replaced keeps its permission bits,
+    and its owner and group where the system allows it. Without ``force``, only one of several
+    writers of the same name succeeds.
+
+    Raises:
+        OutputError: as :func:`check_output`, or the system refuses while writing.
+    """
+    check_output(path, force)
+    target = Path(os.path.realpath(path))
+    remove_orphans(target.parent)
+    try:
+        descriptor, partial = create_partial(target.parent)
+        try:
+            with os.fdopen(descriptor, "r+b", buffering=0) as file:
+                _keep_mode_and_owner(target, descriptor)
+                write_all(descriptor, content)
+                os.fsync(descriptor)
+                if os.name == "nt":  # an open file cannot be renamed there
+                    file.close()
+                # Elsewhere the file stays open, and thereby locked, until it has its name.
+                _publish(partial, target, force)
+        finally:
+            partial.unlink(missing_ok=True)
+        _sync_folder(target.parent)
+    except FileExistsError as error:
+        raise _exists(path) from error
     except OSError as error:
-        raise OutputError(f"cannot write {display(path)}: {_reason(error)}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {display(path)}: {reason(error)}") from error
 
 
-def remove_partial(folder: str | os.PathLike[str]) -> None:
-    """Delete what writers killed in the middle have left in a folder that has no other writer."""
-    for partial in Path(folder).glob(f"{_PARTIAL}*{_SUFFIX}"):
-        partial.unlink(missing_ok=True)
+def _check_existing(path: str | os.PathLike[str], target: Path, force: bool) -> None:
+    try:
+        mode = target.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise OutputError(f"cannot write {display(path)}: it is a folder; a file name is needed")
+    if not stat.S_ISREG(mode):
+        raise OutputError(
+            f"cannot write {display(path)}: it is a device, a pipe or a socket; only regular files"
+            " are replaced"
+        )
+    if not force:
+        raise _exists(path)
 
 
-_PARTIAL, _SUFFIX = ".fastmef-", ".tmp"
-_O_BINARY = getattr(os, "O_BINARY", 0)  # Windows alone translates line ends
+def _exists(path: str | os.PathLike[str]) -> OutputError:
+    return OutputError(f"{display(path)} exists already; --force (force=True) replaces it")
 
 
-def _resolved(path: str | os.PathLike[str]) -> Path:
-    """Where the bytes go: a link is followed, not replaced."""
-    return Path(os.path.realpath(path))
+def _keep_mode_and_owner(target: Path, descriptor: int) -> None:
+    if not hasattr(os, "fchown"):
+        return
+    with contextlib.suppress(FileNotFoundError):
+        old = target.stat()
+        for owner, group in ((-1, old.st_gid), (old.st_uid, -1)):
+            with contextlib.suppress(PermissionError):
+                os.fchown(descriptor, owner, group)
+        os.fchmod(descriptor, stat.S_IMODE(old.st_mode) & 0o777)
 
 
-def _reason(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
+def write_all(descriptor: int, content: Content) -> None:
+    """Write every byte; a disk that is almost full takes a part of them without an error."""
+    rest = memoryview(content).cast("B")
+    while rest:
+        written = os.write(descriptor, rest)
+        if written == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        rest = rest[written:]
+
+
+_NO_HARD_LINKS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
+
+
+def _publish(partial: Path, target: Path, force: bool) -> None:
+    """Give the finished file its name; without ``force`` the name must be free."""
+    if force:
+        os.replace(partial, target)
+    else:
+        try:
+            os.link(partial, target)
+            return
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+        # A file system without hard links, such as FAT: reserve the name, then replace the file.
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        try:
+            os.replace(partial, target)
+        except OSError:
+            os.unlink(target)
+            raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name last through a power cut, where folders can be synchronised."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import os
-import threading
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
+from fastmef.data import directories, jpeg, png
+from fastmef.data.damage import Fault, damaged
 from fastmef.data.exif import ORIENTATION, carried_exif
-from fastmef.data.files import atomic_output, check_output, display
+from fastmef.data.files import atomic_write, check_output, display, reason
 from fastmef.data.kinds import ALLOWED, check_kind
+from fastmef.data.libtiff import collect_errors
+from fastmef.data.limits import MAX_PROFILE, excess_pixels, max_image_bytes
+from fastmef.data.reading import read_bytes
+from fastmef.data.tiff import check_strips
+from fastmef.data.webp import is_webp, webp_size
 from fastmef.errors import InputError, OutputError
 
 ENDINGS = {
@@ -38,25 +47,17 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
 _LARGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}
 _LONGEST_JPEG_EXIF = 65533
 
-_SIGNATURES = (
-    b"\xff\xd8\xff",
-    b"\x89PNG\r\n\x1a\n",
-    b"II*\0",
-    b"MM\0*",
-    b"II+\0",
-    b"MM\0+",
-    b"RIFF",
-)
-
+# What an EXIF orientation asks for: (rows become columns, rows reversed, columns reversed).
 _UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
 }
+_STRIP_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -76,27 +77,31 @@ def read_image(path: str | os.PathLike[str]) -> Photo:
 
     Grey images are accepted and repeated over R, G and B; a grey ICC profile does not fit the
     result and is dropped. Of the several pictures in a camera's multi-picture JPEG the first, the
-    photograph itself, is read.
+    photograph itself, is read. Pipes are read to their end.
+
+    The whole file is checked: whatever a checksum, libpng, libjpeg, libtiff or libwebp finds
+    damaged is refused, warnings included. Damaged EXIF alone is dropped. The function may be called
+    from several threads and changes no global state.
 
     Raises:
         InputError: there is no such file, it cannot be read, it is damaged or truncated, it is no
             JPEG, PNG, TIFF or WebP, or it is one of a kind that is not supported: 16-bit or
-            floating point, palette, alpha channel, CMYK, several pages or frames, camera raw,
-            more than 500 million pixels.
+            floating point, palette, alpha channel, CMYK, several pages or frames, camera raw; it
+            has more than 500 million pixels or far more than its bytes can hold (the environment
+            variable ``FASTMEF_MAX_PIXELS`` sets another limit), or a JPEG has more than 50 scans.
     """
     path = Path(path)
-    if os.path.isdir(path):
-        raise InputError(f"{display(path)}: a folder; needed: {ALLOWED}")
+    content = read_bytes(path, max_image_bytes(), ALLOWED)
     try:
-        with path.open("rb") as file:
-            return _decode(file, path)
-    except FileNotFoundError as error:
-        raise InputError(f"{display(path)}: no such file; needed: {ALLOWED}") from error
+        return _decode(content, path)
+    except Fault as fault:
+        raise InputError(f"{display(path)}: {fault}") from fault
     except (InputError, MemoryError):
         raise
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{display(path)}: {reason(error)}") from error
     except Exception as error:  # Pillow's decoders report damage by errors of every type
-        reason = getattr(error, "strerror", None) or "the file is truncated or damaged"
-        raise InputError(f"{display(path)}: cannot be read: {reason.lower()}") from error
+        raise InputError(f"{display(path)}: damaged, or of an unsupported kind") from error
 
 
 def write_image(
@@ -139,8 +144,12 @@ def write_image(
         options["icc_profile"] = icc_profile
     if exif and not (kind == "JPEG" and len(exif) > _LONGEST_JPEG_EXIF):
         options["exif"] = exif
-    with atomic_output(path, force) as file:
-        Image.fromarray(np.ascontiguousarray(pixels)).save(file, format=kind, **options)
+    encoded = io.BytesIO()
+    try:
+        Image.fromarray(np.ascontiguousarray(pixels)).save(encoded, format=kind, **options)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot write {display(path)}: {reason(error)}") from error
+    atomic_write(path, encoded.getbuffer(), force)
 
 
 def check_image_output(
@@ -182,34 +191,100 @@ def _kind(path: str | os.PathLike[str]) -> str:
     return ENDINGS[ending]
 
 
-def _decode(file: BinaryIO, path: Path) -> Photo:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about damaged metadata, which does no harm here
-        head = file.read(25)
-        file.seek(0)
-        image = _open(file, head, path)
-        check_kind(image, head, path)
-        exif = _load_exif(image)
-        image.load()
-        icc_profile = image.info.get("icc_profile") or None
-        if image.mode == "L":
-            image = image.convert("RGB")
-        # Pillow has turned a TIFF, and forgotten its orientation, when its pixels were loaded.
-        method = _UPRIGHT.get(exif.get(ORIENTATION, 1))
-        if method is not None:
-            image = image.transpose(method)
-        try:
-            carried = carried_exif(exif, image.width, image.height)
-        except Exception:  # damaged EXIF fails in any way, and must not cost the photograph
-            carried = None
-    if icc_profile is not None and icc_profile[16:20] != b"RGB ":
-        icc_profile = None
-    return Photo(np.array(image), icc_profile, carried, path)
+def _decode(content: bytes, path: Path) -> Photo:
+    if content.startswith(png.SIGNATURE):
+        image, pixels, exif = _decode_png(content)
+    elif content.startswith(jpeg.SIGNATURE):
+        image, pixels, exif = _decode_jpeg(content)
+    elif content.startswith(directories.SIGNATURES):
+        image, pixels, exif = _decode_tiff(content)
+    elif is_webp(content):
+        image, pixels, exif = _decode_webp(content)
+    else:
+        raise Fault(f"not an image that can be read; allowed: {ALLOWED}")
+    # Pillow has turned a TIFF, and forgotten its orientation, when its pixels were loaded.
+    pixels = _upright(pixels, exif.get(ORIENTATION, 1))
+    profile = image.info.get("icc_profile") or None
+    if profile is not None and len(profile) > MAX_PROFILE:
+        raise Fault(f"a colour profile of more than {MAX_PROFILE:,} bytes")
+    if profile is not None and profile[16:20] != b"RGB ":
+        profile = None
+    try:
+        carried = carried_exif(exif, pixels.shape[1], pixels.shape[0])
+    except Exception:  # damaged EXIF fails in any way, and must not cost the photograph
+        carried = None
+    return Photo(pixels, profile, carried, path)
+
+
+_Decoded = tuple[Image.Image, NDArray[np.uint8], Image.Exif]
+
+
+# The classes are called directly: Image.open() compares sizes with a limit of the whole process.
+
+
+def _decode_png(content: bytes) -> _Decoded:
+    parsed = png.parse_png(content)
+    image = PngImageFile(io.BytesIO(parsed.without_comments()))
+    check_kind(image, content)
+    parsed.check_pixels()
+    profile = parsed.icc_profile()
+    if profile is not None:
+        image.info["icc_profile"] = profile
+    return image, _pixels(image), _load_exif(image)
+
+
+def _decode_jpeg(content: bytes) -> _Decoded:
+    jpeg.check_jpeg(content)
+    image = JpegImageFile(io.BytesIO(content))
+    check_kind(image, content)
+    return image, jpeg.decode_jpeg(content), _load_exif(image)
+
+
+def _decode_tiff(content: bytes) -> _Decoded:
+    directories.check_directory(content)
+    image = TiffImageFile(io.BytesIO(content))
+    check_kind(image, content)
+    check_strips(image, content)
+    exif = _load_exif(image)  # now: it cannot be read when the pixels are loaded
+    with collect_errors() as errors:
+        pixels = _pixels(image)
+    if errors:
+        raise damaged(f"{errors[0]} reports an error")
+    return image, pixels, exif
+
+
+def _decode_webp(content: bytes) -> _Decoded:
+    excess = excess_pixels(*webp_size(content), len(content))
+    if excess is not None:
+        raise Fault(excess)
+    image = WebPImageFile(io.BytesIO(content))
+    check_kind(image, content)
+    return image, _pixels(image), _load_exif(image)
+
+
+def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """Decode an image of mode RGB or L to (H, W, 3), with one strip at a time copied twice."""
+    image.load()
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _STRIP_ROWS):
+        bottom = min(top + _STRIP_ROWS, image.height)
+        strip = np.asarray(image.crop((0, top, image.width, bottom)))
+        pixels[top:bottom] = strip if strip.ndim == 3 else strip[..., None]
+    return pixels
+
+
+def _upright(pixels: NDArray[np.uint8], orientation: Any) -> NDArray[np.uint8]:
+    swap, flip_rows, flip_columns = _UPRIGHT.get(orientation, (False, False, False))
+    turned = pixels.swapaxes(0, 1) if swap else pixels
+    turned = turned[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
+    return np.ascontiguousarray(turned)
 
 
 def _load_exif(image: Image.Image) -> Image.Exif:
-    """All directories now: once its pixels are loaded, a TIFF can no longer be asked for them."""
+    """Return all directories, as far as they are sound."""
     try:
+        if not directories.exif_is_bounded(image.info.get("exif", b"")):
+            return Image.Exif()
         exif = image.getexif()
         for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
             exif.get_ifd(directory)
@@ -217,30 +292,3 @@ def _load_exif(image: Image.Image) -> Image.Exif:
         return exif
     except Exception:  # damaged EXIF fails in any way, and must not cost the photograph
         return Image.Exif()
-
-
-_OPENING = threading.Lock()
-
-
-@contextmanager
-def _own_pixel_limit() -> Iterator[None]:
-    """Pillow's limit, a module variable, would refuse large photographs; ours is checked after."""
-    with _OPENING:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
-
-
-def _open(file: BinaryIO, head: bytes, path: Path) -> Image.Image:
-    try:
-        with _own_pixel_limit():
-            return Image.open(file, formats=("JPEG", "PNG", "TIFF", "WEBP"))
-    except UnidentifiedImageError as error:
-        problem = (
-            "damaged, or of an unsupported kind"
-            if head.startswith(_SIGNATURES)
-            else "not an image that can be read"
-        )
-        raise InputError(f"{display(path)}: {problem}; allowed: {ALLOWED}") from error

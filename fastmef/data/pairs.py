@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastmef.data.files import display
+from fastmef.data.files import display, reason
 from fastmef.errors import InputError
 
 VALIDATION_STEP = 8
@@ -38,12 +39,13 @@ def find_scenes(folder: str | os.PathLike[str]) -> list[Scene]:
             single image, or two that are both named under or over.
     """
     root = Path(folder)
-    if not root.is_dir():
-        problem = "a file, not a folder" if root.exists() else "no such folder"
+    mode = _mode(root)
+    if not stat.S_ISDIR(mode):
+        problem = "a file, not a folder" if mode else "no such folder"
         raise InputError(f"{display(folder)}: {problem}; {_LAYOUT}")
     scenes = []
     for entry in _entries(root):
-        if entry.is_dir() and (images := _images(entry)):
+        if stat.S_ISDIR(_mode(entry)) and (images := _images(entry)):
             scenes.append(Scene(entry.name, _ordered(entry, images)))
     if not scenes:
         raise InputError(f"{display(folder)}: no scene in this folder; {_LAYOUT}")
@@ -64,7 +66,19 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _images(folder: Path) -> list[Path]:
-    return [path for path in _entries(folder) if path.suffix.lower() in _ENDINGS and path.is_file()]
+    images = [path for path in _entries(folder) if path.suffix.lower() in _ENDINGS]
+    return [path for path in images if stat.S_ISREG(_mode(path))]
+
+
+def _mode(path: Path) -> int:
+    """Return the type and permissions of what a path leads to, 0 if that is nothing."""
+    try:
+        return os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except (OSError, ValueError) as error:
+        # Not overlooked: a scene would be missing without a word.
+        raise InputError(f"{display(path)}: cannot be read: {reason(error)}") from error
 
 
 def _ordered(folder: Path, images: list[Path]) -> tuple[Path, ...]:

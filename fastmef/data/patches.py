@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ class PatchSampler:
 
     def __init__(self, scenes: Sequence[Scene], patch: int, batch_size: int, seed: int) -> None:
         self.patch, self.batch_size, self.seed = patch, batch_size, seed
+        self.scenes = list(scenes)
         self.stacks = [_load(scene, patch) for scene in scenes]
         counts = {len(stack) for stack in self.stacks}
         if len(counts) != 1:
@@ -39,19 +40,28 @@ class PatchSampler:
 
     def batch(self, step: int) -> Tensor:
         """``(batch_size, K, 3, patch, patch)`` float32 in [0, 1]."""
-        random = np.random.default_rng((self.seed, step))
         patches = []
-        for index in random.integers(len(self.stacks), size=self.batch_size):
-            stack = self.stacks[index]
-            top = random.integers(stack.shape[1] - self.patch + 1)
-            left = random.integers(stack.shape[2] - self.patch + 1)
-            cut = stack[:, top : top + self.patch, left : left + self.patch]
-            cut = np.rot90(cut, int(random.integers(4)), axes=(1, 2))
-            if random.integers(2):
+        for index, top, left, turns, flip in self._draw(step):
+            cut = self.stacks[index][:, top : top + self.patch, left : left + self.patch]
+            cut = np.rot90(cut, turns, axes=(1, 2))
+            if flip:
                 cut = cut[:, :, ::-1]
             patches.append(cut)
         batch = torch.from_numpy(np.stack(patches)).permute(0, 1, 4, 2, 3)
         return batch.float().div_(255).contiguous()
+
+    def places(self, step: int) -> list[tuple[Scene, int, int]]:
+        """Return scene, top row and left column of every patch of :meth:`batch`."""
+        return [(self.scenes[index], top, left) for index, top, left, *_ in self._draw(step)]
+
+    def _draw(self, step: int) -> Iterator[tuple[int, int, int, int, bool]]:
+        """Yield index of the scene, top row, left column, quarter turns and flip of each patch."""
+        random = np.random.default_rng((self.seed, step))
+        for index in random.integers(len(self.stacks), size=self.batch_size):
+            _, rows, columns, _ = self.stacks[index].shape
+            top = int(random.integers(rows - self.patch + 1))
+            left = int(random.integers(columns - self.patch + 1))
+            yield int(index), top, left, int(random.integers(4)), bool(random.integers(2))
 
 
 def _load(scene: Scene, patch: int) -> NDArray[np.uint8]:

@@ -19,6 +19,7 @@ from fastmef.inference.inputs import Image, ImageLike, check_bracket
 from fastmef.inference.models import ready_model
 from fastmef.inference.pyramid import pyramid_blend
 from fastmef.inference.refine import refine_logits
+from fastmef.inference.results import check_finite
 from fastmef.nn.network import FusionNet
 from fastmef.reference.color import round_to_8bit
 
@@ -107,6 +108,7 @@ def fuse_with_weights(
             fused = pyramid_blend(weights, exposures)
         if color:
             fused = restore_color(fused, weights, exposures, color)
+        check_finite(fused)
         result = round_to_8bit(fused[0]).permute(1, 2, 0).contiguous().cpu().numpy()
         as_given = torch.tensor(order, device=place).argsort()
         return result, weights[0, as_given].cpu().numpy()

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from fastmef.data.damage import Fault
+from fastmef.data.tensors import check_weights
 from fastmef.errors import InputError
 from fastmef.inference.folding import fold_batchnorm
 from fastmef.nn.network import FusionNet
@@ -27,7 +29,7 @@ def ready_model(
         device: ``None`` is the GPU if there is one, else the CPU.
 
     Raises:
-        InputError: no such model, or no such device.
+        InputError: no such model, weights that are not finite, or no such device.
     """
     place = _device(device)
     if isinstance(model, FusionNet):
@@ -51,6 +53,10 @@ def _modified(name: str) -> int | None:
 
 
 def _prepared(network: FusionNet, device: torch.device) -> FusionNet:
+    try:
+        check_weights(network.state_dict())
+    except Fault as fault:
+        raise InputError(f"the network cannot be used: {fault}") from fault
     folded = fold_batchnorm(network).to(device=device, dtype=torch.float32)
     return folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

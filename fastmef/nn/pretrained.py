@@ -1,4 +1,4 @@
-"""Weights in files: safetensors with the network's configuration as metadata, never pickles."""
+"""Weights in files: safetensors with the network's configuration and a checksum, no pickles."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialize
-
-from fastmef.data.files import atomic_output, display
+from fastmef.data.damage import Fault
+from fastmef.data.files import atomic_write, display
+from fastmef.data.reading import read_bytes
+from fastmef.data.tensors import MAX_BYTES, check_fit, check_weights, pack, unpack
 from fastmef.errors import InputError
+from fastmef.nn.budget import ElementBudget
 
 if TYPE_CHECKING:
     from fastmef.nn.network import FusionNet
 
-FORMAT = "fastmef.FusionNet/1"
+FORMAT = "fastmef.FusionNet/2"
+
+_NEEDED = "a .safetensors file written by FusionNet.save"
 
 
 def list_pretrained() -> list[str]:
@@ -28,36 +31,48 @@ def list_pretrained() -> list[str]:
 
 
 def save_network(network: FusionNet, path: str | os.PathLike[str]) -> None:
-    """Write a network's weights and configuration; an existing file is replaced in one step."""
-    tensors = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
-    metadata = {"format": FORMAT, "config": json.dumps(network.config)}
-    with atomic_output(path, force=True) as file:
-        file.write(serialize(tensors, metadata))
+    """Write a network's weights and configuration; an existing file is replaced in one step.
+
+    Raises:
+        InputError: the weights are not finite, so no network could be loaded from the file.
+        OutputError: see :func:`fastmef.data.files.atomic_write`.
+    """
+    tensors = network.state_dict()
+    try:
+        check_weights(tensors)
+    except Fault as fault:
+        raise InputError(f"cannot write {display(path)}: {fault}") from fault
+    texts = {"format": FORMAT, "config": json.dumps(network.config)}
+    atomic_write(path, pack(tensors, texts), force=True)
 
 
 def load_network(name_or_path: str | os.PathLike[str]) -> FusionNet:
     """The network in a bundled or named file; see :meth:`FusionNet.from_pretrained`."""
+    path = _find(name_or_path)
+    content = read_bytes(path, MAX_BYTES, _NEEDED)
+    try:
+        return _network(content)
+    except Fault as fault:
+        raise InputError(f"{display(path)}: {fault}; needed: {_NEEDED}") from fault
+
+
+def _network(content: bytes) -> FusionNet:
     from fastmef.nn.network import FusionNet
 
-    path = _find(name_or_path)
+    tensors, texts = unpack(content)
+    if texts.get("format") != FORMAT:
+        raise Fault(f"holds no FusionNet: its format is {texts.get('format')!r}, not {FORMAT!r}")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if metadata.get("format") != FORMAT:
-            raise InputError(
-                f"{display(path)}: not the weights of a FusionNet (format {FORMAT!r} expected, "
-                f"got {metadata.get('format')!r})"
-            )
-        network = FusionNet(**json.loads(metadata["config"]))
-        network.load_state_dict(tensors)
-    except (OSError, SafetensorError, KeyError, TypeError, RuntimeError, ValueError) as error:
-        if isinstance(error, InputError):
+        options = json.loads(texts["config"])
+        with ElementBudget(sum(tensor.numel() for tensor in tensors.values())):
+            network = FusionNet(**options)
+    except (ValueError, TypeError, KeyError, RuntimeError, RecursionError) as error:
+        if isinstance(error, Fault):
             raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"{display(path)}: not a readable FusionNet weights file ({reason})"
-        ) from error
+        raise Fault(f"declares no network that can be built ({type(error).__name__})") from error
+    check_fit(tensors, network.state_dict())
+    check_weights(tensors)
+    network.load_state_dict(tensors)
     return network.eval()
 
 
@@ -66,7 +81,7 @@ def _find(name_or_path: str | os.PathLike[str]) -> Path:
     if os.fspath(name_or_path) in list_pretrained():
         return Path(str(bundled))
     path = Path(name_or_path)
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise InputError(
             f"{display(path)}: no such weights; bundled are "
             f"{', '.join(list_pretrained()) or 'none'}, else give a .safetensors file"

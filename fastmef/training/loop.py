@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from fastmef.allocator import keep_freed_memory
-from fastmef.data.files import atomic_output, check_output, display, remove_partial
-from fastmef.data.pairs import find_scenes, split_scenes
+from fastmef.data.damage import Fault
+from fastmef.data.files import check_output, display, reason
+from fastmef.data.pairs import Scene, find_scenes, split_scenes
 from fastmef.data.patches import PatchSampler
-from fastmef.errors import InputError, OutputError
+from fastmef.data.tensors import check_weights
+from fastmef.errors import DivergenceError, InputError, OutputError
 from fastmef.nn.network import FusionNet
-from fastmef.training.checkpoint import load_checkpoint, save_checkpoint
+from fastmef.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fastmef.training.config import TrainConfig
+from fastmef.training.lock import lock_run
+from fastmef.training.log import Log, Progress
 from fastmef.training.objective import Objective
 from fastmef.training.precision import autocast, choose_precision
-from fastmef.training.validation import validate
-
-Progress = Callable[[dict[str, Any]], None]
+from fastmef.training.record import difference, record_data
+from fastmef.training.validation import try_validation, validate
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
@@ -59,26 +60,48 @@ def train(
         The path of ``model.safetensors``.
 
     Raises:
-        InputError: no usable scenes, no or a damaged checkpoint, another configuration than the
-            run to be resumed.
-        OutputError: ``out`` holds a run already, or cannot be written.
+        InputError: no usable scenes, no or a damaged checkpoint, another configuration or other
+            photographs than those of the run to be resumed.
+        OutputError: ``out`` holds a run already, another training is running in it, or it cannot
+            be written.
+        DivergenceError: the loss or the weights are no longer finite.
     """
     run = Path(out)
-    training, validation = split_scenes(find_scenes(folder))
-    if not training:
+    scenes = find_scenes(folder)
+    if len(split_scenes(scenes)[0]) == 0:
         raise InputError(f"{display(folder)}: 1 scene; training needs at least 2")
-    checkpoint = load_checkpoint(run / CHECKPOINT) if resume else None
-    if checkpoint is not None:
+    if resume and not os.path.isfile(run / CHECKPOINT):
+        raise InputError(f"{display(run / CHECKPOINT)}: no checkpoint to resume from")
+    if not resume:
+        _create_folder(run)
+    with lock_run(run):
+        if not resume:
+            _check_empty(run)
+            return _train(scenes, run, config or TrainConfig(), None, progress)
+        checkpoint = load_checkpoint(run / CHECKPOINT)
         if config is not None and config != checkpoint.config:
             raise InputError(
                 f"{display(run)}: was started with other options; resume without options"
             )
-        config = checkpoint.config
-        remove_partial(run)
-    config = config or TrainConfig()
-    if checkpoint is None:
-        _prepare_folder(run)
+        return _train(scenes, run, checkpoint.config, checkpoint, progress)
 
+
+def _train(
+    scenes: Sequence[Scene],
+    run: Path,
+    config: TrainConfig,
+    checkpoint: Checkpoint | None,
+    progress: Progress | None,
+) -> Path:
+    """Train in a locked run folder, from the checkpoint if there is one."""
+    training, validation = split_scenes(scenes)
+    objective = Objective(config)
+    initial = None
+    if config.initial is not None and checkpoint is None:
+        initial = FusionNet.from_pretrained(config.initial)
+    data = record_data(scenes)
+    if checkpoint is not None and (change := difference(checkpoint.data, data)) is not None:
+        raise InputError(f"{display(run)}: was started with other photographs: {change}")
     keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     sampler = PatchSampler(training, config.patch, config.batch_size, config.seed)
@@ -90,13 +113,12 @@ def train(
         skip_connections=config.skip_connections,
         upsampling=config.upsampling,
     ).to(device)
-    if config.initial is not None and checkpoint is None:
-        _start_from(network, config.initial)
+    if initial is not None:
+        _start_from(network, initial, config)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         network.parameters(), weight_decay=config.weight_decay, fused=True
     )
-    objective = Objective(config)
     if checkpoint is not None:
         checkpoint.restore(network, optimizer)
         start, precision = checkpoint.step, checkpoint.precision
@@ -104,7 +126,8 @@ def train(
         start, precision = 0, config.precision
         if precision == "auto":
             precision = choose_precision(network, objective, sampler.batch(0).to(device))
-    log = _Log(run / LOG, start, progress)
+    try_validation(network, validation)
+    log = Log(run / LOG, start, progress)
     log.announce({"event": "start", "step": start, "steps": config.steps, "precision": precision})
 
     network.train()
@@ -117,6 +140,9 @@ def train(
         with autocast(precision, device):
             logits = network.logits(exposures)
         loss = objective(logits, exposures)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise DivergenceError(_divergence(step + 1, value, sampler))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -125,15 +151,23 @@ def train(
             {
                 "event": "step",
                 "step": done,
-                "loss": float(loss.detach()),
+                "loss": value,
                 "learning_rate": rate,
                 "seconds": time.perf_counter() - began,
             }
         )
-        if done % config.checkpoint_every == 0 or done == config.steps:
-            save_checkpoint(run / CHECKPOINT, done, config, precision, network, optimizer)
-        if done % config.validate_every == 0 or done == config.steps:
+        validates, saves = (
+            done % every == 0 or done == config.steps
+            for every in (config.validate_every, config.checkpoint_every)
+        )
+        if validates or saves:
+            _check_weights(done, network)
+        # Before the checkpoint: a run that is killed in between makes the record again.
+        if validates:
             log.write({"event": "validation", "step": done, **validate(network, validation)})
+        if saves:
+            log.synchronize()
+            save_checkpoint(run / CHECKPOINT, done, config, precision, data, network, optimizer)
     network.save(run / WEIGHTS)
     return run / WEIGHTS
 
@@ -146,51 +180,46 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.learning_rate * 0.5 * (1 - math.cos(math.pi * remaining))
 
 
-def _start_from(network: FusionNet, name_or_path: str) -> None:
-    initial = FusionNet.from_pretrained(name_or_path)
+def _start_from(network: FusionNet, initial: FusionNet, config: TrainConfig) -> None:
     if initial.config != network.config:
         raise InputError(
-            f"{name_or_path}: holds a network {initial.config}, the run has {network.config}"
+            f"{config.initial}: holds a network {initial.config}, the run has {network.config}"
         )
     network.load_state_dict(initial.state_dict())
 
 
-def _prepare_folder(run: Path) -> None:
-    if (run / CHECKPOINT).exists():
-        raise OutputError(
-            f"{display(run)}: holds a run already; --resume (resume=True) goes on with it"
-        )
+def _check_weights(step: int, network: FusionNet) -> None:
+    try:
+        check_weights(network.state_dict())
+    except Fault as fault:
+        raise DivergenceError(
+            f"step {step}: training has diverged, {fault}; a smaller learning_rate may help"
+        ) from fault
+
+
+def _divergence(step: int, loss: float, sampler: PatchSampler) -> str:
+    """Say at which step and with which patches the loss was not finite."""
+    patches = "; ".join(
+        f"{', '.join(display(path) for path in scene.images)} at row {top}, column {left}"
+        for scene, top, left in sampler.places(step - 1)
+    )
+    return (
+        f"step {step}: the loss is {loss}, so training has stopped; a smaller learning_rate may"
+        f" help. Patches of {sampler.patch} pixels: {patches}"
+    )
+
+
+def _create_folder(run: Path) -> None:
     try:
         run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write {display(run)}: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot write {display(run)}: {reason(error)}") from error
+
+
+def _check_empty(run: Path) -> None:
+    for name in (CHECKPOINT, WEIGHTS):
+        if os.path.lexists(run / name):
+            raise OutputError(
+                f"{display(run)}: holds a run already; --resume (resume=True) goes on with it"
+            )
     check_output(run / CHECKPOINT)
-
-
-class _Log:
-    """One JSON object a line; records later than the checkpoint are dropped on resume."""
-
-    def __init__(self, path: Path, start: int, progress: Progress | None) -> None:
-        self._progress = progress
-        kept: Sequence[str] = ()
-        if start and path.exists():
-            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= start]
-        with atomic_output(path, force=True) as file:
-            file.write("".join(f"{line}\n" for line in kept).encode())
-        self._path = path
-
-    def announce(self, record: dict[str, Any]) -> None:
-        if self._progress is not None:
-            self._progress(record)
-
-    def write(self, record: dict[str, Any]) -> None:
-        with self._path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        self.announce(record)
-
-
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError):
-        return math.inf  # cut off in the middle by a kill

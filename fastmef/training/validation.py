@@ -7,18 +7,35 @@ from collections.abc import Sequence
 
 import torch
 
-from fastmef.data.images import read_image
 from fastmef.data.pairs import Scene
 from fastmef.inference.fuse import fuse
+from fastmef.inference.inputs import check_bracket
 from fastmef.metrics import score_images
 from fastmef.nn.network import FusionNet
 
+TRIAL_SIDE = 64
 
-def validate(network: FusionNet, scenes: Sequence[Scene]) -> dict[str, float]:
-    """Mean of every score over the scenes, of the plain weighted sum by the network alone."""
+
+def try_validation(network: FusionNet, scenes: Sequence[Scene]) -> None:
+    """Read and fuse every scene once, at a corner, so that training need not fail hours later.
+
+    Raises:
+        InputError: an image cannot be read, or the exposures of a scene do not fit one another or
+            the network.
+    """
+    validate(network, scenes, TRIAL_SIDE)
+
+
+def validate(
+    network: FusionNet, scenes: Sequence[Scene], side: int | None = None
+) -> dict[str, float]:
+    """Mean of every score over the scenes, of the plain weighted sum by the network alone.
+
+    ``side``: only the upper left corner of this many pixels is fused and scored.
+    """
     totals: dict[str, list[float]] = {}
     for scene in scenes:
-        images = [read_image(path).pixels for path in scene.images]
+        images = [image[:side, :side] for image in check_bracket(scene.images)]
         fused = torch.from_numpy(fuse(images, network, color=0, refine=0)).permute(2, 0, 1)[None]
         exposures = torch.stack([torch.from_numpy(i).permute(2, 0, 1) for i in images])[None]
         for name, value in score_images(exposures, fused).items():

@@ -118,9 +118,9 @@ class TestRefused:
         (scenes / "s0" / "over.png").unlink()
         assert "s0: a single image" in refused(*evaluate(scenes))
 
-    def test_different_sizes(self, refused, evaluate, scenes):
+    def test_different_sizes(self, run, evaluate, scenes):
         write_image(scenes / "s0" / "over.png", np.zeros((9, 9, 3), np.uint8), force=True)
-        assert "under.png is 30×24" in refused(*evaluate(scenes))
+        assert "under.png is 30×24" in run(*evaluate(scenes), status=2).stderr
 
     def test_empty_split(self, refused, evaluate, scenes):
         for n in range(1, 9):

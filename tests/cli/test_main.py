@@ -49,7 +49,11 @@ def test_unknown_command(run):
         (InputError("bad input"), 2, "fastmef: error: bad input"),
         (OutputError("bad output"), 2, "fastmef: error: bad output"),
         (FastmefError("other"), 2, "fastmef: error: other"),
-        (MemoryError(), 2, "fastmef: error: there is not enough memory for images of this size"),
+        (
+            MemoryError(),
+            2,
+            "fastmef: error: there is not enough memory",
+        ),
         (KeyboardInterrupt(), 130, "fastmef: stopped"),
     ],
 )

@@ -109,7 +109,7 @@ class TestRefused:
 
     def test_bad_setting(self, refused, scenes, tmp_path):
         line = refused("train", scenes, "-o", tmp_path / "run", "--patch", 3)
-        assert "patch must be at least 16" in line
+        assert "patch must be from 16" in line
 
     def test_bad_numbers(self, run, scenes, tmp_path):
         result = run("train", scenes, "-o", tmp_path / "run", "--scales", "a,b", status=2)

@@ -1,0 +1,59 @@
+"""How much a file may ask for before anything is allocated for it."""
+
+from __future__ import annotations
+
+import os
+
+from fastmef.errors import InputError
+
+MAX_PIXELS = 500_000_000  # above every camera's largest frame
+MAX_SCANS = 50  # of a progressive JPEG, each of which passes over all pixels; encoders write 10
+MAX_PROFILE = 16 << 20  # bytes of an ICC profile: what fits a JPEG
+
+# Above this many pixels an image must have a byte for every _PIXELS_PER_BYTE of them: a JPEG of one
+# colour has one for 170, a PNG for 344; photographs have one for 20 at the most.
+_UNQUESTIONED_PIXELS = 64_000_000
+_PIXELS_PER_BYTE = 200
+
+_BYTES_PER_PIXEL = 4
+_METADATA_BYTES = 64 << 20
+_VARIABLE = "FASTMEF_MAX_PIXELS"
+
+
+def max_pixels() -> int:
+    """Return the most pixels that an image may have; ``FASTMEF_MAX_PIXELS`` overrides it."""
+    return _chosen_pixels() or MAX_PIXELS
+
+
+def max_image_bytes() -> int:
+    """Return the most bytes that the file of an image may have."""
+    return max_pixels() * _BYTES_PER_PIXEL + _METADATA_BYTES
+
+
+def excess_pixels(width: int, height: int, size: int) -> str | None:
+    """Return what is wrong with an image of these sides in a file of ``size`` bytes, if anything.
+
+    A file that declares far more pixels than its bytes can be a photograph of is refused, unless
+    ``FASTMEF_MAX_PIXELS`` is set and allows that many.
+    """
+    pixels = width * height
+    if pixels > max_pixels():
+        return (
+            f"{width}×{height} pixels; at most {max_pixels():,} are allowed, {_VARIABLE} changes it"
+        )
+    credible = max(_UNQUESTIONED_PIXELS, size * _PIXELS_PER_BYTE)
+    if pixels > credible and _chosen_pixels() is None:
+        return (
+            f"{width}×{height} pixels in {size:,} bytes is no photograph;"
+            f" {_VARIABLE}={pixels} reads it all the same"
+        )
+    return None
+
+
+def _chosen_pixels() -> int | None:
+    text = os.environ.get(_VARIABLE)
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and int(text[:18]) > 0):
+        raise InputError(f"{_VARIABLE} must be a number of pixels, got {text!r}")
+    return int(text[:18])

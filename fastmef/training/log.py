@@ -1,0 +1,80 @@
+"""The log of a run: one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fastmef.data.files import atomic_write, display, reason, write_all
+from fastmef.errors import InputError, OutputError
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+class Log:
+    """Writes records to a file and to a callback.
+
+    Args:
+        path: of the file. Records after step ``start`` are dropped: they are made again.
+        start: the step from which the run goes on.
+        progress: called with every record.
+
+    Raises:
+        InputError: an existing log is damaged. A last line that was cut off by a kill is not
+            damage.
+        OutputError: it cannot be written.
+    """
+
+    def __init__(self, path: Path, start: int, progress: Progress | None) -> None:
+        self._path, self._progress = path, progress
+        kept = _records(path, start) if start else []
+        atomic_write(path, b"".join(line + b"\n" for line in kept), force=True)
+
+    def announce(self, record: dict[str, Any]) -> None:
+        if self._progress is not None:
+            self._progress(record)
+
+    def write(self, record: dict[str, Any]) -> None:
+        self._append((json.dumps(record) + "\n").encode())
+        self.announce(record)
+
+    def synchronize(self) -> None:
+        """Let everything written so far last through a power cut, as checkpoints do."""
+        self._append(b"", synchronize=True)
+
+    def _append(self, line: bytes, synchronize: bool = False) -> None:
+        try:
+            with self._path.open("ab", buffering=0) as file:
+                write_all(file.fileno(), line)
+                if synchronize:
+                    os.fsync(file.fileno())
+        except OSError as error:
+            raise OutputError(f"cannot write {display(self._path)}: {reason(error)}") from error
+
+
+def _records(path: Path, last: int) -> list[bytes]:
+    """Return the lines up to step ``last``."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InputError(f"{display(path)}: cannot be read: {reason(error)}") from error
+    kept = []
+    *lines, _cut_off = content.split(b"\n")
+    for number, line in enumerate(lines, 1):
+        try:
+            step = json.loads(line)["step"]
+            if not isinstance(step, int):
+                raise TypeError
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise InputError(
+                f"{display(path)}: line {number} is damaged; without this file the run goes on"
+                " with a new log"
+            ) from error
+        if step <= last:
+            kept.append(line)
+    return kept

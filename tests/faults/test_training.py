@@ -1,0 +1,373 @@
+"""Training: NaN, damaged checkpoints, other photographs, two runs at once, kills, full disks."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from fastmef.errors import DivergenceError, InputError, OutputError
+from fastmef.training import TrainConfig, train
+from fastmef.training.checkpoint import load_checkpoint
+from fastmef.training.loop import CHECKPOINT, LOG, WEIGHTS
+
+TINY = TrainConfig(
+    width=1,
+    steps=6,
+    batch_size=1,
+    patch=32,
+    warmup=2,
+    scales=(1.0,),
+    precision="float32",
+    checkpoint_every=2,
+    validate_every=4,
+)
+PROGRAM = (
+    "import sys; from fastmef.training import TrainConfig, train; "
+    "train(sys.argv[1], sys.argv[2], TrainConfig.from_dict(eval(sys.argv[3])) "
+    "if len(sys.argv) > 3 else None, resume=len(sys.argv) == 3)"
+)
+
+
+def changed(**options):
+    return TrainConfig.from_dict(TINY.to_dict() | options)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """Three scenes, the first for validation."""
+    folder = tmp_path_factory.mktemp("scenes")
+    random = np.random.default_rng(0)
+    for name in "abc":
+        light = random.normal(size=(6, 5, 3)).repeat(8, 0).repeat(8, 1)
+        light = np.exp(1.5 * light + 0.3 * random.normal(size=(48, 40, 3)))
+        (folder / name).mkdir()
+        for label, gain in (("under", 0.1), ("over", 1.0)):
+            pixels = (255 * np.clip(light * gain, 0, 1) ** (1 / 2.2)).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{label}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(scenes, tmp_path_factory):
+    run = tmp_path_factory.mktemp("run") / "whole"
+    train(scenes, run, TINY)
+    return run
+
+
+@pytest.fixture
+def copied(scenes, tmp_path):
+    return shutil.copytree(scenes, tmp_path / "scenes")
+
+
+class Stop(Exception):
+    pass
+
+
+def interrupted(scenes, run, step=3):
+    def progress(record):
+        if record.get("step") == step and record["event"] == "step":
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(scenes, run, TINY, progress=progress)
+    return run
+
+
+def records(run):
+    lines = [json.loads(line) for line in (run / LOG).read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+def same_weights(one, other):
+    a, b = load_file(one / WEIGHTS), load_file(other / WEIGHTS)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("learning_rate", float("nan")),
+        ("learning_rate", float("inf")),
+        ("brightness", float("inf")),
+        ("weight_decay", float("nan")),
+        ("scales", (0.5, float("nan"))),
+        ("scales", (float("inf"),)),
+        ("scales", (-0.5, 1.0)),
+        ("scales", ()),
+        ("scales", "0.5"),
+        ("seed", -1),
+        ("seed", 2**70),
+        ("width", 100_000),
+        ("width", 2.0),
+        ("width", True),
+        ("steps", "many"),
+        ("batch_size", 10**9),
+        ("patch", 10**9),
+        ("warmup", -1),
+        ("luminance", 1),
+        ("skip_connections", "yes"),
+        ("upsampling", "cubic"),
+        ("in_features", ["rgb"]),
+        ("initial", 3),
+    ],
+)
+def test_options_are_checked_when_given(name, value):
+    with pytest.raises(InputError, match=f"^{name} must be") as caught:
+        TrainConfig(**{name: value})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{"gamma": "nonsense"}, {"initial": "nonsense"}])
+def test_other_options_are_checked_before_photographs_are_read(copied, tmp_path, options):
+    (copied / "b" / "under.png").write_bytes(b"damaged")
+    with pytest.raises(InputError, match="nonsense"):
+        train(copied, tmp_path / "run", changed(**options))
+
+
+class TestDivergence:
+    def test_loss(self, scenes, tmp_path):
+        run, options = tmp_path / "run", {"learning_rate": 1e30, "warmup": 0, "steps": 50}
+        with pytest.raises(DivergenceError) as caught:
+            train(scenes, run, changed(**options, checkpoint_every=50, validate_every=50))
+        message = str(caught.value)
+        assert re.search(r"^step \d+: the loss is (nan|inf)", message) and "\n" not in message
+        assert re.search(r"(b|c)/under\.png, .*over\.png at row \d+, column \d+", message)
+        assert not (run / WEIGHTS).exists() and not (run / CHECKPOINT).exists()
+
+    def test_named_patches_are_those_of_the_step(self, scenes):
+        from fastmef.data.pairs import find_scenes
+        from fastmef.data.patches import PatchSampler
+
+        sampler = PatchSampler(find_scenes(scenes), 32, 3, 5)
+        for patch, (scene, top, left) in zip(sampler.batch(7), sampler.places(7), strict=True):
+            stack = np.stack([np.asarray(Image.open(path)) for path in scene.images])
+            cut = stack[:, top : top + 32, left : left + 32]
+            assert np.isclose(cut.mean(axis=(1, 2)) / 255, patch.mean(dim=(2, 3))).all()
+
+    def test_weights_without_a_loss(self, scenes, tmp_path, monkeypatch):
+        """The last step has no loss after it."""
+        step = torch.optim.AdamW.step
+
+        def spoil(self, *arguments):
+            step(self, *arguments)
+            with torch.no_grad():
+                self.param_groups[0]["params"][0].fill_(float("nan"))
+
+        monkeypatch.setattr(torch.optim.AdamW, "step", spoil)
+        with pytest.raises(DivergenceError, match="^step 1: training has diverged"):
+            train(scenes, tmp_path / "run", changed(steps=1, validate_every=1))
+        assert not (tmp_path / "run" / WEIGHTS).exists()
+        assert not (tmp_path / "run" / CHECKPOINT).exists()
+
+
+class TestCheckpoint:
+    def test_every_changed_byte_is_refused(self, finished, tmp_path, effort, rng, count):
+        path = tmp_path / CHECKPOINT
+        whole = (finished / CHECKPOINT).read_bytes()
+        header = 8 + int.from_bytes(whole[:8], "little")
+        places = range(len(whole))
+        if (tries := effort(300, len(whole))) < len(whole):
+            places = {*rng.sample(range(header), tries // 2), *rng.sample(places, tries // 2)}
+        for place in places:
+            data = bytearray(whole)
+            data[place] ^= rng.randrange(1, 256)
+            path.write_bytes(data)
+            with pytest.raises(InputError) as caught:
+                load_checkpoint(path)
+            assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+        count(f"{len(places)} changed bytes of a checkpoint of {len(whole)} bytes")
+
+    def test_truncated(self, finished, tmp_path, effort, rng, count):
+        whole = (finished / CHECKPOINT).read_bytes()
+        lengths = rng.sample(range(len(whole)), effort(50, 2000))
+        for length in lengths:
+            (tmp_path / CHECKPOINT).write_bytes(whole[:length])
+            with pytest.raises(InputError):
+                load_checkpoint(tmp_path / CHECKPOINT)
+        count(f"{len(lengths)} truncated checkpoints")
+
+    def test_model_in_its_place(self, scenes, finished, tmp_path):
+        shutil.copy(finished / WEIGHTS, tmp_path / CHECKPOINT)
+        with pytest.raises(InputError, match="holds no checkpoint"):
+            train(scenes, tmp_path, resume=True)
+
+
+class TestOtherPhotographs:
+    @pytest.fixture
+    def run(self, copied, tmp_path):
+        return interrupted(copied, tmp_path / "run")
+
+    def refused(self, copied, run, words):
+        before = (run / CHECKPOINT).read_bytes()
+        with pytest.raises(InputError, match=f"other photographs: {words}"):
+            train(copied, run, resume=True)
+        assert (run / CHECKPOINT).read_bytes() == before
+
+    def test_changed_file_of_the_same_size(self, copied, run):
+        path = copied / "b" / "under.png"
+        Image.fromarray(np.asarray(Image.open(path))[::-1]).save(path)
+        self.refused(copied, run, "b/under.png has changed")
+
+    def test_validation_counts(self, copied, run):
+        (copied / "a" / "over.png").write_bytes((copied / "b" / "over.png").read_bytes())
+        self.refused(copied, run, "a/over.png has changed")
+
+    def test_missing_scene(self, copied, run):
+        shutil.rmtree(copied / "c")
+        self.refused(copied, run, "c/over.png is missing")
+
+    def test_another_number_of_exposures(self, copied, run):
+        for scene in copied.iterdir():
+            (scene / "under.png").rename(scene / "1.png")
+            (scene / "over.png").rename(scene / "3.png")
+            shutil.copy(scene / "1.png", scene / "2.png")
+        self.refused(copied, run, "a/1.png is new")
+
+    def test_copies_are_the_same(self, copied, run, tmp_path, finished):
+        moved = copied.rename(tmp_path / "moved")
+        for path in moved.rglob("*.png"):
+            os.utime(path, (0, 0))
+        train(moved, run, resume=True)
+        assert same_weights(run, finished)
+
+
+def test_validation_images_are_looked_at_first(copied, tmp_path):
+    path = copied / "a" / "over.png"
+    content = path.read_bytes()
+    for damage, words in (
+        (content[:-100], "damaged"),
+        (content[:60] + b"x" + content[61:], "damaged"),
+    ):
+        path.write_bytes(damage)
+        with pytest.raises(InputError, match=f"over.png: {words}"):
+            train(copied, tmp_path / "run", changed(steps=10**6))
+    Image.new("RGB", (50, 50)).save(path)
+    with pytest.raises(InputError, match="must have one size"):
+        train(copied, tmp_path / "run", changed(steps=10**6))
+
+
+class TestLog:
+    def test_validation_between_checkpoint_and_kill(self, scenes, finished, tmp_path, monkeypatch):
+        from fastmef.training import loop
+
+        def stop(*_arguments):
+            raise Stop
+
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "validate", stop)
+            with pytest.raises(Stop):
+                train(scenes, tmp_path / "run", TINY)
+        train(scenes, tmp_path / "run", resume=True)
+        assert records(tmp_path / "run") == records(finished)
+
+    def test_line_cut_off_by_a_kill(self, scenes, finished, tmp_path):
+        run = interrupted(scenes, tmp_path / "run")
+        with (run / LOG).open("a") as file:
+            file.write('{"event": "step", "st')
+        train(scenes, run, resume=True)
+        assert records(run) == records(finished)
+
+    @pytest.mark.parametrize(
+        "line", [b"\xff\xfe", b"[]", b"null", b'{"step": "2"}', b"{}", b"{", b"[" * 100_000]
+    )
+    def test_damaged_line(self, scenes, tmp_path, line):
+        run = interrupted(scenes, tmp_path / "run")
+        lines = (run / LOG).read_bytes().splitlines(keepends=True)
+        damaged = b"".join([lines[0], line + b"\n", *lines[1:]])
+        (run / LOG).write_bytes(damaged)
+        with pytest.raises(InputError, match=r"log\.jsonl: line 2 is damaged") as caught:
+            train(scenes, run, resume=True)
+        assert "\n" not in str(caught.value)
+        assert (run / LOG).read_bytes() == damaged
+
+    def test_full_disk(self, scenes, tmp_path, finished):
+        """Whatever step it is, the run goes on from there when there is space again."""
+        resource = pytest.importorskip("resource", reason="limits of file sizes are POSIX")
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        size = (finished / CHECKPOINT).stat().st_size
+        run = tmp_path / "run"
+
+        def fill(record):
+            if record["event"] == "step" and record["step"] == 3:
+                limit = (run / LOG).stat().st_size + 20
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+
+        try:
+            with pytest.raises(OutputError, match=r"log\.jsonl: (file too large|no space)"):
+                train(scenes, run, TINY, progress=fill)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert (run / CHECKPOINT).stat().st_size <= size
+        train(scenes, run, resume=True)
+        assert same_weights(run, finished)
+        assert records(run) == records(finished)
+
+
+class TestOneRunAFolder:
+    def test_second_run(self, scenes, tmp_path):
+        run, refusals = tmp_path / "run", []
+
+        def try_another(record):
+            if record.get("step") == 3:
+                for resume in (False, True):
+                    with pytest.raises(OutputError, match="another training is running"):
+                        train(scenes, run, None if resume else TINY, resume=resume)
+                    refusals.append(resume)
+
+        train(scenes, run, TINY, progress=try_another)
+        assert refusals == [False, True] and (run / WEIGHTS).exists()
+
+    def test_finished_model_is_kept(self, scenes, finished, tmp_path):
+        (tmp_path / "run").mkdir()
+        shutil.copy(finished / WEIGHTS, tmp_path / "run")
+        with pytest.raises(OutputError, match="holds a run already"):
+            train(scenes, tmp_path / "run", TINY)
+
+
+def test_killed_and_resumed(scenes, tmp_path, effort, rng, count):
+    """Killed at random moments until it is done, a run ends bit for bit as one left alone.
+
+    The locks of the killed processes are no obstacle.
+    """
+    config = changed(steps=effort(20, 3000), checkpoint_every=3, validate_every=7)
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    train(scenes, tmp_path / "whole", config)
+    run, kills, wanted = tmp_path / "run", 0, effort(2, 500)
+    started = time.monotonic()
+    while not (run / WEIGHTS).exists():
+        assert time.monotonic() - started < effort(300, 36_000)
+        resume = (run / CHECKPOINT).exists()
+        arguments = [scenes, run, *([] if resume else [repr(config.to_dict())])]
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *map(str, arguments)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        before = (run / CHECKPOINT).stat().st_mtime_ns if resume else None
+        while kills < wanted and process.poll() is None:
+            moved = (run / CHECKPOINT).exists() and (run / CHECKPOINT).stat().st_mtime_ns != before
+            if moved:  # so that every process gets on
+                time.sleep(rng.uniform(0, 0.05))
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.002)
+        error = process.communicate()[1]
+        assert process.returncode in (0, -signal.SIGKILL), error
+    assert same_weights(run, tmp_path / "whole")
+    assert records(run) == records(tmp_path / "whole")
+    assert not list(run.glob(".fastmef-*"))
+    count(f"{kills} kills of a training with resume")
