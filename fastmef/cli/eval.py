@@ -64,7 +64,8 @@ def evaluate(
     names sort from dark to bright. The table shows means over the scenes for the single frames, for
     simple ways to fuse them, and for fastmef; OpenCV's Mertens fusion is among them when
     opencv-python is installed. Higher MEF-SSIM is better, 1 is best; its variants are different
-    measures and cannot be compared with one another.
+    measures and cannot be compared with one another. ma2015 ignores brightness: mean luma
+    and the shares of nearly white and nearly black pixels stand beside it.
 
     \b
     Example:
@@ -89,7 +90,7 @@ def evaluate(
     from fastmef.cli.scoring import as_tensor
     from fastmef.inference.inputs import check_bracket
     from fastmef.inference.models import ready_model
-    from fastmef.metrics import SCORES, SceneScores
+    from fastmef.metrics import DECIMALS, SCORES, SceneScores
 
     keep_freed_memory()
     ready_model(model, device)
@@ -134,7 +135,7 @@ def evaluate(
     rows: list[list[str | float]] = [
         [method, *(average[key] for key in SCORES)] for method, average in means.items()
     ]
-    click.echo(table(("", *SCORES), rows))
+    click.echo(table(("", *SCORES), rows, DECIMALS))
     scored = len(scenes) - len(left_out)
     click.echo(f"\nmeans over {scored} scenes of {click.format_filename(folder)} ({split})")
     for key, name in SCORES.items():

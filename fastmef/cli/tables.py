@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+DEFAULT_DECIMALS = 4
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str | float]]) -> str:
-    """Columns of text to the left, of numbers (four decimals) to the right."""
+def table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str | float]],
+    decimals: Mapping[str, int] | None = None,
+) -> str:
+    """Align columns of text to the left and columns of numbers to the right.
+
+    Args:
+        header: titles of the columns.
+        rows: as many cells each as there are titles.
+        decimals: by title; columns of numbers that are not named here have four.
+    """
+    digits = [(decimals or {}).get(title, DEFAULT_DECIMALS) for title in header]
     numeric = [all(not isinstance(row[i], str) for row in rows) for i in range(len(header))]
     cells = [list(header)]
-    cells += [[cell if isinstance(cell, str) else f"{cell:.4f}" for cell in row] for row in rows]
+    cells += [
+        [
+            cell if isinstance(cell, str) else f"{cell:.{places}f}"
+            for cell, places in zip(row, digits, strict=True)
+        ]
+        for row in rows
+    ]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     lines = []
     for row in cells:

@@ -137,7 +137,12 @@ def train(folder: Path, run: Path, resume: bool, **settings: Any) -> None:
 
 
 def _validation(record: dict[str, Any]) -> str:
+    from fastmef.cli.tables import DEFAULT_DECIMALS
+    from fastmef.metrics import DECIMALS
+
     scores = (
-        f"{name} {value:.4f}" for name, value in record.items() if name not in ("event", "step")
+        f"{name} {value:.{DECIMALS.get(name, DEFAULT_DECIMALS)}f}"
+        for name, value in record.items()
+        if name not in ("event", "step")
     )
     return f"step {record['step']}: " + ", ".join(scores)

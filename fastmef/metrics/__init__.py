@@ -1,21 +1,26 @@
-"""Scores of fused images: MEF-SSIM in its published variants, and colourfulness beside it."""
+"""Scores of fused images: MEF-SSIM in its published variants, colourfulness and brightness."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastmef.metrics.brightness import brightness, near_black, near_white
 from fastmef.metrics.mef_ssim import MEFSSIM, mef_ssim, score_name
 from fastmef.metrics.saturation import saturation
-from fastmef.metrics.table import SCORES, SceneScores, score_images
+from fastmef.metrics.table import DECIMALS, SCORES, SceneScores, score_images
 
 if TYPE_CHECKING:
     from fastmef.metrics.torchmetric import MEFSSIMMetric as MEFSSIMMetric
 
 __all__ = [
+    "DECIMALS",
     "MEFSSIM",
     "SCORES",
     "SceneScores",
+    "brightness",
     "mef_ssim",
+    "near_black",
+    "near_white",
     "saturation",
     "score_images",
     "score_name",

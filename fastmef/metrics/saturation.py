@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastmef.errors import InputError
+from fastmef.metrics._checks import check_rgb
 from fastmef.reference.mef_ssim import unit_range
 
 
@@ -23,12 +23,7 @@ def saturation(images: Tensor) -> Tensor:
     Raises:
         InputError: not RGB images.
     """
-    if not isinstance(images, Tensor):
-        raise InputError(f"images must be a torch.Tensor, got {type(images).__name__}")
-    if images.dtype != torch.uint8 and not images.is_floating_point():
-        raise InputError(f"images must be uint8 or floating point, got {images.dtype}")
-    if images.ndim < 3 or images.shape[-3] != 3 or 0 in images.shape:
-        raise InputError(f"images must be (..., 3, H, W) and not empty, got {tuple(images.shape)}")
+    check_rgb(images)
     values = unit_range(images)
     largest, smallest = values.amax(dim=-3), values.amin(dim=-3)
     return ((largest - smallest) / torch.where(largest > 0, largest, 1.0)).mean(dim=(-2, -1))

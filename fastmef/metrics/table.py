@@ -5,6 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fastmef.metrics.brightness import (
+    BLACK_LEVEL,
+    WHITE_LEVEL,
+    brightness,
+    near_black,
+    near_white,
+)
 from fastmef.metrics.mef_ssim import check_exposures, check_fused, check_range, score_name
 from fastmef.metrics.saturation import saturation
 from fastmef.ops.mef_ssim import STEPS
@@ -18,8 +25,14 @@ SCORES = {
     "mefnet": score_name("mefnet"),
     "color2018": score_name("color2018"),
     "saturation": "mean HSV saturation",
+    "brightness": "mean luma, 0 to 255",
+    "near_white": f"percent of pixels with a luma of {WHITE_LEVEL} or more",
+    "near_black": f"percent of pixels with a luma of {BLACK_LEVEL} or less",
 }
 """The keys of :func:`score_images`, in order, each with the name to print."""
+
+DECIMALS = {"brightness": 1, "near_white": 2, "near_black": 2}
+"""Decimals to print of the scores that do not lie in [0, 1]; the others take four."""
 
 
 def _score_inputs(images: Tensor) -> list[Tensor]:
@@ -54,12 +67,15 @@ class SceneScores:
             "mefnet": luminance * structure,
             "color2018": color2018_score(self._color2018, color),
             "saturation": saturation(fused),
+            "brightness": brightness(fused),
+            "near_white": near_white(fused),
+            "near_black": near_black(fused),
         }
         return {key: scores[key].mean().item() for key in SCORES}
 
 
 def score_images(exposures: Tensor, fused: Tensor) -> dict[str, float]:
-    """MEF-SSIM of every variant, and the saturation, averaged over the batch.
+    """MEF-SSIM of every variant, the saturation and the brightness, averaged over the batch.
 
     Args:
         exposures: ``(B, K, 3, H, W)`` RGB; uint8, or floating point in [0, 1].
@@ -67,7 +83,8 @@ def score_images(exposures: Tensor, fused: Tensor) -> dict[str, float]:
 
     Returns:
         The keys of :data:`SCORES` in its order: ``ma2015_1_scale``, ``ma2015_3_scales``,
-        ``mefnet_cs``, ``mefnet`` (l×cs), ``color2018``, ``saturation``.
+        ``mefnet_cs``, ``mefnet`` (l×cs), ``color2018``, ``saturation``, and of luma in 8-bit
+        levels ``brightness`` (its mean), ``near_white`` and ``near_black`` (percent of pixels).
 
     Raises:
         InputError: as :func:`~fastmef.metrics.mef_ssim.mef_ssim`; also for grey images.

@@ -12,6 +12,7 @@ import pytest
 import fastmef
 from fastmef.cli.scoring import mertens, plain_mean
 from fastmef.data.images import read_image, write_image
+from fastmef.metrics import DECIMALS, SCORES
 
 
 @pytest.fixture
@@ -54,7 +55,11 @@ def test_table_csv_and_json_agree(run, evaluate, scenes, model, tmp_path):
         for name, shown in zip(columns, line.removeprefix(method).split(), strict=True):
             values = [float(r[name]) for r in records if r["method"] == method]
             assert report["means"][method][name] == pytest.approx(np.mean(values), rel=1e-12)
-            assert float(shown) == pytest.approx(np.mean(values), abs=6e-5)
+            digits = DECIMALS.get(name, 4)
+            assert shown == f"{np.mean(values):.{digits}f}"
+    assert {"saturation", "brightness", "near_white", "near_black"} <= set(columns)
+    for name in columns:
+        assert f"  {name}: {SCORES[name]}" in text
     assert "means over 2 scenes" in text
 
 

@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from fastmef.errors import InputError
-from fastmef.metrics import SCORES, SceneScores, mef_ssim, saturation, score_images
+from fastmef.metrics import (
+    SCORES,
+    SceneScores,
+    brightness,
+    mef_ssim,
+    near_black,
+    near_white,
+    saturation,
+    score_images,
+)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
@@ -14,6 +23,7 @@ def test_equals_the_single_scores(dtype):
     scale = 255 if dtype == torch.uint8 else 1
     exposures = (torch.rand(2, 2, 3, 21, 18) * scale).to(dtype)
     fused = (torch.rand(2, 3, 21, 18) * scale).to(dtype)
+    fused[..., :3], fused[..., -4:] = 0, scale
     expected = {
         "ma2015_1_scale": mef_ssim(exposures, fused, "ma2015", 1),
         "ma2015_3_scales": mef_ssim(exposures, fused, "ma2015"),
@@ -21,6 +31,9 @@ def test_equals_the_single_scores(dtype):
         "mefnet": mef_ssim(exposures, fused, "mefnet"),
         "color2018": mef_ssim(exposures, fused, "color2018"),
         "saturation": saturation(fused),
+        "brightness": brightness(fused),
+        "near_white": near_white(fused),
+        "near_black": near_black(fused),
     }
     scores = score_images(exposures, fused)
     assert list(scores) == list(SCORES) == list(expected)

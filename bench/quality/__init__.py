@@ -1,0 +1,1 @@
+"""The proof table: scores, brightness and behaviour of fastmef beside other methods."""

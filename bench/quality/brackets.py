@@ -1,0 +1,120 @@
+"""The brackets that methods are compared on: validation pairs, and scenes held back from training.
+
+This is the one place that names the held-out stacks and HDR files. Whoever trains the bundled
+weights leaves these scenes out, pairs of the same name included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from examples.render_exposures import fitted, read_exr, read_hdr
+from fastmef.data.images import read_image
+from fastmef.data.pairs import find_scenes, split_scenes
+from fastmef.data.render import render_exposures
+from fastmef.reference.color import GRAY_COEFFICIENTS
+
+HELD_OUT_STACKS = ("belgium_house", "mpi_office", "temple_night")
+HELD_OUT_HDR = (
+    "ilm_stilllife.exr",
+    "leadenhall_market.hdr",
+    "narrow_moonlit_road.hdr",
+    "vestibule.hdr",
+)
+COUNTS = (3, 5, 9, 15, 30)
+RENDERED = 30  # frames of a bracket rendered from an HDR file, before it is thinned
+LARGEST_SIDE = 1024  # of rendered frames, in pixels
+
+# A rendered bracket runs from the exposure that leaves all but 3 % of the pixels under white to
+# the one that lifts all but 3 % out of the dark (linear luma, 1 is white), in stops as a
+# photographer would still take them.
+HIGHLIGHT_PERCENTILE, HIGHLIGHT = 97, 0.9
+SHADOW_PERCENTILE, SHADOW = 3, 0.35
+FEWEST_STOPS, MOST_STOPS = 2.0, 12.0
+
+Image = NDArray[np.uint8]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """Frames of one scene: ``count`` of them, equally spaced from the darkest to the brightest."""
+
+    folder: str
+    """``pairs``, ``stacks`` or ``hdr``, in the data folder."""
+
+    scene: str
+    """A folder of photographs, or the name of an HDR file."""
+
+    count: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.scene}/{self.count}"
+
+    def frames(self, data: Path) -> list[Image]:
+        """``(H, W, 3)`` RGB, from dark to bright."""
+        source = data / self.folder / self.scene
+        if source.is_dir():
+            return thin(_photographs(source), self.count)
+        radiance = _radiance(source)
+        return render_exposures(radiance, thin(exposure_values(radiance, RENDERED), self.count))
+
+
+def validation_pairs(data: Path) -> list[Bracket]:
+    """The pairs that training never sees: every 8th scene."""
+    scenes = split_scenes(find_scenes(data / "pairs"))[1]
+    return [Bracket("pairs", scene.name, len(scene.images)) for scene in scenes]
+
+
+def stacks(data: Path) -> list[Bracket]:
+    """All photographs of every stack, held out or not: for looking at."""
+    scenes = find_scenes(data / "stacks")
+    return [Bracket("stacks", scene.name, len(scene.images)) for scene in scenes]
+
+
+def held_out(data: Path) -> list[Bracket]:
+    """The held-out stacks and rendered brackets with all their frames, and their thinnings."""
+    whole = [stack for stack in stacks(data) if stack.scene in HELD_OUT_STACKS]
+    whole += [Bracket("hdr", name, RENDERED) for name in HELD_OUT_HDR]
+    return [
+        Bracket(bracket.folder, bracket.scene, count)
+        for bracket in whole
+        for count in sorted({min(count, bracket.count) for count in COUNTS} | {bracket.count})
+    ]
+
+
+def thin(frames: Sequence[T], count: int) -> list[T]:
+    """``count`` equally spaced frames with both ends; all of them if there are no more."""
+    if count >= len(frames):
+        return list(frames)
+    return [frames[k] for k in np.linspace(0, len(frames) - 1, count).round().astype(int)]
+
+
+def exposure_values(radiance: NDArray[np.floating], count: int) -> list[float]:
+    """Equally spaced exposure values in stops that cover the radiance ``(H, W, 3)``."""
+    luma = radiance @ np.asarray(GRAY_COEFFICIENTS, dtype=radiance.dtype)
+    bright, dark = np.percentile(luma, (HIGHLIGHT_PERCENTILE, SHADOW_PERCENTILE))
+    lowest = np.log2(HIGHLIGHT / max(bright, 1e-6))
+    highest = np.log2(SHADOW / max(dark, 1e-6))
+    stops = float(np.clip(highest - lowest, FEWEST_STOPS, MOST_STOPS))
+    return np.linspace(lowest, lowest + stops, count).tolist()
+
+
+def _photographs(folder: Path) -> list[Image]:
+    """All frames of a scene, by their brightness: names do not always follow it."""
+    (scene,) = (scene for scene in find_scenes(folder.parent) if scene.name == folder.name)
+    frames = [read_image(path).pixels for path in scene.images]
+    return sorted(frames, key=lambda frame: float(frame.mean()))
+
+
+def _radiance(file: Path) -> NDArray[np.float32]:
+    """Linear light ``(H, W, 3)`` of an HDR file, reduced to :data:`LARGEST_SIDE`."""
+    radiance = read_exr(file) if file.suffix == ".exr" else read_hdr(file)
+    return fitted(radiance, LARGEST_SIDE, LARGEST_SIDE)

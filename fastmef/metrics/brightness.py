@@ -1,0 +1,62 @@
+"""How bright an image is, and how much of it is nearly white or nearly black.
+
+The MEF-SSIM variant ``ma2015`` ignores brightness, and in an area that every exposure clips there
+is no structure that it could miss.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from fastmef.metrics._checks import check_rgb
+from fastmef.reference.color import rgb_to_gray
+from fastmef.reference.mef_ssim import unit_range
+
+WHITE_LEVEL = 250
+"""Luma from which a pixel counts as nearly white, in 8-bit levels."""
+
+BLACK_LEVEL = 5
+"""Luma up to which a pixel counts as nearly black, in 8-bit levels."""
+
+
+def brightness(images: Tensor) -> Tensor:
+    r"""Mean luma in 8-bit levels, one value an image.
+
+    .. math:: B = 255 \cdot \operatorname{mean}_p Y(p), \quad Y = 0.2989 R + 0.5870 G + 0.1140 B
+
+    Args:
+        images: ``(..., 3, H, W)``, uint8 or floating point in [0, 1].
+
+    Returns:
+        ``(...)`` in [0, 255]; float64 for uint8, float32 for half precision, else the same dtype.
+
+    Raises:
+        InputError: not RGB images.
+    """
+    return _luma(images).mean(dim=(-2, -1))
+
+
+def near_white(images: Tensor) -> Tensor:
+    """Share of pixels with a luma of :data:`WHITE_LEVEL` or more, in percent, one value an image.
+
+    The luma is rounded to the nearest 8-bit level first. Arguments, dtypes and errors are those of
+    :func:`brightness`.
+    """
+    luma = _luma(images)
+    return 100 * (luma.round() >= WHITE_LEVEL).to(luma.dtype).mean(dim=(-2, -1))
+
+
+def near_black(images: Tensor) -> Tensor:
+    """Share of pixels with a luma of :data:`BLACK_LEVEL` or less, in percent, one value an image.
+
+    The luma is rounded to the nearest 8-bit level first. Arguments, dtypes and errors are those of
+    :func:`brightness`.
+    """
+    luma = _luma(images)
+    return 100 * (luma.round() <= BLACK_LEVEL).to(luma.dtype).mean(dim=(-2, -1))
+
+
+def _luma(images: Tensor) -> Tensor:
+    """Luma ``(..., H, W)`` in 8-bit levels, not rounded."""
+    check_rgb(images)
+    return 255 * rgb_to_gray(unit_range(images))
