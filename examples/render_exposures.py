@@ -4,7 +4,7 @@
 
 writes PAIRS_DIR/<scene>/{under,over}.jpg, the layout that ``fastmef train`` reads. A file twice as
 wide as high is taken for a 360-degree panorama and gives several perspective views. Needs
-``pip install opencv-python-headless``, and ``pip install OpenEXR`` to read .exr files.
+``pip install 'fastmef[hdr]'``.
 """
 
 from __future__ import annotations
@@ -13,59 +13,24 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from fastmef.data.panorama import perspective_view
+from fastmef.data.radiance import RADIANCE_ENDINGS, read_radiance, reduce_area
 from fastmef.data.render import auto_exposures, render_exposures
-
-# Chromaticities of red, green, blue and white: x, y each. These are sRGB's, and the default of EXR.
-SRGB = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
-
-
-def rgb_to_xyz(chromaticities: tuple[float, ...]) -> NDArray[np.float64]:
-    """The matrix from linear RGB of these primaries to XYZ; white has Y = 1."""
-    x, y = np.reshape(chromaticities, (4, 2)).T
-    primaries = np.stack([x / y, np.ones(4), (1 - x - y) / y])
-    return primaries[:, :3] * np.linalg.solve(primaries[:, :3], primaries[:, 3])
-
-
-def read_exr(path: Path) -> NDArray[np.float32]:
-    """Linear sRGB radiance (H, W, 3). The two whites are matched by scaling RGB alone."""
-    import OpenEXR
-
-    with OpenEXR.File(str(path)) as file:
-        chromaticities = file.header().get("chromaticities", SRGB)
-        channels = file.channels()
-        if "RGBA" in channels or "RGB" in channels:
-            image = channels["RGBA" if "RGBA" in channels else "RGB"].pixels[..., :3]
-        else:
-            image = np.stack([channels[name].pixels for name in "RGB"], axis=-1)
-        matrix = np.linalg.solve(rgb_to_xyz(SRGB), rgb_to_xyz(chromaticities))
-    matrix /= matrix.sum(axis=1, keepdims=True)
-    return image.astype(np.float32) @ matrix.T.astype(np.float32)
-
-
-def read_hdr(path: Path) -> NDArray[np.float32]:
-    """Linear radiance (H, W, 3) of a Radiance RGBE file."""
-    image = cv2.imread(str(path), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
-    if image is None:
-        raise SystemExit(f"cannot read {path}")
-    return image[..., ::-1]
 
 
 def fitted(image: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
     """Reduce to fit into width x height, averaging linear light; never enlarge."""
     scale = min(width / image.shape[1], height / image.shape[0], 1)
-    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return reduce_area(image, round(image.shape[0] * scale), round(image.shape[1] * scale))
 
 
 def scenes(path: Path, args: argparse.Namespace) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Name and radiance of every scene that a file gives."""
-    image = read_exr(path) if path.suffix.lower() == ".exr" else read_hdr(path)
+    image = read_radiance(path)
     if image.shape[1] != 2 * image.shape[0]:
         yield path.stem, fitted(image, args.width, args.height)
         return
@@ -88,7 +53,7 @@ def main() -> None:
 
     if not args.source.is_dir():
         parser.error(f"no such folder: {args.source}")
-    files = sorted(p for p in args.source.iterdir() if p.suffix.lower() in (".hdr", ".exr"))
+    files = sorted(p for p in args.source.iterdir() if p.suffix.lower() in RADIANCE_ENDINGS)
     if not files:
         parser.error(f"no .hdr or .exr files in {args.source}")
     for path in files:

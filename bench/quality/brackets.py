@@ -14,11 +14,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from examples.render_exposures import fitted, read_exr, read_hdr
+from examples.render_exposures import fitted
 from fastmef.data.images import read_image
 from fastmef.data.pairs import find_scenes, split_scenes
-from fastmef.data.render import render_exposures
-from fastmef.reference.color import GRAY_COEFFICIENTS
+from fastmef.data.radiance import read_radiance
+from fastmef.data.render import exposure_range, render_exposures
 
 HELD_OUT_STACKS = ("belgium_house", "mpi_office", "temple_night")
 HELD_OUT_HDR = (
@@ -30,13 +30,6 @@ HELD_OUT_HDR = (
 COUNTS = (3, 5, 9, 15, 30)
 RENDERED = 30  # frames of a bracket rendered from an HDR file, before it is thinned
 LARGEST_SIDE = 1024  # of rendered frames, in pixels
-
-# A rendered bracket runs from the exposure that leaves all but 3 % of the pixels under white to
-# the one that lifts all but 3 % out of the dark (linear luma, 1 is white), in stops as a
-# photographer would still take them.
-HIGHLIGHT_PERCENTILE, HIGHLIGHT = 97, 0.9
-SHADOW_PERCENTILE, SHADOW = 3, 0.35
-FEWEST_STOPS, MOST_STOPS = 2.0, 12.0
 
 Image = NDArray[np.uint8]
 T = TypeVar("T")
@@ -99,12 +92,7 @@ def thin(frames: Sequence[T], count: int) -> list[T]:
 
 def exposure_values(radiance: NDArray[np.floating], count: int) -> list[float]:
     """Equally spaced exposure values in stops that cover the radiance ``(H, W, 3)``."""
-    luma = radiance @ np.asarray(GRAY_COEFFICIENTS, dtype=radiance.dtype)
-    bright, dark = np.percentile(luma, (HIGHLIGHT_PERCENTILE, SHADOW_PERCENTILE))
-    lowest = np.log2(HIGHLIGHT / max(bright, 1e-6))
-    highest = np.log2(SHADOW / max(dark, 1e-6))
-    stops = float(np.clip(highest - lowest, FEWEST_STOPS, MOST_STOPS))
-    return np.linspace(lowest, lowest + stops, count).tolist()
+    return np.linspace(*exposure_range(radiance), count).tolist()
 
 
 def _photographs(folder: Path) -> list[Image]:
@@ -116,5 +104,4 @@ def _photographs(folder: Path) -> list[Image]:
 
 def _radiance(file: Path) -> NDArray[np.float32]:
     """Linear light ``(H, W, 3)`` of an HDR file, reduced to :data:`LARGEST_SIDE`."""
-    radiance = read_exr(file) if file.suffix == ".exr" else read_hdr(file)
-    return fitted(radiance, LARGEST_SIDE, LARGEST_SIDE)
+    return fitted(read_radiance(file), LARGEST_SIDE, LARGEST_SIDE)

@@ -48,25 +48,41 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
     ("width", int, "Size of the network; 64 is the paper's."),
     ("initial", str, "Start from these weights: a bundled name or a .safetensors file."),
     ("seed", int, "Another number gives another run; the same one the same run."),
-    ("batch_size", int, "Patches in a step."),
+    ("batch_size", int, "Patches in a step; a longer bracket is a step of its own."),
     ("patch", int, "Side of a patch in pixels."),
     ("learning_rate", float, "Largest step size."),
     ("warmup", int, "Steps until the largest step size is reached."),
     ("weight_decay", float, "Pull of the weights towards zero."),
+    ("clip", float, "Longest gradient; longer ones are shortened to it. 0: no limit."),
+    (
+        "exposures",
+        click.Choice(("any", "fixed")),
+        "A network for any number of exposures, or for that of your scenes.",
+    ),
     ("in_features", click.Choice(("gray", "rgb")), "What the network sees."),
     ("skip_connections", bool, "Sharper weight maps; the paper's network has none."),
     ("upsampling", click.Choice(("bilinear", "nearest")), "In the decoder."),
     (
+        "blend",
+        click.Choice(("multiscale", "sum")),
+        "Weights at a coarse level and detail by local contrast, or the paper's sum by weights.",
+    ),
+    ("levels", int, "Halvings of a patch before the network sees it, with --blend multiscale."),
+    ("structure", float, "Weight of the paper's loss."),
+    (
         "gamma",
         str,
-        "Which exposure counts where: any of variance, gradient, well_exposedness, joined by _.",
+        "Which exposure counts where in the paper's loss: any of variance, gradient,"
+        " well_exposedness, joined by _.",
     ),
-    ("luminance", bool, "Compare brightness too, not contrast alone."),
-    ("scales", _Numbers(), "Weight of the loss at full size, half size, a quarter, …"),
-    ("brightness", float, "Pull towards well-exposed brightness."),
+    ("luminance", bool, "Compare brightness too in the paper's loss, not contrast alone."),
+    ("scales", _Numbers(), "Weight of the paper's loss at full size, half size, a quarter, …"),
+    ("mef_ssim", float, "Weight of MEF-SSIM ma2015, 3 scales."),
+    ("mef_ssim_1_scale", float, "Weight of MEF-SSIM ma2015, 1 scale."),
+    ("mefnet", float, "Weight of MEF-SSIM mefnet."),
+    ("color2018", float, "Weight of MEF-SSIM color2018, at half size."),
+    ("brightness", float, "Weight of the pull towards well-exposed brightness."),
     ("color", float, "Weight of colour contrast."),
-    ("mef_ssim", float, "Weight of MEF-SSIM itself, 3 scales."),
-    ("mef_ssim_1_scale", float, "Weight of MEF-SSIM itself, 1 scale."),
     ("precision", click.Choice(("auto", "float32", "bfloat16")), "Of the arithmetic."),
     ("checkpoint_every", int, "Steps between checkpoints."),
     ("validate_every", int, "Steps between validations."),
@@ -86,7 +102,7 @@ def _settings(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=options.FILE)
+@click.argument("folders", metavar="DIR...", type=options.FILE, nargs=-1, required=True)
 @click.option(
     "-o",
     "--output",
@@ -97,17 +113,39 @@ def _settings(command: Callable[..., None]) -> Callable[..., None]:
     help="The folder for checkpoints, the log and the trained model.safetensors.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the run in RUN where it stopped.")
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="NAME",
+    help="A scene or HDR file that takes no part. May be given several times.",
+)
+@click.option(
+    "--recipe",
+    metavar="NAME",
+    help="Named settings: default; paper, the network and loss of the paper; pairs, the paper's"
+    " loss with more terms. Other options replace settings of the recipe.",
+)
 @_settings
-def train(folder: Path, run: Path, resume: bool, **settings: Any) -> None:
+def train(
+    folders: tuple[Path, ...],
+    run: Path,
+    resume: bool,
+    exclude: tuple[str, ...],
+    recipe: str | None,
+    **settings: Any,
+) -> None:
     """Train a network on your own exposures.
 
     DIR holds one folder a scene, with under.jpg and over.jpg in it, or two or more exposures whose
-    names sort from dark to bright; no fused examples are needed. Every 8th scene is kept aside for
-    validation. Training can be stopped at any time, and goes on with --resume.
+    names sort from dark to bright; no fused examples are needed. Scenes may have different numbers
+    of exposures. HDR files (.hdr, .exr) in DIR are rendered to brackets. Every 8th scene of the
+    first DIR is kept aside for validation. Photographs smaller than a patch are continued by their
+    mirror image. Training can be stopped at any time, and goes on with --resume.
 
     \b
     Example:
         fastmef train photos -o run
+        fastmef train pairs brackets hdr --exclude desk -o run
         fastmef fuse dark.jpg bright.jpg -o fused.jpg --model run/model.safetensors
     """
     from fastmef.cli.progress import progress_bar
@@ -115,7 +153,9 @@ def train(folder: Path, run: Path, resume: bool, **settings: Any) -> None:
     from fastmef.training import train as train_network
 
     given = {name: value for name, value in settings.items() if value is not None}
-    config = TrainConfig(**given) if given or not resume else None
+    config = None
+    if given or recipe is not None or not resume:
+        config = TrainConfig.recipe("default" if recipe is None else recipe, **given)
     with progress_bar() as progress:
         task = progress.add_task("training", total=None)
 
@@ -129,7 +169,7 @@ def train(folder: Path, run: Path, resume: bool, **settings: Any) -> None:
                 click.echo(_validation(record))
 
         try:
-            weights = train_network(folder, run, config, resume, show)
+            weights = train_network(folders, run, config, resume, show, exclude)
         except KeyboardInterrupt:
             click.echo("fastmef: note: --resume goes on from the last checkpoint", err=True)
             raise

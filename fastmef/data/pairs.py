@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fastmef.data.files import display, reason
+from fastmef.data.radiance import RADIANCE_ENDINGS
 from fastmef.errors import InputError
 
 VALIDATION_STEP = 8
@@ -19,11 +20,18 @@ _LAYOUT = "expected one folder a scene with under.jpg and over.jpg, or two or mo
 
 @dataclass(frozen=True)
 class Scene:
-    """The exposures of one scene."""
+    """The exposures of one scene, or one HDR file that they are rendered from."""
 
     name: str
     images: tuple[Path, ...]
     """From under- to over-exposed."""
+    folder: int = 0
+    """Position of the scene's folder among those of a training run."""
+
+    @property
+    def is_radiance(self) -> bool:
+        """Whether the scene is an HDR file."""
+        return self.images[0].suffix.lower() in RADIANCE_ENDINGS
 
 
 def find_scenes(folder: str | os.PathLike[str]) -> list[Scene]:
@@ -38,24 +46,84 @@ def find_scenes(folder: str | os.PathLike[str]) -> list[Scene]:
         InputError: the folder does not exist, cannot be read or holds no scene; a scene has a
             single image, or two that are both named under or over.
     """
-    root = Path(folder)
-    mode = _mode(root)
-    if not stat.S_ISDIR(mode):
-        problem = "a file, not a folder" if mode else "no such folder"
-        raise InputError(f"{display(folder)}: {problem}; {_LAYOUT}")
-    scenes = []
-    for entry in _entries(root):
-        if stat.S_ISDIR(_mode(entry)) and (images := _images(entry)):
-            scenes.append(Scene(entry.name, _ordered(entry, images)))
+    scenes = _scenes(Path(folder))
     if not scenes:
         raise InputError(f"{display(folder)}: no scene in this folder; {_LAYOUT}")
     return scenes
+
+
+def find_training_scenes(
+    folders: Sequence[str | os.PathLike[str]], exclude: Collection[str] = (), hdr: bool = True
+) -> tuple[list[Scene], list[Scene]]:
+    """Return ``(training, validation)`` scenes of several folders.
+
+    Every 8th scene of the first folder is for validation. Excluded scenes are left out after they
+    have been counted, so that excluding one does not change which others are for validation.
+
+    Args:
+        folders: the first holds scenes as :func:`find_scenes` describes them, the others hold
+            scenes, HDR files (.hdr .exr), or both.
+        exclude: names of scenes and HDR files, such as ``"desk"`` and ``"sunset.hdr"``, that take
+            no part, in whichever folder they lie.
+        hdr: use the HDR files of all folders.
+
+    Raises:
+        InputError: see :func:`find_scenes`; a folder is given twice, a name in ``exclude`` is not
+            found, or nothing is left for training or for validation.
+    """
+    resolved = [os.path.realpath(folder) for folder in folders]
+    for i, folder in enumerate(folders):
+        if resolved[i] in resolved[:i]:
+            raise InputError(f"{display(folder)}: this folder is given twice")
+    first, *others = folders
+    training, validation = split_scenes(find_scenes(first))
+    radiances = [_radiances(Path(folder)) for folder in folders]
+    for position, folder in enumerate(others, 1):
+        scenes = _scenes(Path(folder))
+        if not scenes and not radiances[position]:
+            raise InputError(f"{display(folder)}: no scene and no HDR file; {_LAYOUT}")
+        training += [replace(scene, folder=position) for scene in scenes]
+    files = [
+        replace(scene, folder=position)
+        for position, found in enumerate(radiances)
+        for scene in found
+    ]
+    unknown = sorted({*exclude} - {scene.name for scene in (*training, *validation, *files)})
+    if unknown:
+        raise InputError(f"cannot exclude {display(unknown[0])}: no such scene or HDR file")
+    if hdr:
+        training += files
+    training, validation = (
+        [scene for scene in scenes if scene.name not in exclude]
+        for scenes in (training, validation)
+    )
+    if not validation:
+        raise InputError(f"{display(first)}: every scene for validation is excluded")
+    if not training:
+        raise InputError(f"{display(first)}: no scene is left for training")
+    return training, validation
 
 
 def split_scenes(scenes: Sequence[Scene]) -> tuple[list[Scene], list[Scene]]:
     """``(training, validation)``: scenes 0, 8, 16, … of a sorted list are for validation."""
     training = [scene for i, scene in enumerate(scenes) if i % VALIDATION_STEP]
     return training, list(scenes[::VALIDATION_STEP])
+
+
+def _scenes(root: Path) -> list[Scene]:
+    mode = _mode(root)
+    if not stat.S_ISDIR(mode):
+        problem = "a file, not a folder" if mode else "no such folder"
+        raise InputError(f"{display(root)}: {problem}; {_LAYOUT}")
+    return [
+        Scene(entry.name, _ordered(entry, images))
+        for entry in _entries(root)
+        if stat.S_ISDIR(_mode(entry)) and (images := _images(entry, _ENDINGS))
+    ]
+
+
+def _radiances(root: Path) -> list[Scene]:
+    return [Scene(path.name, (path,)) for path in _images(root, RADIANCE_ENDINGS)]
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -65,8 +133,8 @@ def _entries(folder: Path) -> list[Path]:
         raise InputError(f"{display(folder)}: this folder cannot be read") from error
 
 
-def _images(folder: Path) -> list[Path]:
-    images = [path for path in _entries(folder) if path.suffix.lower() in _ENDINGS]
+def _images(folder: Path, endings: Sequence[str]) -> list[Path]:
+    images = [path for path in _entries(folder) if path.suffix.lower() in endings]
     return [path for path in images if stat.S_ISREG(_mode(path))]
 
 

@@ -18,7 +18,7 @@ from fastmef.errors import InputError
 from fastmef.training.config import TrainConfig
 from fastmef.training.record import DataRecord
 
-FORMAT = "fastmef.checkpoint/2"
+FORMAT = "fastmef.checkpoint/3"
 
 _NEEDED = "a checkpoint written by fastmef train"
 

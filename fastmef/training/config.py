@@ -19,18 +19,59 @@ _RANGES = {
     "seed": (0, 2**63 - 1),
     "checkpoint_every": (1, _MANY),
     "validate_every": (1, _MANY),
+    "levels": (0, 8),
 }
 _CHOICES = {
+    "exposures": ("any", "fixed"),
+    "blend": ("multiscale", "sum"),
     "precision": ("auto", "float32", "bfloat16"),
     "in_features": ("gray", "rgb"),
     "upsampling": ("bilinear", "nearest"),
 }
+
+TERMS = (
+    "structure",
+    "mef_ssim",
+    "mef_ssim_1_scale",
+    "mefnet",
+    "color2018",
+    "brightness",
+    "color",
+)
+"""The options that are weights of the terms of the loss."""
+
+_SUM_OF_WEIGHTS: dict[str, Any] = {
+    "exposures": "fixed",
+    "blend": "sum",
+    "structure": 1.0,
+    "mef_ssim": 0.0,
+    "mef_ssim_1_scale": 0.0,
+    "mefnet": 0.0,
+    "color2018": 0.0,
+    "batch_size": 4,
+    "patch": 250,
+    "warmup": 100,
+    "clip": 0.0,
+}
+RECIPES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "paper": {
+        **_SUM_OF_WEIGHTS,
+        "in_features": "gray",
+        "skip_connections": False,
+        "scales": (1.0,),
+    },
+    "pairs": {**_SUM_OF_WEIGHTS, "mef_ssim": 0.5, "brightness": 0.1, "color": 0.1},
+}
+"""Named configurations, as differences from the default."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """A run is determined by this configuration, the photographs, the machine and its threads."""
 
+    exposures: str = "any"
+    """"any": one network for every number of exposures; "fixed": for that of the scenes."""
     width: int = 16
     """Channels of the first group; 64 is the paper's network."""
     in_features: str = "rgb"
@@ -38,29 +79,43 @@ class TrainConfig:
     skip_connections: bool = True
     """Join each encoder group to its decoder group; False is the paper's network."""
     upsampling: str = "bilinear"
+    blend: str = "multiscale"
+    """What the loss sees: "sum" is the paper's sum of the exposures by weights at full size,
+    "multiscale" weights at a coarse level and adds finer detail by local variance."""
+    levels: int = 2
+    """How often "multiscale" halves a patch before the network sees it."""
+    structure: float = 0.0
+    """Weight of the paper's loss, the γ-weighted SSIM to every exposure."""
     gamma: str = "variance_gradient"
     luminance: bool = False
-    """Keep the luminance factor in the SSIM of the loss."""
+    """Keep the luminance factor in the SSIM of the paper's loss."""
     scales: tuple[float, ...] = (0.4, 0.35, 0.25)
-    """Weights of the loss at full size, half size, quarter size."""
-    brightness: float = 0.1
-    """Weight of the pull towards well-exposed brightness."""
-    color: float = 0.1
-    """Weight of the colour contrast term."""
-    mef_ssim: float = 0.5
-    """Weight of 1 - MEF-SSIM (ma2015, 3 scales) itself."""
-    mef_ssim_1_scale: float = 0.0
+    """Weights of the paper's loss at full size, half size, quarter size."""
+    mef_ssim: float = 1.5
+    """Weight of 1 - MEF-SSIM (ma2015, 3 scales)."""
+    mef_ssim_1_scale: float = 1.0
     """The same at 1 scale: the finest of the three has 7 % of the weight in the score."""
+    mefnet: float = 0.35
+    """Weight of 1 - MEF-SSIM (mefnet), structure times luminance."""
+    color2018: float = 0.5
+    """Weight of 1 - MEF-SSIM (color2018) at half size."""
+    brightness: float = 0.0
+    """Weight of the pull towards well-exposed brightness."""
+    color: float = 0.0
+    """Weight of the colour contrast term."""
     initial: str | None = None
     """Weights to start from, a bundled name or a .safetensors file of the same network."""
     steps: int = 4000
-    batch_size: int = 4
-    patch: int = 250
+    batch_size: int = 2
+    """Patches in a step; a bracket of more than two exposures is a step of its own."""
+    patch: int = 448
     """Side of the square patches, pixels."""
     learning_rate: float = 2e-3
     """Peak of the schedule: linear warm-up, then half a cosine down to zero."""
-    warmup: int = 100
+    warmup: int = 50
     weight_decay: float = 1e-4
+    clip: float = 1.0
+    """Longer gradients are scaled to this norm; 0 leaves all as they are."""
     precision: str = "auto"
     """"float32", "bfloat16", or "auto": bfloat16 where a probe finds it faster and in agreement."""
     seed: int = 0
@@ -80,9 +135,32 @@ class TrainConfig:
             elif name in _CHOICES and value not in _CHOICES[name]:
                 choices = " or ".join(_CHOICES[name])
                 raise InputError(f"{name} must be {choices}, got {value!r}")
+        if self.exposures == "any" and self.blend == "sum":
+            raise InputError(
+                'blend must be "multiscale" where exposures is "any", got "sum"; with levels=0 the '
+                "weights are at full size"
+            )
+        if not any(getattr(self, name) for name in TERMS):
+            raise InputError(f"one of {', '.join(TERMS)} must be above 0, got 0 for all")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def recipe(cls, name: str, **options: Any) -> TrainConfig:
+        """Return a named configuration, with ``options`` in place of its own.
+
+        Args:
+            name: ``"default"``; ``"paper"``, the network and the loss of arXiv 2510.21815 at a
+                width that two cores can train; or ``"pairs"``, the paper's loss with the terms that
+                it lacks, for pairs.
+
+        Raises:
+            InputError: another name, or an option that cannot be.
+        """
+        if name not in RECIPES:
+            raise InputError(f"recipe must be one of {', '.join(RECIPES)}, got {name!r}")
+        return cls.from_dict({**RECIPES[name], **options})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ import torch
 from fastmef.allocator import keep_freed_memory
 from fastmef.data.damage import Fault
 from fastmef.data.files import check_output, display, reason
-from fastmef.data.pairs import Scene, find_scenes, split_scenes
+from fastmef.data.pairs import Scene, find_training_scenes
 from fastmef.data.patches import PatchSampler
 from fastmef.data.tensors import check_weights
 from fastmef.errors import DivergenceError, InputError, OutputError
@@ -23,7 +23,7 @@ from fastmef.training.config import TrainConfig
 from fastmef.training.lock import lock_run
 from fastmef.training.log import Log, Progress
 from fastmef.training.objective import Objective
-from fastmef.training.precision import autocast, choose_precision
+from fastmef.training.precision import choose_precision
 from fastmef.training.record import difference, record_data
 from fastmef.training.validation import try_validation, validate
 
@@ -33,28 +33,31 @@ WEIGHTS = "model.safetensors"
 
 
 def train(
-    folder: str | os.PathLike[str],
+    folders: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     config: TrainConfig | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    exclude: Collection[str] = (),
 ) -> Path:
-    """Train a :class:`FusionNet` on a folder of exposure sets.
+    """Train a :class:`FusionNet` on folders of exposure sets.
 
-    Every 8th scene by name is kept for validation. The run folder gets ``checkpoint.safetensors``
-    (replaced in one step, so that a run killed at any moment can go on from it),
-    ``log.jsonl`` (losses and validation scores) and at the end ``model.safetensors``, for
-    :meth:`FusionNet.from_pretrained`.
+    Every 8th scene of the first folder, by name, is kept for validation. The run folder gets
+    ``checkpoint.safetensors`` (replaced in one step, so that a run killed at any moment can go on
+    from it), ``log.jsonl`` (losses and validation scores) and at the end ``model.safetensors``,
+    for :meth:`FusionNet.from_pretrained`.
 
     Patches are drawn from seed and step alone: a resumed run ends with the same weights, bit for
     bit, as an uninterrupted one with as many threads on the same machine.
 
     Args:
-        folder: see :func:`fastmef.data.pairs.find_scenes`.
+        folders: one or several, see :func:`fastmef.data.pairs.find_training_scenes`. HDR files in
+            them are used with ``exposures="any"``, and ignored with ``"fixed"``.
         out: the run folder; must not hold a run unless ``resume``.
         config: default settings if ``None``. A resumed run keeps its own.
         resume: go on from the checkpoint in ``out``.
         progress: called with every record that goes to the log, and before the first step.
+        exclude: names of scenes and HDR files that take no part.
 
     Returns:
         The path of ``model.safetensors``.
@@ -64,47 +67,58 @@ def train(
             photographs than those of the run to be resumed.
         OutputError: ``out`` holds a run already, another training is running in it, or it cannot
             be written.
+        MissingExtraError: OpenCV or OpenEXR is needed for an HDR file and not installed.
         DivergenceError: the loss or the weights are no longer finite.
     """
     run = Path(out)
-    scenes = find_scenes(folder)
-    if len(split_scenes(scenes)[0]) == 0:
-        raise InputError(f"{display(folder)}: 1 scene; training needs at least 2")
+    listed = [folders] if isinstance(folders, (str, os.PathLike)) else list(folders)
+    if not listed:
+        raise InputError("no folder to train on")
     if resume and not os.path.isfile(run / CHECKPOINT):
         raise InputError(f"{display(run / CHECKPOINT)}: no checkpoint to resume from")
     if not resume:
+        config = config or TrainConfig()
+        scenes = _find_scenes(listed, exclude, config)
         _create_folder(run)
     with lock_run(run):
         if not resume:
             _check_empty(run)
-            return _train(scenes, run, config or TrainConfig(), None, progress)
+            return _train(scenes, run, config, None, progress)
         checkpoint = load_checkpoint(run / CHECKPOINT)
         if config is not None and config != checkpoint.config:
             raise InputError(
                 f"{display(run)}: was started with other options; resume without options"
             )
-        return _train(scenes, run, checkpoint.config, checkpoint, progress)
+        config = checkpoint.config
+        scenes = _find_scenes(listed, exclude, config)
+        return _train(scenes, run, config, checkpoint, progress)
+
+
+def _find_scenes(
+    folders: Sequence[str | os.PathLike[str]], exclude: Collection[str], config: TrainConfig
+) -> tuple[list[Scene], list[Scene]]:
+    return find_training_scenes(folders, exclude, hdr=config.exposures == "any")
 
 
 def _train(
-    scenes: Sequence[Scene],
+    scenes: tuple[list[Scene], list[Scene]],
     run: Path,
     config: TrainConfig,
     checkpoint: Checkpoint | None,
     progress: Progress | None,
 ) -> Path:
     """Train in a locked run folder, from the checkpoint if there is one."""
-    training, validation = split_scenes(scenes)
+    training, validation = scenes
     objective = Objective(config)
     initial = None
     if config.initial is not None and checkpoint is None:
         initial = FusionNet.from_pretrained(config.initial)
-    data = record_data(scenes)
+    data = record_data((*training, *validation))
     if checkpoint is not None and (change := difference(checkpoint.data, data)) is not None:
         raise InputError(f"{display(run)}: was started with other photographs: {change}")
     keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    sampler = PatchSampler(training, config.patch, config.batch_size, config.seed)
+    sampler = PatchSampler(training, config.patch, config.batch_size, config.seed, config.exposures)
     torch.manual_seed(config.seed)
     network = FusionNet(
         exposures=sampler.exposures,
@@ -137,14 +151,14 @@ def _train(
         for group in optimizer.param_groups:
             group["lr"] = rate
         exposures = sampler.batch(step).to(device)
-        with autocast(precision, device):
-            logits = network.logits(exposures)
-        loss = objective(logits, exposures)
+        loss, terms = objective(network, exposures, precision)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise DivergenceError(_divergence(step + 1, value, sampler))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if config.clip:
+            torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip)
         optimizer.step()
         done = step + 1
         log.write(
@@ -152,6 +166,8 @@ def _train(
                 "event": "step",
                 "step": done,
                 "loss": value,
+                "terms": {name: float(term.detach()) for name, term in terms.items()},
+                "exposures": exposures.shape[1],
                 "learning_rate": rate,
                 "seconds": time.perf_counter() - began,
             }

@@ -5,11 +5,15 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from fastmef.nn.network import FusionNet
+
+if TYPE_CHECKING:
+    from fastmef.training.objective import Loss
 
 # Below this gain the rounding is not worth it.
 MINIMUM_SPEEDUP = 1.1
@@ -18,7 +22,7 @@ MAXIMUM_DISAGREEMENT = 0.01
 
 
 def choose_precision(
-    network: FusionNet, objective: Callable[[Tensor, Tensor], Tensor], batch: Tensor
+    network: FusionNet, objective: Callable[[FusionNet, Tensor, str], Loss], batch: Tensor
 ) -> str:
     """``"bfloat16"`` if a training step is faster in it and the loss agrees, else ``"float32"``."""
     seconds: dict[str, float] = {}
@@ -28,9 +32,7 @@ def choose_precision(
         durations = []
         for _ in range(3):
             start = time.perf_counter()
-            with autocast(precision, batch.device):
-                logits = probe.logits(batch)
-            loss = objective(logits, batch)
+            loss = objective(probe, batch, precision).total
             loss.backward()
             durations.append(time.perf_counter() - start)
             losses.setdefault(precision, float(loss.detach()))

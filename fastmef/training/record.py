@@ -10,7 +10,7 @@ from fastmef.data.pairs import Scene
 from fastmef.errors import InputError
 
 DataRecord = dict[str, tuple[int, str]]
-"""``scene/file`` → size in bytes and SHA-256 of the content."""
+"""``scene/file``, in the second folder ``2:scene/file`` → size in bytes and SHA-256 of the content."""
 
 
 def record_data(scenes: Iterable[Scene]) -> DataRecord:
@@ -21,13 +21,15 @@ def record_data(scenes: Iterable[Scene]) -> DataRecord:
     """
     record: DataRecord = {}
     for scene in scenes:
+        # Without the folders' own names: copies of them elsewhere are the same photographs.
+        prefix = f"{scene.folder + 1}:" if scene.folder else ""
         for path in scene.images:
             try:
                 with path.open("rb") as file:
                     digest = hashlib.sha256()
                     while block := file.read(1 << 20):
                         digest.update(block)
-                    record[f"{scene.name}/{path.name}"] = (file.tell(), digest.hexdigest())
+                    record[f"{prefix}{scene.name}/{path.name}"] = (file.tell(), digest.hexdigest())
             except OSError as error:
                 raise InputError(f"{display(path)}: cannot be read: {reason(error)}") from error
     return record

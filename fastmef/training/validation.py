@@ -5,12 +5,17 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
+from fastmef import functional
 from fastmef.data.pairs import Scene
 from fastmef.inference.fuse import fuse
 from fastmef.inference.inputs import check_bracket
 from fastmef.metrics import score_images
+from fastmef.nn.multiscale import base_levels, blend
 from fastmef.nn.network import FusionNet
 
 TRIAL_SIDE = 64
@@ -29,15 +34,32 @@ def try_validation(network: FusionNet, scenes: Sequence[Scene]) -> None:
 def validate(
     network: FusionNet, scenes: Sequence[Scene], side: int | None = None
 ) -> dict[str, float]:
-    """Mean of every score over the scenes, of the plain weighted sum by the network alone.
+    """Return the mean of every score over the scenes, of the fusion by the network alone.
 
     ``side``: only the upper left corner of this many pixels is fused and scored.
     """
     totals: dict[str, list[float]] = {}
     for scene in scenes:
         images = [image[:side, :side] for image in check_bracket(scene.images)]
-        fused = torch.from_numpy(fuse(images, network, color=0, refine=0)).permute(2, 0, 1)[None]
         exposures = torch.stack([torch.from_numpy(i).permute(2, 0, 1) for i in images])[None]
+        fused = _fuse(images, exposures, network)
         for name, value in score_images(exposures, fused).items():
             totals.setdefault(name, []).append(value)
     return {name: statistics.fmean(values) for name, values in totals.items()}
+
+
+@torch.no_grad()
+def _fuse(images: Sequence[NDArray[np.uint8]], exposures: Tensor, network: FusionNet) -> Tensor:
+    """Return ``(1, 3, H, W)`` uint8 of the images, which ``exposures`` ``(1, K, 3, H, W)`` holds."""
+    if network.config["exposures"] != "any":
+        return torch.from_numpy(fuse(images, network, color=0, refine=0)).permute(2, 0, 1)[None]
+    pyramid = functional.exposure_pyramid(exposures, base_levels(*exposures.shape[-2:]))
+    shares = functional.exposure_shares(pyramid.base)
+    device = next(network.parameters()).device
+    was_training = network.training
+    network.eval()
+    try:
+        logits = network.logits(pyramid.base.to(device), shares.to(device)).cpu()
+    finally:
+        network.train(was_training)
+    return blend(logits, exposures, pyramid, shares)
