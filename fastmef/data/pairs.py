@@ -100,7 +100,7 @@ def find_training_scenes(
     if not validation:
         raise InputError(f"{display(first)}: every scene for validation is excluded")
     if not training:
-        raise InputError(f"{display(first)}: no scene is left for training")
+        raise InputError(f"{display(first)}: no scene is left for training; every 8th is for validation")
     return training, validation
 
 
@@ -111,10 +111,8 @@ def split_scenes(scenes: Sequence[Scene]) -> tuple[list[Scene], list[Scene]]:
 
 
 def _scenes(root: Path) -> list[Scene]:
-    mode = _mode(root)
-    if not stat.S_ISDIR(mode):
-        problem = "a file, not a folder" if mode else "no such folder"
-        raise InputError(f"{display(root)}: {problem}; {_LAYOUT}")
+    """Return the scenes in a folder; there may be none."""
+    _check_folder(root)
     return [
         Scene(entry.name, _ordered(entry, images))
         for entry in _entries(root)
@@ -123,7 +121,16 @@ def _scenes(root: Path) -> list[Scene]:
 
 
 def _radiances(root: Path) -> list[Scene]:
+    """Return the HDR files in a folder, each as a scene of one file."""
+    _check_folder(root)
     return [Scene(path.name, (path,)) for path in _images(root, RADIANCE_ENDINGS)]
+
+
+def _check_folder(folder: Path) -> None:
+    mode = _mode(folder)
+    if not stat.S_ISDIR(mode):
+        problem = "a file, not a folder" if mode else "no such folder"
+        raise InputError(f"{display(folder)}: {problem}; {_LAYOUT}")
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -98,7 +98,8 @@ def _read_exr(path: Path) -> NDArray[np.float32]:
     except Exception as error:  # the binding raises RuntimeError and others
         raise InputError(f"{display(path)}: damaged, or not an OpenEXR file") from error
     matrix /= matrix.sum(axis=1, keepdims=True)
-    return image.astype(np.float32) @ matrix.T.astype(np.float32)
+    with np.errstate(invalid="ignore"):  # infinite values are refused later
+        return image.astype(np.float32) @ matrix.T.astype(np.float32)
 
 
 def _rgb_to_xyz(chromaticities: tuple[float, ...]) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from fastmef.data.pairs import Scene
 from fastmef.errors import InputError
 
 DataRecord = dict[str, tuple[int, str]]
-"""``scene/file``, in the second folder ``2:scene/file`` → size in bytes and SHA-256 of the content."""
+"""``scene/file``, or ``2:scene/file`` in a second folder → size in bytes and SHA-256."""
 
 
 def record_data(scenes: Iterable[Scene]) -> DataRecord:

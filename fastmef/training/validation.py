@@ -50,7 +50,7 @@ def validate(
 
 @torch.no_grad()
 def _fuse(images: Sequence[NDArray[np.uint8]], exposures: Tensor, network: FusionNet) -> Tensor:
-    """Return ``(1, 3, H, W)`` uint8 of the images, which ``exposures`` ``(1, K, 3, H, W)`` holds."""
+    """Fuse the images, which ``exposures`` ``(1, K, 3, H, W)`` holds, to ``(1, 3, H, W)`` uint8."""
     if network.config["exposures"] != "any":
         return torch.from_numpy(fuse(images, network, color=0, refine=0)).permute(2, 0, 1)[None]
     pyramid = functional.exposure_pyramid(exposures, base_levels(*exposures.shape[-2:]))

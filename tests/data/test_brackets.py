@@ -1,0 +1,77 @@
+"""Rendered brackets: the random choices decide them, and they look like photographs."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from fastmef.data.brackets import GAMMAS, JITTER, NOISE, Rendering
+from fastmef.data.render import exposure_range, render_exposures
+
+PLAIN = Rendering(count=4, shift=(0.0, 0.0), gamma=1.0, noise=0.0, seed=0)
+
+
+@pytest.fixture
+def light():
+    return np.exp(2 * np.random.default_rng(0).normal(size=(40, 50, 3))).astype(np.float32)
+
+
+def test_drawn_from_the_generator_alone():
+    one, other, third = (Rendering.draw(5, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    assert one == other != third
+    drawn = [Rendering.draw(5, np.random.default_rng(seed)) for seed in range(200)]
+    shifts = np.array([d.shift for d in drawn])
+    assert (shifts[:, 0] != shifts[:, 1]).all() and 0.9 < np.abs(shifts).max() <= JITTER
+    assert all(GAMMAS[0] <= d.gamma <= GAMMAS[1] for d in drawn)
+    assert 60 < sum(d.noise == 0 for d in drawn) < 140
+    assert {d.noise for d in drawn} == set(NOISE)
+
+
+def test_plain_rendering_is_that_of_render_exposures(light):
+    frames = PLAIN.render(light)
+    assert frames.dtype == np.uint8 and frames.shape == (4, 40, 50, 3)
+    expected = render_exposures(light, np.linspace(*exposure_range(light), 4))
+    assert np.abs(frames.astype(int) - np.stack(expected)).max() <= 1
+
+
+def test_from_dark_to_bright_whatever_the_choices(light):
+    for seed in range(20):
+        means = Rendering.draw(5, np.random.default_rng(seed)).render(light).mean(axis=(1, 2, 3))
+        assert (np.diff(means) > 1).all()
+
+
+def test_ends_are_moved(light):
+    low, high = exposure_range(light)
+    moved = dataclasses.replace(PLAIN, shift=(0.7, -0.4)).render(light)
+    expected = render_exposures(light, np.linspace(low + 0.7, high - 0.4, 4))
+    assert np.abs(moved.astype(int) - np.stack(expected)).max() <= 1
+
+
+def test_a_bracket_is_never_reversed():
+    """A scene of little contrast spans the fewest stops, which both ends can use up."""
+    ramp = np.geomspace(0.1, 1, 64, dtype=np.float32).reshape(8, 8, 1).repeat(3, axis=2)
+    dark, bright = dataclasses.replace(PLAIN, count=2, shift=(1.0, -1.0)).render(ramp)
+    assert dark.mean() + 20 < bright.mean()
+
+
+def test_noise_is_seeded_and_as_large_as_stated(light):
+    flat = np.full((200, 200, 3), 0.2, np.float32)
+    noisy = dataclasses.replace(PLAIN, noise=4e-4)
+    one, other = noisy.render(flat), noisy.render(flat)
+    assert np.array_equal(one, other)
+    assert not np.array_equal(one, dataclasses.replace(noisy, seed=1).render(flat))
+    # From here on in linear light, at the darkest frame: luma 0.9 of white.
+    linear = ((one[0] / 255 + 0.055) / 1.055) ** 2.4
+    assert linear.std() == pytest.approx((4e-4 * 0.92) ** 0.5, rel=0.05)
+
+
+def test_gamma(light):
+    bent = dataclasses.replace(PLAIN, gamma=1.2).render(light)
+    expected = 255 * (PLAIN.render(light) / 255.0) ** 1.2
+    assert np.abs(bent - expected).max() <= 1.2
+
+
+def test_black_is_rendered_black():
+    assert not PLAIN.render(np.zeros((8, 8, 3), np.float32)).any()
