@@ -100,7 +100,9 @@ def find_training_scenes(
     if not validation:
         raise InputError(f"{display(first)}: every scene for validation is excluded")
     if not training:
-        raise InputError(f"{display(first)}: no scene is left for training; every 8th is for validation")
+        raise InputError(
+            f"{display(first)}: no scene is left for training; every 8th is for validation"
+        )
     return training, validation
 
 

@@ -140,6 +140,11 @@ class TrainConfig:
                 'blend must be "multiscale" where exposures is "any", got "sum"; with levels=0 the '
                 "weights are at full size"
             )
+        if (most := (self.patch - 1).bit_length()) < self.levels:
+            raise InputError(
+                f"levels must be at most {most} for patches of {self.patch} pixels, "
+                f"got {self.levels}"
+            )
         if not any(getattr(self, name) for name in TERMS):
             raise InputError(f"one of {', '.join(TERMS)} must be above 0, got 0 for all")
 

@@ -63,8 +63,9 @@ class Objective:
         with torch.no_grad():
             pyramid = functional.exposure_pyramid(exposures, self.config.levels)
             shares = functional.exposure_shares(pyramid.base)
+        context = (shares,) if network.config["exposures"] == "any" else ()
         with autocast(precision, exposures.device):
-            logits = network.logits(pyramid.base, shares)
+            logits = network.logits(pyramid.base, *context)
         return self.loss(blend(logits, exposures, pyramid, shares), exposures)
 
     def loss(self, fused: Tensor, exposures: Tensor, logits: Tensor | None = None) -> Loss:

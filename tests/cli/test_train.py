@@ -25,6 +25,7 @@ def scenes(tmp_path):
 
 
 SMALL = ("--width", 2, "--steps", 2, "--patch", 16, "--batch-size", 2, "--precision", "float32")
+PAIRS = ("--recipe", "pairs", *SMALL)
 
 
 def test_every_setting_has_an_option():
@@ -42,8 +43,8 @@ def test_defaults_are_shown(run):
 def test_options_arrive(run, monkeypatch, tmp_path):
     received = []
 
-    def train(folder, out, config, resume, progress):
-        received.append((folder, out, config, resume))
+    def train(folders, out, config, resume, progress, exclude):
+        received.append((folders, out, config, resume, exclude))
         return out / "model.safetensors"
 
     monkeypatch.setattr("fastmef.training.train", train)
@@ -51,18 +52,27 @@ def test_options_arrive(run, monkeypatch, tmp_path):
     run("train", tmp_path, "-o", tmp_path / "run", *options, "--seed", 3)
     run("train", tmp_path, "-o", tmp_path / "run", "--resume")
     run("train", tmp_path, "-o", tmp_path / "run")
+    names = ("--exclude", "desk", "--exclude", "sun.hdr")
+    run("train", tmp_path, tmp_path / "b", "-o", tmp_path / "run", *names)
+    run("train", tmp_path, "-o", tmp_path / "run", "--recipe", "paper", "--scales", "0.5,0.5")
+    run("train", tmp_path, "-o", tmp_path / "run", "--recipe", "default", "--resume")
     expected = TrainConfig(
         scales=(0.5, 0.5), skip_connections=False, luminance=True, gamma="variance", seed=3
     )
+    out, plain = tmp_path / "run", TrainConfig()
+    paper = TrainConfig.recipe("paper", scales=(0.5, 0.5))
     assert received == [
-        (tmp_path, tmp_path / "run", expected, False),
-        (tmp_path, tmp_path / "run", None, True),
-        (tmp_path, tmp_path / "run", TrainConfig(), False),
+        ((tmp_path,), out, expected, False, ()),
+        ((tmp_path,), out, None, True, ()),
+        ((tmp_path,), out, plain, False, ()),
+        ((tmp_path, tmp_path / "b"), out, plain, False, ("desk", "sun.hdr")),
+        ((tmp_path,), out, paper, False, ()),
+        ((tmp_path,), out, plain, True, ()),
     ]
 
 
 def test_run_and_fuse(run, scenes, tmp_path):
-    text = run("train", scenes, "-o", tmp_path / "run", *SMALL).stdout
+    text = run("train", scenes, "-o", tmp_path / "run", *PAIRS).stdout
     weights = tmp_path / "run" / "model.safetensors"
     assert "step 2: " in text
     assert f"{weights} written" in text
@@ -70,6 +80,13 @@ def test_run_and_fuse(run, scenes, tmp_path):
         assert '"width": 2' in file.metadata()["config"]
     pair = [scenes / "s0" / "under.png", scenes / "s0" / "over.png"]
     run("fuse", *pair, "-o", tmp_path / "fused.png", "--model", weights)
+
+
+def test_default_recipe_runs(run, scenes, tmp_path):
+    text = run("train", scenes, "-o", tmp_path / "run", *SMALL).stdout
+    assert "step 2: " in text
+    with safe_open(tmp_path / "run" / "model.safetensors", "np") as file:
+        assert '"exposures": "any"' in file.metadata()["config"]
 
 
 def test_interrupted(run, monkeypatch, tmp_path):
@@ -106,6 +123,15 @@ class TestRefused:
         (tmp_path / "run" / "checkpoint.safetensors").write_bytes(b"")
         line = refused("train", scenes, "-o", tmp_path / "run")
         assert "holds a run already; --resume" in line
+
+    def test_recipe(self, refused, scenes, tmp_path):
+        line = refused("train", scenes, "-o", tmp_path / "run", "--recipe", "soup")
+        assert "recipe must be one of default, paper, pairs, got 'soup'" in line
+
+    def test_unknown_exclusion(self, refused, scenes, tmp_path):
+        line = refused("train", scenes, "-o", tmp_path / "run", "--exclude", "s7")
+        assert "cannot exclude s7" in line
+        assert not (tmp_path / "run").exists()
 
     def test_bad_setting(self, refused, scenes, tmp_path):
         line = refused("train", scenes, "-o", tmp_path / "run", "--patch", 3)

@@ -22,7 +22,8 @@ from fastmef.training import TrainConfig, train
 from fastmef.training.checkpoint import load_checkpoint
 from fastmef.training.loop import CHECKPOINT, LOG, WEIGHTS
 
-TINY = TrainConfig(
+TINY = TrainConfig.recipe(
+    "pairs",
     width=1,
     steps=6,
     batch_size=1,

@@ -1,4 +1,4 @@
-"""The training objective is the stated sum of its terms."""
+"""The training objective is the stated sum of its terms, on the result of the blend."""
 
 from __future__ import annotations
 
@@ -6,50 +6,139 @@ import pytest
 import torch
 
 from fastmef import WeightedSSIMLoss, functional
+from fastmef.errors import InputError
 from fastmef.nn.losses import BrightnessLoss, ColorContrastLoss
+from fastmef.nn.multiscale import blend
+from fastmef.reference.pyramid import halved_size, reduce
 from fastmef.training import TrainConfig
+from fastmef.training.config import TERMS
 from fastmef.training.objective import Objective
 
-TERMS = ("brightness", "color", "mef_ssim", "mef_ssim_1_scale")
+EXPECTED = {
+    "structure": lambda f, e: WeightedSSIMLoss(scales=(0.4, 0.35, 0.25))(f, e),
+    "mef_ssim": lambda f, e: 1 - functional.mef_ssim(e, f).mean(),
+    "mef_ssim_1_scale": lambda f, e: 1 - functional.mef_ssim(e, f, scales=1).mean(),
+    "mefnet": lambda f, e: 1 - functional.mef_ssim(e, f, "mefnet").mean(),
+    "color2018": lambda f, e: (
+        1 - functional.mef_ssim(reduce(e), reduce(f).clamp(0, 1), "color2018").mean()
+    ),
+    "brightness": lambda f, e: BrightnessLoss()(f, e),
+    "color": lambda f, e: ColorContrastLoss()(f, e),
+}
+
+
+class Given:
+    """A network whose logits are known. It keeps what it was shown."""
+
+    def __init__(self, logits, exposures="any"):
+        self.given, self.config = logits, {"exposures": exposures}
+
+    def logits(self, exposures, *shares):
+        self.seen = (exposures, *shares)
+        return self.given
 
 
 @pytest.fixture
-def batch():
-    exposures = torch.rand(2, 2, 3, 64, 48, dtype=torch.float64)
-    return torch.randn(2, 2, 64, 48, dtype=torch.float64), exposures
+def exposures():
+    light = torch.rand(2, 1, 3, 66, 51, dtype=torch.float64)
+    return (light * torch.tensor([0.5, 1.0, 1.9])[:, None, None, None]).clamp(0, 1)
 
 
-def objective(**weights):
-    return Objective(TrainConfig(**(dict.fromkeys(TERMS, 0.0) | weights)))
+def config(**options):
+    return TrainConfig(**(dict.fromkeys(TERMS, 0.0) | options))
 
 
-def test_without_terms_it_is_the_structure_loss(batch):
-    logits, exposures = batch
-    fused = functional.softmax_fuse(logits, exposures)
-    expected = WeightedSSIMLoss(scales=(0.4, 0.35, 0.25))(fused, exposures)
-    torch.testing.assert_close(objective()(*batch), expected)
+def multiscale(exposures, levels=2):
+    size = halved_size(exposures.shape[-2:], levels)
+    return Given(torch.randn(*exposures.shape[:2], *size, dtype=torch.float64))
+
+
+def blended(network, exposures, levels=2):
+    pyramid = functional.exposure_pyramid(exposures, levels)
+    shares = functional.exposure_shares(pyramid.base)
+    return blend(network.given, exposures, pyramid, shares)
+
+
+def test_every_term_is_checked():
+    assert set(EXPECTED) == set(TERMS)
 
 
 @pytest.mark.parametrize("term", TERMS)
-def test_each_term_is_added_with_its_weight(batch, term):
-    logits, exposures = batch
-    fused = functional.softmax_fuse(logits, exposures)
-    value = {
-        "brightness": lambda: BrightnessLoss()(fused, exposures),
-        "color": lambda: ColorContrastLoss()(fused, exposures),
-        "mef_ssim": lambda: 1 - functional.mef_ssim(exposures, fused).mean(),
-        "mef_ssim_1_scale": lambda: 1 - functional.mef_ssim(exposures, fused, scales=1).mean(),
-    }[term]()
-    added = objective(**{term: 0.7})(*batch) - objective()(*batch)
-    torch.testing.assert_close(added, 0.7 * value)
-    assert float(value) > 1e-5
+@pytest.mark.parametrize("levels", [0, 1, 2])
+def test_terms_of_the_multiscale_blend(exposures, term, levels):
+    network = multiscale(exposures, levels)
+    loss = Objective(config(**{term: 0.7}, levels=levels))(network, exposures, "float32")
+    expected = EXPECTED[term](blended(network, exposures, levels), exposures)
+    assert float(expected) > 1e-5
+    assert list(loss.terms) == [term]
+    torch.testing.assert_close(loss.terms[term], expected)
+    torch.testing.assert_close(loss.total, 0.7 * expected)
 
 
-def test_gradient_reaches_the_logits(batch):
-    logits, exposures = batch
-    logits.requires_grad_()
-    objective(**dict.fromkeys(TERMS, 1.0))(logits, exposures).backward()
-    assert logits.grad is not None and logits.grad.isfinite().all() and logits.grad.any()
+@pytest.mark.parametrize("term", TERMS)
+def test_terms_of_the_plain_sum(exposures, term):
+    network = Given(torch.randn(2, 3, 66, 51, dtype=torch.float64), exposures=3)
+    chosen = config(**{term: 0.7}, blend="sum", exposures="fixed")
+    loss = Objective(chosen)(network, exposures, "float32")
+    expected = EXPECTED[term](functional.softmax_fuse(network.given, exposures), exposures)
+    torch.testing.assert_close(loss.terms[term], expected)
+    torch.testing.assert_close(loss.total, 0.7 * expected)
+    assert network.seen == (exposures,)
+
+
+@pytest.mark.parametrize("options", [{}, {"blend": "sum", "exposures": "fixed"}])
+def test_total_is_the_sum_by_weights(exposures, options):
+    weights = {term: 0.1 * (n + 1) for n, term in enumerate(TERMS)}
+    if options:
+        network = Given(torch.randn(2, 3, 66, 51, dtype=torch.float64), exposures=3)
+    else:
+        network = multiscale(exposures)
+    loss = Objective(config(**weights, **options))(network, exposures, "float32")
+    assert set(loss.terms) == set(TERMS)
+    total = sum(weights[term] * value for term, value in loss.terms.items())
+    torch.testing.assert_close(loss.total, total)
+
+
+def test_network_is_shown_the_base_and_the_shares(exposures):
+    network = multiscale(exposures)
+    Objective(TrainConfig())(network, exposures, "float32")
+    base, shares = network.seen
+    torch.testing.assert_close(base, reduce(reduce(exposures)))
+    torch.testing.assert_close(shares, functional.exposure_shares(base))
+
+
+def test_network_for_a_fixed_number_is_shown_no_shares(exposures):
+    network = multiscale(exposures)
+    network.config["exposures"] = 3
+    Objective(TrainConfig(exposures="fixed"))(network, exposures, "float32")
+    assert len(network.seen) == 1
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_gradient_reaches_the_logits(exposures, term):
+    network = multiscale(exposures)
+    network.given.requires_grad_()
+    Objective(config(**{term: 1.0}))(network, exposures, "float32").total.backward()
+    grad = network.given.grad
+    assert grad is not None and grad.isfinite().all() and grad.any()
+
+
+def test_precision_is_that_of_the_network_alone(exposures):
+    class Probe(Given):
+        def logits(self, *_):
+            self.enabled = torch.is_autocast_enabled("cpu")
+            return self.given
+
+    network = Probe(multiscale(exposures).given)
+    for precision in ("float32", "bfloat16"):
+        loss = Objective(TrainConfig())(network, exposures, precision)
+        assert network.enabled == (precision == "bfloat16")
+        assert loss.total.dtype == torch.float64
+
+
+def test_unknown_gamma():
+    with pytest.raises(InputError, match="nonsense"):
+        Objective(TrainConfig(gamma="nonsense"))
 
 
 def test_color_contrast_prefers_the_colorful_fusion():

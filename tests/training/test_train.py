@@ -16,11 +16,14 @@ from safetensors.torch import load_file
 from fastmef import FusionNet
 from fastmef.errors import InputError, OutputError
 from fastmef.training import TrainConfig, train
+from fastmef.training.config import TERMS
 from fastmef.training.lock import LOCK
 from fastmef.training.loop import CHECKPOINT, LOG, WEIGHTS, learning_rate
+from fastmef.training.objective import Objective
 from fastmef.training.precision import choose_precision
 
-SMALL = TrainConfig(
+SMALL = TrainConfig.recipe(
+    "pairs",
     width=2,
     steps=6,
     batch_size=2,
@@ -31,6 +34,19 @@ SMALL = TrainConfig(
     checkpoint_every=2,
     validate_every=4,
 )
+
+
+MIXED = TrainConfig(
+    width=2,
+    steps=6,
+    patch=48,
+    levels=1,
+    warmup=2,
+    precision="float32",
+    checkpoint_every=2,
+    validate_every=4,
+)
+EXCLUDED = ("short", "c")
 
 
 def records(run):
@@ -87,6 +103,91 @@ def test_interrupted_run_resumes_bit_for_bit(pairs, finished, tmp_path, step):
     assert same(run / CHECKPOINT, finished / CHECKPOINT)
     logged = [(r["step"], r["loss"]) for r in records(run) if r["event"] == "step"]
     assert logged == [(r["step"], r["loss"]) for r in records(finished) if r["event"] == "step"]
+
+
+def test_terms_are_logged(finished):
+    for record in records(finished):
+        if record["event"] == "step":
+            terms = {name: getattr(SMALL, name) * value for name, value in record["terms"].items()}
+            assert set(terms) == {"structure", "mef_ssim", "brightness", "color"}
+            assert record["loss"] == pytest.approx(sum(terms.values()), rel=1e-5)
+            assert record["exposures"] == 2
+
+
+@pytest.fixture(scope="module")
+def folders(pairs, stacks, hdr):
+    return [pairs, stacks, hdr]
+
+
+@pytest.fixture(scope="module")
+def whole(folders, tmp_path_factory):
+    run = tmp_path_factory.mktemp("mixed") / "whole"
+    train(folders, run, MIXED, exclude=EXCLUDED)
+    return run
+
+
+class TestMixedData:
+    """Pairs, longer stacks, HDR files and exclusion in one run, for a network that takes any K."""
+
+    def test_network_and_kinds_of_batches(self, whole):
+        net = FusionNet.from_pretrained(whole / WEIGHTS)
+        assert net.config["exposures"] == "any" and net.config["width"] == 2
+        counts = {r["exposures"] for r in records(whole) if r["event"] == "step"}
+        assert 2 in counts and len(counts) > 1
+
+    def test_resumes_bit_for_bit(self, folders, whole, tmp_path):
+        run = tmp_path / "run"
+        with pytest.raises(Stop):
+            train(folders, run, MIXED, progress=stop_after(3), exclude=EXCLUDED)
+        train(folders, run, resume=True, exclude=EXCLUDED)
+        assert same(run / WEIGHTS, whole / WEIGHTS)
+        assert same(run / CHECKPOINT, whole / CHECKPOINT)
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"exclude": ("short",)}, "c/over.png is new"),
+            ({"exclude": ("short", "c", "b")}, "b/over.png is missing"),
+            ({"folders": slice(2)}, "3:room.hdr/room.hdr is missing"),
+        ],
+    )
+    def test_resumes_with_the_same_data_alone(self, folders, tmp_path, change, words):
+        with pytest.raises(Stop):
+            train(folders, tmp_path, MIXED, progress=stop_after(3), exclude=EXCLUDED)
+        folders = folders[change.get("folders", slice(None))]
+        with pytest.raises(InputError, match=f"other photographs: {words}"):
+            train(folders, tmp_path, resume=True, exclude=change.get("exclude", EXCLUDED))
+
+    def test_a_fixed_number_ignores_hdr_files(self, pairs, hdr, tmp_path):
+        config = TrainConfig.from_dict(SMALL.to_dict() | {"steps": 1})
+        train([pairs, hdr], tmp_path / "both", config)
+        train(pairs, tmp_path / "pairs", config)
+        assert same(tmp_path / "both" / WEIGHTS, tmp_path / "pairs" / WEIGHTS)
+
+    def test_learns(self, folders, tmp_path):
+        def last_losses(rate):
+            options = {"steps": 60, "width": 4, "validate_every": 60, "learning_rate": rate}
+            run = tmp_path / str(rate)
+            train(folders, run, TrainConfig.from_dict(MIXED.to_dict() | options))
+            return sum(r["loss"] for r in records(run)[-21:] if r["event"] == "step")
+
+        assert last_losses(5e-3) < 0.95 * last_losses(0.0)
+
+
+def test_clipping_bounds_the_gradient(pairs, tmp_path, monkeypatch):
+    norms = []
+    step = torch.optim.AdamW.step
+
+    def measure(self, *arguments):
+        grads = [p.grad.norm() for group in self.param_groups for p in group["params"]]
+        norms.append(float(torch.stack(grads).norm()))
+        return step(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", measure)
+    for clip in (0.0, 1e-4):
+        options = {"steps": 1, "clip": clip}
+        train(pairs, tmp_path / str(clip), TrainConfig.from_dict(SMALL.to_dict() | options))
+    assert norms[0] > 1e-3 and norms[1] == pytest.approx(1e-4, rel=1e-3)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
@@ -180,6 +281,14 @@ def test_empty_folder(tmp_path):
         ({"precision": "float16"}, "float16"),
         ({"brightness": -1.0}, "brightness"),
         ({"learning": 1.0}, "learning"),
+        ({"exposures": 3}, "exposures"),
+        ({"exposures": "some"}, "any or fixed"),
+        ({"blend": "pyramid"}, "multiscale or sum"),
+        ({"blend": "sum"}, "blend must be"),
+        ({"levels": 9}, "levels must be from 0 to 8"),
+        ({"patch": 16, "levels": 5}, "levels must be at most 4 for patches of 16 pixels"),
+        ({"clip": -1.0}, "clip"),
+        (dict.fromkeys(TERMS, 0.0), "must be above 0"),
     ],
 )
 def test_bad_configuration(values, message):
@@ -187,11 +296,33 @@ def test_bad_configuration(values, message):
         TrainConfig.from_dict(values)
 
 
+def test_recipes():
+    assert TrainConfig.recipe("default") == TrainConfig()
+    paper = TrainConfig.recipe("paper")
+    assert (paper.exposures, paper.blend, paper.in_features) == ("fixed", "sum", "gray")
+    assert not paper.skip_connections and paper.scales == (1.0,)
+    assert {t: getattr(paper, t) for t in TERMS if getattr(paper, t)} == {"structure": 1.0}
+    assert (paper.patch, paper.batch_size, paper.width) == (250, 4, 16)
+    # What the weights "default" of version 0.1 were trained with.
+    pairs = TrainConfig.recipe("pairs")
+    terms = {t: getattr(pairs, t) for t in TERMS if getattr(pairs, t)}
+    assert terms == {"structure": 1.0, "mef_ssim": 0.5, "brightness": 0.1, "color": 0.1}
+    assert (pairs.in_features, pairs.skip_connections, pairs.blend) == ("rgb", True, "sum")
+    assert (pairs.patch, pairs.batch_size, pairs.warmup, pairs.clip) == (250, 4, 100, 0.0)
+    assert TrainConfig.recipe("paper", width=3, mefnet=0.1).width == 3
+    for options, words in (({"name": "none"}, "default, paper, pairs"), ({"steps": 0}, "steps")):
+        with pytest.raises(InputError, match=words):
+            TrainConfig.recipe(**({"name": "paper"} | options))
+    with pytest.raises(InputError, match="unknown training options: stride"):
+        TrainConfig.recipe("paper", stride=2)
+
+
 def test_probe_names_a_precision():
     net = FusionNet(width=2)
     batch = torch.rand(1, 2, 3, 32, 32)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    precision = choose_precision(net, lambda logits, e: logits.square().mean(), batch)
+    objective = Objective(TrainConfig.recipe("pairs"))
+    precision = choose_precision(net, objective, batch)
     assert precision in ("float32", "bfloat16")
     # The probe works on a copy.
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
