@@ -16,11 +16,13 @@ from fastmef.functional.fusion import softmax_fuse
 from fastmef.functional.guided import guided_upsample_fuse
 from fastmef.functional.loss import fusion_loss, weighted_ssim_loss
 from fastmef.functional.multiscale import exposure_pyramid, multiscale_fuse
+from fastmef.functional.shares import exposure_shares
 from fastmef.functional.ssim import ssim
 from fastmef.metrics.mef_ssim import mef_ssim
 
 __all__ = [
     "exposure_pyramid",
+    "exposure_shares",
     "fusion_loss",
     "gamma_weights",
     "guided_upsample_fuse",

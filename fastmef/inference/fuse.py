@@ -14,7 +14,6 @@ from torch import Tensor
 from fastmef import functional
 from fastmef.errors import InputError
 from fastmef.inference.bracket import bracket_logits
-from fastmef.inference.color import restore_color
 from fastmef.inference.inputs import Image, ImageLike, check_bracket
 from fastmef.inference.models import ready_model
 from fastmef.inference.pyramid import pyramid_blend
@@ -22,6 +21,7 @@ from fastmef.inference.refine import refine_logits
 from fastmef.inference.results import check_finite
 from fastmef.nn.network import FusionNet
 from fastmef.reference.color import round_to_8bit
+from fastmef.reference.restoration import restore_color
 
 BLENDS = ("weights", "pyramid")
 DEFAULT_COLOR = 0.5
@@ -55,8 +55,8 @@ def fuse(
             more large-scale contrast but can leave the range of the inputs; it is clamped to the
             8-bit range.
         color: how much of the colour that averaging with clipped exposures washes out is given
-            back (:func:`fastmef.inference.color.restore_color`), from 0, which leaves the sum as
-            it is, to 1. Luma stays, and so does the range of the inputs.
+            back (:func:`fastmef.reference.restoration.restore_color`), from 0, which leaves the
+            sum as it is, to 1. Luma stays, and so does the range of the inputs.
         refine: steps of descent on the training loss, on these photographs, from the network's
             weights (:func:`fastmef.inference.refine.refine_logits`); 0 is the network alone. It
             needs no ground truth. Without the C++ kernels a step takes seconds a megapixel.

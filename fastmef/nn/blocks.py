@@ -4,33 +4,38 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastmef.nn.norm_act import follows_fused, fused_norm_act, is_fused
 
+PADDINGS = ("replicate", "zeros")
+
 
 class ConvNormAct(nn.Sequential):
-    """3×3 convolution (zero padding), batch normalisation, ReLU.
+    """3×3 convolution, batch normalisation, ReLU.
 
     What comes next, see :func:`follow`, can be asked for with it: then the result is the pair of
     both, and kernels that normalise need one pass less. ``keep=False`` says that only the second
     is wanted.
+
+    Args:
+        padding: what lies beyond the border, ``"replicate"`` (the border pixels, which is also
+            what mirroring by half a pixel gives) or ``"zeros"``, which draws a line along it.
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        # The normalisation would subtract any bias again.
-        convolution = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
-        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+    def __init__(self, in_channels: int, out_channels: int, padding: str = "replicate") -> None:
         super().__init__(
-            convolution,
+            conv3x3(in_channels, out_channels, padding),
             nn.BatchNorm2d(out_channels),
             nn.ReLU(inplace=True),
         )
+        self.replicates = padding == "replicate"
 
     def forward(self, features: Tensor, then: str = "", keep: bool = True) -> Any:
         convolution, norm, activation = self
-        features = convolution(features)
+        features = convolution(replicate_border(features) if self.replicates else features)
         if not is_fused(features, norm):
             features = activation(norm(features))
         elif follows_fused(then, keep):
@@ -43,10 +48,12 @@ class ConvNormAct(nn.Sequential):
 class ConvGroup(nn.Sequential):
     """``depth`` convolutions at one resolution, as between two pools of VGG16."""
 
-    def __init__(self, in_channels: int, out_channels: int, depth: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, depth: int, padding: str = "replicate"
+    ) -> None:
         super().__init__(
             *(
-                ConvNormAct(in_channels if i == 0 else out_channels, out_channels)
+                ConvNormAct(in_channels if i == 0 else out_channels, out_channels, padding)
                 for i in range(depth)
             )
         )
@@ -56,6 +63,25 @@ class ConvGroup(nn.Sequential):
         for block in before:
             features = block(features)
         return last(features, then, keep)
+
+
+def conv3x3(in_channels: int, out_channels: int, padding: str) -> nn.Conv2d:
+    """Return a convolution without bias, which the normalisation after it would subtract again."""
+    convolution = nn.Conv2d(
+        in_channels, out_channels, 3, padding=1 if padding == "zeros" else 0, bias=False
+    )
+    nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+    return convolution
+
+
+def replicate_border(features: Tensor) -> Tensor:
+    """Extend ``(B, C, H, W)`` by its border pixels to ``(B, C, H + 2, W + 2)``."""
+    if not (torch.is_grad_enabled() and features.requires_grad):
+        return F.pad(features, (1, 1, 1, 1), mode="replicate")
+    # The gradient of F.pad adds with atomics on a GPU, and PyTorch's compiler expects another
+    # layout of it than it gets.
+    rows = torch.cat((features[..., :1, :], features, features[..., -1:, :]), dim=-2)
+    return torch.cat((rows[..., :1], rows, rows[..., -1:]), dim=-1)
 
 
 def follow(features: Tensor, then: str) -> Tensor:

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from fastmef import functional
 from fastmef.errors import InputError
-from fastmef.nn.blocks import ConvGroup
+from fastmef.nn.blocks import PADDINGS
+from fastmef.nn.bodies import STRIDE, ExposureBody, StackBody
+from fastmef.nn.multiscale import base_levels
 from fastmef.reference.color import rgb_to_gray
+from fastmef.reference.multiscale import base_logits
 
-DEPTHS = (2, 2, 3, 3)  # convolutions between the pools of VGG16, its first ten
-STRIDE = 2 ** (len(DEPTHS) - 1)
+ANY = "any"
 RANGE_TOLERANCE = 1e-3  # resampling overshoots a little
 
 
@@ -22,9 +24,10 @@ class FusionOutput(NamedTuple):
     """What :class:`FusionNet` returns."""
 
     fused: Tensor
-    """``(B, 3, H, W)``, inside the range of the exposures at every pixel."""
+    """``(B, 3, H, W)``."""
     weights: Tensor
-    """``(B, K, H, W)``, non-negative, summing to 1 over K."""
+    """``(B, K, H, W)``, with ``exposures="any"`` ``(B, K, h, w)`` of the base; non-negative,
+    summing to 1 over K."""
 
 
 class FusionNet(nn.Module):
@@ -32,103 +35,131 @@ class FusionNet(nn.Module):
 
     .. math:: F = \sum_k W_k I_k, \qquad W = \mathrm{softmax}_k(\mathrm{net}(I_1, \dots, I_K))
 
-    The encoder is the first ten convolutions of VGG16 with batch normalisation and three max-pools,
-    the decoder its mirror image with upsampling, then a 1×1 convolution to K logits.
-    At ``width=64``, the paper's network, it has 17.6 million parameters and takes 99.2 GFLOP
-    (a multiply-add is 2) for one 250×250 stack, which is computed as 256×256.
+    There are two networks, chosen by ``exposures``:
+
+    - A number K: the paper's. The encoder is the first ten convolutions of VGG16 with batch
+      normalisation and three max-pools, the decoder its mirror image with upsampling, then a 1×1
+      convolution to K logits. At ``width=64``, the paper's network, it has 17.6 million parameters
+      and takes 99.2 GFLOP (a multiply-add is 2) for one 250×250 stack, which is computed as
+      256×256. F is the plain sum, inside the range of the exposures at every pixel.
+    - ``"any"``: one set of weights for every K ≥ 2. Each exposure runs through the same U-Net of
+      four resolutions, which meets the mean and the maximum over all exposures in every group;
+      permuting the exposures permutes the weights. It sees the whole scene, reduced to about
+      64 kpixels, so its cost does not grow with the photograph; finer bands of detail are weighted
+      by local variance (:func:`fastmef.functional.multiscale_fuse`).
 
     Any size works by one rule, in training and inference alike: the stack is continued at the
     bottom and right by its last row and column to the next multiple of 8, the logits are cropped.
 
     Args:
-        exposures: K ≥ 2, the number of exposures in a stack; their order is part of what is
-            learned (the bundled weights: dark to bright).
+        exposures: K ≥ 2, the number of exposures in a stack (their order is part of what is
+            learned: dark to bright), or ``"any"``.
         width: channels of the first group; the groups have 1, 2, 4 and 8 times as many.
         in_features: ``"gray"`` (the paper's) reads the luma of each exposure, ``"rgb"`` all three
             channels.
         skip_connections: concatenate each encoder group's output to the decoder group of the
             same resolution (the paper's network has none). Gives sharp weight maps.
         upsampling: ``"bilinear"`` or ``"nearest"``.
+        padding: of the convolutions, ``"replicate"`` or ``"zeros"``, which leaves a bright line
+            along the frame; ``"any"`` always replicates.
 
     Shape:
         exposures ``(B, K, 3, H, W)``, float in [0, 1], any H, W ≥ 1 → :class:`FusionOutput`.
 
-    Source: arXiv 2510.21815.
+    Source: arXiv 2510.21815; exposures of any number: this package.
 
     Example:
         >>> net = FusionNet(width=4)
         >>> fused, weights = net(torch.rand(1, 2, 3, 17, 33))
         >>> fused.shape, weights.shape
         (torch.Size([1, 3, 17, 33]), torch.Size([1, 2, 17, 33]))
+        >>> FusionNet("any", width=4)(torch.rand(1, 5, 3, 600, 400)).weights.shape
+        torch.Size([1, 5, 300, 200])
     """
 
     def __init__(
         self,
-        exposures: int = 2,
+        exposures: int | str = 2,
         width: int = 64,
         in_features: str = "gray",
         skip_connections: bool = False,
         upsampling: str = "bilinear",
+        padding: str = "replicate",
     ) -> None:
         super().__init__()
-        _check_options(exposures, width, in_features, skip_connections, upsampling)
         self.config: dict[str, Any] = {
             "exposures": exposures,
             "width": width,
             "in_features": in_features,
             "skip_connections": skip_connections,
             "upsampling": upsampling,
+            "padding": padding,
         }
-        channels = [width * 2**level for level in range(len(DEPTHS))]
-        inputs = exposures * (3 if in_features == "rgb" else 1)
-        self.encoder = nn.ModuleList()
-        for channel, depth in zip(channels, DEPTHS, strict=True):
-            self.encoder.append(ConvGroup(inputs, channel, depth))
-            inputs = channel
-        self.decoder = nn.ModuleList()
-        for level in reversed(range(len(DEPTHS))):
-            joined = channels[level] if skip_connections and level < len(DEPTHS) - 1 else 0
-            self.decoder.append(ConvGroup(inputs + joined, channels[level], DEPTHS[level]))
-            inputs = channels[level]
-        self.head = nn.Conv2d(width, exposures, 1)
-        # Small logits: training starts near the plain mean, where every exposure has a gradient.
-        nn.init.normal_(self.head.weight, std=1e-2)
-        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+        _check_options(**self.config)
+        planes = 3 if in_features == "rgb" else 1
+        self.body: nn.Module
+        if isinstance(exposures, str):
+            self.body = ExposureBody(planes, width, skip_connections, upsampling)
+        else:
+            options = (width, skip_connections, upsampling, padding)
+            self.body = StackBody(exposures, planes, *options)
 
-    def logits(self, exposures: Tensor) -> Tensor:
-        """The K maps before the softmax, ``(B, K, H, W)``; float32 or better even in autocast."""
+    def logits(self, exposures: Tensor, shares: Tensor | None = None) -> Tensor:
+        """Return the K maps before the softmax; float32 or better even in autocast.
+
+        Args:
+            exposures: ``(B, K, 3, H, W)``, as large as the maps shall be: with
+                ``exposures="any"`` the base of about 64 kpixels that the network was trained on.
+            shares: ``(B, K)`` from :func:`fastmef.functional.exposure_shares`, by default 1: how
+                much each frame counts in the means over frames; with 0 it is not seen at all. For
+                ``exposures="any"`` only. They are not part of the logits.
+
+        Returns:
+            ``(B, K, H, W)``.
+        """
         _check_exposures(exposures, self.config["exposures"])
-        planes = exposures.flatten(1, 2) if self._reads_rgb else rgb_to_gray(exposures)
-        height, width = planes.shape[-2:]
-        planes = _continue(planes, -1, -width % STRIDE)
-        planes = _continue(planes, -2, -height % STRIDE)
-        features = planes.contiguous(memory_format=torch.channels_last)
-        skips, last = self.config["skip_connections"], len(DEPTHS) - 1
-        skipped: list[Tensor] = []
-        for level, group in enumerate(self.encoder):
-            if level < last:
-                whole, features = group(features, then="pool", keep=skips)
-                if skips:
-                    skipped.append(whole)
-            else:
-                features = group(features)
-        for level, group in enumerate(self.decoder):
-            if level and skips:
-                features = torch.cat((features, skipped.pop()), dim=1)
-            if level < last:
-                _, features = group(features, then=self.config["upsampling"], keep=False)
-            else:
-                features = group(features)
-        logits = self.head(features)[..., :height, :width]
-        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+        height, width = exposures.shape[-2:]
+        if self.takes_any:
+            shares = self._checked_shares(shares, exposures)
+            features = _prepared(self._planes(_without_unseen(exposures, shares)).flatten(0, 1))
+            logits = self.body(features, shares).unflatten(0, exposures.shape[:2]).squeeze(2)
+        else:
+            if shares is not None:
+                raise InputError('shares are for networks with exposures="any"')
+            logits = self.body(_prepared(self._planes(exposures).flatten(1, 2)))
+        return logits[..., :height, :width].to(torch.promote_types(logits.dtype, torch.float32))
 
     def forward(self, exposures: Tensor) -> FusionOutput:
-        logits = self.logits(exposures)
-        return FusionOutput(*functional.softmax_fuse(logits, exposures, return_weights=True))
+        if not self.takes_any:
+            logits = self.logits(exposures)
+            return FusionOutput(*functional.softmax_fuse(logits, exposures, return_weights=True))
+        _check_exposures(exposures, ANY)
+        height, width = exposures.shape[-2:]
+        pyramid = functional.exposure_pyramid(exposures, base_levels(height, width))
+        shares = functional.exposure_shares(pyramid.base)
+        logits = self.logits(pyramid.base, shares)
+        fused = functional.multiscale_fuse(logits, exposures, pyramid=pyramid, shares=shares)
+        return FusionOutput(fused, base_logits(logits, shares, None).softmax(dim=1))
 
     @property
-    def _reads_rgb(self) -> bool:
-        return self.config["in_features"] == "rgb"
+    def takes_any(self) -> bool:
+        """Whether the network takes any number of exposures."""
+        return self.config["exposures"] == ANY
+
+    def _planes(self, exposures: Tensor) -> Tensor:
+        """Return what the network reads of each exposure, ``(B, K, 3 or 1, H, W)``."""
+        if self.config["in_features"] == "rgb":
+            return exposures
+        return rgb_to_gray(exposures).unsqueeze(2)
+
+    def _checked_shares(self, shares: Tensor | None, exposures: Tensor) -> Tensor:
+        expected = exposures.shape[:2]
+        if shares is None:
+            return exposures.new_ones(expected)
+        if not isinstance(shares, Tensor) or shares.shape != expected:
+            got = tuple(shares.shape) if isinstance(shares, Tensor) else repr(shares)
+            raise InputError(f"shares must be (B, K) = {tuple(expected)}, got {got}")
+        return shares
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | os.PathLike[str] = "default") -> FusionNet:
@@ -152,6 +183,24 @@ class FusionNet(nn.Module):
         save_network(self, path)
 
 
+def _without_unseen(exposures: Tensor, shares: Tensor) -> Tensor:
+    """Replace frames with a share of 0 by the frame with the largest one.
+
+    A copy changes neither the mean nor the maximum over the frames.
+    """
+    index = shares.argmax(dim=1)[:, None, None, None, None]
+    largest = exposures.gather(1, index.expand(-1, 1, *exposures.shape[2:]))
+    return torch.where((shares > 0)[:, :, None, None, None], exposures, largest)
+
+
+def _prepared(planes: Tensor) -> Tensor:
+    """Continue ``(N, C, H, W)`` to multiples of the stride, channels last."""
+    height, width = planes.shape[-2:]
+    planes = _continue(planes, -1, -width % STRIDE)
+    planes = _continue(planes, -2, -height % STRIDE)
+    return planes.contiguous(memory_format=torch.channels_last)
+
+
 def _continue(planes: Tensor, dim: int, missing: int) -> Tensor:
     """The last row or column, ``missing`` times more.
 
@@ -165,10 +214,15 @@ def _continue(planes: Tensor, dim: int, missing: int) -> Tensor:
 
 
 def _check_options(
-    exposures: int, width: int, in_features: str, skip_connections: bool, upsampling: str
+    exposures: int | str,
+    width: int,
+    in_features: str,
+    skip_connections: bool,
+    upsampling: str,
+    padding: str,
 ) -> None:
-    if not isinstance(exposures, int) or exposures < 2:
-        raise InputError(f"exposures must be an integer of at least 2, got {exposures!r}")
+    if exposures != ANY and (not isinstance(exposures, int) or exposures < 2):
+        raise InputError(f"exposures must be an integer of at least 2 or 'any', got {exposures!r}")
     if not isinstance(width, int) or width < 1:
         raise InputError(f"width must be a positive integer, got {width!r}")
     if in_features not in ("gray", "rgb"):
@@ -177,12 +231,17 @@ def _check_options(
         raise InputError(f"skip_connections must be True or False, got {skip_connections!r}")
     if upsampling not in ("bilinear", "nearest"):
         raise InputError(f"upsampling must be 'bilinear' or 'nearest', got {upsampling!r}")
+    if padding not in PADDINGS or (exposures == ANY and padding != "replicate"):
+        allowed = PADDINGS[:1] if exposures == ANY else PADDINGS
+        raise InputError(f"padding must be {' or '.join(map(repr, allowed))}, got {padding!r}")
 
 
-def _check_exposures(exposures: Tensor, count: int) -> None:
-    if exposures.ndim != 5 or exposures.shape[1] != count or exposures.shape[2] != 3:
+def _check_exposures(exposures: Tensor, count: int | str) -> None:
+    fits = exposures.ndim == 5 and exposures.shape[2] == 3
+    if not fits or (exposures.shape[1] < 2 if count == ANY else exposures.shape[1] != count):
+        expected = "K ≥ 2" if count == ANY else count
         raise InputError(
-            f"exposures must have shape (B, {count}, 3, H, W), got {tuple(exposures.shape)}"
+            f"exposures must have shape (B, {expected}, 3, H, W), got {tuple(exposures.shape)}"
         )
     if not exposures.is_floating_point():
         raise InputError(f"exposures must be floating point in [0, 1], got {exposures.dtype}")

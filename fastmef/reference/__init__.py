@@ -22,6 +22,8 @@ from fastmef.reference.gamma import (
 )
 from fastmef.reference.loss import fusion_loss, weighted_ssim_loss, weighted_ssim_map
 from fastmef.reference.multiscale import ExposurePyramid, exposure_pyramid, multiscale_fuse
+from fastmef.reference.restoration import restore_color
+from fastmef.reference.shares import exposure_shares
 from fastmef.reference.ssim import ssim
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "crop_to_centers",
     "effective_window",
     "exposure_pyramid",
+    "exposure_shares",
     "fusion_loss",
     "gamma_weights",
     "gaussian_taps",
@@ -36,6 +39,7 @@ __all__ = [
     "halve",
     "local_variance",
     "multiscale_fuse",
+    "restore_color",
     "rgb_to_gray",
     "round_to_8bit",
     "sobel_gradient",

@@ -13,7 +13,7 @@ from fastmef.nn.network import FusionNet
 def network(exposures=2):
     torch.manual_seed(0)
     net = FusionNet(exposures=exposures, width=4).eval()
-    torch.nn.init.normal_(net.head.weight)  # logits large enough to matter
+    torch.nn.init.normal_(net.body.head.weight)  # logits large enough to matter
     return net
 
 

@@ -10,7 +10,7 @@ import fastmef
 from fastmef.data.images import read_image, write_image
 from fastmef.errors import InputError
 from fastmef.inference import models
-from fastmef.inference.color import restore_color
+from fastmef.reference.restoration import restore_color
 from fastmef.inference.fuse import fuse_with_weights
 from fastmef.inference.models import ready_model
 from fastmef.inference.pyramid import pyramid_blend
@@ -21,7 +21,7 @@ from fastmef.nn.network import FusionNet
 def network():
     torch.manual_seed(0)
     net = FusionNet(width=4, skip_connections=True)
-    torch.nn.init.normal_(net.head.weight)  # weights that vary over the image
+    torch.nn.init.normal_(net.body.head.weight)  # weights that vary over the image
     return net
 
 
@@ -224,7 +224,7 @@ class TestModels:
         fastmef.fuse(images, path)
         torch.manual_seed(5)
         other = FusionNet(width=4)
-        torch.nn.init.normal_(other.head.weight)
+        torch.nn.init.normal_(other.body.head.weight)
         other.save(path)
         assert np.array_equal(fastmef.fuse(images, path), fastmef.fuse(images, other))
 

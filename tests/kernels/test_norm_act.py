@@ -204,7 +204,7 @@ def test_who_is_served(device) -> None:
 @pytest.mark.parametrize("options", [{"skip_connections": True}, {"upsampling": "nearest"}, {}])
 def test_whole_network(options, device) -> None:
     network = FusionNet(2, 2, **options)
-    nn.init.normal_(network.head.weight)
+    nn.init.normal_(network.body.head.weight)
     stack = torch.rand(1, 2, 3, 9, 15)
     exact = copy.deepcopy(network).double()
     fused = copy.deepcopy(network).to(device).to(memory_format=torch.channels_last)

@@ -66,7 +66,7 @@ def test_gray_reads_only_luma():
 
 def test_padding_repeats_the_last_row_and_column():
     net = FusionNet(width=4).eval()
-    torch.nn.init.normal_(net.head.weight)
+    torch.nn.init.normal_(net.body.head.weight)
     stack = torch.rand(1, 2, 3, 13, 14)
     padded = torch.nn.functional.pad(stack.flatten(1, 2), (0, 2, 0, 3), mode="replicate")
     whole = net.logits(padded.unflatten(1, (2, 3)))
@@ -82,7 +82,7 @@ def test_works_in_float64():
 @pytest.mark.parametrize("upsampling", ["bilinear", "nearest"])
 def test_saved_network_comes_back(tmp_path, upsampling):
     net = FusionNet(3, 4, "rgb", skip_connections=True, upsampling=upsampling)
-    torch.nn.init.normal_(net.head.weight)
+    torch.nn.init.normal_(net.body.head.weight)
     net(torch.rand(1, 3, 3, 16, 16))  # moves the running statistics
     net.save(tmp_path / "net.safetensors")
     again = FusionNet.from_pretrained(tmp_path / "net.safetensors")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fastmef.inference.color import restore_color
+from fastmef.reference.restoration import restore_color
 from fastmef.metrics import saturation
 from fastmef.reference.color import rgb_to_gray
 

@@ -1,0 +1,67 @@
+"""Convolution groups that any number of exposures share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fastmef.nn.blocks import ConvNormAct, conv3x3, replicate_border
+
+
+class ExposureGroup(nn.Module):
+    r"""Two convolutions at one resolution, the same for every exposure, that see all exposures.
+
+    .. math:: y_k = \mathrm{ReLU}\big(\mathrm{BN}(A * x_k + B\,[\bar x, \max_j x_j])\big),
+        \qquad \bar x = \sum_j s_j x_j / \sum_j s_j
+
+    and a second convolution of :math:`y_k`. Mean and maximum over the exposures do not depend on
+    their order, nor, with shares s that copies of a frame divide among themselves, on how often a
+    frame was taken.
+
+    Args:
+        whole_scene: also add a linear map of the spatial means of :math:`x_k` and
+            :math:`\bar x`, which tell how bright this frame and the scene are.
+
+    Shape:
+        features ``(B K, C, H, W)``, shares ``(B, K)`` → ``(B K, out_channels, H, W)``.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, whole_scene: bool = False) -> None:
+        super().__init__()
+        self.own = conv3x3(in_channels, out_channels, "replicate")
+        self.others = nn.Conv2d(2 * in_channels, out_channels, 1, bias=False)
+        self.scene = nn.Linear(2 * in_channels, out_channels, bias=False) if whole_scene else None
+        if self.scene is not None:
+            nn.init.zeros_(self.scene.weight)
+        self.norm: nn.Module = nn.BatchNorm2d(out_channels)
+        self.second = ConvNormAct(out_channels, out_channels)
+
+    def forward(self, features: Tensor, shares: Tensor, then: str = "") -> Any:
+        stack = features.unflatten(0, shares.shape)
+        parts = (shares / shares.sum(dim=1, keepdim=True)).to(features.dtype)
+        mean = (parts[:, :, None, None, None] * stack).sum(dim=1)
+        context = self.others(torch.cat((mean, stack.amax(dim=1)), dim=1))
+        joined = self.own(replicate_border(features)).unflatten(0, shares.shape)
+        joined = joined + context.unsqueeze(1)
+        if self.scene is not None:
+            levels = stack.mean(dim=(-2, -1))
+            scene = mean.mean(dim=(-2, -1)).unsqueeze(1).expand_as(levels)
+            joined = joined + self.scene(torch.cat((levels, scene), dim=-1))[..., None, None]
+        return self.second(F.relu(self.norm(joined.flatten(0, 1))), then)
+
+    def fold(self) -> None:
+        """Fold the first batch normalisation into what it normalises, for inference."""
+        norm = self.norm
+        if not isinstance(norm, nn.BatchNorm2d):
+            return
+        assert norm.running_var is not None and norm.running_mean is not None
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        for module in (self.own, self.others, self.scene):
+            if module is not None:
+                shape = (-1,) + (1,) * (module.weight.ndim - 1)
+                module.weight = nn.Parameter(module.weight * scale.reshape(shape))
+        self.own.bias = nn.Parameter(norm.bias - norm.running_mean * scale)
+        self.norm = nn.Identity()
