@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,7 +71,9 @@ class PatchSampler:
     ) -> None:
         self.patch, self.batch_size, self.seed = patch, batch_size, seed
         self.scenes = list(scenes)
-        self.images = [_radiance(s) if s.is_radiance else _photographs(s) for s in scenes]
+        self.images: list[NDArray[Any]] = [
+            _radiance(scene) if scene.is_radiance else _photographs(scene) for scene in scenes
+        ]
         indices = range(len(self.scenes))
         self._rendered = [i for i in indices if self.scenes[i].is_radiance]
         counts = {i: len(self.images[i]) for i in indices if i not in self._rendered}

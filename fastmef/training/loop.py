@@ -74,24 +74,33 @@ def train(
     listed = [folders] if isinstance(folders, (str, os.PathLike)) else list(folders)
     if not listed:
         raise InputError("no folder to train on")
-    if resume and not os.path.isfile(run / CHECKPOINT):
-        raise InputError(f"{display(run / CHECKPOINT)}: no checkpoint to resume from")
-    if not resume:
-        config = config or TrainConfig()
-        scenes = _find_scenes(listed, exclude, config)
-        _create_folder(run)
+    if resume:
+        return _resume(listed, run, config, progress, exclude)
+    config = config or TrainConfig()
+    scenes = _find_scenes(listed, exclude, config)
+    _create_folder(run)
     with lock_run(run):
-        if not resume:
-            _check_empty(run)
-            return _train(scenes, run, config, None, progress)
+        _check_empty(run)
+        return _train(scenes, run, config, None, progress)
+
+
+def _resume(
+    folders: Sequence[str | os.PathLike[str]],
+    run: Path,
+    config: TrainConfig | None,
+    progress: Progress | None,
+    exclude: Collection[str],
+) -> Path:
+    if not os.path.isfile(run / CHECKPOINT):
+        raise InputError(f"{display(run / CHECKPOINT)}: no checkpoint to resume from")
+    with lock_run(run):
         checkpoint = load_checkpoint(run / CHECKPOINT)
         if config is not None and config != checkpoint.config:
             raise InputError(
                 f"{display(run)}: was started with other options; resume without options"
             )
-        config = checkpoint.config
-        scenes = _find_scenes(listed, exclude, config)
-        return _train(scenes, run, config, checkpoint, progress)
+        scenes = _find_scenes(folders, exclude, checkpoint.config)
+        return _train(scenes, run, checkpoint.config, checkpoint, progress)
 
 
 def _find_scenes(
