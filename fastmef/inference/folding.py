@@ -8,6 +8,8 @@ from typing import TypeVar
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from fastmef.nn.exposure_blocks import ExposureGroup
+
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -17,11 +19,13 @@ def fold_batchnorm(network: Network) -> Network:
     .. math:: w' = w \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}}, \qquad
         b' = (b - \mu) \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}} + \beta
 
-    wherever a ``Conv2d`` is followed by a ``BatchNorm2d`` in an ``nn.Sequential``. Outputs differ
-    by rounding only.
+    wherever a ``Conv2d`` is followed by a ``BatchNorm2d`` in an ``nn.Sequential``, and what
+    :meth:`fastmef.nn.exposure_blocks.ExposureGroup.fold` does. Outputs differ by rounding only.
     """
     folded = copy.deepcopy(network).eval()
     for module in folded.modules():
+        if isinstance(module, ExposureGroup):
+            module.fold()
         if not isinstance(module, nn.Sequential):
             continue
         for index in range(len(module) - 1):

@@ -11,107 +11,130 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastmef import functional
 from fastmef.errors import InputError
-from fastmef.inference.bracket import bracket_logits
+from fastmef.inference.controls import Control, check_controls
+from fastmef.inference.core import STEPS, fuse_any, fuse_fixed
 from fastmef.inference.inputs import Image, ImageLike, check_bracket
 from fastmef.inference.models import ready_model
-from fastmef.inference.pyramid import pyramid_blend
-from fastmef.inference.refine import refine_logits
-from fastmef.inference.results import check_finite
+from fastmef.nn.multiscale import COLOR
 from fastmef.nn.network import FusionNet
-from fastmef.reference.color import round_to_8bit
-from fastmef.reference.restoration import restore_color
-
-BLENDS = ("weights", "pyramid")
-DEFAULT_COLOR = 0.5
-DEFAULT_REFINE = 4
 
 
 def fuse(
     images: Sequence[ImageLike],
     model: str | os.PathLike[str] | FusionNet = "default",
-    blend: str = "weights",
-    color: float = DEFAULT_COLOR,
-    refine: int = DEFAULT_REFINE,
+    *,
+    color: float = COLOR,
+    contrast: float = 1.0,
+    brightness: float = 0.0,
+    bias: Sequence[float] | None = None,
+    masks: Sequence[NDArray[np.bool_] | None] | None = None,
+    weights: NDArray[np.floating] | None = None,
+    refine: int = STEPS,
     device: str | torch.device | None = None,
 ) -> Image:
     r"""Fuse differently exposed photographs of one scene into one.
 
-    .. math:: F = \mathrm{round}\Big(\mathrm{color}\Big(\sum_k W_k I_k\Big)\Big)
+    The photographs are halved to a base of about 64 kpixels. There F is their convex sum,
 
-    with per-pixel weights W from the network. They are positive and sum to 1, so every value of
-    the result lies between the smallest and the largest input at that pixel.
+    .. math:: F = \sum_k W_k J_k, \qquad W = \mathrm{softmax}_k(\mathrm{net}(J) + \log s)
+
+    with weights from the network that a few descent steps on the unsupervised loss adapt to these
+    photographs, shares s that let near copies of a frame count once
+    (:func:`fastmef.functional.exposure_shares`), and washed-out colour given back. Finer bands of
+    detail are weighted by local variance (:func:`fastmef.functional.multiscale_fuse`). The order
+    of the photographs changes nothing.
 
     Args:
-        images: two or more arrays ``(H, W, 3)``, RGB, uint8, or paths of image files, or photos
-            from :func:`fastmef.data.images.read_image`; all of one size, in any order: they are
-            sorted by mean brightness, dark to bright, as the models are trained.
+        images: two or more arrays ``(H, W, 3)``, RGB, uint8 or uint16, or paths of image files, or
+            photos from :func:`fastmef.data.images.read_image`; all of one size and dtype.
         model: a name from :func:`fastmef.list_pretrained`, a ``.safetensors`` file written by
-            :meth:`FusionNet.save`, or a network. A model for two exposures takes any number of
-            images, see :func:`fastmef.inference.bracket.bracket_logits`; others just their own.
-        blend: ``"weights"`` is the sum above; ``"pyramid"`` mixes each band of detail by weights
-            as smooth as the band (:func:`fastmef.inference.pyramid.pyramid_blend`), which keeps
-            more large-scale contrast but can leave the range of the inputs; it is clamped to the
-            8-bit range.
+            :meth:`FusionNet.save`, or a network. The default takes any number of images. A model
+            for a fixed number takes just that and gives the plain weighted sum at full size; of
+            the options below it has ``color`` only.
         color: how much of the colour that averaging with clipped exposures washes out is given
-            back (:func:`fastmef.reference.restoration.restore_color`), from 0, which leaves the
-            sum as it is, to 1. Luma stays, and so does the range of the inputs.
-        refine: steps of descent on the training loss, on these photographs, from the network's
-            weights (:func:`fastmef.inference.refine.refine_logits`); 0 is the network alone. It
-            needs no ground truth. Without the C++ kernels a step takes seconds a megapixel.
+            back (:func:`fastmef.reference.restoration.restore_color`), from 0 to 1.
+        contrast: of the detail finer than the base, from 0 to 4; 1 is that of the photographs.
+        brightness: from -2 to 2; the base becomes :math:`F^{2^{-b}}`, so that above 0 it is
+            brighter and black and white stay.
+        bias: one number for each image, added to its logits: +1 makes it weigh e times as much.
+        masks: for each image a bool array ``(H, W)``, false where it must not be used, or
+            ``None``. Where no image may be used all are.
+        weights: weight maps ``(K, h, w)`` to use instead of the network's, such as those that
+            :func:`fuse_with_weights` has returned, edited.
+        refine: descent steps; 0 is the network alone.
         device: such as ``"cpu"`` or ``"cuda"``; ``None`` is the GPU if there is one, else the CPU.
 
     Returns:
-        ``(H, W, 3)``, uint8, rounded to the nearest level.
+        ``(H, W, 3)`` in the dtype of the images, rounded to the nearest level. Detail can lead
+        slightly out of the range of the images; near black and white it is compressed, not cut.
 
     Raises:
         InputError: fewer than two images, different sizes, another dtype or shape, a file that
-            cannot be read (see :func:`fastmef.data.images.read_image`), an unknown model, blend or
-            device, ``color`` outside 0…1, a negative ``refine``, images that are too large for
-            the memory.
+            cannot be read (see :func:`fastmef.data.images.read_image`), an unknown model or device,
+            an option out of its range, images that are too large for the memory.
 
     Example:
         >>> import numpy as np
         >>> from fastmef import FusionNet, fuse
         >>> dark = np.full((4, 6, 3), 20, np.uint8)
-        >>> fused = fuse([dark, dark + 180], model=FusionNet(width=4), device="cpu")
+        >>> fused = fuse([dark, dark + 180], model=FusionNet("any", width=4), device="cpu")
         >>> fused.shape, fused.dtype
         ((4, 6, 3), dtype('uint8'))
     """
-    return fuse_with_weights(images, model, blend, color, refine, device)[0]
+    given = Control(color, contrast, brightness, bias, masks, weights, refine)
+    return _fuse(images, model, given, device)[0]
 
 
 def fuse_with_weights(
     images: Sequence[ImageLike],
     model: str | os.PathLike[str] | FusionNet = "default",
-    blend: str = "weights",
-    color: float = DEFAULT_COLOR,
-    refine: int = DEFAULT_REFINE,
+    *,
+    color: float = COLOR,
+    contrast: float = 1.0,
+    brightness: float = 0.0,
+    bias: Sequence[float] | None = None,
+    masks: Sequence[NDArray[np.bool_] | None] | None = None,
+    weights: NDArray[np.floating] | None = None,
+    refine: int = STEPS,
     device: str | torch.device | None = None,
 ) -> tuple[Image, NDArray[np.float32]]:
-    """:func:`fuse`, and the weights ``(K, H, W)`` it used, in the order of ``images``."""
-    if blend not in BLENDS:
-        raise InputError(f"blend must be 'weights' or 'pyramid', got {blend!r}")
-    if not 0 <= color <= 1:
-        raise InputError(f"color must be from 0 to 1, got {color!r}")
-    if not isinstance(refine, int) or refine < 0:
-        raise InputError(f"refine must be a number of steps, 0 or more, got {refine!r}")
+    """Return what :func:`fuse` does, and the weights ``(K, h, w)``, in the order of ``images``.
+
+    They are those of the base; of a model for a fixed number of images ``(K, H, W)``.
+    """
+    given = Control(color, contrast, brightness, bias, masks, weights, refine)
+    return _fuse(images, model, given, device)
+
+
+def _fuse(
+    images: Sequence[ImageLike],
+    model: str | os.PathLike[str] | FusionNet,
+    given: Control,
+    device: str | torch.device | None,
+) -> tuple[Image, NDArray[np.float32]]:
     pixels = check_bracket(images)
+    check_controls(given, len(pixels), pixels[0].shape[:2])
     network, place = ready_model(model, device)
-    order = sorted(range(len(pixels)), key=lambda k: float(pixels[k].mean()))
+    if not network.takes_any:
+        expected = network.config["exposures"]
+        if expected != len(pixels):
+            raise InputError(f"this model fuses exactly {expected} images, got {len(pixels)}")
+        given.require_defaults()
+    order = sorted(range(len(pixels)), key=lambda k: _sort_key(pixels[k]))
+    run = fuse_any if network.takes_any else fuse_fixed
     with torch.no_grad(), _memory_reported(pixels[0], place):
         exposures = _to_tensor([pixels[k] for k in order], place)
-        logits = refine_logits(bracket_logits(network, exposures), exposures, refine)
-        fused, weights = functional.softmax_fuse(logits, exposures, return_weights=True)
-        if blend == "pyramid":
-            fused = pyramid_blend(weights, exposures)
-        if color:
-            fused = restore_color(fused, weights, exposures, color)
-        check_finite(fused)
-        result = round_to_8bit(fused[0]).permute(1, 2, 0).contiguous().cpu().numpy()
+        fused, weights = run(network, exposures, given.controls(order, place))
+        result = fused[0].permute(1, 2, 0).contiguous().cpu().numpy()
         as_given = torch.tensor(order, device=place).argsort()
         return result, weights[0, as_given].cpu().numpy()
+
+
+def _sort_key(image: Image) -> tuple[float, bytes]:
+    """Return what sorts from dark to bright, whatever the order in which frames are given."""
+    sample = np.ascontiguousarray(image[::8, ::8])
+    return float(sample.mean()), sample.tobytes()
 
 
 @contextlib.contextmanager
@@ -128,6 +151,10 @@ def _memory_reported(image: Image, device: torch.device) -> Iterator[None]:
 
 
 def _to_tensor(pixels: list[Image], device: torch.device) -> Tensor:
-    """``(1, K, 3, H, W)``, float32 in [0, 1]."""
-    stack = torch.from_numpy(np.stack(pixels)).to(device)
-    return stack.permute(0, 3, 1, 2).to(torch.float32).div_(255).contiguous()[None]
+    """Return the images as they are stored, ``(1, K, 3, H, W)`` with the channels last."""
+    height, width, channels = pixels[0].shape
+    dtype = torch.uint8 if pixels[0].dtype == np.uint8 else torch.uint16
+    stack = torch.empty((len(pixels), height, width, channels), dtype=dtype)
+    for frame, image in zip(stack, pixels, strict=True):
+        frame.copy_(torch.from_numpy(np.ascontiguousarray(image)))
+    return stack.to(device).permute(0, 3, 1, 2)[None]

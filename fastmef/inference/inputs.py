@@ -13,7 +13,7 @@ from fastmef.data.files import display
 from fastmef.data.images import Photo, describe, read_image
 from fastmef.errors import InputError
 
-Image: TypeAlias = NDArray[np.uint8]
+Image: TypeAlias = "NDArray[np.uint8] | NDArray[np.uint16]"
 ImageLike: TypeAlias = "Image | Photo | str | os.PathLike[str]"
 
 
@@ -38,6 +38,11 @@ def check_bracket(images: Sequence[ImageLike]) -> list[Image]:
             names.append(f"image {index}")
             pixels.append(_check_array(image, names[-1]))
     for name, array in zip(names, pixels, strict=True):
+        if array.dtype != pixels[0].dtype:
+            raise InputError(
+                f"all images must have one dtype: {names[0]} is {pixels[0].dtype},"
+                f" {name} is {array.dtype}"
+            )
         if array.shape != pixels[0].shape:
             raise InputError(
                 f"all images must have one size: {names[0]} is {_size(pixels[0])} pixels,"
@@ -47,10 +52,15 @@ def check_bracket(images: Sequence[ImageLike]) -> list[Image]:
 
 
 def _check_array(image: object, name: str) -> Image:
-    allowed = "needed: shape (H, W, 3), dtype uint8"
+    allowed = "needed: shape (H, W, 3), dtype uint8 or uint16"
     if not isinstance(image, np.ndarray):
         raise InputError(f"{name} is a {type(image).__name__}; needed: a NumPy array or a path")
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+    if (
+        image.dtype not in (np.uint8, np.uint16)
+        or image.ndim != 3
+        or image.shape[2] != 3
+        or 0 in image.shape
+    ):
         raise InputError(f"{name} has {describe(image)}; {allowed}")
     return image
 

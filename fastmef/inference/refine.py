@@ -6,46 +6,78 @@ import torch
 from torch import Tensor
 
 from fastmef import functional
+from fastmef.ops.mef_ssim import STEPS
 from fastmef.reference.color import rgb_to_gray
 
-SCALES = (0.4, 0.35, 0.25)  # as in training
-RATE = 0.02
+# Weights of the terms. Small windows stand for the finest scale of the score, which is made at full
+# size: there the base is enlarged. Without mefnet nothing knows brightness.
+MA2015 = (0.5, 1.0, 0.5)
+STRUCTURE, STRUCTURE_WINDOW, STRUCTURE_SIGMA = 2.0, 5, 1.0
+MEFNET = 0.3
+
+RATE = 0.2
 MOMENTUM, SCALE_DECAY = 0.5, 0.9
 EPSILON = 1e-3  # Adam's: no 0/0 where nothing has texture. The scores do not depend on its size.
 
 
-def refine_logits(logits: Tensor, exposures: Tensor, steps: int) -> Tensor:
-    r"""Lower the unsupervised fusion loss of one bracket, starting from the network's logits.
+class BaseLoss:
+    r"""The loss of a fusion of the base, for one bracket whose maps are computed once.
+
+    .. math:: L = \sum_l \alpha_l\,(1 - Q_l) + 2\,L_\gamma + 0.3\,(1 - l \cdot cs)
+
+    with the qualities Q of three scales of MEF-SSIM ``ma2015``, the γ-weighted SSIM loss
+    :math:`L_\gamma` in windows of 5 pixels, and MEF-SSIM ``mefnet``.
+    """
+
+    def __init__(self, base: Tensor) -> None:
+        self._gray = rgb_to_gray(base)
+        self._ma2015 = STEPS.ma2015_sources(self._gray, len(MA2015))
+        self._mefnet = STEPS.mefnet_sources(self._gray)
+
+    def __call__(self, fused: Tensor) -> Tensor:
+        """Return the loss of ``fused`` ``(1, 3, h, w)``."""
+        gray = rgb_to_gray(fused)
+        qualities = STEPS.ma2015_qualities(self._ma2015, gray)
+        luminance, structure = STEPS.mefnet_factors(self._mefnet, gray)
+        loss = STRUCTURE * functional.weighted_ssim_loss(
+            gray, self._gray, window=STRUCTURE_WINDOW, sigma=STRUCTURE_SIGMA
+        )
+        loss = loss + ((1 - qualities) * qualities.new_tensor(MA2015)).sum()
+        return loss + MEFNET * (1 - (luminance * structure).sum())
+
+
+def refine_logits(logits: Tensor, base: Tensor, steps: int) -> Tensor:
+    r"""Lower the unsupervised loss of one bracket, starting from the network's logits.
 
     The loss needs no ground truth, so it can go on where training stopped, on the photographs at
     hand: ``steps`` steps of Adam (Kingma, Ba, 2015) on every pixel's logits, with a rate that
-    falls linearly to zero, of :func:`fastmef.functional.fusion_loss` over three scales. The result
-    is still a softmax over the exposures.
+    falls linearly to zero, of :class:`BaseLoss`. The result is still a softmax over the exposures.
 
     Args:
-        logits: ``(1, K, H, W)``.
-        exposures: ``(1, K, 3, H, W)`` in [0, 1].
+        logits: ``(1, K, h, w)``.
+        base: ``(1, K, 3, h, w)`` in [0, 1].
         steps: ≥ 0; 0 returns the logits.
 
     Returns:
-        ``(1, K, H, W)``.
+        ``(1, K, h, w)``.
     """
-    gray = rgb_to_gray(exposures)
-    pixels = gray.shape[-2] * gray.shape[-1]
-    mean, power = torch.zeros_like(logits), torch.zeros_like(logits)
+    if not steps:
+        return logits
+    loss = BaseLoss(base)
+    pixels = base.shape[-2] * base.shape[-1]
+    mean, second_moment = torch.zeros_like(logits), torch.zeros_like(logits)
     refined = logits.clone()
     for step in range(steps):
-        gradient = pixels * _gradient(refined, gray)
-        mean.lerp_(gradient, 1 - MOMENTUM)
-        power.lerp_(gradient.square_(), 1 - SCALE_DECAY)
+        grad = pixels * _grad_logits(refined, base, loss)
+        mean.lerp_(grad, 1 - MOMENTUM)
+        second_moment.lerp_(grad.square_(), 1 - SCALE_DECAY)
         rate = RATE * (1 - step / steps) / (1 - MOMENTUM ** (step + 1))
-        scale = (power / (1 - SCALE_DECAY ** (step + 1))).sqrt_().add_(EPSILON)
+        scale = (second_moment / (1 - SCALE_DECAY ** (step + 1))).sqrt_().add_(EPSILON)
         refined.addcdiv_(mean, scale, value=-rate)
     return refined
 
 
-def _gradient(logits: Tensor, gray: Tensor) -> Tensor:
+def _grad_logits(logits: Tensor, base: Tensor, loss: BaseLoss) -> Tensor:
     with torch.enable_grad():
         variable = logits.detach().requires_grad_()
-        loss = functional.fusion_loss(variable, gray, scales=SCALES)
-        return torch.autograd.grad(loss, variable)[0]
+        return torch.autograd.grad(loss(functional.softmax_fuse(variable, base)), variable)[0]

@@ -1,0 +1,128 @@
+"""What a user asks of a fusion, checked, and brought into the order of the sorted exposures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fastmef.errors import InputError
+from fastmef.inference.core import STEPS, Controls
+from fastmef.nn.multiscale import COLOR, base_levels
+from fastmef.reference.pyramid import halved_size
+
+_RANGES = {"color": (0.0, 1.0), "contrast": (0.0, 4.0), "brightness": (-2.0, 2.0)}
+_LARGEST_BIAS = 20.0
+_SMALLEST_WEIGHT = 1e-12  # its logarithm is finite
+
+
+@dataclass(frozen=True)
+class Control:
+    """The options of :func:`fastmef.fuse`, as they were given."""
+
+    color: float = COLOR
+    contrast: float = 1.0
+    brightness: float = 0.0
+    bias: Sequence[float] | None = None
+    masks: Sequence[NDArray[np.bool_] | None] | None = None
+    weights: NDArray[np.floating] | None = None
+    refine: int = STEPS
+
+    def require_defaults(self) -> None:
+        """Refuse what a model for a fixed number of exposures does not have."""
+        for name, default in (("contrast", 1.0), ("brightness", 0.0)):
+            if getattr(self, name) != default:
+                raise InputError(f"{name} needs a model for any number of exposures")
+        for name in ("bias", "masks", "weights"):
+            if getattr(self, name) is not None:
+                raise InputError(f"{name} needs a model for any number of exposures")
+
+    def controls(self, order: Sequence[int], device: torch.device) -> Controls:
+        """Return the checked options for exposures in this order."""
+        bias = valid = weights = None
+        if self.bias is not None:
+            bias = torch.tensor([[float(self.bias[k]) for k in order]], device=device)
+        if self.masks is not None and any(mask is not None for mask in self.masks):
+            shape = next(mask.shape for mask in self.masks if mask is not None)
+            given = [self.masks[k] for k in order]
+            planes = [np.ones(shape, bool) if mask is None else mask for mask in given]
+            valid = torch.from_numpy(np.stack(planes)).to(device)[None]
+        if self.weights is not None:
+            weights = torch.from_numpy(np.float32(self.weights)[list(order)]).to(device)[None]
+            weights = weights.clamp_min(_SMALLEST_WEIGHT)
+        return Controls(
+            self.color, self.contrast, self.brightness, self.refine, bias, valid, weights
+        )
+
+
+def check_controls(given: Control, count: int, size: tuple[int, ...]) -> None:
+    """Check the options for ``count`` images of ``size`` (height, width).
+
+    Raises:
+        InputError: see :func:`fastmef.fuse`.
+    """
+    for name, (low, high) in _RANGES.items():
+        value = getattr(given, name)
+        if not _is_number(value) or not low <= value <= high:
+            raise InputError(f"{name} must be from {low:g} to {high:g}, got {value!r}")
+    if not isinstance(given.refine, int) or isinstance(given.refine, bool) or given.refine < 0:
+        raise InputError(f"refine must be a number of steps, 0 or more, got {given.refine!r}")
+    _check_bias(given.bias, count)
+    _check_masks(given.masks, count, size)
+    _check_weights(given.weights, count, size)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_bias(bias: Any, count: int) -> None:
+    if bias is None:
+        return
+    values = list(bias) if isinstance(bias, (Sequence, np.ndarray)) else []
+    fits = len(values) == count and all(
+        _is_number(float(x)) and abs(x) <= _LARGEST_BIAS
+        for x in values
+        if isinstance(x, (int, float, np.number))
+    )
+    if not fits or not all(isinstance(x, (int, float, np.number)) for x in values):
+        raise InputError(
+            f"bias must be {count} numbers from -{_LARGEST_BIAS:g} to {_LARGEST_BIAS:g}, one for"
+            f" each image, got {bias!r}"
+        )
+
+
+def _check_masks(masks: Any, count: int, size: tuple[int, ...]) -> None:
+    if masks is None:
+        return
+    if not isinstance(masks, (Sequence, np.ndarray)) or len(masks) != count:
+        raise InputError(f"masks must be {count}, one for each image, or None for an image")
+    for index, mask in enumerate(masks):
+        if mask is None:
+            continue
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != tuple(size):
+            got = (
+                f"{mask.dtype} {mask.shape}"
+                if isinstance(mask, np.ndarray)
+                else type(mask).__name__
+            )
+            raise InputError(f"mask {index} must be bool, shape {tuple(size)}, got {got}")
+
+
+def _check_weights(weights: Any, count: int, size: tuple[int, ...]) -> None:
+    if weights is None:
+        return
+    height, width = halved_size((size[0], size[1]), base_levels(size[0], size[1]))
+    shape = (count, height, width)
+    if not isinstance(weights, np.ndarray) or weights.shape != shape:
+        got = weights.shape if isinstance(weights, np.ndarray) else type(weights).__name__
+        raise InputError(f"weights must be an array {shape}, got {got}")
+    if not np.issubdtype(weights.dtype, np.floating) or not np.isfinite(weights).all():
+        raise InputError(f"weights must be finite floating-point numbers, got {weights.dtype}")
+    if weights.min() < 0 or weights.sum(axis=0).min() <= 0:
+        raise InputError("weights must not be negative, with one above 0 at every pixel")

@@ -1,0 +1,102 @@
+"""The fusion of one bracket of tensors: pyramid, network, descent, blend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fastmef import functional
+from fastmef.functional.multiscale import ExposurePyramid
+from fastmef.inference.refine import refine_logits
+from fastmef.inference.results import check_finite
+from fastmef.nn.multiscale import COLOR, base_levels
+from fastmef.nn.network import FusionNet
+from fastmef.reference.multiscale import base_logits
+from fastmef.reference.restoration import restore_color
+
+STEPS = 20
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What a user can ask of a fusion; the defaults change nothing. See :func:`fastmef.fuse`."""
+
+    color: float = COLOR
+    contrast: float = 1.0
+    brightness: float = 0.0
+    refine: int = STEPS
+    bias: Tensor | None = None
+    """``(1, K)``, added to the logits."""
+    valid: Tensor | None = None
+    """bool ``(1, K, H, W)``."""
+    weights: Tensor | None = None
+    """``(1, K, h, w)``, instead of the network's."""
+
+
+def fuse_any(network: FusionNet, exposures: Tensor, controls: Controls) -> tuple[Tensor, Tensor]:
+    """Fuse with a network for any number of exposures.
+
+    Args:
+        exposures: ``(1, K, 3, H, W)``; uint8, uint16 or floating point in [0, 1].
+
+    Returns:
+        The fused image ``(1, 3, H, W)`` in dtype and layout of the exposures, and the weights
+        ``(1, K, h, w)`` of the base.
+    """
+    levels = base_levels(*exposures.shape[-2:])
+    pyramid = functional.exposure_pyramid(exposures, levels, controls.valid)
+    base, validity = pyramid.base, pyramid.validity[-1] if pyramid.validity else None
+    if validity is not None:
+        base = _filled(base, validity)
+    shares = functional.exposure_shares(base)
+    if controls.bias is not None:
+        shares = shares * controls.bias.exp()
+    if controls.weights is None:
+        logits = base_logits(network.logits(base, shares), shares, validity)
+        logits = refine_logits(logits, base, controls.refine)
+    else:
+        logits = controls.weights.log()
+    fused, weights = functional.softmax_fuse(logits, base, return_weights=True)
+    check_finite(fused)
+    if controls.color:
+        fused = restore_color(fused, weights, base, controls.color)
+    if controls.brightness:
+        fused = fused.clamp(0, 1) ** 2**-controls.brightness
+    result = functional.multiscale_fuse(
+        None,
+        exposures,
+        base=fused,
+        pyramid=ExposurePyramid(base, pyramid.inner, pyramid.validity),
+        shares=shares,
+        contrast=controls.contrast,
+        valid=controls.valid,
+    )
+    return result, weights
+
+
+def fuse_fixed(network: FusionNet, exposures: Tensor, controls: Controls) -> tuple[Tensor, Tensor]:
+    """Fuse with a network for a fixed number of exposures: the plain weighted sum at full size.
+
+    Arguments and results are those of :func:`fuse_any`, with weights ``(1, K, H, W)``.
+    """
+    images = exposures
+    if not exposures.is_floating_point():
+        images = exposures.to(torch.float32) / torch.iinfo(exposures.dtype).max
+    logits = network.logits(images.contiguous())
+    fused, weights = functional.softmax_fuse(logits, images, return_weights=True)
+    check_finite(fused)
+    if controls.color:
+        fused = restore_color(fused, weights, images, controls.color)
+    if not exposures.is_floating_point():
+        highest = torch.iinfo(exposures.dtype).max
+        fused = (fused * highest).round_().clamp_(0, highest).to(exposures.dtype)
+    return fused, weights
+
+
+def _filled(base: Tensor, validity: Tensor) -> Tensor:
+    """Give pixels of the base without a valid source the mean of the exposures that have one."""
+    seen = (validity > 0).unsqueeze(2)
+    mean = (base * seen).sum(dim=1, keepdim=True) / seen.sum(dim=1, keepdim=True).clamp_min(1)
+    return torch.where(seen, base, mean)
