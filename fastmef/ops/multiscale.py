@@ -225,7 +225,13 @@ def _reduce_level(
 ) -> tuple[Tensor, Tensor | None]:
     if _backend("exposure_pyramid", fine, valid=validity) == backends.REFERENCE:
         return multiscale.pyramid_reduce(fine, is_base, validity)
-    coarse, coarse_validity = PyramidReduce.apply(fine, is_base, validity)
+    fine = recorded(fine)
+    if not fine.requires_grad:
+        coarse, coarse_validity = _reduce(fine, is_base, validity)
+    elif torch.compiler.is_compiling():
+        return multiscale.pyramid_reduce(fine, is_base, validity)
+    else:
+        coarse, coarse_validity = PyramidReduce.apply(fine, is_base, validity)
     return coarse, None if validity is None else coarse_validity
 
 
@@ -253,7 +259,13 @@ def _blend_band(
         valid=validity,
         radius=options["radius"],
     )
-    if backend == backends.REFERENCE or isinstance(options["contrast"], Tensor):
+    by_reference = any(x is not None and x.requires_grad for x in (fine, coarse, shares))
+    # torch.compile differentiates the reference itself: it cannot trace a nested backward pass.
+    if (
+        backend == backends.REFERENCE
+        or isinstance(options["contrast"], Tensor)
+        or (by_reference and torch.compiler.is_compiling())
+    ):
         return multiscale.blend_band(*tensors, **options)
     return BlendBand.apply(*tensors, options)
 

@@ -57,6 +57,7 @@ CASES: dict[str, tuple[Callable[..., Tensor | tuple[Tensor, ...]], tuple[Tensor,
         lambda x, images: functional.softmax_fuse(x, images, True, 0.5),
         (EXPOSURES, COLOR),
     ),
+    "softmax_fuse-alone": (functional.softmax_fuse, (EXPOSURES, COLOR)),
     "guided_upsample_fuse": (functional.guided_upsample_fuse, (_images(2, 2, 6, 7), COLOR)),
     "exposure_pyramid": (
         lambda x: (lambda y: (y.base, *y.inner))(functional.exposure_pyramid(x, 2)),

@@ -48,8 +48,8 @@ def some_valid(exposures: Tensor) -> Tensor:
     """All exposures are valid at some pixels, a few or none at others, in patches and alone."""
     generator = torch.Generator().manual_seed(7)
     shape = exposures.shape[:2] + exposures.shape[3:]
-    valid = torch.rand(shape, generator=generator)< 0.7
-    valid[..., shape[-1] // 2 :] |= torch.rand((*shape[:2], 1, 1), generator=generator)< 0.5
+    valid = torch.rand(shape, generator=generator) < 0.7
+    valid[..., shape[-1] // 2 :] |= torch.rand((*shape[:2], 1, 1), generator=generator) < 0.5
     valid[:, 0, :, : shape[-1] // 3] = False
     valid[..., :2, -3:] = False
     return valid
