@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastmef import ops
+from fastmef import backends, ops
 from fastmef.ops._library import LIBRARY
 from fastmef.reference import mef_ma2015, mef_mefnet
 
@@ -59,18 +59,24 @@ def _multiscale(device: torch.device) -> Calls:
     valid = levels[0].expand(1, 2, 6, 7).clone(), levels[1].float()
     interleaved = fine.to(memory_format=torch.channels_last_3d)
     whole = (255 * fine).to(torch.uint8)
+    masks = device.type == "cpu" and not backends.INTERPRETED  # the Triton kernels have none
     options = (1, 1e-6, 1.0)
     shares = torch.tensor([[0.5, 1.0]], device=device)
     return {
         "pyramid_reduce": [
             (fine, True),
             (whole, False),
-            (interleaved, False, valid[0] if device.type == "cpu" else None),
+            (interleaved, False, *(valid[:1] if masks else ())),
         ],
         "blend_band": [
             (fine, coarse, fused, None, None, None, *options, True, 0.1, 0.2, True),
             (whole, coarse, fused, shares, None, None, *options, True, 0.0, 0.0, False),
             (interleaved, coarse, fused, shares, None, None, *options, False, 0.1, 0.2, False),
+            *(
+                [(fine, coarse, fused, None, *valid, *options, True, 0.1, 0.2, False)]
+                if masks
+                else []
+            ),
         ],
         "blend_band_backward": [(grad, grad, False), (grad, None, False)],
     }
