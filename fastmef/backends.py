@@ -62,11 +62,13 @@ SERVED: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
         "weighted_ssim_loss": _FLOATS[:-1],
     },
     TRITON: {
+        "exposure_pyramid": tuple(x for x in _STORED if x != torch.float64),
         "fusion_loss": _SINGLE_FLOATS,
         "gamma_weights": _SINGLE_FLOATS,
         "guided_upsample_fuse": tuple(x for x in _STORED if x != torch.float64),
         "local_variance": _SINGLE_FLOATS,
         "mef_ssim": (torch.float32,),
+        "multiscale_fuse": tuple(x for x in _STORED if x != torch.float64),
         "norm_act": _SINGLE_FLOATS,
         "sobel_gradient": _SINGLE_FLOATS,
         "softmax_fuse": tuple(x for x in _STORED if x != torch.float64),

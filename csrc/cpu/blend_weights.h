@@ -59,7 +59,7 @@ void row_variance_of_nine(const T* FASTMEF_RESTRICT m, const T* FASTMEF_RESTRICT
     T all, total;
     join_three_moments(u[0], u[3], u[6], e[0] + e[3] + e[6], T(27), all, total);
     const T v = T(1) / 81 * total;
-    variance[x] = v > 0 ? v : T(0);
+    variance[x] = v < 0 ? T(0) : v;  // a NaN stays
   }
 }
 
@@ -105,7 +105,7 @@ void row_variance(const T* FASTMEF_RESTRICT mean, const T* FASTMEF_RESTRICT devi
   FASTMEF_VECTORIZE
   for (int64_t x = 0; x < n; ++x) {
     const T v = share * (share * variance[x] + (squares[x] - share * sum[x] * sum[x]));
-    variance[x] = v > 0 ? v : T(0);
+    variance[x] = v < 0 ? T(0) : v;  // a NaN stays
   }
 }
 
@@ -136,7 +136,7 @@ void masked_variance(const T* const* rows, const T* const* masks, int radius, in
     }
     const double inverse = w > 0 ? 1 / w : 0;
     const double v = q * inverse - s * inverse * (s * inverse);
-    variance[x] = static_cast<T>(v > 0 ? v : 0);
+    variance[x] = static_cast<T>(v < 0 ? 0 : v);
   }
 }
 

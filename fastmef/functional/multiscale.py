@@ -117,12 +117,15 @@ def multiscale_fuse(
         F ``(B, C, H, W)`` in the dtype and layout of the exposures; integers are rounded to the
         nearest. Sums are formed in float32, in float64 where an input is float64.
 
-    The C++ kernels read full-size exposures twice (once without the reduction if ``pyramid`` is
-    given) and write the result once, with nothing of full size between; the next levels are a
-    quarter of the size each.
+    The C++ kernels sweep over full-size exposures twice, for the next level and for the finest band
+    (once if ``pyramid`` is given), and write the result once. Beside it they take the pyramid, a
+    third of the exposures in 16 or 32 bits a value, and the fused image of the second level in
+    float32. The Triton kernels sweep three times and take K float32 values a pixel more; ``valid``
+    and a radius above 7 leave them to plain PyTorch.
 
-    Differentiable w.r.t. logits and base by kernels, which need no values but the slope of the
-    compression; w.r.t. floating-point exposures, shares and contrast by plain PyTorch.
+    Differentiable w.r.t. logits and base by kernels, which save nothing but the slope of the
+    compression; w.r.t. floating-point exposures, shares and contrast by plain PyTorch. Integer
+    results carry no gradient.
 
     Raises:
         InputError: shapes that do not fit, another dtype, two devices, options out of range.

@@ -16,7 +16,8 @@ from fastmef.ops._arrays import (
     gray_stack,
     require,
 )
-from fastmef.reference.multiscale import working_dtype
+from fastmef.ops._library import triton_launcher
+from fastmef.reference.multiscale import highest_value, working_dtype
 from fastmef.reference.pyramid import halved_size
 
 
@@ -129,6 +130,52 @@ def cpp_band_backward(grad_fused: Tensor, slope: Tensor | None, grad_coarse: Ten
         fused_stack(grad_coarse),
         torch.get_num_threads(),
     )
+
+
+# Above it the Triton kernels would hold too many rows in registers.
+LARGEST_TRITON_RADIUS = 7
+
+_triton_reduce = triton_launcher("multiscale", "reduce")
+_triton_blend = triton_launcher("multiscale", "blend")
+_triton_blend_backward = triton_launcher("multiscale", "blend_backward")
+
+
+def triton_reduce(
+    fine: Tensor, validity: Tensor | None, coarse: Tensor, coarse_validity: Tensor | None
+) -> None:
+    require(validity is None, "the Triton kernels know no validity")
+    _triton_reduce(fine, coarse, highest_value(coarse.dtype) / highest_value(fine.dtype))
+
+
+def triton_band(band: Band, fused: Tensor, slope: Tensor | None) -> None:
+    require(band.validity is None, "the Triton kernels know no validity")
+    require(band.radius <= LARGEST_TRITON_RADIUS, "the radius is too large for Triton")
+    fine, shares = band.fine, band.shares
+    if shares is not None:
+        # Shares that leave nothing are ignored.
+        counts = (shares > 0).any(dim=1, keepdim=True)
+        shares = torch.where(counts, shares.float(), 1.0).contiguous()
+    unit = highest_value(fine.dtype) if band.finest else 1
+    _triton_blend(
+        fine,
+        band.coarse,
+        band.fused_coarse,
+        shares,
+        fine.new_empty((*fine.shape[:2], *fine.shape[3:]), dtype=torch.float32),
+        fused,
+        slope,
+        (unit / highest_value(fine.dtype), unit / highest_value(band.coarse.dtype), float(unit)),
+        band.radius,
+        band.floor,
+        band.contrast,
+        (band.low, band.high) if band.finest and band.low > 0 else None,
+    )
+    if slope is not None and not (band.finest and band.low > 0):
+        slope.fill_(1.0)
+
+
+def triton_band_backward(grad_fused: Tensor, slope: Tensor | None, grad_coarse: Tensor) -> None:
+    _triton_blend_backward(grad_fused, None if slope is None else slope.contiguous(), grad_coarse)
 
 
 def _cpu(kernel: str) -> Any:

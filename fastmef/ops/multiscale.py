@@ -92,6 +92,7 @@ _reduce = register(
     "pyramid_reduce(Tensor fine, bool is_base, Tensor? validity=None) -> (Tensor, Tensor)",
     _next_level,
     cpp=partial(_reduce_by, kernels.cpp_reduce),
+    triton=partial(_reduce_by, kernels.triton_reduce),
 )
 _band = register(
     "blend_band(Tensor fine, Tensor coarse, Tensor fused_coarse, Tensor? shares, "
@@ -99,11 +100,13 @@ _band = register(
     "bool finest, float low, float high, bool want_slope) -> (Tensor, Tensor)",
     _band_like,
     cpp=partial(_band_by, kernels.cpp_band),
+    triton=partial(_band_by, kernels.triton_band),
 )
 _band_backward = register(
     "blend_band_backward(Tensor grad_fused, Tensor? slope, bool in_double) -> Tensor",
     _coarse_gradient,
     cpp=partial(_band_backward_by, kernels.cpp_band_backward),
+    triton=partial(_band_backward_by, kernels.triton_band_backward),
 )
 
 
@@ -210,12 +213,25 @@ def _run_band(
     )
 
 
+def _backend(operation: str, *tensors: Tensor, valid: Tensor | None, radius: int = 0) -> str:
+    """The Triton kernels have no masks, and windows up to a size."""
+    backend = backends.choose(operation, *tensors)
+    covered = valid is None and radius <= kernels.LARGEST_TRITON_RADIUS
+    return backend if covered or backend != backends.TRITON else backends.REFERENCE
+
+
 def _reduce_level(
     fine: Tensor, is_base: bool, validity: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    if backends.choose("exposure_pyramid", fine) == backends.REFERENCE:
+    if _backend("exposure_pyramid", fine, valid=validity) == backends.REFERENCE:
         return multiscale.pyramid_reduce(fine, is_base, validity)
-    coarse, coarse_validity = PyramidReduce.apply(fine, is_base, validity)
+    fine = recorded(fine)
+    if not fine.requires_grad:
+        coarse, coarse_validity = _reduce(fine, is_base, validity)
+    elif torch.compiler.is_compiling():
+        return multiscale.pyramid_reduce(fine, is_base, validity)
+    else:
+        coarse, coarse_validity = PyramidReduce.apply(fine, is_base, validity)
     return coarse, None if validity is None else coarse_validity
 
 
@@ -235,8 +251,21 @@ def _blend_band(
 ) -> Tensor:
     fine, coarse, fused_coarse = recorded(fine), recorded(coarse), recorded(fused_coarse)
     tensors = fine, coarse, fused_coarse, shares, validity, coarse_validity
-    backend = backends.choose("multiscale_fuse", fine, coarse, fused_coarse)
-    if backend == backends.REFERENCE or isinstance(options["contrast"], Tensor):
+    backend = _backend(
+        "multiscale_fuse",
+        fine,
+        coarse,
+        fused_coarse,
+        valid=validity,
+        radius=options["radius"],
+    )
+    by_reference = any(x is not None and x.requires_grad for x in (fine, coarse, shares))
+    # torch.compile differentiates the reference itself: it cannot trace a nested backward pass.
+    if (
+        backend == backends.REFERENCE
+        or isinstance(options["contrast"], Tensor)
+        or (by_reference and torch.compiler.is_compiling())
+    ):
         return multiscale.blend_band(*tensors, **options)
     return BlendBand.apply(*tensors, options)
 

@@ -288,8 +288,10 @@ def _box(images: Tensor, radius: int) -> Tensor:
 
 def _variance(gray: Tensor, radius: int, validity: Tensor | None) -> Tensor:
     """The variance of ``(B, K, H, W)`` in each window, not below 0."""
-    # Around a constant: the squares of large values would cancel.
-    centred = gray - gray.mean(dim=(-2, -1), keepdim=True)
+    # Around a constant: the squares of large values would cancel. One pixel that is not finite must
+    # not reach all the others through it.
+    finite = gray.detach().nan_to_num(0.0, 0.0, 0.0)
+    centred = gray - finite.mean(dim=(-2, -1), keepdim=True)
     if validity is None:
         return (_box(centred.square(), radius) - _box(centred, radius).square()).clamp_min(0)
     weight = _box(validity, radius)

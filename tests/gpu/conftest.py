@@ -71,11 +71,23 @@ _GUIDED = (
     _enlarging(functional.guided_upsample_fuse),
     _enlarging(reference.guided.guided_upsample_fuse),
 )
+
+
+def _halved_twice(logits: Tensor) -> Tensor:
+    return logits[..., ::2, ::2][..., ::2, ::2]
+
+
+_MULTISCALE = (
+    lambda logits, exposures: functional.multiscale_fuse(_halved_twice(logits), exposures),
+    lambda logits, exposures: reference.multiscale_fuse(_halved_twice(logits), exposures, 2),
+)
 _TABLE = [
     Operation("softmax_fuse", _fuse, reference.softmax_fuse, (3, 4)),
     Operation("softmax_fuse", _fuse, reference.softmax_fuse, (3, 4), count=2),
     Operation("guided_upsample_fuse", *_GUIDED, (3, 4)),
     Operation("guided_upsample_fuse", *_GUIDED, (3, 4), count=2),
+    Operation("multiscale_fuse", *_MULTISCALE, (3, 4), fixed=(1,)),
+    Operation("multiscale_fuse", *_MULTISCALE, (3, 4), fixed=(1,), count=2),
     Operation("local_variance", functional.local_variance, reference.local_variance, (3,)),
     Operation("sobel_gradient", functional.sobel_gradient, reference.sobel_gradient, (3,)),
     Operation("gamma_weights", functional.gamma_weights, reference.gamma_weights, (3,)),

@@ -87,6 +87,14 @@ def test_softmax_fuse(axis: int, far: Far, device: torch.device) -> None:
     assert all(torch.equal(x, y) for x, y in zip(near, apart, strict=True))
 
 
+@pytest.mark.parametrize("axis", range(5))
+def test_multiscale_fuse(axis: int, far: Far, device: torch.device) -> None:
+    exposures = torch.randint(0, 256, (3, 3, 3, 3, 3), dtype=torch.uint8).to(device)
+    logits = torch.randn(3, 3, 2, 2, device=device)
+    near = functional.multiscale_fuse(logits, exposures, radius=1)
+    assert torch.equal(near, functional.multiscale_fuse(logits, far(exposures, axis), radius=1))
+
+
 @pytest.mark.parametrize("axis", range(4))
 def test_softmax_fuse_logits(axis: int, far: Far, device: torch.device) -> None:
     exposures = torch.rand(3, 3, 1, 3, 3, device=device).half()

@@ -57,7 +57,26 @@ CASES: dict[str, tuple[Callable[..., Tensor | tuple[Tensor, ...]], tuple[Tensor,
         lambda x, images: functional.softmax_fuse(x, images, True, 0.5),
         (EXPOSURES, COLOR),
     ),
+    "softmax_fuse-alone": (functional.softmax_fuse, (EXPOSURES, COLOR)),
     "guided_upsample_fuse": (functional.guided_upsample_fuse, (_images(2, 2, 6, 7), COLOR)),
+    "exposure_pyramid": (
+        lambda x: (lambda y: (y.base, *y.inner))(functional.exposure_pyramid(x, 2)),
+        (COLOR,),
+    ),
+    "multiscale_fuse": (
+        lambda x: functional.multiscale_fuse(x, COLOR),
+        (_images(2, 2, 6, 7),),
+    ),
+    "multiscale_fuse-everything": (
+        lambda x, images, shares: functional.multiscale_fuse(
+            x, images, shares=shares, contrast=(1.2, 0.9), valid=COLOR[:, :, 0] > 0.2
+        ),
+        (_images(2, 2, 6, 7), COLOR, _images(2, 2, seed=4) + 0.1),
+    ),
+    "multiscale_fuse-contrast": (
+        lambda x, contrast: functional.multiscale_fuse(x, COLOR, contrast=contrast),
+        (_images(2, 2, 6, 7), torch.tensor(1.2)),
+    ),
     "mef_ssim": (lambda x: functional.mef_ssim(EXPOSURES, x), (MASK,)),
     "mef_ssim-mefnet": (lambda x: functional.mef_ssim(EXPOSURES, x, "mefnet"), (MASK,)),
     "WeightedSSIMLoss": (WeightedSSIMLoss(), (COLOR[:, 0], COLOR)),

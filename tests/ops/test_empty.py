@@ -23,6 +23,8 @@ CALLS: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "fusion_loss": lambda gray, _: functional.fusion_loss(gray, gray),
     "softmax_fuse": functional.softmax_fuse,
     "guided_upsample_fuse": functional.guided_upsample_fuse,
+    "exposure_pyramid": lambda _, color: functional.exposure_pyramid(color, 1),
+    "multiscale_fuse": functional.multiscale_fuse,
     "mef_ssim": lambda gray, _: functional.mef_ssim(gray, _first(gray)),
     "mef_ssim-mefnet": lambda gray, _: functional.mef_ssim(gray, _first(gray), "mefnet"),
     "mef_ssim-color": lambda _, color: functional.mef_ssim(color, _first(color), "color2018"),

@@ -19,6 +19,7 @@ from fastmef.ops import _library, mef_ssim_once  # noqa: F401  # registers two o
 HEIGHT, WIDTH = 20, 24
 PLANE, STACK, COLOR = (2, HEIGHT, WIDTH), (2, 3, HEIGHT, WIDTH), (2, 3, 3, HEIGHT, WIDTH)
 FUSED = (2, 3, HEIGHT, WIDTH)
+SMALL_COLOR = (2, 3, 3, HEIGHT // 2, WIDTH // 2)
 WINDOWS = (HEIGHT - 10, WIDTH - 10)
 LOSS = ("variance_gradient", False, 11, 1.5, 0.01, 0.03, 1e-4, 1e-12)
 SSIM = (11, 1.5, 1e-4, 9e-4, True, "valid")
@@ -81,6 +82,31 @@ CALLS: list[tuple[str, tuple[Any, ...], list[Meta]]] = [
          [layout(*FUSED, dtype=dtype)])
         for layout in (planar, last)
         for dtype in (BYTE, HALF, SINGLE)
+    ),
+    *(
+        ("pyramid_reduce", (layout(*COLOR, dtype=dtype), is_base, valid), [
+            planar(*SMALL_COLOR, dtype=SINGLE if is_base or dtype == HALF else torch.uint16),
+            NONE if valid is None else planar(2, 3, 10, 12),
+        ])
+        for layout in (planar, last)
+        for dtype in (BYTE, HALF)
+        for is_base in (True, False)
+        for valid in (None, planar(*STACK))
+    ),
+    *(
+        ("blend_band", (layout(*COLOR, dtype=dtype), planar(*SMALL_COLOR), planar(2, 3, 10, 12),
+         planar(2, 3), None, None, 4, 1e-6, 1.0, finest, 0.1, 0.1, wanted), [
+            layout(*FUSED, dtype=dtype) if finest else planar(*FUSED),
+            planar(*FUSED) if wanted else NONE,
+        ])
+        for layout in (planar, last)
+        for dtype in (BYTE, HALF, SINGLE)
+        for finest, wanted in ((True, True), (True, False), (False, False))
+    ),
+    *(
+        ("blend_band_backward", (last(*FUSED, dtype=HALF), planar(*FUSED), in_double),
+         [planar(2, 3, 10, 12, dtype=DOUBLE if in_double else SINGLE)])
+        for in_double in (False, True)
     ),
     *(
         ("weighted_ssim_loss", (source, exposures, None, *LOSS, [1.0], True), [value, gradient])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from brackets import fused_in
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from fastmef import functional, reference
 from fastmef.errors import FastmefError
 from fastmef.reference.mef_ssim import mef_ssim as reference_mef_ssim
+from fastmef.reference.pyramid import halved_size
 
 # The same examples in every run, so that a failure can be repeated.
 SETTINGS = settings(
@@ -193,6 +195,62 @@ def test_softmax_fuse(
 @SETTINGS
 @given(
     size=SIZES,
+    levels=st.integers(0, 4),
+    count=st.integers(1, 9),
+    channels=st.integers(1, 4),
+    dtype=st.sampled_from([*HIGHEST, *FLOATS]),
+    layout=st.sampled_from([*LAYOUTS, "channels_last"]),
+    special=st.sampled_from([None, float("nan"), float("inf"), -float("inf")]),
+    radius=st.integers(0, 6),
+    knee=st.sampled_from([None, (1 / 64, 1 / 16), (0.5, 0.5)]),
+    masked=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_multiscale_fuse(
+    size: tuple[int, int],
+    levels: int,
+    count: int,
+    channels: int,
+    dtype: torch.dtype,
+    layout: str,
+    special: float | None,
+    radius: int,
+    knee: tuple[float, float] | None,
+    masked: bool,
+    seed: int,
+) -> None:
+    levels = min(levels, (max(size) - 1).bit_length())
+    small = halved_size(size, levels)
+    logits = (6 * images((1, count, *small), seed) - 3).float()
+    exposures = stored(images((1, count, channels, *size), seed + 1), dtype)
+    if special is not None and dtype not in HIGHEST:
+        exposures[0, seed % count, seed % channels, seed % size[0], seed % size[1]] = special
+    if layout == "channels_last":
+        exposures = exposures.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+    else:
+        exposures = laid_out(exposures, layout)
+    valid = images((1, count, *size), seed + 2) < 0.7 if masked else None
+    options: dict[str, Any] = {"radius": radius, "knee": knee, "valid": valid}
+    fused = functional.multiscale_fuse(logits, exposures, **options)
+    exact, single = (
+        fused_in(to, logits, exposures, levels=levels, **options).double()
+        for to in (torch.float64, torch.float32)
+    )
+    assert fused.dtype == dtype and fused.shape == exact.shape
+    if dtype in HIGHEST:
+        allowed = 0.5 / HIGHEST[dtype] + 4e-6
+        exact = exact.clamp(0, 1)
+    else:
+        assert torch.equal(fused.isfinite(), exact.isfinite())
+        allowed = 2 * torch.finfo(dtype).eps + 4e-6
+    spared = 2 * float((single - exact).nan_to_num(0.0, 0.0, 0.0).abs().max())
+    difference = fused.double() / HIGHEST.get(dtype, 1) - exact
+    assert (difference.nan_to_num(0.0, 0.0, 0.0).abs() <= spared + allowed).all()
+
+
+@SETTINGS
+@given(
+    size=SIZES,
     dtype=st.sampled_from(FLOATS),
     layout=st.sampled_from(LAYOUTS),
     name=st.sampled_from(["local_variance", "sobel_gradient", "gamma_weights", "ssim"]),
@@ -317,6 +375,11 @@ def test_direct_calls_with_anything_raise_or_answer(
         lambda: ops.softmax_fuse(a, b, True),
         lambda: ops.softmax_fuse_backward(c, None, a, b, True, True),
         lambda: ops.softmax_fuse_backward(None, c, a, b, True, True),
+        lambda: ops.pyramid_reduce(b, True),
+        lambda: ops.pyramid_reduce(b, False, a),
+        lambda: ops.blend_band(b, b, a, None, None, None, window, 1e-6, 1.0, True, 0.1, 0.1, True),
+        lambda: ops.blend_band(b, b, a, c, a, c, window, 1e-6, 1.0, False, 0.0, 0.0, False),
+        lambda: ops.blend_band_backward(a, c, True),
         lambda: ops.local_variance(a, window, 1.5, 1e-4, "valid"),
         lambda: ops.local_variance_backward(c, a, window, 1.5, 1e-4, "reflect"),
         lambda: ops.sobel_gradient(a),
@@ -333,6 +396,7 @@ def test_direct_calls_with_anything_raise_or_answer(
         lambda: ops.mefnet_sources(b),
         lambda: ops.mefnet_factors(b, b.long()[:, :1], a, a, a, a, True),
         lambda: functional.softmax_fuse(a, b),
+        lambda: functional.multiscale_fuse(a, b, radius=window),
         lambda: functional.fusion_loss(a, b, window=window),
         lambda: functional.weighted_ssim_loss(a, b, mask=c, window=window),
     ):

@@ -1,4 +1,4 @@
-"""The losses and softmax_fuse take no temporary of the size of an image."""
+"""The losses and the fusions take no temporary of the size of an image."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ height, width = 4001, 6001
 exposures = torch.full((1, 2, height, width), 0.5, dtype=dtype)
 small = torch.full((1, 2, 64, 64), 0.5, dtype=dtype)
 def loss(logits, images, valid):
+    if call.startswith("multiscale"):
+        color = images.view(torch.uint8)[..., : images.shape[-1] // 3 * 3]
+        color = color.unflatten(-1, (-1, 3)).movedim(-1, 2)
+        size = [-(-n // 16) for n in color.shape[-2:]]
+        return functional.multiscale_fuse(torch.zeros(1, 2, *size), color)
     if call.startswith("fuse"):
         temperature = 0.5 if "temperature" in call else 1.0
         logits.requires_grad_("gradient" in call)
@@ -56,6 +61,9 @@ PLANE = 4001 * 6001 / 2**20  # MiB, one byte a pixel
         ("fuse-gradient", 12),
         ("fuse-gradient-temperature-valid", 12),
         ("fuse-gradient-half-temperature-valid", 6),
+        # A third of the columns, three channels: the result, the levels of two exposures in 16
+        # bits, and the fused image of the second level in float32.
+        ("multiscale", 1 + 4 / 3 + 1),
         ("loss", 8),
         ("loss-scales", 8),
         ("loss-half-scales", 4),

@@ -69,7 +69,7 @@ def fused_in(dtype: torch.dtype, logits: Tensor, exposures: Tensor, **options: A
 
 
 def check_fused(
-    exposures: Tensor, levels: int, layout: str = "planar", device: str = "cpu", **options: Any
+    exposures: Tensor, levels: int, layout: str = "planar", device: Any = "cpu", **options: Any
 ) -> Tensor:
     """The fast path is as near to float64 as the reference in float32, twice over."""
     logits = small_logits(exposures, levels)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastmef import ops
+from fastmef import backends, ops
 from fastmef.ops._library import LIBRARY
 from fastmef.reference import mef_ma2015, mef_mefnet
 
@@ -23,7 +23,13 @@ Calls = dict[str, list[tuple[Any, ...]]]
 
 def calls(device: torch.device) -> Calls:
     """By the operation's name. Small: Triton's interpreter makes them too."""
-    return {**_fusion(device), **_windowed(device), **_scores(device), **_norm_act(device)}
+    return {
+        **_fusion(device),
+        **_multiscale(device),
+        **_windowed(device),
+        **_scores(device),
+        **_norm_act(device),
+    }
 
 
 def _fusion(device: torch.device) -> Calls:
@@ -43,6 +49,36 @@ def _fusion(device: torch.device) -> Calls:
         ],
         "guided_guide": [(color, 3, 4)],
         "guided_fuse": [(small, small, color)],
+    }
+
+
+def _multiscale(device: torch.device) -> Calls:
+    fine, coarse = (torch.rand(1, 2, 3, *x, device=device) for x in ((6, 7), (3, 4)))
+    fused, grad = coarse[:, 0].clone(), torch.rand(1, 3, 6, 7, device=device)
+    levels = fine.flatten()[:42].view(1, 1, 6, 7) > 0.5, coarse[:, :, 0] > 0.5
+    valid = levels[0].expand(1, 2, 6, 7).clone(), levels[1].float()
+    interleaved = fine.to(memory_format=torch.channels_last_3d)
+    whole = (255 * fine).to(torch.uint8)
+    masks = device.type == "cpu" and not backends.INTERPRETED  # the Triton kernels have none
+    options = (1, 1e-6, 1.0)
+    shares = torch.tensor([[0.5, 1.0]], device=device)
+    return {
+        "pyramid_reduce": [
+            (fine, True),
+            (whole, False),
+            (interleaved, False, *(valid[:1] if masks else ())),
+        ],
+        "blend_band": [
+            (fine, coarse, fused, None, None, None, *options, True, 0.1, 0.2, True),
+            (whole, coarse, fused, shares, None, None, *options, True, 0.0, 0.0, False),
+            (interleaved, coarse, fused, shares, None, None, *options, False, 0.1, 0.2, False),
+            *(
+                [(fine, coarse, fused, None, *valid, *options, True, 0.1, 0.2, False)]
+                if masks
+                else []
+            ),
+        ],
+        "blend_band_backward": [(grad, grad, False), (grad, None, False)],
     }
 
 
