@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastmef import functional
-from fastmef.errors import InputError
+from fastmef.errors import InputError, shown
 from fastmef.inference.bracket import bracket_logits
 from fastmef.inference.color import restore_color
 from fastmef.inference.inputs import Image, ImageLike, check_bracket
@@ -92,11 +92,11 @@ def fuse_with_weights(
 ) -> tuple[Image, NDArray[np.float32]]:
     """:func:`fuse`, and the weights ``(K, H, W)`` it used, in the order of ``images``."""
     if blend not in BLENDS:
-        raise InputError(f"blend must be 'weights' or 'pyramid', got {blend!r}")
+        raise InputError(f"blend must be 'weights' or 'pyramid', got {shown(blend)}")
     if not 0 <= color <= 1:
-        raise InputError(f"color must be from 0 to 1, got {color!r}")
+        raise InputError(f"color must be from 0 to 1, got {shown(color)}")
     if not isinstance(refine, int) or refine < 0:
-        raise InputError(f"refine must be a number of steps, 0 or more, got {refine!r}")
+        raise InputError(f"refine must be a number of steps, 0 or more, got {shown(refine)}")
     pixels = check_bracket(images)
     network, place = ready_model(model, device)
     order = sorted(range(len(pixels)), key=lambda k: float(pixels[k].mean()))

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from fastmef import functional
-from fastmef.errors import InputError
+from fastmef.errors import InputError, shown
+from fastmef.functional._checks import check_dense
 from fastmef.nn.blocks import ConvGroup
 from fastmef.reference.color import rgb_to_gray
 
 DEPTHS = (2, 2, 3, 3)  # convolutions between the pools of VGG16, its first ten
 STRIDE = 2 ** (len(DEPTHS) - 1)
+LARGEST_OPTION = 65536
 RANGE_TOLERANCE = 1e-3  # resampling overshoots a little
 
 
@@ -167,19 +169,22 @@ def _continue(planes: Tensor, dim: int, missing: int) -> Tensor:
 def _check_options(
     exposures: int, width: int, in_features: str, skip_connections: bool, upsampling: str
 ) -> None:
-    if not isinstance(exposures, int) or exposures < 2:
-        raise InputError(f"exposures must be an integer of at least 2, got {exposures!r}")
-    if not isinstance(width, int) or width < 1:
-        raise InputError(f"width must be a positive integer, got {width!r}")
-    if in_features not in ("gray", "rgb"):
-        raise InputError(f"in_features must be 'gray' or 'rgb', got {in_features!r}")
+    if not isinstance(exposures, int) or not 2 <= exposures <= LARGEST_OPTION:
+        raise InputError(f"exposures must be an integer of at least 2, got {shown(exposures)}")
+    if not isinstance(width, int) or not 1 <= width <= LARGEST_OPTION:
+        raise InputError(
+            f"width must be a positive integer, at most {LARGEST_OPTION}, got {shown(width)}"
+        )
+    if not isinstance(in_features, str) or in_features not in ("gray", "rgb"):
+        raise InputError(f"in_features must be 'gray' or 'rgb', got {shown(in_features)}")
     if not isinstance(skip_connections, bool):
-        raise InputError(f"skip_connections must be True or False, got {skip_connections!r}")
-    if upsampling not in ("bilinear", "nearest"):
-        raise InputError(f"upsampling must be 'bilinear' or 'nearest', got {upsampling!r}")
+        raise InputError(f"skip_connections must be True or False, got {shown(skip_connections)}")
+    if not isinstance(upsampling, str) or upsampling not in ("bilinear", "nearest"):
+        raise InputError(f"upsampling must be 'bilinear' or 'nearest', got {shown(upsampling)}")
 
 
 def _check_exposures(exposures: Tensor, count: int) -> None:
+    check_dense("exposures", exposures)
     if exposures.ndim != 5 or exposures.shape[1] != count or exposures.shape[2] != 3:
         raise InputError(
             f"exposures must have shape (B, {count}, 3, H, W), got {tuple(exposures.shape)}"
