@@ -141,14 +141,19 @@ class FusionNet(nn.Module):
                 written by :meth:`save`.
 
         Raises:
-            InputError: no such name or file, or a file that does not hold a FusionNet.
+            InputError: no such name or file, or a file that is damaged or holds no FusionNet.
         """
         from fastmef.nn.pretrained import load_network
 
         return load_network(name_or_path)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write weights and configuration to a safetensors file, atomically."""
+        """Write weights, configuration and a checksum to a safetensors file, atomically.
+
+        Raises:
+            InputError: weights that are not finite.
+            OutputError: the file cannot be written.
+        """
         from fastmef.nn.pretrained import save_network
 
         save_network(self, path)
