@@ -146,7 +146,7 @@ class SoftmaxFuse(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(logits, exposures, valid)
-        ctx.temperature = temperature
+        ctx.temperature, ctx.want_weights = temperature, want_weights
         fused, weights = _fuse(logits, exposures, want_weights, temperature, valid)
         constant = [] if want_weights else [weights]
         ctx.mark_non_differentiable(*constant, *([] if fused.is_floating_point() else [fused]))
@@ -159,7 +159,8 @@ class SoftmaxFuse(torch.autograd.Function):
         for_logits, for_exposures = ctx.needs_input_grad[:2]
         by_logits, by_exposures = _fuse_backward(
             by_fused,
-            by_weights,
+            # Compiled graphs may pass zeros for what has no gradient.
+            by_weights if ctx.want_weights else None,
             logits,
             exposures,
             for_logits,
