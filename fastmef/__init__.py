@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastmef import functional, metrics, reference
     from fastmef.backends import show_config
-    from fastmef.errors import FastmefError, InputError, MissingExtraError, OutputError
+    from fastmef.errors import (
+        DivergenceError,
+        FastmefError,
+        InputError,
+        MissingExtraError,
+        OutputError,
+    )
     from fastmef.inference.fuse import fuse
     from fastmef.nn.losses import WeightedSSIMLoss
     from fastmef.nn.network import FusionNet, FusionOutput
@@ -26,6 +32,7 @@ _HOME = {
     "list_pretrained": "fastmef.nn.pretrained",
     "fuse": "fastmef.inference.fuse",
     "show_config": "fastmef.backends",
+    "DivergenceError": "fastmef.errors",
     "FastmefError": "fastmef.errors",
     "InputError": "fastmef.errors",
     "MissingExtraError": "fastmef.errors",
@@ -34,6 +41,7 @@ _HOME = {
 _SUBMODULES = {"functional", "metrics", "reference"}
 
 __all__ = [
+    "DivergenceError",
     "FastmefError",
     "FusionNet",
     "FusionOutput",

@@ -31,3 +31,14 @@ def is_out_of_memory(error: BaseException) -> bool:
         or type(error).__name__ == "OutOfMemoryError"
         or "can't allocate memory" in str(error)
     )
+
+
+_PLAIN = (bool, int, float, complex, str, bytes, list, tuple, dict, type(None))
+
+
+def shown(value: object) -> str:
+    """Return what was got, for a message: on one line and short, tensors by their type."""
+    if not isinstance(value, _PLAIN):
+        return f"a {type(value).__name__}"
+    text = repr(value)
+    return text if len(text) <= 100 and text.isprintable() else f"a {type(value).__name__}"

@@ -35,14 +35,16 @@ class _Commands(click.Group):
                 try:
                     return super().main(*arguments, **options)
                 finally:
-                    sys.stdout.flush()
+                    if sys.stdout is not None:  # it is where the output is closed
+                        sys.stdout.flush()
         except OSError as error:
             with contextlib.suppress(OSError):
                 sys.stdout.close()
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115
             if error.errno == errno.EPIPE:
                 sys.exit(1)
-            _stop(f"error: cannot write the output: {(error.strerror or str(error)).lower()}", 2)
+            what = "cannot write the output" if error.filename is None else ascii(error.filename)
+            _stop(f"error: {what}: {(error.strerror or str(error)).lower()}", 2)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

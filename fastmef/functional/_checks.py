@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 
-from fastmef.errors import InputError
+from fastmef.errors import InputError, shown
 from fastmef.reference.gamma import ATTRIBUTES, parse_attributes
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGERS = (torch.uint8, torch.uint16)
+_LARGEST_WINDOW = 65535
+_LARGEST = 1e38
+_LARGEST_INTEGER = 1 << 53  # above, floating-point numbers have gaps
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Return whether a value is a real number that is finite in float32, and no truth value."""
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < _LARGEST_INTEGER
+    return isinstance(value, Real) and abs(float(value)) < _LARGEST
+
+
+def check_dense(name: str, tensor: Tensor) -> None:
+    """Refuse what is no tensor, and tensors that store something else than all their elements."""
+    if not isinstance(tensor, Tensor):
+        raise InputError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested:
+        raise InputError(f"{name} must be a dense tensor, got layout {tensor.layout}")
 
 
 def check_dtype(name: str, tensor: Tensor, allowed: tuple[torch.dtype, ...]) -> None:
-    if not isinstance(tensor, Tensor):
-        raise InputError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+    check_dense(name, tensor)
     if tensor.dtype not in allowed:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in allowed)
         raise InputError(f"{name} must be one of {names}, got {tensor.dtype}")
@@ -58,25 +77,44 @@ def check_same_kind(name: str, tensor: Tensor, other_name: str, other: Tensor) -
 
 
 def check_window(window: int, sigma: float | None) -> None:
-    if not isinstance(window, int) or window < 1 or window % 2 == 0:
-        raise InputError(f"window must be an odd positive integer, got {window!r}")
-    if sigma is not None and not 0 < sigma < math.inf:
-        raise InputError(f"sigma must be positive, or None for a flat window, got {sigma!r}")
+    odd = isinstance(window, int) and not isinstance(window, bool) and window % 2 == 1
+    if not odd or not 1 <= window <= _LARGEST_WINDOW:
+        raise InputError(
+            f"window must be an odd positive integer of at most {_LARGEST_WINDOW},"
+            f" got {shown(window)}"
+        )
+    if sigma is not None and not (is_number(sigma) and 0 < sigma < math.inf):
+        raise InputError(f"sigma must be positive, or None for a flat window, got {shown(sigma)}")
+
+
+def check_number(name: str, value: float) -> None:
+    if not (is_number(value)):
+        raise InputError(f"{name} must be a finite number, got {shown(value)}")
 
 
 def check_at_least(name: str, value: float, lowest: float) -> None:
-    if not lowest <= value < math.inf:
-        raise InputError(f"{name} must be a finite number of at least {lowest}, got {value!r}")
+    if not (is_number(value) and lowest <= value < math.inf):
+        raise InputError(f"{name} must be a finite number of at least {lowest}, got {shown(value)}")
+
+
+def check_positive(name: str, value: float) -> None:
+    if not (is_number(value) and 0 < value < math.inf):
+        raise InputError(f"{name} must be positive and finite, got {shown(value)}")
+
+
+def check_flag(name: str, value: bool) -> None:
+    if not isinstance(value, bool):
+        raise InputError(f"{name} must be True or False, got {shown(value)}")
 
 
 def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise InputError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+    if not isinstance(value, str) or value not in allowed:
+        raise InputError(f"{name} must be one of {', '.join(allowed)}, got {shown(value)}")
 
 
 def check_gamma(gamma: str) -> None:
-    if parse_attributes(gamma) is None:
+    if not isinstance(gamma, str) or parse_attributes(gamma) is None:
         raise InputError(
             f"gamma must join a non-empty subset of {', '.join(ATTRIBUTES)} "
-            f"in this order by '_', got {gamma!r}"
+            f"in this order by '_', got {shown(gamma)}"
         )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from fastmef import ops, reference
-from fastmef.errors import InputError
 from fastmef.functional._checks import (
     check_at_least,
     check_choice,
     check_float,
     check_gamma,
+    check_number,
     check_planes,
+    check_positive,
     check_stack,
     check_window,
 )
@@ -79,9 +81,11 @@ def well_exposedness(images: Tensor, center: float = 0.5, sigma: float = 0.2) ->
         sigma: its tolerance, > 0.
     """
     check_float("images", images)
-    if not sigma > 0:
-        raise InputError(f"sigma must be positive, got {sigma!r}")
-    return reference.well_exposedness(images, center, sigma)
+    check_number("center", center)
+    check_positive("sigma", sigma)
+    # In halves the squares and the exponent would be rounded too, not only the result.
+    wide = images.to(torch.promote_types(images.dtype, torch.float32))
+    return reference.well_exposedness(wide, float(center), float(sigma)).to(images.dtype)
 
 
 def gamma_weights(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal, overload
 
 import torch
@@ -10,7 +9,14 @@ from torch import Tensor
 
 from fastmef import ops
 from fastmef.errors import InputError
-from fastmef.functional._checks import check_image, check_one_device, check_stack
+from fastmef.functional._checks import (
+    check_dense,
+    check_flag,
+    check_image,
+    check_one_device,
+    check_positive,
+    check_stack,
+)
 
 
 @overload
@@ -79,8 +85,8 @@ def softmax_fuse(
     if exposures.shape[2] == 0:
         raise InputError(f"exposures must have a channel, got {tuple(exposures.shape)}")
     check_one_device("logits", logits, "exposures", exposures)
-    if not 0 < temperature < math.inf:
-        raise InputError(f"temperature must be positive and finite, got {temperature!r}")
+    check_flag("return_weights", return_weights)
+    check_positive("temperature", temperature)
     _check_valid(valid, logits)
     fused, weights = ops.fusion.softmax_fuse(logits, exposures, return_weights, temperature, valid)
     return (fused, weights) if return_weights else fused
@@ -89,8 +95,9 @@ def softmax_fuse(
 def _check_valid(valid: Tensor | None, logits: Tensor) -> None:
     if valid is None:
         return
-    if not isinstance(valid, Tensor) or valid.dtype != torch.bool or valid.shape != logits.shape:
-        got = f"{valid.dtype} {tuple(valid.shape)}" if isinstance(valid, Tensor) else repr(valid)
+    check_dense("valid", valid)
+    if valid.dtype != torch.bool or valid.shape != logits.shape:
+        got = f"{valid.dtype} {tuple(valid.shape)}"
         raise InputError(f"valid must be bool {tuple(logits.shape)} like logits, got {got}")
     if valid.device != logits.device:
         raise InputError(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 
 from fastmef import ops
-from fastmef.errors import InputError
-from fastmef.functional._checks import check_image, check_one_device, check_stack
+from fastmef.errors import InputError, shown
+from fastmef.functional._checks import check_image, check_one_device, check_positive, check_stack
+
+LARGEST_RADIUS = 32767
 
 
 def guided_upsample_fuse(
@@ -62,8 +62,9 @@ def guided_upsample_fuse(
     if small[0] > full[0] or small[1] > full[1]:
         raise InputError(f"logits must not be larger than the exposures {full}, got {small}")
     check_one_device("logits", logits, "exposures", exposures)
-    if not isinstance(radius, int) or radius < 0:
-        raise InputError(f"radius must be an integer of at least 0, got {radius!r}")
-    if not 0 < eps < math.inf:
-        raise InputError(f"eps must be a positive finite number, got {eps!r}")
+    if not isinstance(radius, int) or isinstance(radius, bool) or not 0 <= radius <= LARGEST_RADIUS:
+        raise InputError(
+            f"radius must be an integer from 0 to {LARGEST_RADIUS}, got {shown(radius)}"
+        )
+    check_positive("eps", eps)
     return ops.guided.guided_upsample_fuse(logits, exposures, radius, eps)

@@ -9,15 +9,18 @@ from typing import Any
 from torch import Tensor
 
 from fastmef import ops
-from fastmef.errors import InputError
+from fastmef.errors import InputError, shown
 from fastmef.functional._checks import (
     check_at_least,
     check_choice,
+    check_dense,
+    check_flag,
     check_gamma,
     check_planes,
     check_same_kind,
     check_stack,
     check_window,
+    is_number,
 )
 
 
@@ -78,6 +81,7 @@ def weighted_ssim_loss(
     if reduction == "none" and len(options["scales"]) != 1:
         raise InputError(f"reduction='none' needs one scale, got {len(options['scales'])}")
     if mask is not None:
+        check_dense("mask", mask)
         if mask.shape != fused.shape:
             raise InputError(
                 f"mask must have the shape of fused {tuple(fused.shape)}, got {tuple(mask.shape)}"
@@ -136,17 +140,20 @@ def loss_options(
     scales: Sequence[float],
 ) -> dict[str, Any]:
     check_gamma(gamma)
+    check_flag("luminance", luminance)
     check_window(window, sigma)
     for name, value in (("k1", k1), ("k2", k2), ("floor", floor), ("eps", eps)):
         check_at_least(name, value, 0)
-    weights = tuple(float(weight) for weight in scales)
-    if not weights or min(weights) < 0 or not 0 < sum(weights) < math.inf:
+    weights = tuple(scales) if isinstance(scales, Sequence) else ()
+    numbers = all(is_number(weight) and weight >= 0 for weight in weights)
+    if not numbers or not 0 < sum(weights) < math.inf:
         raise InputError(
-            f"scales must be non-negative weights with a positive sum, got {tuple(scales)}"
+            f"scales must be non-negative weights with a positive sum, got {shown(scales)}"
         )
+    weights = tuple(float(weight) for weight in weights)
     return {
         "gamma": gamma,
-        "luminance": bool(luminance),
+        "luminance": luminance,
         "window": window,
         "sigma": sigma,
         "k1": k1,

@@ -9,7 +9,9 @@ from fastmef.errors import InputError
 from fastmef.functional._checks import (
     check_at_least,
     check_choice,
+    check_flag,
     check_planes,
+    check_positive,
     check_same_kind,
     check_window,
 )
@@ -58,8 +60,8 @@ def ssim(
     check_window(window, sigma)
     check_at_least("k1", k1, 0)
     check_at_least("k2", k2, 0)
-    if not data_range > 0:
-        raise InputError(f"data_range must be positive, got {data_range!r}")
+    check_positive("data_range", data_range)
+    check_flag("luminance", luminance)
     check_choice("border", border, ("valid", "zero", "reflect"))
     check_choice("reduction", reduction, ("mean", "none"))
     return ops.ssim.ssim(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastmef.errors import InputError
+from fastmef.errors import InputError, shown
 from fastmef.inference.core import STEPS, Controls
 from fastmef.nn.multiscale import COLOR, base_levels
 from fastmef.reference.pyramid import halved_size
@@ -69,9 +69,9 @@ def check_controls(given: Control, count: int, size: tuple[int, ...]) -> None:
     for name, (low, high) in _RANGES.items():
         value = getattr(given, name)
         if not _is_number(value) or not low <= value <= high:
-            raise InputError(f"{name} must be from {low:g} to {high:g}, got {value!r}")
+            raise InputError(f"{name} must be from {low:g} to {high:g}, got {shown(value)}")
     if not isinstance(given.refine, int) or isinstance(given.refine, bool) or given.refine < 0:
-        raise InputError(f"refine must be a number of steps, 0 or more, got {given.refine!r}")
+        raise InputError(f"refine must be a number of steps, 0 or more, got {shown(given.refine)}")
     _check_bias(given.bias, count)
     _check_masks(given.masks, count, size)
     _check_weights(given.weights, count, size)
@@ -93,7 +93,7 @@ def _check_bias(bias: Any, count: int) -> None:
     if not fits or not all(isinstance(x, (int, float, np.number)) for x in values):
         raise InputError(
             f"bias must be {count} numbers from -{_LARGEST_BIAS:g} to {_LARGEST_BIAS:g}, one for"
-            f" each image, got {bias!r}"
+            f" each image, got {shown(bias)}"
         )
 
 

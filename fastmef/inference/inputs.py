@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from fastmef.data.files import display
 from fastmef.data.images import Photo, describe, read_image
 from fastmef.errors import InputError
 
-Image: TypeAlias = "NDArray[np.uint8] | NDArray[np.uint16]"
+Image: TypeAlias = NDArray[Any]  # uint8 or uint16
 ImageLike: TypeAlias = "Image | Photo | str | os.PathLike[str]"
 
 

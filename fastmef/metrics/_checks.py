@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from fastmef.errors import InputError
+from fastmef.functional._checks import check_dense
 
 
 def check_rgb(images: Tensor) -> None:
     """Refuse anything but ``(..., 3, H, W)`` in uint8 or floating point."""
-    if not isinstance(images, Tensor):
-        raise InputError(f"images must be a torch.Tensor, got {type(images).__name__}")
+    check_dense("images", images)
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise InputError(f"images must be uint8 or floating point, got {images.dtype}")
     if images.ndim < 3 or images.shape[-3] != 3 or 0 in images.shape:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastmef.errors import InputError
+from fastmef.errors import InputError, shown
+from fastmef.functional._checks import check_dense
 from fastmef.ops._recording import recorded
 from fastmef.ops.mef_ssim import STEPS
 from fastmef.ops.mef_ssim_once import mef_ssim_once
@@ -101,12 +102,12 @@ class MEFSSIM:
 
 def score_name(variant: str = "ma2015", scales: int | None = None) -> str:
     """The name to print with a score, such as ``"MEF-SSIM ma2015, 3 scales"``."""
-    if variant not in VARIANTS:
-        raise InputError(f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
+    if not isinstance(variant, str) or variant not in VARIANTS:
+        raise InputError(f"variant must be one of {', '.join(VARIANTS)}, got {shown(variant)}")
     allowed = SCALES[variant]
     if scales is not None and not (isinstance(scales, int) and scales in allowed):
         numbers = " or ".join(str(number) for number in allowed)
-        raise InputError(f"scales of {variant} must be {numbers}, got {scales!r}")
+        raise InputError(f"scales of {variant} must be {numbers}, got {shown(scales)}")
     if variant == "ma2015":
         return f"MEF-SSIM ma2015, {'1 scale' if scales == 1 else '3 scales'}"
     factors = {"mefnet": "mefnet, l×cs", "mefnet_cs": "mefnet, cs only"}
@@ -150,8 +151,7 @@ def check_range(name: str, images: Tensor) -> None:
 
 
 def _check_images(name: str, images: Tensor) -> None:
-    if not isinstance(images, Tensor):
-        raise InputError(f"{name} must be a torch.Tensor, got {type(images).__name__}")
+    check_dense(name, images)
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise InputError(f"{name} must be uint8 or floating point, got {images.dtype}")
     if 0 in images.shape:

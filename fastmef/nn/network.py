@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from fastmef import functional
-from fastmef.errors import InputError
+from fastmef.errors import InputError, shown
+from fastmef.functional._checks import check_dense
 from fastmef.nn.blocks import PADDINGS
 from fastmef.nn.bodies import STRIDE, ExposureBody, StackBody
 from fastmef.nn.multiscale import base_levels
@@ -17,6 +18,7 @@ from fastmef.reference.color import rgb_to_gray
 from fastmef.reference.multiscale import base_logits
 
 ANY = "any"
+LARGEST_OPTION = 65536
 RANGE_TOLERANCE = 1e-3  # resampling overshoots a little
 
 
@@ -157,7 +159,7 @@ class FusionNet(nn.Module):
         if shares is None:
             return exposures.new_ones(expected)
         if not isinstance(shares, Tensor) or shares.shape != expected:
-            got = tuple(shares.shape) if isinstance(shares, Tensor) else repr(shares)
+            got = tuple(shares.shape) if isinstance(shares, Tensor) else shown(shares)
             raise InputError(f"shares must be (B, K) = {tuple(expected)}, got {got}")
         return shares
 
@@ -170,14 +172,19 @@ class FusionNet(nn.Module):
                 written by :meth:`save`.
 
         Raises:
-            InputError: no such name or file, or a file that does not hold a FusionNet.
+            InputError: no such name or file, or a file that is damaged or holds no FusionNet.
         """
         from fastmef.nn.pretrained import load_network
 
         return load_network(name_or_path)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write weights and configuration to a safetensors file, atomically."""
+        """Write weights, configuration and a checksum to a safetensors file, atomically.
+
+        Raises:
+            InputError: weights that are not finite.
+            OutputError: the file cannot be written.
+        """
         from fastmef.nn.pretrained import save_network
 
         save_network(self, path)
@@ -221,22 +228,29 @@ def _check_options(
     upsampling: str,
     padding: str,
 ) -> None:
-    if exposures != ANY and (not isinstance(exposures, int) or exposures < 2):
-        raise InputError(f"exposures must be an integer of at least 2 or 'any', got {exposures!r}")
-    if not isinstance(width, int) or width < 1:
-        raise InputError(f"width must be a positive integer, got {width!r}")
-    if in_features not in ("gray", "rgb"):
-        raise InputError(f"in_features must be 'gray' or 'rgb', got {in_features!r}")
+    is_any = isinstance(exposures, str) and exposures == ANY
+    if not is_any and (not isinstance(exposures, int) or not 2 <= exposures <= LARGEST_OPTION):
+        raise InputError(
+            f"exposures must be an integer of at least 2 or 'any', got {shown(exposures)}"
+        )
+    if not isinstance(width, int) or not 1 <= width <= LARGEST_OPTION:
+        raise InputError(
+            f"width must be a positive integer, at most {LARGEST_OPTION}, got {shown(width)}"
+        )
+    if not isinstance(in_features, str) or in_features not in ("gray", "rgb"):
+        raise InputError(f"in_features must be 'gray' or 'rgb', got {shown(in_features)}")
     if not isinstance(skip_connections, bool):
-        raise InputError(f"skip_connections must be True or False, got {skip_connections!r}")
-    if upsampling not in ("bilinear", "nearest"):
-        raise InputError(f"upsampling must be 'bilinear' or 'nearest', got {upsampling!r}")
-    if padding not in PADDINGS or (exposures == ANY and padding != "replicate"):
-        allowed = PADDINGS[:1] if exposures == ANY else PADDINGS
-        raise InputError(f"padding must be {' or '.join(map(repr, allowed))}, got {padding!r}")
+        raise InputError(f"skip_connections must be True or False, got {shown(skip_connections)}")
+    if not isinstance(upsampling, str) or upsampling not in ("bilinear", "nearest"):
+        raise InputError(f"upsampling must be 'bilinear' or 'nearest', got {shown(upsampling)}")
+    paddings = PADDINGS[:1] if is_any else PADDINGS
+    if not isinstance(padding, str) or padding not in paddings:
+        allowed = " or ".join(map(repr, paddings))
+        raise InputError(f"padding must be {allowed}, got {shown(padding)}")
 
 
 def _check_exposures(exposures: Tensor, count: int | str) -> None:
+    check_dense("exposures", exposures)
     fits = exposures.ndim == 5 and exposures.shape[2] == 3
     if not fits or (exposures.shape[1] < 2 if count == ANY else exposures.shape[1] != count):
         expected = "K ≥ 2" if count == ANY else count

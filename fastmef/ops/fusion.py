@@ -159,7 +159,8 @@ class SoftmaxFuse(torch.autograd.Function):
         for_logits, for_exposures = ctx.needs_input_grad[:2]
         by_logits, by_exposures = _fuse_backward(
             by_fused,
-            by_weights if ctx.want_weights else None,  # torch.compile hands over zeros for nothing
+            # Compiled graphs may pass zeros for what has no gradient.
+            by_weights if ctx.want_weights else None,
             logits,
             exposures,
             for_logits,

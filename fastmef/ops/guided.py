@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fastmef import backends, reference
-from fastmef.ops import _cuda
+from fastmef.ops import _cuda, fusion
 from fastmef.ops._arrays import color_stack, fused_like, fused_stack, require
 from fastmef.ops._by_reference import gradients
 from fastmef.ops._library import register, triton_launcher
@@ -160,7 +160,9 @@ class GuidedUpsampleFuse(torch.autograd.Function):
 def guided_upsample_fuse(logits: Tensor, exposures: Tensor, radius: int, eps: float) -> Tensor:
     """The fused image, like the exposures."""
     if _backend(exposures, logits) == backends.REFERENCE:
-        return reference.guided.guided_upsample_fuse(logits, exposures, radius, eps)
+        # Not torch.softmax(), which rounds differently where the blocks of its threads end.
+        enlarged = reference.guided.guided_logits(logits, exposures, radius, eps)
+        return fusion.softmax_fuse(enlarged, exposures, False, 1.0, None)[0]
     if exposures.is_floating_point():
         return GuidedUpsampleFuse.apply(logits, exposures, radius, eps)
     return _fast(logits, exposures, radius, eps)

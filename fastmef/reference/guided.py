@@ -47,6 +47,25 @@ def guided_coefficients(
     return mean(a), mean(b)
 
 
+def enlarge(images: Tensor, height: int, width: int) -> Tensor:
+    """Enlarge ``(..., h, w)`` to ``(..., height, width)`` bilinearly; pixels are areas.
+
+    By single products and sums: ``F.interpolate`` rounds differently where the blocks of its
+    threads end.
+    """
+    for dim, size in ((-2, height), (-1, width)):
+        length = images.shape[dim]
+        place = torch.arange(size, dtype=torch.float64, device=images.device) + 0.5
+        place = (place * (length / size) - 0.5).clamp(0, length - 1)
+        before = place.floor().long()
+        after = (before + 1).clamp_max(length - 1)
+        share = (place - before).to(images.dtype)
+        share = share if dim == -1 else share[:, None]
+        low, high = images.index_select(dim, before), images.index_select(dim, after)
+        images = low * (1 - share) + high * share
+    return images
+
+
 def guided_upsample_fuse(
     logits: Tensor, exposures: Tensor, radius: int = 2, eps: float = 1e-4
 ) -> Tensor:
@@ -54,13 +73,16 @@ def guided_upsample_fuse(
 
     See :func:`fastmef.functional.guided_upsample_fuse`.
     """
+    return softmax_fuse(guided_logits(logits, exposures, radius, eps), exposures)[0]
+
+
+def guided_logits(logits: Tensor, exposures: Tensor, radius: int, eps: float) -> Tensor:
+    """Enlarge ``logits`` ``(B, K, h, w)`` to the size of the exposures, along their guide."""
     in_double = torch.float64 in (logits.dtype, exposures.dtype)
     dtype = torch.float64 if in_double else torch.float32
     guide = luma_guide(exposures, dtype)
     height, width = logits.shape[-2:]
     small = F.adaptive_avg_pool2d(guide, (height, width))
-    a, b = (
-        F.interpolate(x, guide.shape[-2:], mode="bilinear", align_corners=False)
-        for x in guided_coefficients(logits.to(dtype), small, radius, eps)
-    )
-    return softmax_fuse(a * guide + b, exposures)[0]
+    lines = guided_coefficients(logits.to(dtype), small, radius, eps)
+    a, b = (enlarge(line, *guide.shape[-2:]) for line in lines)
+    return a * guide + b

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, get_type_hints
 
-from fastmef.errors import InputError
+from fastmef.errors import InputError, shown
 
 _MANY = 10**9
 # Smallest and largest value. A network of width 512 takes 4.5 GB, and training it four times that.
@@ -134,7 +134,7 @@ class TrainConfig:
                 raise InputError(f"{name} must be finite and not negative, got {value}")
             elif name in _CHOICES and value not in _CHOICES[name]:
                 choices = " or ".join(_CHOICES[name])
-                raise InputError(f"{name} must be {choices}, got {value!r}")
+                raise InputError(f"{name} must be {choices}, got {shown(value)}")
         if self.exposures == "any" and self.blend == "sum":
             raise InputError(
                 'blend must be "multiscale" where exposures is "any", got "sum"; with levels=0 the '
@@ -187,8 +187,10 @@ def _check_type(name: str, value: object, kind: Any) -> None:
         numbers = value if isinstance(value, tuple) else ()
         fits = [not isinstance(x, bool) and isinstance(x, (int, float)) for x in numbers]
         if not numbers or not all(fits) or not all(0 <= x < math.inf for x in numbers):
-            raise InputError(f"{name} must be finite numbers, none negative, got {value!r}")
+            raise InputError(f"{name} must be finite numbers, none negative, got {shown(value)}")
         return
     allowed = (int, float) if kind is float else kind
     if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
-        raise InputError(f"{name} must be of type {getattr(kind, '__name__', kind)}, got {value!r}")
+        raise InputError(
+            f"{name} must be of type {getattr(kind, '__name__', kind)}, got {shown(value)}"
+        )

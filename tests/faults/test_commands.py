@@ -53,7 +53,8 @@ def refused(*arguments, words=""):
     """One line on stderr, status 2."""
     result = run(*arguments)
     lines = result.stderr.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("fastmef: error: "), result.output
+    what = result.output + repr(result.exception)
+    assert len(lines) == 1 and lines[0].startswith("fastmef: error: "), what
     assert words.lower() in lines[0].lower()
     assert result.exit_code == 2 and isinstance(result.exception, SystemExit)
 
@@ -83,8 +84,26 @@ def test_very_long_names(scenes, tmp_path, model, place):
     refused(*arguments)
 
 
+SMALL = ("--width", 2, "--steps", 2, "--patch", 16, "--batch-size", 1, "--scales", 1)
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory):
+    """Every command has run once, so that another user need not be able to read its modules."""
+    folder = tmp_path_factory.mktemp("imported")
+    for n in range(2):
+        (folder / "scenes" / f"s{n}").mkdir(parents=True)
+        for name, level in (("under", 50), ("over", 150)):
+            Image.new("RGB", (40, 32), (level,) * 3).save(
+                folder / "scenes" / f"s{n}" / f"{name}.png"
+            )
+    assert run("train", folder / "scenes", "-o", folder / "run", *SMALL).exit_code == 0
+    model = folder / "run" / "model.safetensors"
+    assert run("eval", folder / "scenes", "--model", model).exit_code == 0
+
+
 @pytest.fixture
-def nobody():
+def nobody(imported):
     """A folder in which this process, no longer root, may do nothing."""
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
@@ -106,10 +125,9 @@ def test_permission_denied(nobody, command, denied):
         for name, level in (("under", 50), ("over", 150)):
             Image.new("RGB", (40, 32), (level,) * 3).save(scenes / f"s{n}" / f"{name}.png")
     FusionNet(width=2).save(model)
-    small = ("--width", 2, "--steps", 2, "--patch", 16, "--batch-size", 1, "--scales", 1)
     out.mkdir()
     if command == "resume":
-        assert run("train", scenes, "-o", out, *small).exit_code == 0
+        assert run("train", scenes, "-o", out, *SMALL).exit_code == 0
     out.chmod(0o755 if denied == "output" else 0o777)
     if command == "resume" and denied != "output":
         for path in out.iterdir():
@@ -120,7 +138,7 @@ def test_permission_denied(nobody, command, denied):
     arguments = {
         "fuse": ("fuse", *pair, "-o", out / "a.png", "--model", model),
         "eval": ("eval", scenes, "--csv", out / "a.csv", "--model", model),
-        "train": ("train", scenes, "-o", out / "run", "--initial", model, *small),
+        "train": ("train", scenes, "-o", out / "run", "--initial", model, *SMALL),
         "resume": ("train", scenes, "-o", out, "--resume"),
     }[command]
     if (command, denied) == ("resume", "model"):
@@ -187,6 +205,19 @@ def test_reader_that_goes_away():
     done = process("--help", stdout=writer)
     os.close(writer)
     assert done.returncode == 1 and done.stderr == ""
+
+
+@posix
+def test_closed_output(scenes, tmp_path, model):
+    pair = [scenes / "s0" / "under.png", scenes / "s0" / "over.png"]
+    line = '"$@" >&-; echo $? >&2'
+    done = subprocess.run(
+        ["bash", "-c", line, "bash", sys.executable, "-m", "fastmef", "fuse", *pair, "-o",
+         tmp_path / "a.png", "--model", model, "--refine", "0"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    assert done.stderr == "0\n" and (tmp_path / "a.png").exists()
 
 
 @posix
