@@ -42,6 +42,7 @@ def read_radiance(
     ending = path.suffix.lower()
     if ending not in RADIANCE_ENDINGS:
         raise InputError(f"{display(path)}: the name ends in {ending!r}; needed: {_NEEDED}")
+    # OpenEXR opens the file itself, but its errors do not say that there is none.
     content = read_bytes(path, max_image_bytes(), _NEEDED)
     image = _read_exr(path) if ending == ".exr" else _decode_hdr(path, content)
     if not np.isfinite(image).all():

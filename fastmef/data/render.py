@@ -24,9 +24,9 @@ _BRIGHTEST_OVER_MEAN = 215.0
 # A bracket runs from the exposure that leaves all but 3 % of the pixels below white to the one that
 # lifts all but 3 % out of the dark (linear luma, 1 is white), in stops as a photographer would
 # still take them.
-_HIGHLIGHT_PERCENTILE, _HIGHLIGHT = 97, 0.9
-_SHADOW_PERCENTILE, _SHADOW = 3, 0.35
-_FEWEST_STOPS, _MOST_STOPS = 2.0, 12.0
+HIGHLIGHT_PERCENTILE, HIGHLIGHT = 97, 0.9
+SHADOW_PERCENTILE, SHADOW = 3, 0.35
+FEWEST_STOPS, MOST_STOPS = 2.0, 12.0
 
 # At or below this luma, 8 bits and JPEG leave no texture.
 _CRUSHED_LEVEL = 10.0
@@ -188,10 +188,10 @@ def exposure_range(radiance: NDArray[np.floating]) -> tuple[float, float]:
     with :math:`Q` a quantile over the pixels and :math:`Y` the luma of the radiance ``(H, W, 3)``.
     """
     luma = _luma(radiance)
-    bright, dark = np.percentile(luma, (_HIGHLIGHT_PERCENTILE, _SHADOW_PERCENTILE))
-    lowest = float(np.log2(_HIGHLIGHT / max(bright, 1e-6)))
-    highest = float(np.log2(_SHADOW / max(dark, 1e-6)))
-    return lowest, lowest + min(max(highest - lowest, _FEWEST_STOPS), _MOST_STOPS)
+    bright, dark = np.percentile(luma, (HIGHLIGHT_PERCENTILE, SHADOW_PERCENTILE))
+    lowest = float(np.log2(HIGHLIGHT / max(bright, 1e-6)))
+    highest = float(np.log2(SHADOW / max(dark, 1e-6)))
+    return lowest, lowest + min(max(highest - lowest, FEWEST_STOPS), MOST_STOPS)
 
 
 def _checked_radiance(radiance: NDArray[np.floating]) -> NDArray[np.floating]:

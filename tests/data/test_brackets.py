@@ -25,7 +25,7 @@ def test_drawn_from_the_generator_alone():
     shifts = np.array([d.shift for d in drawn])
     assert (shifts[:, 0] != shifts[:, 1]).all() and 0.9 < np.abs(shifts).max() <= JITTER
     assert all(GAMMAS[0] <= d.gamma <= GAMMAS[1] for d in drawn)
-    assert 60 < sum(d.noise == 0 for d in drawn) < 140
+    assert 80 < sum(d.noise == 0 for d in drawn) < 120
     assert {d.noise for d in drawn} == set(NOISE)
 
 
