@@ -5,17 +5,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from fastmef import functional
 from fastmef.data.pairs import Scene
 from fastmef.inference.fuse import fuse
 from fastmef.inference.inputs import check_bracket
 from fastmef.metrics import score_images
-from fastmef.nn.multiscale import base_levels, blend
 from fastmef.nn.network import FusionNet
 
 TRIAL_SIDE = 64
@@ -42,24 +37,7 @@ def validate(
     for scene in scenes:
         images = [image[:side, :side] for image in check_bracket(scene.images)]
         exposures = torch.stack([torch.from_numpy(i).permute(2, 0, 1) for i in images])[None]
-        fused = _fuse(images, exposures, network)
+        fused = torch.from_numpy(fuse(images, network, refine=0)).permute(2, 0, 1)[None]
         for name, value in score_images(exposures, fused).items():
             totals.setdefault(name, []).append(value)
     return {name: statistics.fmean(values) for name, values in totals.items()}
-
-
-@torch.no_grad()
-def _fuse(images: Sequence[NDArray[np.uint8]], exposures: Tensor, network: FusionNet) -> Tensor:
-    """Fuse the images, which ``exposures`` ``(1, K, 3, H, W)`` holds, to ``(1, 3, H, W)`` uint8."""
-    if network.config["exposures"] != "any":
-        return torch.from_numpy(fuse(images, network, color=0, refine=0)).permute(2, 0, 1)[None]
-    pyramid = functional.exposure_pyramid(exposures, base_levels(*exposures.shape[-2:]))
-    shares = functional.exposure_shares(pyramid.base)
-    device = next(network.parameters()).device
-    was_training = network.training
-    network.eval()
-    try:
-        logits = network.logits(pyramid.base.to(device), shares.to(device)).cpu()
-    finally:
-        network.train(was_training)
-    return blend(logits, exposures, pyramid, shares)

@@ -10,11 +10,11 @@ import fastmef
 from fastmef.data.images import read_image, write_image
 from fastmef.errors import InputError
 from fastmef.inference import models
-from fastmef.reference.restoration import restore_color
 from fastmef.inference.fuse import fuse_with_weights
 from fastmef.inference.models import ready_model
 from fastmef.inference.pyramid import pyramid_blend
 from fastmef.nn.network import FusionNet
+from fastmef.reference.restoration import restore_color
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fastmef.reference.restoration import restore_color
 from fastmef.metrics import saturation
 from fastmef.reference.color import rgb_to_gray
+from fastmef.reference.restoration import restore_color
 
 
 def fused_stack(exposures, weights):
