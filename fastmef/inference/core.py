@@ -50,11 +50,11 @@ def fuse_any(network: FusionNet, exposures: Tensor, controls: Controls) -> tuple
     base, validity = pyramid.base, pyramid.validity[-1] if pyramid.validity else None
     if validity is not None:
         base = _filled(base, validity)
-    shares = functional.exposure_shares(base)
+    seen = shares = functional.exposure_shares(base)
     if controls.bias is not None:
-        shares = shares * controls.bias.exp()
+        shares = seen * controls.bias.exp()
     if controls.weights is None:
-        logits = base_logits(network.logits(base, shares), shares, validity)
+        logits = base_logits(network.logits(base, seen), shares, validity)
         logits = refine_logits(logits, base, controls.refine)
     else:
         logits = controls.weights.log()
