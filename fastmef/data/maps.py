@@ -120,7 +120,7 @@ def read_mask(path: str | os.PathLike[str], size: Size) -> NDArray[np.bool_]:
     """
     pixels = read_image(path).pixels
     _check_size(path, (pixels.shape[1], pixels.shape[0]), size)
-    return (pixels > _BLACK).any(axis=2)
+    return np.asarray(pixels.max(axis=2) > _BLACK)
 
 
 def enlarge_map(plane: NDArray[np.floating], size: Size) -> NDArray[np.float32]:
