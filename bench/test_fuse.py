@@ -1,4 +1,4 @@
-"""fastmef.fuse as a whole, in memory, beside OpenCV's Mertens; and what its base costs by length."""
+"""fastmef.fuse as a whole, in memory, beside OpenCV; and what its base costs by length."""
 
 from __future__ import annotations
 
