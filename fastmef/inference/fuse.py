@@ -166,6 +166,5 @@ def _to_tensor(pixels: list[Image], device: torch.device) -> Tensor:
     dtype = torch.uint8 if pixels[0].dtype == np.uint8 else torch.uint16
     stack = torch.empty((len(pixels), height, width, channels), dtype=dtype)
     for frame, image in zip(stack, pixels, strict=True):
-        # PyTorch warns of arrays that cannot be written to.
-        frame.copy_(torch.from_numpy(np.require(image, requirements=["C", "W"])))
+        frame.numpy()[...] = image
     return stack.to(device).permute(0, 3, 1, 2)[None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -40,17 +41,26 @@ class ExposureGroup(nn.Module):
         self.second = ConvNormAct(out_channels, out_channels)
 
     def forward(self, features: Tensor, shares: Tensor, then: str = "") -> Any:
-        stack = features.unflatten(0, shares.shape)
-        parts = (shares / shares.sum(dim=1, keepdim=True)).to(features.dtype)
-        mean = (parts[:, :, None, None, None] * stack).sum(dim=1)
-        context = self.others(torch.cat((mean, stack.amax(dim=1)), dim=1))
-        joined = self.own(replicate_border(features)).unflatten(0, shares.shape)
-        joined = joined + context.unsqueeze(1)
+        batch, count = shares.shape
+        # Channels last throughout: every view below is one of the same memory.
+        pixels = features.permute(0, 2, 3, 1)
+        _, height, width, channels = pixels.shape
+        stack = pixels.reshape(batch, count, -1)
+        parts = (shares / shares.sum(dim=1, keepdim=True)).to(stack.dtype)
+        mean = torch.bmm(parts.unsqueeze(1), stack).view(batch, height, width, channels)
+        # Not amax: over the second axis it is several times slower.
+        largest = functools.reduce(torch.maximum, stack.unbind(1)).view_as(mean)
+        of_mean, of_largest = self.others.weight.flatten(1).split(channels, dim=1)
+        context = F.linear(mean, of_mean) + F.linear(largest, of_largest)
+        joined = self.own(replicate_border(features)).permute(0, 2, 3, 1)
+        joined = joined.unflatten(0, (batch, count)) + context.unsqueeze(1)
         if self.scene is not None:
-            levels = stack.mean(dim=(-2, -1))
-            scene = mean.mean(dim=(-2, -1)).unsqueeze(1).expand_as(levels)
-            joined = joined + self.scene(torch.cat((levels, scene), dim=-1))[..., None, None]
-        return self.second(F.relu(self.norm(joined.flatten(0, 1))), then)
+            levels = pixels.mean(dim=(1, 2)).unflatten(0, (batch, count))
+            scene = mean.mean(dim=(1, 2)).unsqueeze(1).expand_as(levels)
+            added = self.scene(torch.cat((levels, scene), dim=-1))
+            joined = joined + added[:, :, None, None]
+        joined = joined.flatten(0, 1).permute(0, 3, 1, 2)
+        return self.second(F.relu(self.norm(joined), inplace=True), then)
 
     def fold(self) -> None:
         """Fold the first batch normalisation into what it normalises, for inference."""

@@ -123,12 +123,13 @@ class FusionNet(nn.Module):
         height, width = exposures.shape[-2:]
         if self.takes_any:
             shares = self._checked_shares(shares, exposures)
-            features = _prepared(self._planes(_without_unseen(exposures, shares)).flatten(0, 1))
+            seen = _without_unseen(exposures, shares)
+            features = self._features(self._planes(seen).flatten(0, 1))
             logits = self.body(features, shares).unflatten(0, exposures.shape[:2]).squeeze(2)
         else:
             if shares is not None:
                 raise InputError('shares are for networks with exposures="any"')
-            logits = self.body(_prepared(self._planes(exposures).flatten(1, 2)))
+            logits = self.body(self._features(self._planes(exposures).flatten(1, 2)))
         return logits[..., :height, :width].to(torch.promote_types(logits.dtype, torch.float32))
 
     def forward(self, exposures: Tensor) -> FusionOutput:
@@ -153,6 +154,15 @@ class FusionNet(nn.Module):
         if self.config["in_features"] == "rgb":
             return exposures
         return rgb_to_gray(exposures).unsqueeze(2)
+
+    def _features(self, planes: Tensor) -> Tensor:
+        """Continue ``(N, C, H, W)`` to multiples of the stride, in the body's layout and dtype."""
+        height, width = planes.shape[-2:]
+        planes = _continue(planes, -1, -width % STRIDE)
+        planes = _continue(planes, -2, -height % STRIDE)
+        if next(self.body.parameters()).dtype == torch.bfloat16:
+            planes = planes.to(torch.bfloat16)
+        return planes.contiguous(memory_format=torch.channels_last)
 
     def _checked_shares(self, shares: Tensor | None, exposures: Tensor) -> Tensor:
         expected = exposures.shape[:2]
@@ -198,14 +208,6 @@ def _without_unseen(exposures: Tensor, shares: Tensor) -> Tensor:
     index = shares.argmax(dim=1)[:, None, None, None, None]
     largest = exposures.gather(1, index.expand(-1, 1, *exposures.shape[2:]))
     return torch.where((shares > 0)[:, :, None, None, None], exposures, largest)
-
-
-def _prepared(planes: Tensor) -> Tensor:
-    """Continue ``(N, C, H, W)`` to multiples of the stride, channels last."""
-    height, width = planes.shape[-2:]
-    planes = _continue(planes, -1, -width % STRIDE)
-    planes = _continue(planes, -2, -height % STRIDE)
-    return planes.contiguous(memory_format=torch.channels_last)
 
 
 def _continue(planes: Tensor, dim: int, missing: int) -> Tensor:
