@@ -79,12 +79,13 @@ class TestMask:
 
     def test_jpeg(self, fused, photographs, tmp_path):
         mask = np.zeros((30, 40), np.uint8)
-        mask[:, 20:] = 255
+        mask[:, 13:] = 255
         pictures = []
         for name in ("mask.png", "mask.jpg"):
-            Image.fromarray(mask).save(tmp_path / name, quality=95)
+            Image.fromarray(mask).save(tmp_path / name, quality=90)
             pictures.append(fused(photographs, "--mask", tmp_path / name, "--mask", "-"))
         assert np.array_equal(*pictures)
+        assert (np.asarray(Image.open(tmp_path / "mask.jpg"))[:, :13] > 0).any()
 
     def test_number(self, refused, fuse, photographs):
         line = refused(*fuse(photographs, "--mask", "-"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -84,6 +86,16 @@ def test_damage(paths):
     paths[0].write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="damaged: it is truncated"):
         read_maps(paths, (30, 20))
+
+
+def test_too_few_pixels(tmp_path):
+    """Every checksum is right."""
+    header = (4).to_bytes(4, "big") + (3).to_bytes(4, "big") + bytes([8, 0, 0, 0, 0])
+    pixels = chunk(b"IDAT", zlib.compress(bytes(2 * 5)))
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
+    (tmp_path / "x.png").write_bytes(data)
+    with pytest.raises(InputError, match="x.png: damaged: 10 bytes of image data instead of 15"):
+        read_maps([tmp_path / "x.png"], (4, 3))
 
 
 def test_declared_size(tmp_path):

@@ -116,9 +116,8 @@ def test_compiles(name: str) -> None:
     _check(function, *given)
 
 
-@pytest.mark.parametrize("size", [(16, 24), (17, 33)])
-@pytest.mark.parametrize("exposures", [2, "any"])
-def test_network_by_its_exposures(size: tuple[int, int], exposures: int | str) -> None:
+@pytest.mark.parametrize(("exposures", "size"), [(2, (16, 24)), (2, (17, 33)), ("any", (17, 33))])
+def test_network_by_its_exposures(exposures: int | str, size: tuple[int, int]) -> None:
     _check(FusionNet(exposures, width=2).eval(), _images(1, 2, 3, *size))
 
 
