@@ -130,9 +130,12 @@ class TestChecks:
         whole = ENCODINGS["jpeg"]
         assert read(whole[:-2] + bytes(20) + whole[-2:]) is REFUSED
 
-    @pytest.mark.parametrize(("tag", "value"), [(257, 60), (278, 20), (279, 100), (273, 10**6)])
-    def test_tiff_without_all_rows(self, read, tag, value):
-        """Height, rows of a strip, its length, its place."""
+    @pytest.mark.parametrize(
+        ("tag", "value"),
+        [(256, 40), (256, 60), (257, 30), (257, 60), (278, 20), (279, 100), (273, 10**6)],
+    )
+    def test_tiff_whose_rows_do_not_fit(self, read, tag, value):
+        """Width, height, rows of a strip, its length, its place."""
         data = bytearray(ENCODINGS["tiff"])
         (start,) = struct.unpack_from("<I", data, 4)
         for i in range(struct.unpack_from("<H", data, start)[0]):
