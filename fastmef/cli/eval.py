@@ -64,7 +64,8 @@ def evaluate(
     names sort from dark to bright. The table shows means over the scenes for the single frames, for
     simple ways to fuse them, and for fastmef; OpenCV's Mertens fusion is among them when
     opencv-python is installed. Higher MEF-SSIM is better, 1 is best; its variants are different
-    measures and cannot be compared with one another.
+    measures and cannot be compared with one another. A scene that cannot be read is left out and
+    named, and the status is 2.
 
     \b
     Example:
