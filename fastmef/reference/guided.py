@@ -62,7 +62,7 @@ def enlarge(images: Tensor, height: int, width: int) -> Tensor:
         share = (place - before).to(images.dtype)
         share = share if dim == -1 else share[:, None]
         low, high = images.index_select(dim, before), images.index_select(dim, after)
-        images = low * (1 - share) + high * share
+        images = low.mul_(1 - share).add_(high.mul_(share))
     return images
 
 
