@@ -340,9 +340,10 @@ def test_killed_and_resumed(scenes, tmp_path, effort, rng, count):
     config = changed(steps=effort(20, 3000), checkpoint_every=3, validate_every=7)
     train(scenes, tmp_path / "whole", config)
     run, kills, wanted = tmp_path / "run", 0, effort(3, 500)
-    # Processes are forked from one that has imported PyTorch and not computed with it.
+    # Processes are forked from one that has imported PyTorch, with what its optimisers import late,
+    # and has not computed with it.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["runs"])
+    context.set_forkserver_preload(["fastmef.training", "torch._dynamo"])
     while not (run / WEIGHTS).exists():
         resume = (run / CHECKPOINT).exists()
         options = None if resume else config.to_dict()
