@@ -47,6 +47,7 @@ def demo(output: Path, model: str, device: str | None, force: bool) -> None:
     from fastmef.allocator import keep_freed_memory
     from fastmef.cli.scoring import as_tensor, plain_mean
     from fastmef.cli.tables import table
+    from fastmef.data.maps import enlarge_map
     from fastmef.data.sheet import contact_sheet
     from fastmef.inference.fuse import fuse_with_weights
     from fastmef.inference.models import ready_model
@@ -75,11 +76,12 @@ def demo(output: Path, model: str, device: str | None, force: bool) -> None:
         order = np.argsort([image.mean() for image in images])
         # For two exposures this is the weight of the brighter one.
         position = np.tensordot(np.linspace(0, 1, len(images)), weights[order], axes=1)
+        shown = enlarge_map(position, (images[0].shape[1], images[0].shape[0]))
         pictures.append(
             [
                 (f"{scene.name}: under-exposed", images[order[0]]),
                 ("over-exposed", images[order[-1]]),
-                ("weights: black dark, white bright exposure", np.uint8(255 * position + 0.5)),
+                ("weights: black dark, white bright exposure", np.uint8(255 * shown + 0.5)),
                 (f"fused in {fusing:.2f} s", fused),
             ]
         )

@@ -8,7 +8,7 @@ import json
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 @click.command("eval")
 @click.argument("folder", metavar="DIR", type=options.FILE)
 @options.model
-@options.blend
 @options.color
+@options.contrast
+@options.brightness
 @options.refine
 @click.option(
     "--split",
@@ -48,8 +49,9 @@ if TYPE_CHECKING:
 def evaluate(
     folder: Path,
     model: str,
-    blend: str,
     color: float,
+    contrast: float,
+    brightness: float,
     refine: int,
     split: str,
     limit: int | None,
@@ -96,6 +98,7 @@ def evaluate(
 
     keep_freed_memory()
     ready_model(model, device)
+    controls = {"color": color, "contrast": contrast, "brightness": brightness, "refine": refine}
     records: list[dict[str, str | float]] = []
     left_out: list[Scene] = []
     with progress_bar() as progress:
@@ -104,7 +107,7 @@ def evaluate(
             try:
                 images = check_bracket(scene.images)
                 scores = SceneScores(as_tensor(*images).unsqueeze(0))
-                for method, image in _results(images, model, blend, color, refine, device):
+                for method, image in _results(images, model, controls, device):
                     score = scores.score(as_tensor(image))
                     found.append({"scene": scene.name, "method": method, **score})
             except InputError as error:
@@ -122,9 +125,7 @@ def evaluate(
             "folder": folder.name,
             "split": split,
             "model": model,
-            "blend": blend,
-            "color": color,
-            "refine": refine,
+            **controls,
             "scenes": [scene.name for scene in scenes if scene not in left_out],
             "left_out": [scene.name for scene in left_out],
             "means": means,
@@ -147,7 +148,7 @@ def evaluate(
 
 
 def _results(
-    images: list[Image], model: str, blend: str, color: float, refine: int, device: str | None
+    images: list[Image], model: str, controls: dict[str, Any], device: str | None
 ) -> Iterator[tuple[str, Image]]:
     """Everything that is scored, by name."""
     from fastmef.cli.scoring import mertens, plain_mean
@@ -160,7 +161,7 @@ def _results(
     fused = mertens(images)
     if fused is not None:
         yield "OpenCV Mertens", fused
-    yield "fastmef", fuse(images, model, blend, color, refine, device)
+    yield "fastmef", fuse(images, model, device=device, **controls)
 
 
 def _means(records: list[dict[str, str | float]]) -> dict[str, dict[str, float]]:

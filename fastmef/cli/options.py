@@ -13,14 +13,6 @@ model = click.option(
     metavar="NAME|FILE",
     help="The trained network: the name of one that comes with fastmef, or a .safetensors file.",
 )
-blend = click.option(
-    "--blend",
-    type=click.Choice(("weights", "pyramid")),
-    default="weights",
-    show_default=True,
-    help="weights: every value stays between those of the photographs. "
-    "pyramid: more contrast between large areas.",
-)
 color = click.option(
     "--color",
     type=click.FloatRange(0, 1),
@@ -29,10 +21,26 @@ color = click.option(
     metavar="0…1",
     help="How much washed-out colour is given back, from none to all.",
 )
+contrast = click.option(
+    "--contrast",
+    type=click.FloatRange(0, 4),
+    default=1.0,
+    show_default=True,
+    metavar="0…4",
+    help="Of fine detail and texture: 0 removes it, 1 is as photographed, 2 twice as strong.",
+)
+brightness = click.option(
+    "--brightness",
+    type=click.FloatRange(-2, 2),
+    default=0.0,
+    show_default=True,
+    metavar="-2…2",
+    help="Lighten the middle tones (above 0) or darken them (below 0); black and white stay.",
+)
 refine = click.option(
     "--refine",
     type=click.IntRange(0),
-    default=4,
+    default=20,
     show_default=True,
     metavar="STEPS",
     help="How long the network's weights are tuned to these photographs; 0 is quickest.",

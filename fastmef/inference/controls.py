@@ -77,6 +77,12 @@ def check_controls(given: Control, count: int, size: tuple[int, ...]) -> None:
     _check_weights(given.weights, count, size)
 
 
+def base_size(width: int, height: int) -> tuple[int, int]:
+    """Return width and height of the base, and so of weight maps, for images of this size."""
+    height, width = halved_size((height, width), base_levels(height, width))
+    return width, height
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -117,7 +123,7 @@ def _check_masks(masks: Any, count: int, size: tuple[int, ...]) -> None:
 def _check_weights(weights: Any, count: int, size: tuple[int, ...]) -> None:
     if weights is None:
         return
-    height, width = halved_size((size[0], size[1]), base_levels(size[0], size[1]))
+    width, height = base_size(size[1], size[0])
     shape = (count, height, width)
     if not isinstance(weights, np.ndarray) or weights.shape != shape:
         got = weights.shape if isinstance(weights, np.ndarray) else type(weights).__name__

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -50,14 +50,18 @@ def fuse_any(network: FusionNet, exposures: Tensor, controls: Controls) -> tuple
     base, validity = pyramid.base, pyramid.validity[-1] if pyramid.validity else None
     if validity is not None:
         base = _filled(base, validity)
-    shares = functional.exposure_shares(base)
+    own_shares = shares = functional.exposure_shares(base)
+    if controls.weights is None and not bool(own_shares.all()):
+        return _fuse_informed(network, exposures, controls, own_shares[0] > 0)
     if controls.bias is not None:
-        shares = shares * controls.bias.exp()
-    if controls.weights is None:
-        logits = base_logits(network.logits(base, shares), shares, validity)
-        logits = refine_logits(logits, base, controls.refine)
-    else:
+        shares = own_shares * controls.bias.exp()
+    if controls.weights is not None:
         logits = controls.weights.log()
+    elif exposures.shape[1] == 1:
+        logits = torch.zeros_like(base[:, :, 0])
+    else:
+        logits = base_logits(network.logits(base, own_shares), shares, validity)
+        logits = refine_logits(logits, base, controls.refine)
     fused, weights = functional.softmax_fuse(logits, base, return_weights=True)
     check_finite(fused)
     if controls.color:
@@ -74,6 +78,22 @@ def fuse_any(network: FusionNet, exposures: Tensor, controls: Controls) -> tuple
         valid=controls.valid,
     )
     return result, weights
+
+
+def _fuse_informed(
+    network: FusionNet, exposures: Tensor, controls: Controls, informed: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Fuse without the exposures that are all black or all white; their weights are 0.
+
+    The network and the bands give them no weight, but the loss of the descent would see them.
+    """
+    kept = exposures.permute(0, 1, 3, 4, 2)[:, informed].permute(0, 1, 4, 2, 3)
+    bias = None if controls.bias is None else controls.bias[:, informed]
+    valid = None if controls.valid is None else controls.valid[:, informed]
+    fused, weights = fuse_any(network, kept, replace(controls, bias=bias, valid=valid))
+    everyones = weights.new_zeros(1, len(informed), *weights.shape[2:])
+    everyones[:, informed] = weights
+    return fused, everyones
 
 
 def fuse_fixed(network: FusionNet, exposures: Tensor, controls: Controls) -> tuple[Tensor, Tensor]:

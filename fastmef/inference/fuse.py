@@ -121,7 +121,7 @@ def _fuse(
         if expected != len(pixels):
             raise InputError(f"this model fuses exactly {expected} images, got {len(pixels)}")
         given.require_defaults()
-    order = sorted(range(len(pixels)), key=lambda k: _sort_key(pixels[k]))
+    order = _dark_to_bright(pixels)
     run = fuse_any if network.takes_any else fuse_fixed
     with torch.no_grad(), _memory_reported(pixels[0], place):
         exposures = _to_tensor([pixels[k] for k in order], place)
@@ -131,8 +131,18 @@ def _fuse(
         return result, weights[0, as_given].cpu().numpy()
 
 
+def _dark_to_bright(pixels: list[Image]) -> list[int]:
+    """Return the order from dark to bright, whatever the order in which frames are given."""
+    keys = [_sort_key(image) for image in pixels]
+
+    def key(k: int) -> tuple[float, bytes, bytes]:
+        tied = keys.count(keys[k]) > 1
+        return *keys[k], pixels[k].tobytes() if tied else b""
+
+    return sorted(range(len(pixels)), key=key)
+
+
 def _sort_key(image: Image) -> tuple[float, bytes]:
-    """Return what sorts from dark to bright, whatever the order in which frames are given."""
     sample = np.ascontiguousarray(image[::8, ::8])
     return float(sample.mean()), sample.tobytes()
 

@@ -14,7 +14,6 @@ from fastmef.errors import InputError
 from fastmef.inference.folding import fold_batchnorm
 from fastmef.nn.network import FusionNet
 
-
 _BFLOAT16_UNITS = ("avx512_bf16", "amx_tile")  # of x86 processors
 
 

@@ -17,7 +17,16 @@ from fastmef.nn.network import FusionNet
 def model(tmp_path_factory):
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("model") / "net.safetensors"
-    FusionNet(width=4).save(path)
+    network = FusionNet("any", width=4)
+    torch.nn.init.normal_(network.body.head.weight)
+    network.save(path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def model_for_two(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "two.safetensors"
+    FusionNet(2, width=4).save(path)
     return str(path)
 
 

@@ -44,15 +44,17 @@ def test_picture_and_table(run, model, samples, tmp_path):
     assert picture.height > 2 * 40
 
 
-def test_weights_picture(run, model, samples, tmp_path, monkeypatch):
+@pytest.mark.parametrize("halvings", [0, 1, 2])
+def test_weights_picture(run, model, samples, tmp_path, monkeypatch, halvings):
     """Black where the dark exposure counts alone, white where the bright one does."""
     from fastmef.inference import fuse as module
 
     def split(images, *_arguments, **_options):
-        weights = np.zeros((len(images), 40, 60), np.float32)
+        height, width = 40 // 2**halvings, 60 // 2**halvings
+        weights = np.zeros((len(images), height, width), np.float32)
         brightness = [image.mean() for image in images]
-        weights[np.argmin(brightness), :20] = 1
-        weights[np.argmax(brightness), 20:] = 1
+        weights[np.argmin(brightness), : height // 2] = 1
+        weights[np.argmax(brightness), height // 2 :] = 1
         return images[0], weights
 
     drawn = []
@@ -63,8 +65,10 @@ def test_weights_picture(run, model, samples, tmp_path, monkeypatch):
     run("demo", "-o", tmp_path / "demo.png", "--model", model, "--device", "cpu")
     for row in drawn:
         assert [label.split(":")[0] for label, _ in row][1:3] == ["over-exposed", "weights"]
-        assert (row[2][1][:20] == 0).all()
-        assert (row[2][1][20:] == 255).all()
+        picture, blurred = row[2][1], 2**halvings
+        assert picture.shape == (40, 60)
+        assert (picture[: 20 - blurred] == 0).all()
+        assert (picture[20 + blurred :] == 255).all()
         assert row[0][1].mean() < row[1][1].mean()
 
 

@@ -82,6 +82,24 @@ def test_scores_are_the_metrics(run, evaluate, scenes, model, tmp_path):
         assert {name: record[name] for name in scores} == pytest.approx(dict(scores))
 
 
+def test_options_reach_the_fusion(run, evaluate, scenes, model, tmp_path):
+    from fastmef.cli.scoring import as_tensor
+    from fastmef.metrics import score_images
+
+    given = {"color": 0.9, "contrast": 1.5, "brightness": -0.5, "refine": 3}
+    options = [text for name, value in given.items() for text in (f"--{name}", value)]
+    run(*evaluate(scenes, "--limit", 1, "--json", tmp_path / "s.json", *options))
+    report = json.loads((tmp_path / "s.json").read_text())
+    assert {name: report[name] for name in given} == given
+    pair = [read_image(scenes / "s0" / f"{name}.png").pixels for name in ("under", "over")]
+    fused = fastmef.fuse(pair, model, device="cpu", **given)
+    expected = score_images(as_tensor(*pair)[None], as_tensor(fused))
+    assert {name: report["means"]["fastmef"][name] for name in expected} == pytest.approx(expected)
+    default = fastmef.fuse(pair, model, device="cpu")
+    other = score_images(as_tensor(*pair)[None], as_tensor(default))
+    assert other["brightness"] > expected["brightness"] + 5
+
+
 @pytest.mark.parametrize(("split", "count"), [("train", 7), ("all", 9), ("validation", 2)])
 def test_split(run, evaluate, scenes, split, count):
     assert f"means over {count} scenes" in run(*evaluate(scenes, "--split", split)).stdout

@@ -99,6 +99,8 @@ ABUSED = [
     (WeightedSSIMLoss, ("variance", False, 3, 1.5, (1.0,), 0.01, 0.03, 1e-4, 1e-12)),
     (FusionNet, (2, 1, "gray", False, "bilinear")),
     (FusionNet(width=1).eval(), (torch.rand(1, 2, 3, 8, 8),)),
+    (FusionNet("any", width=1).eval(), (torch.rand(1, 2, 3, 8, 8),)),
+    (functional.exposure_shares, (torch.rand(1, 2, 3, 8, 8),)),
 ]  # fmt: skip
 
 

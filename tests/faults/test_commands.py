@@ -29,7 +29,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="permissions and signals a
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "net.safetensors"
-    FusionNet(width=2).save(path)
+    FusionNet("any", width=2).save(path)
     return str(path)
 
 
@@ -69,13 +69,16 @@ def process(*arguments, **options):
     )
 
 
-@pytest.mark.parametrize("place", range(7))
+@pytest.mark.parametrize("place", range(10))
 def test_very_long_names(scenes, tmp_path, model, place):
     pair = [scenes / "s0" / "under.png", scenes / "s0" / "over.png"]
     arguments = [
         ("fuse", pair[0], LONG, "-o", tmp_path / "a.png", "--model", model),
         ("fuse", *pair, "-o", f"{LONG}.png", "--model", model),
         ("fuse", *pair, "-o", tmp_path / "a.png", "--model", LONG),
+        ("fuse", *pair, "-o", tmp_path / "a.png", "--model", model, "--mask", LONG, "--mask", "-"),
+        ("fuse", *pair, "-o", tmp_path / "a.png", "--model", model, "--weights-in", LONG),
+        ("fuse", *pair, "-o", tmp_path / "a.png", "--model", model, "--weights-out", LONG),
         ("eval", LONG, "--model", model),
         ("eval", scenes, "--model", model, "--csv", LONG),
         ("train", LONG, "-o", tmp_path / "run"),

@@ -78,10 +78,11 @@ def test_file_without_checksum(tmp_path):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e30, -1e7])
-def test_absurd_weights(tmp_path, value):
-    network = FusionNet(width=2)
+@pytest.mark.parametrize("exposures", [2, "any"])
+def test_absurd_weights(tmp_path, value, exposures):
+    network = FusionNet(exposures, width=2)
     with torch.no_grad():
-        network.head.bias[0] = value
+        network.body.head.bias[0] = value
     with pytest.raises(InputError, match=r"head\.bias holds"):
         network.save(tmp_path / "net.safetensors")
     assert not (tmp_path / "net.safetensors").exists()
@@ -93,9 +94,10 @@ def test_absurd_weights(tmp_path, value):
         fastmef.fuse(images, network, device="cpu")
 
 
-def test_weights_that_overflow(monkeypatch):
+@pytest.mark.parametrize("exposures", [2, "any"])
+def test_weights_that_overflow(exposures):
     """Each one is allowed, the result is not finite: it is not rounded to black."""
-    network = FusionNet(width=2).eval()
+    network = FusionNet(exposures, width=2).eval()
     with torch.no_grad():
         for name, tensor in network.state_dict().items():
             if tensor.is_floating_point():

@@ -10,9 +10,9 @@ from fastmef.inference.folding import fold_batchnorm
 from fastmef.nn.network import FusionNet
 
 
-def trained_looking(**options):
+def trained_looking(exposures=2, **options):
     torch.manual_seed(0)
-    network = FusionNet(width=4, **options)
+    network = FusionNet(exposures, width=4, **options)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.uniform_(-0.5, 0.5)
@@ -23,22 +23,27 @@ def trained_looking(**options):
 
 
 @pytest.mark.parametrize("skip_connections", [False, True])
-def test_same_logits(skip_connections):
-    network = trained_looking(skip_connections=skip_connections).double()
-    exposures = torch.rand(1, 2, 3, 21, 34, dtype=torch.float64)
+@pytest.mark.parametrize(("exposures", "count"), [(2, 2), ("any", 2), ("any", 5)])
+def test_same_logits(exposures, count, skip_connections):
+    network = trained_looking(exposures, skip_connections=skip_connections).double()
+    if network.takes_any:
+        nn.init.normal_(network.body.encoder[-1].scene.weight)
+    exposures = torch.rand(1, count, 3, 21, 34, dtype=torch.float64)
     folded = fold_batchnorm(network)
     expected = network.eval().logits(exposures)
     torch.testing.assert_close(folded.logits(exposures), expected, rtol=1e-10, atol=1e-12)
 
 
-def test_nothing_left_to_normalise():
-    folded = fold_batchnorm(trained_looking())
+@pytest.mark.parametrize("exposures", [2, "any"])
+def test_nothing_left_to_normalise(exposures):
+    folded = fold_batchnorm(trained_looking(exposures))
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     assert not folded.training
 
 
-def test_the_network_stays_as_it_is():
-    network = trained_looking().train()
+@pytest.mark.parametrize("exposures", [2, "any"])
+def test_the_network_stays_as_it_is(exposures):
+    network = trained_looking(exposures).train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     fold_batchnorm(network)
     assert network.training

@@ -1,4 +1,4 @@
-"""fuse(): arrays and files in, an image between its inputs out, bad input refused."""
+"""fuse(): arrays and files in, one image out, bad input refused."""
 
 from __future__ import annotations
 
@@ -12,97 +12,150 @@ from fastmef.errors import InputError
 from fastmef.inference import models
 from fastmef.inference.fuse import fuse_with_weights
 from fastmef.inference.models import ready_model
-from fastmef.inference.pyramid import pyramid_blend
+from fastmef.nn.multiscale import base_levels
 from fastmef.nn.network import FusionNet
+from fastmef.reference import multiscale
 from fastmef.reference.restoration import restore_color
+from tests.support.photographs import as_stack, photographs, random_network
+
+LARGE = (301, 500)  # the base is half as large
+LOW, HIGH = 4, 239  # levels that the knee leaves alone: 1/64 and 1 - 1/16
 
 
 @pytest.fixture(scope="module")
 def network():
-    torch.manual_seed(0)
-    net = FusionNet(width=4, skip_connections=True)
-    torch.nn.init.normal_(net.body.head.weight)  # weights that vary over the image
-    return net
+    return random_network("any")
 
 
-def photographs(height, width, count=2, seed=0):
-    """A bright gradient with a dark corner and texture, as a camera would expose it."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:height, 0:width] / max(height, width)
-    light = np.exp(3 * x - 2 * y)[..., None] * np.array([1.0, 0.9, 0.7])
-    light = light * rng.uniform(0.8, 1.2, (height, width, 1))
-    stops = np.linspace(-3, 1.5, count)
-    return [np.uint8(255 * np.clip(light * 2**stop, 0, 1) ** (1 / 2.2)) for stop in stops]
+def mean_change(a, b):
+    return np.abs(a.astype(float) - b).mean()
 
 
 class TestResult:
-    @pytest.mark.parametrize("size", [(1, 1), (1, 40), (17, 33), (250, 250)])
-    @pytest.mark.parametrize("blend", ["weights", "pyramid"])
-    def test_any_size(self, network, size, blend):
-        fused = fastmef.fuse(photographs(*size), network, blend)
+    @pytest.mark.parametrize("size", [(1, 1), (1, 40), (17, 33), LARGE, (3, 30_000)])
+    def test_any_size(self, network, size):
+        fused, weights = fuse_with_weights(photographs(*size), network, refine=2)
         assert fused.shape == (*size, 3)
         assert fused.dtype == np.uint8
+        halvings = base_levels(*size)
+        assert weights.shape == (2, *(-(-side // 2**halvings) for side in size))
 
-    @pytest.mark.parametrize("count", [2, 3, 5])
-    def test_formula_and_range(self, network, count):
+    @pytest.mark.parametrize("count", [2, 3, 5, 9, 32])
+    def test_any_number(self, network, count):
         images = photographs(40, 51, count)
-        fused, weights = fuse_with_weights(images, network, color=0)
+        fused, weights = fuse_with_weights(images, network, refine=3)
+        assert fused.shape == (40, 51, 3)
         assert weights.shape == (count, 40, 51)
+        assert (weights >= 0).all()
         np.testing.assert_allclose(weights.sum(0), 1, rtol=1e-5)
-        exact = sum(
-            w[..., None].astype(np.float64) * i for w, i in zip(weights, images, strict=True)
-        )
-        assert np.abs(fused - exact).max() <= 0.5 + 1e-3
-        assert (fused >= np.min(images, 0)).all()
-        assert (fused <= np.max(images, 0)).all()
-        assert weights.std() > 0.01
+        assert weights.std() > 1e-3
+
+    @pytest.mark.parametrize("size", [(40, 51), LARGE])
+    def test_formula(self, network, size):
+        """The picture follows from the weights by the reference, in float64."""
+        images = photographs(*size, 3)
+        fused, weights = fuse_with_weights(images, network, color=0.7)
+        stack, maps = as_stack(images), torch.from_numpy(weights).double()[None]
+        levels = base_levels(*size)
+        base = multiscale.exposure_pyramid(stack, levels).base
+        small = restore_color((maps.unsqueeze(2) * base).sum(1), maps, base, 0.7)
+        shares = fastmef.functional.exposure_shares(base)
+        exact = 255 * multiscale.multiscale_fuse(None, stack, levels, base=small, shares=shares)
+        error = np.abs(fused - exact[0].permute(1, 2, 0).numpy())
+        assert error.max() <= 0.5 + 0.02
 
     def test_weights_are_the_networks(self, network):
-        images = photographs(24, 32)
-        stack = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)[None] / 255
+        images = photographs(24, 32, 3)
         with torch.no_grad():
-            expected = network.eval()(stack)
-        fused, weights = fuse_with_weights(images, network, color=0, refine=0)
-        np.testing.assert_allclose(weights, expected.weights[0], atol=1e-5)
-        close = np.abs(fused - 255 * expected.fused[0].permute(1, 2, 0).numpy()) <= 0.5 + 1e-3
-        assert close.all()
+            expected = network.eval()(as_stack(images).float()).weights[0]
+        _, weights = fuse_with_weights(images, network, refine=0)
+        np.testing.assert_allclose(weights, expected, atol=1e-5)
+        _, refined = fuse_with_weights(images, network, refine=5)
+        assert np.abs(refined - weights).max() > 0.01
 
-    def test_equal_images_come_back(self, network):
-        image = np.random.default_rng(0).integers(0, 256, (33, 20, 3), np.uint8)
-        for blend in ("weights", "pyramid"):
-            assert np.array_equal(fastmef.fuse([image, image, image], network, blend), image)
+    @pytest.mark.parametrize("size", [(33, 20), LARGE])
+    @pytest.mark.parametrize("count", [2, 5])
+    def test_equal_images_come_back(self, network, size, count):
+        image = np.random.default_rng(0).integers(LOW, HIGH + 1, (*size, 3), np.uint8)
+        assert np.array_equal(fastmef.fuse([image] * count, network), image)
 
-    def test_order_does_not_matter(self, network):
-        images = photographs(20, 30, 3)
+    def test_black_and_white_are_compressed(self, network):
+        """As documented: y = 1 - h/4 for white, h = 1/16, and l/4 for black, l = 1/64."""
+        image = np.zeros((8, 20, 3), np.uint8)
+        image[:, 10:] = 255
+        fused = fastmef.fuse([image, image], network, refine=0)
+        assert (fused[:, :10] == round(255 / 256)).all()
+        assert (fused[:, 10:] == round(255 * (1 - 1 / 64))).all()
+
+    @pytest.mark.parametrize("size", [(20, 30), LARGE])
+    def test_order_does_not_matter(self, network, size):
+        images = photographs(*size, 5)
         fused, weights = fuse_with_weights(images, network)
-        shuffled, moved = fuse_with_weights([images[2], images[0], images[1]], network)
+        order = [3, 0, 4, 2, 1]
+        shuffled, moved = fuse_with_weights([images[k] for k in order], network)
         assert np.array_equal(fused, shuffled)
-        assert np.array_equal(moved, weights[[2, 0, 1]])
+        assert np.array_equal(moved, weights[order])
 
-    def test_pyramid(self, network):
-        images = photographs(60, 85)
-        fused, weights = fuse_with_weights(images, network, "pyramid", color=0)
-        stack = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)[None] / 255
-        exact = 255 * pyramid_blend(torch.from_numpy(weights)[None], stack)
-        assert np.abs(fused - exact[0].permute(1, 2, 0).numpy()).max() <= 0.5 + 1e-2
-        assert not np.array_equal(fused, fastmef.fuse(images, network, color=0))
+    def test_order_of_images_that_agree_in_every_eighth_pixel(self, network):
+        one, other = np.full((2, 24, 32, 3), 90, np.uint8)
+        one[1::2], other[3, 3:9] = 140, 30
+        images = [one, other, np.full_like(one, 200)]
+        fused, weights = fuse_with_weights(images, network)
+        turned, moved = fuse_with_weights(images[::-1], network)
+        assert np.array_equal(fused, turned)
+        assert np.array_equal(moved, weights[::-1])
 
-    def test_color(self, network):
-        images = photographs(40, 51)
-        plain, weights = fuse_with_weights(images, network, color=0)
-        fused = fastmef.fuse(images, network, color=1)
-        stack = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)[None] / 255
-        maps = torch.from_numpy(weights)[None]
-        sum_ = (maps.unsqueeze(2) * stack).sum(1)
-        exact = 255 * restore_color(sum_, maps, stack, 1.0)[0].permute(1, 2, 0).numpy()
-        assert np.abs(fused - exact).max() <= 0.5 + 1e-2
-        assert (fused >= np.min(images, 0)).all() and (fused <= np.max(images, 0)).all()
-        assert not np.array_equal(fused, plain)
+    @pytest.mark.parametrize("size", [(60, 85), LARGE])
+    def test_a_doubled_frame_counts_once(self, network, size):
+        images = photographs(*size, 4)
+        fused = fastmef.fuse(images, network)
+        for doubled in images:
+            assert mean_change(fastmef.fuse([*images, doubled], network), fused) < 1
+
+    @pytest.mark.parametrize("level", [0, 255])
+    @pytest.mark.parametrize("size", [(60, 85), LARGE])
+    def test_an_empty_frame_changes_nothing(self, network, size, level):
+        images = photographs(*size, 3)
+        fused, weights = fuse_with_weights(images, network)
+        empty = np.full_like(images[0], level)
+        again, more = fuse_with_weights([images[0], empty, *images[1:]], network)
+        assert np.array_equal(again, fused)
+        assert (more[1] == 0).all()
+        assert np.array_equal(np.delete(more, 1, axis=0), weights)
+
+    def test_one_frame_beside_empty_ones(self, network):
+        image = np.random.default_rng(0).integers(LOW, HIGH + 1, (33, 20, 3), np.uint8)
+        empty = np.zeros_like(image)
+        fused, weights = fuse_with_weights([empty, image, empty], network)
+        assert np.array_equal(fused, image)
+        assert (weights[1] == 1).all() and (weights[[0, 2]] == 0).all()
+
+    def test_an_empty_frame_has_the_weights_that_are_given(self, network):
+        images = [np.full((8, 9, 3), level, np.uint8) for level in (0, 100)]
+        images[1][:4] = 150
+        half = np.full((2, 8, 9), 0.5)
+        fused = fastmef.fuse(images, network, weights=half, color=0)
+        assert np.abs(fused - np.mean(images, axis=0)).max() <= 0.5
+
+    def test_nothing_but_empty_frames(self, network):
+        black = np.zeros((9, 12, 3), np.uint8)
+        fused, weights = fuse_with_weights([black, black], network)
+        assert (fused <= 1).all()
+        np.testing.assert_allclose(weights, 0.5, atol=1e-5)
+
+    @pytest.mark.parametrize("size", [(40, 51), LARGE])
+    def test_16_bit_is_8_bit_more_precisely(self, network, size):
+        images = photographs(*size, 3)
+        fused = fastmef.fuse([image.astype(np.uint16) * 257 for image in images], network)
+        assert fused.dtype == np.uint16
+        assert np.abs(fused / 257 - fastmef.fuse(images, network)).max() <= 0.5 + 1e-2
+        assert (fused % 257 != 0).any()
 
     def test_deterministic(self, network):
-        images = photographs(50, 50)
+        images = photographs(*LARGE)
         assert np.array_equal(fastmef.fuse(images, network), fastmef.fuse(images, network))
 
+    @pytest.mark.filterwarnings("error")
     def test_sources_unchanged(self, network):
         images = photographs(9, 9)
         for image in images:
@@ -148,7 +201,8 @@ class TestInputs:
             ([good, np.zeros((8, 9, 4), np.uint8)], r"image 1 has shape \(8, 9, 4\)"),
             ([good, good[..., 0]], r"image 1 has shape \(8, 9\)"),
             ([good, good[:0]], r"image 1 has shape \(0, 9, 3\)"),
-            ([good.astype(np.uint16), good], "image 0 has .* dtype uint16; needed: .* uint8"),
+            ([good, good.astype(np.uint16)], "image 0 is uint8, image 1 is uint16"),
+            ([good.astype(np.int16), good], "image 0 has .* dtype int16; needed: .* uint8 or uint"),
             ([good.astype(np.float32), good], "dtype float32"),
             ([np.full((8, 9, 3), np.nan), good], "dtype float64"),
             ([good, torch.zeros(8, 9, 3)], "image 1 is a Tensor; needed: a NumPy array or a path"),
@@ -165,20 +219,6 @@ class TestInputs:
             write_image(tmp_path / name, np.zeros((*size, 3), np.uint8))
         with pytest.raises(InputError, match=r"a\.png is 9×8 pixels, .*b\.png is 8×9"):
             fastmef.fuse([tmp_path / "a.png", tmp_path / "b.png"], network)
-
-    def test_blend(self, network):
-        with pytest.raises(InputError, match="blend must be 'weights' or 'pyramid', got 'max'"):
-            fastmef.fuse([self.good, self.good], network, blend="max")
-
-    @pytest.mark.parametrize("color", [-0.1, 1.5, float("nan")])
-    def test_color_out_of_range(self, network, color):
-        with pytest.raises(InputError, match="color must be from 0 to 1, got"):
-            fastmef.fuse([self.good, self.good], network, color=color)
-
-    @pytest.mark.parametrize("refine", [-1, 2.5])
-    def test_refine_out_of_range(self, network, refine):
-        with pytest.raises(InputError, match="refine must be a number of steps"):
-            fastmef.fuse([self.good, self.good], network, refine=refine)
 
     @pytest.mark.parametrize("device", ["nonsense", "cuda:99", 3.5])
     def test_device(self, network, device):
@@ -198,8 +238,16 @@ class TestInputs:
                 return torch.empty(2**62, dtype=torch.uint8)
             raise torch.OutOfMemoryError
 
-        monkeypatch.setattr("fastmef.inference.fuse.bracket_logits", exhaust)
+        monkeypatch.setattr("fastmef.inference.fuse.fuse_any", exhaust)
         with pytest.raises(InputError, match="images of 9×8 pixels need more memory"):
+            fastmef.fuse([self.good, self.good], network, device="cpu")
+
+    def test_other_runtime_errors_are_not_memory(self, network, monkeypatch):
+        def fail(*_):
+            raise RuntimeError("something else")
+
+        monkeypatch.setattr("fastmef.inference.fuse.fuse_any", fail)
+        with pytest.raises(RuntimeError, match="something else"):
             fastmef.fuse([self.good, self.good], network, device="cpu")
 
     def test_unknown_model(self):
@@ -221,18 +269,77 @@ class TestModels:
         path = tmp_path / "net.safetensors"
         network.save(path)
         images = photographs(12, 14)
-        fastmef.fuse(images, path)
-        torch.manual_seed(5)
-        other = FusionNet(width=4)
-        torch.nn.init.normal_(other.body.head.weight)
+        before = fastmef.fuse(images, path)
+        other = random_network("any", seed=5)
         other.save(path)
-        assert np.array_equal(fastmef.fuse(images, path), fastmef.fuse(images, other))
+        changed = fastmef.fuse(images, path)
+        assert np.array_equal(changed, fastmef.fuse(images, other))
+        assert not np.array_equal(changed, before)
 
     def test_a_network_is_not_touched(self, network):
         network.train()
         fastmef.fuse(photographs(12, 14), network)
         assert network.training
 
-    def test_float64_networks_work(self, network):
-        ready, _ = ready_model(FusionNet(width=4).double(), "cpu")
+    def test_float64_networks_work(self):
+        ready, _ = ready_model(FusionNet("any", width=4).double(), "cpu")
         assert {parameter.dtype for parameter in ready.parameters()} == {torch.float32}
+
+
+class TestFixedNumber:
+    """A network for a fixed number of exposures gives the plain weighted sum at full size."""
+
+    @pytest.mark.parametrize("count", [2, 3])
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+    @pytest.mark.parametrize("color", [0, 0.8])
+    def test_formula_and_range(self, count, dtype, color):
+        images = photographs(40, 51, count)
+        if dtype == np.uint16:
+            images = [image.astype(dtype) * 257 for image in images]
+        fused, weights = fuse_with_weights(images, random_network(count), color=color)
+        assert fused.dtype == dtype
+        assert weights.shape == (count, 40, 51)
+        stack, maps = as_stack(images), torch.from_numpy(weights).double()[None]
+        exact = restore_color((maps.unsqueeze(2) * stack).sum(1), maps, stack, color)
+        exact = np.iinfo(dtype).max * exact[0].permute(1, 2, 0).numpy()
+        assert np.abs(fused - exact).max() <= 0.5 + (1e-2 if dtype == np.uint8 else 0.2)
+        assert (fused >= np.min(images, 0)).all() and (fused <= np.max(images, 0)).all()
+        assert weights.std() > 0.01
+
+    def test_weights_are_the_networks(self):
+        images, network = photographs(*LARGE), random_network(2)
+        with torch.no_grad():
+            expected = network.eval()(as_stack(images).float()).weights[0]
+        _, weights = fuse_with_weights(images, network)
+        np.testing.assert_allclose(weights, expected, atol=1e-5)
+
+    def test_equal_images_come_back(self):
+        image = np.random.default_rng(0).integers(0, 256, (33, 20, 3), np.uint8)
+        assert np.array_equal(fastmef.fuse([image, image], random_network(2)), image)
+
+    def test_order_does_not_matter(self):
+        images, network = photographs(20, 30, 3), random_network(3)
+        fused, weights = fuse_with_weights(images, network)
+        shuffled, moved = fuse_with_weights([images[2], images[0], images[1]], network)
+        assert np.array_equal(fused, shuffled)
+        assert np.array_equal(moved, weights[[2, 0, 1]])
+
+    @pytest.mark.parametrize("count", [2, 4])
+    def test_another_number(self, count):
+        with pytest.raises(InputError, match=f"this model fuses exactly 3 images, got {count}"):
+            fastmef.fuse(photographs(8, 8, count), random_network(3))
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("contrast", 1.5),
+            ("brightness", 0.5),
+            ("bias", [0.0, 1.0]),
+            ("masks", [None, np.ones((8, 9), bool)]),
+            ("weights", np.ones((2, 8, 9), np.float32)),
+        ],
+    )
+    def test_options_it_does_not_have(self, name, value):
+        words = f"{name} needs a model for any number of exposures"
+        with pytest.raises(InputError, match=words):
+            fastmef.fuse(photographs(8, 9), random_network(2), **{name: value})

@@ -74,6 +74,17 @@ def test_padding_repeats_the_last_row_and_column():
     torch.testing.assert_close(net.logits(stack), whole[..., :13, :14])
 
 
+@pytest.mark.parametrize("padding", ["replicate", "zeros"])
+def test_line_along_the_frame(padding):
+    """A constant image has constant logits up to its border, but not with zeros beyond it."""
+    net = FusionNet(width=4, padding=padding).eval()
+    torch.nn.init.normal_(net.body.head.weight)
+    flat = torch.tensor([0.2, 0.7])[None, :, None, None, None].expand(1, 2, 3, 64, 72)
+    logits = net.logits(flat).detach()
+    spread = (logits - logits[..., 32:33, 36:37]).abs().amax()
+    assert (spread < 1e-3 * logits.abs().max()) == (padding == "replicate")
+
+
 def test_works_in_float64():
     out = FusionNet(width=2).double()(torch.rand(1, 2, 3, 9, 9, dtype=torch.float64))
     assert out.fused.dtype == torch.float64
@@ -94,8 +105,10 @@ def test_saved_network_comes_back(tmp_path, upsampling):
 
 def test_bundled_weights_load():
     assert "default" in list_pretrained()
-    net = FusionNet.from_pretrained()
-    assert net(torch.rand(1, 2, 3, 20, 20)).fused.isfinite().all()
+    for name in list_pretrained():
+        net = FusionNet.from_pretrained(name)
+        count = 3 if net.takes_any else net.config["exposures"]
+        assert net(torch.rand(1, count, 3, 20, 20)).fused.isfinite().all()
 
 
 @pytest.mark.parametrize("damage", ["missing", "pickle", "truncated", "foreign", "mismatch"])
@@ -120,11 +133,14 @@ def test_bad_weight_files(tmp_path, damage):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"exposures": 1}, "at least 2, got 1"),
+        ({"exposures": 1}, "at least 2 or 'any', got 1"),
         ({"width": 0}, "width"),
         ({"in_features": "hsv"}, "'gray' or 'rgb', got 'hsv'"),
         ({"upsampling": "cubic"}, "cubic"),
         ({"skip_connections": 1}, "skip_connections"),
+        ({"exposures": "all"}, "an integer of at least 2 or 'any', got 'all'"),
+        ({"padding": "reflect"}, "padding must be 'replicate' or 'zeros', got 'reflect'"),
+        ({"exposures": "any", "padding": "zeros"}, "padding must be 'replicate', got 'zeros'"),
     ],
 )
 def test_bad_options(options, message):

@@ -63,6 +63,10 @@ CASES: dict[str, tuple[Callable[..., Tensor | tuple[Tensor, ...]], tuple[Tensor,
         lambda x: (lambda y: (y.base, *y.inner))(functional.exposure_pyramid(x, 2)),
         (COLOR,),
     ),
+    "exposure_shares": (
+        lambda x: functional.exposure_shares(x) + 0 * x[:, :, 0, 0, 0],  # they have no gradient
+        (COLOR,),
+    ),
     "multiscale_fuse": (
         lambda x: functional.multiscale_fuse(x, COLOR),
         (_images(2, 2, 6, 7),),
@@ -113,18 +117,20 @@ def test_compiles(name: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(16, 24), (17, 33)])
-def test_network_by_its_exposures(size: tuple[int, int]) -> None:
-    _check(FusionNet(width=2).eval(), _images(1, 2, 3, *size))
+@pytest.mark.parametrize("exposures", [2, "any"])
+def test_network_by_its_exposures(size: tuple[int, int], exposures: int | str) -> None:
+    _check(FusionNet(exposures, width=2).eval(), _images(1, 2, 3, *size))
 
 
-def test_network() -> None:
+@pytest.mark.parametrize(("exposures", "count"), [(2, 2), ("any", 3)])
+def test_network(exposures: int | str, count: int) -> None:
     """By its parameters, as it is trained."""
     torch.manual_seed(0)
-    net, exposures = FusionNet(width=2).eval(), _images(1, 2, 3, 17, 33)
+    net, images = FusionNet(exposures, width=2).eval(), _images(1, count, 3, 17, 33)
     results = []
     for call in (net, torch.compile(net, fullgraph=True)):
         net.zero_grad()
-        fused, weights = call(exposures)
+        fused, weights = call(images)
         (fused.square().sum() + weights.square().sum()).backward()
         results.append([fused.detach(), weights.detach(), *(x.grad for x in net.parameters())])
     torch.testing.assert_close(results[1], results[0])

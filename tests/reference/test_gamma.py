@@ -96,7 +96,10 @@ def test_small_sizes(size):
         (lambda s: functional.gamma_weights(s, ""), "non-empty subset"),
         (lambda s: functional.gamma_weights(s[0]), r"\(2, 16, 16\)"),
         (lambda s: functional.gamma_weights(s.to(torch.uint8)), "torch.uint8"),
-        (lambda s: functional.local_variance(s, window=10), "odd positive integer, got 10"),
+        (
+            lambda s: functional.local_variance(s, window=10),
+            "odd positive integer of at most 65535, got 10",
+        ),
         (lambda s: functional.local_variance(s, sigma=-1.0), "-1.0"),
         (lambda s: functional.local_variance(s, border="wrap"), "valid, zero, reflect"),
         (lambda s: functional.local_variance(s, floor=float("nan")), "nan"),

@@ -1,0 +1,166 @@
+"""Weight maps and masks in files: one grey image for each photograph."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
+
+from fastmef.data import png
+from fastmef.data.damage import Fault
+from fastmef.data.files import atomic_write, check_output, display, reason
+from fastmef.data.images import describe, read_image
+from fastmef.data.limits import excess_pixels, max_image_bytes
+from fastmef.data.reading import read_bytes
+from fastmef.errors import InputError, OutputError
+
+Size = tuple[int, int]  # width, height
+
+_ALLOWED = "an 8-bit or 16-bit grey PNG"
+_GREY = 0  # PNG's colour type
+_BLACK = 15  # the highest level of a mask that is black: JPEG does not keep 0
+
+
+def map_paths(
+    folder: str | os.PathLike[str], photographs: Sequence[str | os.PathLike[str]]
+) -> list[Path]:
+    """Return the file of each photograph's weights in ``folder``: ``dark.weights.png``.
+
+    Raises:
+        InputError: two photographs would share a file.
+    """
+    paths = [Path(folder) / f"{Path(name).stem}.weights.png" for name in photographs]
+    for index, path in enumerate(paths):
+        first = paths.index(path)
+        if first < index:
+            raise InputError(
+                f"{display(photographs[first])} and {display(photographs[index])} would share the"
+                f" weights {display(path)}; rename one of them"
+            )
+    return paths
+
+
+def check_map_output(folder: str | os.PathLike[str], paths: Sequence[Path], force: bool) -> None:
+    """Find out before any work is done whether maps can be written into ``folder``.
+
+    A folder that does not exist is made by :func:`write_maps`.
+
+    Raises:
+        OutputError: see :func:`fastmef.data.files.check_output`; ``folder`` is a file.
+    """
+    if os.path.isdir(folder):
+        for path in paths:
+            check_output(path, force)
+    elif os.path.lexists(folder):
+        raise OutputError(f"cannot write into {display(folder)}: it is not a folder")
+    else:
+        check_output(folder)
+
+
+def write_maps(paths: Sequence[Path], maps: NDArray[np.floating], force: bool = False) -> None:
+    """Write maps ``(K, H, W)`` as 16-bit grey PNGs, each complete or not at all; 1 is white.
+
+    The folder is made if there is none.
+
+    Args:
+        paths: K files in one folder.
+        maps: in [0, 1].
+        force: replace existing files.
+
+    Raises:
+        OutputError: an existing file, a folder that cannot be written, a full disk.
+        InputError: ``maps`` is something else.
+    """
+    fits = isinstance(maps, np.ndarray) and maps.ndim == 3 and len(maps) == len(paths)
+    if not fits or maps.size == 0 or not (maps.min() >= 0 and maps.max() <= 1):
+        raise InputError(
+            f"maps must be ({len(paths)}, H, W) with values in [0, 1], got {describe(maps)}"
+        )
+    for folder in {path.parent for path in paths}:
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot write into {display(folder)}: {reason(error)}") from error
+    for path, plane in zip(paths, maps, strict=True):
+        encoded = io.BytesIO()
+        levels = (plane * 65535.0 + 0.5).astype(np.uint16)
+        Image.fromarray(levels).save(encoded, format="PNG")
+        atomic_write(path, encoded.getbuffer(), force)
+
+
+def read_maps(paths: Sequence[Path], size: Size) -> NDArray[np.float32]:
+    """Read what :func:`write_maps` has written, as it is or edited.
+
+    Args:
+        paths: K grey PNGs of 8 or 16 bits.
+        size: (width, height) that all must have.
+
+    Returns:
+        ``(K, height, width)``, float32 in [0, 1].
+
+    Raises:
+        InputError: a file that cannot be read, is damaged, is not such a PNG or has another size.
+    """
+    return np.stack([_read_map(path, size) for path in paths])
+
+
+def read_mask(path: str | os.PathLike[str], size: Size) -> NDArray[np.bool_]:
+    """Read an image of ``size`` (width, height) as bool ``(height, width)``: false where black.
+
+    Levels up to 15 of 255 are black, so that a mask may be a JPEG.
+
+    Raises:
+        InputError: see :func:`fastmef.data.images.read_image`; another size.
+    """
+    pixels = read_image(path).pixels
+    _check_size(path, (pixels.shape[1], pixels.shape[0]), size)
+    return np.asarray(pixels.max(axis=2) > _BLACK)
+
+
+def enlarge_map(plane: NDArray[np.floating], size: Size) -> NDArray[np.float32]:
+    """Resize a map ``(h, w)`` in [0, 1] bilinearly to ``size`` (width, height)."""
+    picture = Image.fromarray(np.float32(plane)).resize(size, Image.Resampling.BILINEAR)
+    return np.asarray(picture).clip(0, 1)
+
+
+def _read_map(path: Path, size: Size) -> NDArray[np.float32]:
+    content = read_bytes(path, max_image_bytes(), _ALLOWED)
+    try:
+        levels = _decode(content)
+    except Fault as fault:
+        raise InputError(f"{display(path)}: {fault}") from fault
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's decoders report damage by errors of every type
+        raise InputError(f"{display(path)}: damaged, or of an unsupported kind") from error
+    _check_size(path, (levels.shape[1], levels.shape[0]), size)
+    highest = np.iinfo(levels.dtype).max
+    return levels.astype(np.float32) / np.float32(highest)
+
+
+def _decode(content: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    if not content.startswith(png.SIGNATURE):
+        raise Fault(f"not a PNG; needed: {_ALLOWED}")
+    parsed = png.parse_png(content)
+    depth, color = parsed.chunks[0][1][8:10]
+    if color != _GREY or depth not in (8, 16):
+        raise Fault(f"a {depth}-bit PNG of another kind; needed: {_ALLOWED}")
+    image = PngImageFile(io.BytesIO(parsed.without_comments()))
+    excess = excess_pixels(image.width, image.height, len(content))
+    if excess is not None:
+        raise Fault(excess)
+    parsed.check_pixels()
+    return np.asarray(image).astype(np.uint8 if depth == 8 else np.uint16)
+
+
+def _check_size(path: str | os.PathLike[str], size: Size, needed: Size) -> None:
+    if size != needed:
+        raise InputError(
+            f"{display(path)}: {size[0]}×{size[1]} pixels; needed: {needed[0]}×{needed[1]}"
+        )
