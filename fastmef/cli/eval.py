@@ -62,6 +62,8 @@ def evaluate(
 ) -> None:
     """Score fastmef on a folder of scenes.
 
+    A scene that cannot be read is left out and named, and the status is then 2.
+
     DIR holds one folder a scene, with under.jpg and over.jpg in it, or two or more exposures whose
     names sort from dark to bright. The table shows means over the scenes for the single frames, for
     simple ways to fuse them, and for fastmef; OpenCV's Mertens fusion is among them when

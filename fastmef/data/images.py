@@ -79,9 +79,9 @@ def read_image(path: str | os.PathLike[str]) -> Photo:
     result and is dropped. Of the several pictures in a camera's multi-picture JPEG the first, the
     photograph itself, is read. Pipes are read to their end.
 
-    The whole file is checked: whatever a checksum, libpng, libjpeg, libtiff or libwebp finds
-    damaged is refused, warnings included. Damaged EXIF alone is dropped. The function may be called
-    from several threads and changes no global state.
+    The whole file is checked: whatever a checksum, the size of its data, libjpeg, libtiff or
+    libwebp finds damaged is refused, warnings included. Damaged EXIF alone is dropped. The function
+    may be called from several threads.
 
     Raises:
         InputError: there is no such file, it cannot be read, it is damaged or truncated, it is no

@@ -18,6 +18,7 @@ _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES = 256, 257, 258, 25
 _ROWS_PER_STRIP, _PLANAR, _JPEG_TABLES = 278, 284, 347
 _STRIPS, _TILES = (273, 279), (324, 325)
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
+_PADDING = 3  # bytes to the next word, which some writers count
 _END_OF_JPEG = b"\xff\xd9"
 
 
@@ -45,8 +46,8 @@ def check_strips(image: Image.Image, content: bytes) -> None:
             _check_jpeg(part, bytes(tags.get(_JPEG_TABLES, b"")), most)
         elif compression in _DEFLATE:
             _check_deflate(part, 0 if subsampled else size, most)
-        elif compression == _NONE and length < size and not subsampled:
-            raise damaged(f"a part of the image has {length} of {size} bytes")
+        elif compression == _NONE and not subsampled and not size <= length <= most + _PADDING:
+            raise damaged(f"a part of the image has {length} instead of {size} bytes")
 
 
 def _sizes(tags: Any) -> Iterator[tuple[int, int]]:

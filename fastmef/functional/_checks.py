@@ -15,15 +15,14 @@ from fastmef.reference.gamma import ATTRIBUTES, parse_attributes
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGERS = (torch.uint8, torch.uint16)
 _LARGEST_WINDOW = 65535
-_LARGEST = 1e38
 _LARGEST_INTEGER = 1 << 53  # above, floating-point numbers have gaps
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Return whether a value is a real number that is finite in float32, and no truth value."""
+    """Return whether a value is a finite real number, and no truth value."""
     if isinstance(value, int):
         return not isinstance(value, bool) and abs(value) < _LARGEST_INTEGER
-    return isinstance(value, Real) and abs(float(value)) < _LARGEST
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 def check_dense(name: str, tensor: Tensor) -> None:
@@ -80,8 +79,8 @@ def check_window(window: int, sigma: float | None) -> None:
     odd = isinstance(window, int) and not isinstance(window, bool) and window % 2 == 1
     if not odd or not 1 <= window <= _LARGEST_WINDOW:
         raise InputError(
-            f"window must be an odd positive integer of at most {_LARGEST_WINDOW},"
-            f" got {shown(window)}"
+            f"window must be an odd positive integer, got {shown(window)};"
+            f" the largest is {_LARGEST_WINDOW}"
         )
     if sigma is not None and not (is_number(sigma) and 0 < sigma < math.inf):
         raise InputError(f"sigma must be positive, or None for a flat window, got {shown(sigma)}")

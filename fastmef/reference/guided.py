@@ -19,6 +19,11 @@ def luma_guide(exposures: Tensor, dtype: torch.dtype) -> Tensor:
     return guide if exposures.is_floating_point() else guide / torch.iinfo(exposures.dtype).max
 
 
+def _plane_mean(images: Tensor) -> Tensor:
+    """Return the mean of each plane, row by row: threads divide the sum of a large one."""
+    return images.mean(dim=-1, keepdim=True).mean(dim=-2, keepdim=True)
+
+
 def guided_coefficients(
     logits: Tensor, guide: Tensor, radius: int, eps: float
 ) -> tuple[Tensor, Tensor]:
@@ -37,8 +42,7 @@ def guided_coefficients(
         )
 
     # Around constants: the products of large values would cancel.
-    center = guide.mean(dim=(-2, -1), keepdim=True)
-    middle = logits.mean(dim=(-2, -1), keepdim=True)
+    center, middle = _plane_mean(guide), _plane_mean(logits)
     g, x = guide - center, logits - middle
     mean_g, mean_x = mean(g), mean(x)
     variance = (mean(g * g) - mean_g * mean_g).clamp_min(0)
@@ -62,7 +66,7 @@ def enlarge(images: Tensor, height: int, width: int) -> Tensor:
         share = (place - before).to(images.dtype)
         share = share if dim == -1 else share[:, None]
         low, high = images.index_select(dim, before), images.index_select(dim, after)
-        images = low * (1 - share) + high * share
+        images = low.mul_(1 - share).add_(high.mul_(share))
     return images
 
 

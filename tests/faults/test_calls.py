@@ -196,7 +196,7 @@ def test_number_of_threads_changes_nothing(name, effort, rng, count):
     before, tries = torch.get_num_threads(), effort(12, 400)
     try:
         for _ in range(tries):
-            height, width = rng.randrange(20, 400), rng.randrange(20, 400)
+            height, width = rng.randrange(20, 600), rng.randrange(20, 600)
             color = _image(rng, 1, 2, 3, height, width, dtype=torch.float32)
             logits = _image(rng, 1, 2, height, width, dtype=torch.float32)
             small = logits[..., : height // rng.randrange(1, 6), : width // rng.randrange(1, 6)]
