@@ -8,12 +8,15 @@ from torch import Tensor
 from fastmef import functional
 from fastmef.ops.mef_ssim import STEPS
 from fastmef.reference.color import rgb_to_gray
+from fastmef.reference.mef_color2018 import color2018_score, color2018_sources
+from fastmef.reference.pyramid import reduce
 
 # Weights of the terms. Small windows stand for the finest scale of the score, which is made at full
 # size: there the base is enlarged. Without mefnet nothing knows brightness.
 MA2015 = (0.5, 1.0, 0.5)
 STRUCTURE, STRUCTURE_WINDOW, STRUCTURE_SIGMA = 2.0, 5, 1.0
 MEFNET = 0.3
+COLOR2018 = 0.6  # at half the size of the base: colour is coarse
 
 RATE = 0.2
 MOMENTUM, SCALE_DECAY = 0.5, 0.9
@@ -24,15 +27,17 @@ class BaseLoss:
     r"""The loss of a fusion of the base, for one bracket whose maps are computed once.
 
     .. math:: L = \sum_l \alpha_l\,(1 - Q_l) + 2\,L_\gamma + 0.3\,(1 - l \cdot cs)
+        + 0.6\,(1 - Q_\mathrm{color})
 
     with the qualities Q of three scales of MEF-SSIM ``ma2015``, the γ-weighted SSIM loss
-    :math:`L_\gamma` in windows of 5 pixels, and MEF-SSIM ``mefnet``.
+    :math:`L_\gamma` in windows of 5 pixels, MEF-SSIM ``mefnet``, and ``color2018`` at half size.
     """
 
     def __init__(self, base: Tensor) -> None:
         self._gray = rgb_to_gray(base)
         self._ma2015 = STEPS.ma2015_sources(self._gray, len(MA2015))
         self._mefnet = STEPS.mefnet_sources(self._gray)
+        self._color2018 = color2018_sources(reduce(base.flatten(0, 1)).unflatten(0, base.shape[:2]))
 
     def __call__(self, fused: Tensor) -> Tensor:
         """Return the loss of ``fused`` ``(1, 3, h, w)``."""
@@ -43,7 +48,8 @@ class BaseLoss:
             gray, self._gray, window=STRUCTURE_WINDOW, sigma=STRUCTURE_SIGMA
         )
         loss = loss + ((1 - qualities) * qualities.new_tensor(MA2015)).sum()
-        return loss + MEFNET * (1 - (luminance * structure).sum())
+        loss = loss + MEFNET * (1 - (luminance * structure).sum())
+        return loss + COLOR2018 * (1 - color2018_score(self._color2018, reduce(fused)).sum())
 
 
 def refine_logits(logits: Tensor, base: Tensor, steps: int) -> Tensor:
