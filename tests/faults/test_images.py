@@ -18,6 +18,7 @@ import pytest
 from images import SRGB, chunk, damage, encodings, picture, png
 from PIL import Image
 
+from fastmef import FusionNet
 from fastmef.data import reading
 from fastmef.data.images import read_image
 from fastmef.errors import InputError
@@ -327,9 +328,10 @@ class TestPipes:
     def test_standard_input_and_process_substitution(self, tmp_path):
         for name in ("a", "b"):
             Image.fromarray(picture()).save(tmp_path / f"{name}.png", icc_profile=SRGB)
+        FusionNet("any", width=2).save(tmp_path / "net.safetensors")
         command = (
             f"{sys.executable} -m fastmef fuse /dev/stdin <(sleep 0.2; cat b.png)"
-            " -o out.png --refine 0 < <(cat a.png)"
+            " -o out.png --model net.safetensors --refine 0 < <(cat a.png)"
         )
         done = subprocess.run(
             ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=120
