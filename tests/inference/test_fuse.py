@@ -144,11 +144,16 @@ class TestResult:
         np.testing.assert_allclose(weights, 0.5, atol=1e-5)
 
     @pytest.mark.parametrize("size", [(40, 51), LARGE])
-    def test_16_bit_is_8_bit_more_precisely(self, network, size):
+    @pytest.mark.parametrize("refine", [0, 20])
+    def test_16_bit_is_8_bit_more_precisely(self, network, size, refine):
         images = photographs(*size, 3)
-        fused = fastmef.fuse([image.astype(np.uint16) * 257 for image in images], network)
+        wide = [image.astype(np.uint16) * 257 for image in images]
+        fused = fastmef.fuse(wide, network, refine=refine)
         assert fused.dtype == np.uint16
-        assert np.abs(fused / 257 - fastmef.fuse(images, network)).max() <= 0.5 + 1e-2
+        error = np.abs(fused / 257 - fastmef.fuse(images, network, refine=refine))
+        # A descent can step to either side from inputs that differ by a rounding.
+        assert np.quantile(error, 0.9999 if refine else 1) <= 0.5 + 1e-2
+        assert error.max() <= 1
         assert (fused % 257 != 0).any()
 
     def test_deterministic(self, network):

@@ -43,20 +43,12 @@ def test_flat_areas_become_well_exposed():
     assert (inside > 0.51).all()
 
 
-def test_equal_exposures_stay_equal():
-    exposures = torch.rand(1, 1, 3, 40, 40).expand(1, 3, 3, 40, 40).contiguous()
-    refined = refine_logits(torch.zeros(1, 3, 40, 40), exposures, 8)
-    assert (refined.softmax(dim=1) - 1 / 3).abs().max() < 0.01
-
-
-def test_noise_is_not_stretched_to_a_full_step():
-    exposures = torch.full((1, 2, 3, 40, 40), 0.4)
-    exposures[:, 1] = 0.8
-    exposures += 1e-6 * torch.randn(1, 2, 3, 40, 40)
-    moved = refine_logits(torch.zeros(1, 2, 40, 40), exposures, 8).abs()
-    textured = exposures + 0.1 * torch.randn(1, 2, 3, 40, 40)
-    stepped = refine_logits(torch.zeros(1, 2, 40, 40), textured, 8).abs()
-    assert moved.mean() < 0.2 * stepped.mean()
+@pytest.mark.parametrize("noise", [0, 1e-6])
+def test_noise_is_not_stretched_to_a_full_step(noise):
+    """Exposures that rounding alone tells apart stay equal."""
+    exposures = torch.rand(1, 1, 3, 40, 40).mul(0.8).add(0.1).expand(1, 2, 3, 40, 40)
+    exposures = exposures + noise * torch.randn(1, 2, 3, 40, 40)
+    assert refine_logits(torch.zeros(1, 2, 40, 40), exposures, 8).abs().mean() < 1e-4
 
 
 def test_deterministic(bracket):
