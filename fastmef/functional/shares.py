@@ -14,7 +14,7 @@ from fastmef.reference import shares
 def exposure_shares(base: Tensor) -> Tensor:
     r"""Return how much each frame of a bracket counts, whatever its length.
 
-    .. math:: s_k = \frac{u_k}{\sum_j u_j e^{-(d_{kj}/0.08)^2}}, \qquad
+    .. math:: s_k = \frac{u_k}{\max(1, \sum_j u_j e^{-(d_{kj}/0.08)^2})}, \qquad
         d_{kj} = \operatorname{mean} |Y_k - Y_j|, \qquad u_k = \min(1, p_k / 0.002)
 
     with the luma Y of the frames reduced to 64×64 pixels, and p the share of pixels that are

@@ -13,10 +13,10 @@ from fastmef.reference.pyramid import reduce
 
 # Weights of the terms. Small windows stand for the finest scale of the score, which is made at full
 # size: there the base is enlarged. Without mefnet nothing knows brightness.
-MA2015 = (0.5, 1.0, 0.5)
+MA2015 = (1.0, 1.5, 0.5)
 STRUCTURE, STRUCTURE_WINDOW, STRUCTURE_SIGMA = 2.0, 5, 1.0
-MEFNET = 0.3
-COLOR2018 = 0.6  # at half the size of the base: colour is coarse
+MEFNET = 0.5
+COLOR2018 = 2.0  # at half the size of the base: colour is coarse
 
 RATE = 0.2
 MOMENTUM, SCALE_DECAY = 0.5, 0.9
@@ -26,8 +26,8 @@ EPSILON = 1e-3  # Adam's: no 0/0 where nothing has texture. The scores do not de
 class BaseLoss:
     r"""The loss of a fusion of the base, for one bracket whose maps are computed once.
 
-    .. math:: L = \sum_l \alpha_l\,(1 - Q_l) + 2\,L_\gamma + 0.3\,(1 - l \cdot cs)
-        + 0.6\,(1 - Q_\mathrm{color})
+    .. math:: L = \sum_l \alpha_l\,(1 - Q_l) + 2\,L_\gamma + 0.5\,(1 - l \cdot cs)
+        + 2\,(1 - Q_\mathrm{color})
 
     with the qualities Q of three scales of MEF-SSIM ``ma2015``, the γ-weighted SSIM loss
     :math:`L_\gamma` in windows of 5 pixels, MEF-SSIM ``mefnet``, and ``color2018`` at half size.

@@ -235,7 +235,7 @@ def multiscale_fuse(
     contrast: float | Tensor | Sequence[float | Tensor] = 1.0,
     radius: int = 4,
     floor: float = 1e-6,
-    knee: Knee | None = (1 / 64, 1 / 16),
+    knee: Knee | None = (1 / 128, 1 / 32),
     valid: Tensor | None = None,
 ) -> Tensor:
     """See :func:`fastmef.functional.multiscale_fuse`."""

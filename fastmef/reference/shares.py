@@ -25,4 +25,4 @@ def exposure_shares(base: Tensor) -> Tensor:
     thumbnails = F.adaptive_avg_pool2d(gray, size).flatten(2)
     distance = (thumbnails.unsqueeze(2) - thumbnails.unsqueeze(1)).abs().mean(dim=-1)
     alike = torch.exp(-((distance / COPY_DISTANCE) ** 2))
-    return weight / (alike * weight.unsqueeze(1)).sum(dim=-1).clamp_min(1e-6)
+    return weight / (alike * weight.unsqueeze(1)).sum(dim=-1).clamp_min(1)

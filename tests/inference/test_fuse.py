@@ -19,7 +19,7 @@ from fastmef.reference.restoration import restore_color
 from tests.support.photographs import as_stack, photographs, random_network
 
 LARGE = (301, 500)  # the base is half as large
-LOW, HIGH = 4, 239  # levels that the knee leaves alone: 1/64 and 1 - 1/16
+LOW, HIGH = 2, 247  # levels that the knee leaves alone: 1/128 and 1 - 1/32
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +80,12 @@ class TestResult:
         assert np.array_equal(fastmef.fuse([image] * count, network), image)
 
     def test_black_and_white_are_compressed(self, network):
-        """As documented: y = 1 - h/4 for white, h = 1/16, and l/4 for black, l = 1/64."""
+        """As documented: y = 1 - h/4 for white, h = 1/32, and l/4 for black, l = 1/128."""
         image = np.zeros((8, 20, 3), np.uint8)
         image[:, 10:] = 255
         fused = fastmef.fuse([image, image], network, refine=0)
         assert (fused[:, :10] == round(255 / 256)).all()
-        assert (fused[:, 10:] == round(255 * (1 - 1 / 64))).all()
+        assert (fused[:, 10:] == round(255 * (1 - 1 / 128))).all()
 
     @pytest.mark.parametrize("size", [(20, 30), LARGE])
     def test_order_does_not_matter(self, network, size):

@@ -28,7 +28,7 @@ def literal(base):
             weight[j] * math.exp(-((np.abs(gray[k] - gray[j]).mean() / 0.08) ** 2))
             for j in range(count)
         )
-        shares.append(weight[k] / alike)
+        shares.append(weight[k] / max(1, alike))
     return torch.tensor([shares], dtype=torch.float64)
 
 
