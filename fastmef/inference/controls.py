@@ -33,6 +33,11 @@ class Control:
     weights: NDArray[np.floating] | None = None
     refine: int = STEPS
 
+    @property
+    def names_frames(self) -> bool:
+        """Whether an option has one value for each frame, so that copies may differ in it."""
+        return any(x is not None for x in (self.bias, self.masks, self.weights))
+
     def require_defaults(self) -> None:
         """Refuse what a model for a fixed number of exposures does not have."""
         for name, default in (("contrast", 1.0), ("brightness", 0.0)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fastmef import functional
@@ -20,6 +21,7 @@ STEPS = 24
 # The descent starts with softer weights than the network's, nearer to the plain mean, which keeps
 # more of the contrast between large areas.
 SOFTER = 0.6
+MARGIN = 8  # pixels of the base
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,7 @@ def fuse_any(network: FusionNet, exposures: Tensor, controls: Controls) -> tuple
     elif exposures.shape[1] == 1:
         logits = torch.zeros_like(base[:, :, 0])
     else:
-        logits = network.logits(base, own_shares)
-        if controls.refine:
-            logits = SOFTER * logits
-        logits = refine_logits(base_logits(logits, shares, validity), base, controls.refine)
+        logits = _base_weights(network, base, own_shares, shares, validity, controls.refine)
     fused, weights = functional.softmax_fuse(logits, base, return_weights=True)
     check_finite(fused)
     if controls.color:
@@ -83,6 +82,36 @@ def fuse_any(network: FusionNet, exposures: Tensor, controls: Controls) -> tuple
         valid=controls.valid,
     )
     return result, weights
+
+
+def _base_weights(
+    network: FusionNet,
+    base: Tensor,
+    own_shares: Tensor,
+    shares: Tensor,
+    validity: Tensor | None,
+    steps: int,
+) -> Tensor:
+    """Return the logits ``(1, K, h, w)`` of network and descent, made with a mirrored margin.
+
+    Without it the zeros that ``mefnet`` has beyond the border would ask for brighter exposures
+    along the frame.
+    """
+    rows, columns = (min(MARGIN, side - 1) for side in base.shape[-2:])
+    wide = _mirrored(base, rows, columns)
+    logits = network.logits(wide, own_shares)
+    if steps:
+        logits = SOFTER * logits
+    if validity is not None:
+        validity = _mirrored(validity.unsqueeze(2), rows, columns).squeeze(2)
+    logits = refine_logits(base_logits(logits, shares, validity), wide, steps)
+    height, width = base.shape[-2:]
+    return logits[..., rows : rows + height, columns : columns + width].contiguous()
+
+
+def _mirrored(stack: Tensor, rows: int, columns: int) -> Tensor:
+    """Extend ``(1, K, C, h, w)`` by its mirror image on all four sides."""
+    return F.pad(stack[0], (columns, columns, rows, rows), mode="reflect")[None]
 
 
 def _fuse_informed(

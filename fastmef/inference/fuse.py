@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 
@@ -121,25 +122,35 @@ def _fuse(
         if expected != len(pixels):
             raise InputError(f"this model fuses exactly {expected} images, got {len(pixels)}")
         given.require_defaults()
-    order = _dark_to_bright(pixels)
+    groups = _dark_to_bright(pixels)
+    if not network.takes_any or given.names_frames:
+        groups = [[k] for group in groups for k in group]
+    order = [group[0] for group in groups]
     run = fuse_any if network.takes_any else fuse_fixed
     with torch.no_grad(), _memory_reported(pixels[0], place):
         exposures = _to_tensor([pixels[k] for k in order], place)
         fused, weights = run(network, exposures, given.controls(order, place))
         result = fused[0].permute(1, 2, 0).contiguous().cpu().numpy()
-        as_given = torch.tensor(order, device=place).argsort()
-        return result, weights[0, as_given].cpu().numpy()
+    maps = weights[0].cpu().numpy()
+    as_given = np.empty((len(pixels), *maps.shape[1:]), maps.dtype)
+    for group, weight in zip(groups, maps, strict=True):
+        as_given[group] = weight / len(group)
+    return result, as_given
 
 
-def _dark_to_bright(pixels: list[Image]) -> list[int]:
-    """Return the order from dark to bright, whatever the order in which frames are given."""
+def _dark_to_bright(pixels: list[Image]) -> list[list[int]]:
+    """Return the order from dark to bright, whatever the order in which frames are given.
+
+    Copies of a frame are one group: a frame counts once, however often it is given.
+    """
     keys = [_sort_key(image) for image in pixels]
 
     def key(k: int) -> tuple[float, bytes, bytes]:
         tied = keys.count(keys[k]) > 1
         return *keys[k], pixels[k].tobytes() if tied else b""
 
-    return sorted(range(len(pixels)), key=key)
+    order = sorted(range(len(pixels)), key=key)
+    return [list(group) for _, group in itertools.groupby(order, key)]
 
 
 def _sort_key(image: Image) -> tuple[float, bytes]:
