@@ -40,7 +40,7 @@ brightness = click.option(
 refine = click.option(
     "--refine",
     type=click.IntRange(0),
-    default=24,
+    default=20,
     show_default=True,
     metavar="STEPS",
     help="How long the network's weights are tuned to these photographs; 0 is quickest.",

@@ -177,5 +177,8 @@ def _to_tensor(pixels: list[Image], device: torch.device) -> Tensor:
     dtype = torch.uint8 if pixels[0].dtype == np.uint8 else torch.uint16
     stack = torch.empty((len(pixels), height, width, channels), dtype=dtype)
     for frame, image in zip(stack, pixels, strict=True):
-        frame.numpy()[...] = image
+        if image.flags.writeable and image.flags.c_contiguous:
+            frame.copy_(torch.from_numpy(image))  # by all threads
+        else:
+            frame.numpy()[...] = image  # PyTorch takes no others without a warning
     return stack.to(device).permute(0, 3, 1, 2)[None]

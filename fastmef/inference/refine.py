@@ -16,7 +16,9 @@ from fastmef.reference.pyramid import reduce
 MA2015 = (1.0, 1.5, 0.5)
 STRUCTURE, STRUCTURE_WINDOW, STRUCTURE_SIGMA = 2.0, 5, 1.0
 MEFNET = 0.5
-COLOR2018 = 2.0  # at half the size of the base: colour is coarse
+# At half the size of the base, for colour is coarse. No kernel computes it, and its gradient
+# changes slowly: it is made anew in every fifth step, which halves the time of the descent.
+COLOR2018, COLOR_STEPS = 2.0, 5
 
 RATE = 0.2
 MOMENTUM, SCALE_DECAY = 0.5, 0.9
@@ -40,7 +42,7 @@ class BaseLoss:
         self._color2018 = color2018_sources(reduce(base.flatten(0, 1)).unflatten(0, base.shape[:2]))
 
     def __call__(self, fused: Tensor) -> Tensor:
-        """Return the loss of ``fused`` ``(1, 3, h, w)``."""
+        """Return the loss of ``fused`` ``(1, 3, h, w)`` without the term of colour."""
         gray = rgb_to_gray(fused)
         qualities = STEPS.ma2015_qualities(self._ma2015, gray)
         luminance, structure = STEPS.mefnet_factors(self._mefnet, gray)
@@ -48,8 +50,11 @@ class BaseLoss:
             gray, self._gray, window=STRUCTURE_WINDOW, sigma=STRUCTURE_SIGMA
         )
         loss = loss + ((1 - qualities) * qualities.new_tensor(MA2015)).sum()
-        loss = loss + MEFNET * (1 - (luminance * structure).sum())
-        return loss + COLOR2018 * (1 - color2018_score(self._color2018, reduce(fused)).sum())
+        return loss + MEFNET * (1 - (luminance * structure).sum())
+
+    def color(self, fused: Tensor) -> Tensor:
+        """Return the term of colour alone."""
+        return COLOR2018 * (1 - color2018_score(self._color2018, reduce(fused)).sum())
 
 
 def refine_logits(logits: Tensor, base: Tensor, steps: int) -> Tensor:
@@ -73,8 +78,11 @@ def refine_logits(logits: Tensor, base: Tensor, steps: int) -> Tensor:
     pixels = base.shape[-2] * base.shape[-1]
     mean, second_moment = torch.zeros_like(logits), torch.zeros_like(logits)
     refined = logits.clone()
+    grad_color = torch.empty(0)
     for step in range(steps):
-        grad = pixels * _grad_logits(refined, base, loss)
+        if step % COLOR_STEPS == 0:
+            grad_color = _grad_color(refined, base, loss)
+        grad = pixels * _grad_logits(refined, base, loss, grad_color)
         mean.lerp_(grad, 1 - MOMENTUM)
         second_moment.lerp_(grad.square_(), 1 - SCALE_DECAY)
         rate = RATE * (1 - step / steps) / (1 - MOMENTUM ** (step + 1))
@@ -83,7 +91,16 @@ def refine_logits(logits: Tensor, base: Tensor, steps: int) -> Tensor:
     return refined
 
 
-def _grad_logits(logits: Tensor, base: Tensor, loss: BaseLoss) -> Tensor:
+def _grad_color(logits: Tensor, base: Tensor, loss: BaseLoss) -> Tensor:
+    """Return the gradient of the term of colour w.r.t. the fused base."""
+    fused = functional.softmax_fuse(logits, base)
+    with torch.enable_grad():
+        variable = fused.detach().requires_grad_()
+        return torch.autograd.grad(loss.color(variable), variable)[0]
+
+
+def _grad_logits(logits: Tensor, base: Tensor, loss: BaseLoss, grad_color: Tensor) -> Tensor:
     with torch.enable_grad():
         variable = logits.detach().requires_grad_()
-        return torch.autograd.grad(loss(functional.softmax_fuse(variable, base)), variable)[0]
+        fused = functional.softmax_fuse(variable, base)
+        return torch.autograd.grad(loss(fused) + (fused * grad_color).sum(), variable)[0]
