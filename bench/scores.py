@@ -22,7 +22,9 @@ def render() -> str:
     lines = [
         f"Means over the {len(pairs)} validation pairs, 8-bit results, every method with its "
         "defaults: MEF-SSIM by",
-        "variant (1 is best), HSV saturation, luma (0 to 255) and the shares of pixels by luma.",
+        "variant (1 is best), HSV saturation, luma (0 to 255) and the shares of pixels by luma. The",
+        "default before this one is `previous`. The longer brackets and the checks that fail are in",
+        "`docs/quality.md`.",
         "",
         *page.table(checks.means(pairs)),
     ]

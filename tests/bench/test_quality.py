@@ -43,7 +43,7 @@ def arguments(tmp_path, monkeypatch):
     monkeypatch.setattr(quality, "RESULT", tmp_path / "quality.json")
     monkeypatch.setattr(quality, "PAGE", tmp_path / "quality.md")
     monkeypatch.setattr(quality, "_shown", str)
-    FusionNet(width=4).save(tmp_path / "net.safetensors")
+    FusionNet("any", width=4).save(tmp_path / "net.safetensors")
     return [str(data), "--cache", str(tmp_path / "cache"), "--write"]
 
 
@@ -86,7 +86,7 @@ def test_computed_reused_and_written(arguments, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("bench.quality.scoring.SceneScores", Counted)
     for name in ("fmmef", "mertens", "plain_mean"):
         monkeypatch.setattr(f"bench.quality.methods.{name}", None)
-    FusionNet(width=4, exposures=2).save(weights)
+    FusionNet("any", width=4).save(weights)
     assert quality.main([*arguments, "--cached", "new", "--model", f"newer={weights}"]) == 0
     again = json.loads((tmp_path / "quality.json").read_text())
     for group in ("pairs", "held_out"):
@@ -103,7 +103,7 @@ def test_a_model_is_computed_anew(arguments, tmp_path):
     weights = tmp_path / "net.safetensors"
     values = []
     for width in (4, 5):
-        FusionNet(width=width).save(weights)
+        FusionNet("any", width=width).save(weights)
         quality.main([*arguments, "--model", f"new={weights}"])
         result = json.loads((tmp_path / "quality.json").read_text())
         values.append(page.unpack(result, "pairs")["p0"])
