@@ -203,7 +203,9 @@ def test_who_is_served(device) -> None:
 
 @pytest.mark.parametrize("options", [{"skip_connections": True}, {"upsampling": "nearest"}, {}])
 def test_whole_network(options, device) -> None:
-    network = FusionNet(2, 2, **options)
+    # With a replicated border the 2×2 pixels at the bottom hardly differ, and plain PyTorch in
+    # float32 is then off by 5 % as well.
+    network = FusionNet(2, 2, padding="zeros", **options)
     nn.init.normal_(network.body.head.weight)
     stack = torch.rand(1, 2, 3, 9, 15)
     exact = copy.deepcopy(network).double()
