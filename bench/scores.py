@@ -22,8 +22,8 @@ def render() -> str:
     lines = [
         f"Means over the {len(pairs)} validation pairs, 8-bit results, every method with its "
         "defaults: MEF-SSIM by",
-        "variant (1 is best), HSV saturation, luma (0 to 255) and the shares of pixels by luma. The",
-        "default before this one is `previous`. The longer brackets and the checks that fail are in",
+        "variant (1 is best), HSV saturation, luma (0 to 255), shares of pixels by luma. The",
+        "default before this one is `previous`. Longer brackets and failed checks are in",
         "`docs/quality.md`.",
         "",
         *page.table(checks.means(pairs)),
