@@ -18,8 +18,8 @@ from fastmef.ops._arrays import color_stack, fused_stack, gray_stack, require
 from fastmef.ops._library import triton_launcher
 from fastmef.reference.fusion import tempered_logits
 
-_launch = triton_launcher("fusion", "softmax_fuse")
-_launch_backward = triton_launcher("fusion", "softmax_fuse_backward")
+_launch = triton_launcher("fusion.forward", "softmax_fuse")
+_launch_backward = triton_launcher("fusion.backward", "softmax_fuse_backward")
 
 
 class Inputs(NamedTuple):

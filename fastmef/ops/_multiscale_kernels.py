@@ -17,6 +17,7 @@ from fastmef.ops._arrays import (
     require,
 )
 from fastmef.ops._library import triton_launcher
+from fastmef.reference.color import GRAY_COEFFICIENTS
 from fastmef.reference.multiscale import highest_value, working_dtype
 from fastmef.reference.pyramid import halved_size
 
@@ -135,9 +136,10 @@ def cpp_band_backward(grad_fused: Tensor, slope: Tensor | None, grad_coarse: Ten
 # Above it the Triton kernels would hold too many rows in registers.
 LARGEST_TRITON_RADIUS = 7
 
-_triton_reduce = triton_launcher("multiscale", "reduce")
-_triton_blend = triton_launcher("multiscale", "blend")
-_triton_blend_backward = triton_launcher("multiscale", "blend_backward")
+_triton_reduce = triton_launcher("multiscale.reduce", "reduce")
+_triton_activity = triton_launcher("multiscale.activity", "activity")
+_triton_blend = triton_launcher("multiscale.blend", "blend")
+_triton_blend_backward = triton_launcher("multiscale.backward", "blend_backward")
 
 
 def triton_reduce(
@@ -156,17 +158,19 @@ def triton_band(band: Band, fused: Tensor, slope: Tensor | None) -> None:
         counts = (shares > 0).any(dim=1, keepdim=True)
         shares = torch.where(counts, shares.float(), 1.0).contiguous()
     unit = highest_value(fine.dtype) if band.finest else 1
+    scale, coarse_scale = (unit / highest_value(x.dtype) for x in (fine, band.coarse))
+    activity = fine.new_empty((*fine.shape[:2], *fine.shape[3:]), dtype=torch.float32)
+    _triton_activity(
+        fine, shares, activity, scale / unit, band.floor, band.radius, GRAY_COEFFICIENTS
+    )
     _triton_blend(
         fine,
         band.coarse,
         band.fused_coarse,
-        shares,
-        fine.new_empty((*fine.shape[:2], *fine.shape[3:]), dtype=torch.float32),
+        activity,
         fused,
         slope,
-        (unit / highest_value(fine.dtype), unit / highest_value(band.coarse.dtype), float(unit)),
-        band.radius,
-        band.floor,
+        (scale, coarse_scale, float(unit)),
         band.contrast,
         (band.low, band.high) if band.finest and band.low > 0 else None,
     )

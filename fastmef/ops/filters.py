@@ -95,7 +95,9 @@ class _Op(NamedTuple):
     backward: Callable[..., Tensor]
 
 
-def _register(name: str, arguments: str, parse: Callable[..., _Filter]) -> _Op:
+def _register(
+    name: str, arguments: str, parse: Callable[..., _Filter], kernel: str, backward_kernel: str
+) -> _Op:
     """``arguments`` are those of the schema, images first; ``parse`` is given the others."""
 
     def new_values(images: Tensor, *options: Any) -> Tensor:
@@ -117,13 +119,13 @@ def _register(name: str, arguments: str, parse: Callable[..., _Filter]) -> _Op:
             f"{name}({arguments}) -> Tensor",
             new_values,
             cpp=values_cpu,
-            triton=triton_launcher("filters", name),
+            triton=triton_launcher(f"filters.{kernel}", name),
         ),
         register(
             f"{name}_backward(Tensor upstream, {arguments}) -> Tensor",
             lambda upstream, images, *options: gradient_like(images),
             cpp=gradient_cpu,
-            triton=triton_launcher("filters", f"{name}_backward"),
+            triton=triton_launcher(f"filters.{backward_kernel}", f"{name}_backward"),
         ),
     )
 
@@ -133,12 +135,16 @@ _OPS = {
         "local_variance",
         "Tensor images, int window, float? sigma, float floor, str border",
         _variance,
+        "variance",
+        "variance",
     ),
-    "sobel_gradient": _register("sobel_gradient", "Tensor images", _sobel),
+    "sobel_gradient": _register("sobel_gradient", "Tensor images", _sobel, "sobel", "backward"),
     "gamma_weights": _register(
         "gamma_weights",
         "Tensor exposures, str attributes, int window, float? sigma, float floor, float eps",
         _gamma,
+        "gamma",
+        "gamma",
     ),
 }
 

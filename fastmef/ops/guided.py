@@ -24,8 +24,8 @@ from fastmef.reference.color import GRAY_COEFFICIENTS
 # The CUDA C++ kernels hold positions in 32 bits.
 _LONGEST_BY_CUDA = 46340
 
-_guide_kernel = triton_launcher("guided", "guide")
-_fuse_kernel = triton_launcher("guided", "fuse")
+_guide_kernel = triton_launcher("guided.guide", "guide")
+_fuse_kernel = triton_launcher("guided.fuse", "fuse")
 
 
 def _gray(exposures: Tensor) -> tuple[float, ...]:

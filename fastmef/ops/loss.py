@@ -185,20 +185,20 @@ _loss = register(
     cpp=_loss_cpu,
     cuda=_loss_cuda_sweep,
     cuda_fits=_loss_fits,
-    triton=triton_launcher("loss", "weighted_ssim_loss"),
+    triton=triton_launcher("loss.launchers", "weighted_ssim_loss"),
 )
 _loss_map = register(
     f"weighted_ssim_map(Tensor fused, Tensor exposures, {_OPTION_SCHEMA}) -> Tensor",
     _map_like,
     cpp=_map_cpu,
-    triton=triton_launcher("loss", "weighted_ssim_map"),
+    triton=triton_launcher("loss.launchers", "weighted_ssim_map"),
 )
 _loss_map_backward = register(
     "weighted_ssim_map_backward(Tensor upstream, Tensor fused, Tensor exposures, "
     f"{_OPTION_SCHEMA}) -> Tensor",
     lambda upstream, fused, *others: gradient_like(fused),
     cpp=_map_backward_cpu,
-    triton=triton_launcher("loss", "weighted_ssim_map_backward"),
+    triton=triton_launcher("loss.launchers", "weighted_ssim_map_backward"),
 )
 
 

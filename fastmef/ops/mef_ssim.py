@@ -170,27 +170,27 @@ _level = register(
     "ma2015_level(Tensor images) -> (Tensor, Tensor, Tensor, Tensor)",
     _level_like,
     cpp=_level_cpu,
-    triton=triton_launcher("mef_ssim", "ma2015_level"),
+    triton=triton_launcher("mef_ssim.ma2015_level", "ma2015_level"),
 )
 _quality = register(
     "ma2015_quality(Tensor exposures, Tensor means, Tensor gains, Tensor variance, Tensor fused, "
     "bool with_gradient) -> (Tensor, Tensor)",
     _quality_like,
     cpp=_quality_cpu,
-    triton=triton_launcher("mef_ssim", "ma2015_quality"),
+    triton=triton_launcher("mef_ssim.scores", "ma2015_quality"),
 )
 _mefnet_sources = register(
     "mefnet_sources(Tensor exposures) -> (Tensor, Tensor, Tensor, Tensor)",
     _mefnet_sources_like,
     cpp=_mefnet_sources_cpu,
-    triton=triton_launcher("mef_ssim", "mefnet_sources"),
+    triton=triton_launcher("mef_ssim.mefnet_sources", "mefnet_sources"),
 )
 _mefnet_factors = register(
     "mefnet_factors(Tensor exposures, Tensor reference, Tensor mean, Tensor variance, "
     "Tensor luminance, Tensor fused, bool with_gradient) -> (Tensor, Tensor, Tensor, Tensor)",
     _mefnet_factors_like,
     cpp=_mefnet_factors_cpu,
-    triton=triton_launcher("mef_ssim", "mefnet_factors"),
+    triton=triton_launcher("mef_ssim.scores", "mefnet_factors"),
 )
 
 

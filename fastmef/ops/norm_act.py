@@ -17,17 +17,17 @@ from torch.autograd.function import once_differentiable
 
 from fastmef.ops._library import register, triton_launcher
 
-_moments = triton_launcher("norm_act_statistics", "moments")
-_slabs = triton_launcher("norm_act", "slabs")
-_merge = triton_launcher("norm_act_statistics", "merge")
-_apply = triton_launcher("norm_act", "apply")
-_backward = triton_launcher("norm_act", "backward")
-_pool = triton_launcher("norm_act_pool", "apply")
-_pool_slabs = triton_launcher("norm_act_pool", "slabs")
-_pool_backward = triton_launcher("norm_act_pool", "backward")
-_upsample = triton_launcher("norm_act_upsample", "apply")
-_strips = triton_launcher("norm_act_upsample", "strips")
-_gather = triton_launcher("norm_act_upsample", "gather")
+_moments = triton_launcher("norm_act.statistics", "moments")
+_slabs = triton_launcher("norm_act.activation", "slabs")
+_merge = triton_launcher("norm_act.statistics", "merge")
+_apply = triton_launcher("norm_act.activation", "apply")
+_backward = triton_launcher("norm_act.activation", "backward")
+_pool = triton_launcher("norm_act.pool", "apply")
+_pool_slabs = triton_launcher("norm_act.pool", "slabs")
+_pool_backward = triton_launcher("norm_act.pool", "backward")
+_upsample = triton_launcher("norm_act.upsample", "apply")
+_strips = triton_launcher("norm_act.upsample", "strips")
+_gather = triton_launcher("norm_act.upsample", "gather")
 
 Group = Any  # dist.ProcessGroup is missing from builds of torch without distributed
 

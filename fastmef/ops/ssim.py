@@ -121,21 +121,21 @@ _map = register(
     f"ssim_map(Tensor a, Tensor b, {_OPTIONS}) -> Tensor",
     _map_like,
     cpp=_map_cpu,
-    triton=triton_launcher("ssim", "ssim_map"),
+    triton=triton_launcher("ssim.launchers", "ssim_map"),
 )
 _map_backward = register(
     f"ssim_map_backward(Tensor upstream, Tensor a, Tensor b, {_OPTIONS}, bool for_a, bool for_b) "
     "-> (Tensor, Tensor)",
     lambda upstream, *arguments: _gradients_like(*arguments),
     cpp=_map_backward_cpu,
-    triton=triton_launcher("ssim", "ssim_map_backward"),
+    triton=triton_launcher("ssim.launchers", "ssim_map_backward"),
 )
 _mean = register(
     f"ssim_mean(Tensor a, Tensor b, {_OPTIONS}, bool for_a, bool for_b) "
     "-> (Tensor, Tensor, Tensor)",
     _mean_like,
     cpp=_mean_cpu,
-    triton=triton_launcher("ssim", "ssim_mean"),
+    triton=triton_launcher("ssim.launchers", "ssim_mean"),
 )
 
 

@@ -13,9 +13,9 @@ import triton.language as tl
 from torch import Tensor
 
 from fastmef import backends, functional, ops
-from fastmef.kernels._tile import locate
-from fastmef.kernels._windows import plane_constant, windows_of
-from fastmef.kernels.gamma import launch_gamma
+from fastmef.kernels.common.tiles import locate
+from fastmef.kernels.common.windows import plane_constant, windows_of
+from fastmef.kernels.filters.gamma import launch_gamma
 
 Far = Callable[[Tensor, int], Tensor]
 
