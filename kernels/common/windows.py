@@ -13,7 +13,7 @@ the taps are symmetric. Only its first window begins elsewhere (``origin``).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import triton
 import triton.language as tl
@@ -108,6 +108,12 @@ def filter_row(pointer, column, width, TAPS: tl.constexpr):
 
 
 @triton.jit
+def finite_or_zero(x):
+    """A subtracted constant must be finite: it would spoil windows of finite values."""
+    return tl.where(tl.abs(x) < float("inf"), x, 0.0)
+
+
+@triton.jit
 def plane_constant(pointer, height, width, row_stride, column_stride):
     """A typical value of a plane: the mean of 8×16 of its pixels.
 
@@ -121,7 +127,10 @@ def plane_constant(pointer, height, width, row_stride, column_stride):
     row = row * (height // 16) + row * (height % 16) // 16
     column = column * (width // 32) + column * (width % 32) // 32
     values = tl.load(row_at(pointer, row, column, row_stride, column_stride)).to(tl.float32)
-    return tl.sum(values, axis=0) * 0.0078125
+    return finite_or_zero(tl.sum(values, axis=0) * 0.0078125)
+
+
+Taps: TypeAlias = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 class Windows(NamedTuple):
@@ -144,12 +153,10 @@ class Windows(NamedTuple):
         }
 
 
-def windows_of(images: Tensor, window: int, sigma: float | None, padded: bool) -> Windows:
-    # Not at the top: compiling the kernels needs no torch.
-    from fastmef.ops._arrays import axis_taps
-
+def windows_of(images: Tensor, taps: Taps, padded: bool) -> Windows:
+    """Return the windows over ``(..., H, W)`` with ``taps`` along the height and the width."""
     height, width = images.shape[-2:]
-    y, x = axis_taps(window, sigma, height), axis_taps(window, sigma, width)
+    y, x = taps
     if padded:
         return Windows(y, x, padded, height, width)
     return Windows(y, x, padded, height - len(y) + 1, width - len(x) + 1)

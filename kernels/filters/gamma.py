@@ -24,6 +24,7 @@ from ..common.configurations import WINDOW, configuration
 from ..common.launching import ARITHMETIC, BYTES, BYTES_ON_THE_WAY, MANY_MAPS, launch
 from ..common.tiles import stored
 from ..common.windows import (
+    Taps,
     Windows,
     locate_strip,
     plane_constant,
@@ -219,9 +220,9 @@ def launch_gamma(
 
 
 def gamma_weights(
-    exposures: Tensor, attributes: str, window: int, sigma: float | None, floor: float, eps: float
+    exposures: Tensor, attributes: str, taps: Taps, floor: float, eps: float
 ) -> Tensor:
-    windows = windows_of(exposures, window, sigma, False)
+    windows = windows_of(exposures, taps, False)
     out = exposures.new_empty((*exposures.shape[:2], windows.map_height, windows.map_width))
     launch_gamma(exposures, attributes, windows, floor, eps, out)
     return out
@@ -231,12 +232,11 @@ def gamma_weights_backward(
     upstream: Tensor,
     exposures: Tensor,
     attributes: str,
-    window: int,
-    sigma: float | None,
+    taps: Taps,
     floor: float,
     eps: float,
 ) -> Tensor:
-    windows = windows_of(exposures, window, sigma, False)
+    windows = windows_of(exposures, taps, False)
     has_variance = "variance" in attributes
     names = ["variances", "products"] if has_variance else []
     names += ["sobels"] if "gradient" in attributes else []

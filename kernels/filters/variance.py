@@ -20,6 +20,7 @@ from ..common.launching import BYTES, SINGLE_VALUES, launch
 from ..common.reflect_pad import fold, mirrored
 from ..common.tiles import stored
 from ..common.windows import (
+    Taps,
     Windows,
     load_tap,
     locate_strip,
@@ -162,10 +163,8 @@ def launch_variance(
     )
 
 
-def local_variance(
-    images: Tensor, window: int, sigma: float | None, floor: float, border: str
-) -> Tensor:
-    windows = windows_of(images, window, sigma, border == "zero")
+def local_variance(images: Tensor, taps: Taps, floor: float, border: str) -> Tensor:
+    windows = windows_of(images, taps, border == "zero")
     if border == "reflect":
         images, windows = mirrored(images, windows)
     out = images.new_empty((images.shape[0], windows.map_height, windows.map_width))
@@ -174,9 +173,9 @@ def local_variance(
 
 
 def local_variance_backward(
-    upstream: Tensor, images: Tensor, window: int, sigma: float | None, floor: float, border: str
+    upstream: Tensor, images: Tensor, taps: Taps, floor: float, border: str
 ) -> Tensor:
-    windows = windows_of(images, window, sigma, border == "zero")
+    windows = windows_of(images, taps, border == "zero")
     dtype = images.dtype
     if border == "reflect":
         images, windows = mirrored(images, windows)

@@ -10,11 +10,12 @@ adds up the partial sums. Without a gradient no map is written. Nothing waits fo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..common.launching import cdiv, launch
-from ..common.windows import WARPS, single, strip_programs, strip_rows, windows_of
+from ..common.windows import WARPS, Taps, single, strip_programs, strip_rows, windows_of
 from .backward import backward_kernel, sum_kernel
 from .forward import forward_kernel
 from .pyramid import pyramid_kernel
@@ -52,15 +53,12 @@ class _Options:
         self,
         gamma: str,
         luminance: bool,
-        window: int,
-        sigma: float | None,
-        k1: float,
-        k2: float,
+        c1: float,
+        c2: float,
         floor: float,
         eps: float,
     ) -> None:
-        self.window, self.sigma = window, sigma
-        self.scalars = (k1**2, k2**2, floor, eps)
+        self.scalars = (c1, c2, floor, eps)
         self.constants = {
             "VARIANCE": "variance" in gamma,
             "GRADIENT": "gradient" in gamma,
@@ -78,10 +76,10 @@ def _source_strides(source: Tensor) -> tuple[int, ...]:
 class _Level:
     """One pair of launches: forward and, where a gradient is wanted, backward."""
 
-    def __init__(self, source: Tensor, exposures: Tensor, options: _Options) -> None:
+    def __init__(self, source: Tensor, exposures: Tensor, taps: Taps, options: _Options) -> None:
         self.source, self.exposures, self.options = source, exposures, options
         self.batch, self.count, self.height, self.width = exposures.shape
-        windows = windows_of(exposures, options.window, options.sigma, False)
+        windows = windows_of(exposures, taps, False)
         self.windows = windows.map_height, windows.map_width
         self.constants = {
             **windows.constants,
@@ -240,14 +238,23 @@ def _pyramid(
 
 
 def weighted_ssim_loss(
-    source: Tensor, exposures: Tensor, mask: Tensor | None, *options: Any
+    source: Tensor,
+    exposures: Tensor,
+    mask: Tensor | None,
+    taps: Sequence[Taps],
+    scales: Sequence[float],
+    gradient_scale: float,
+    with_gradient: bool,
+    *options: Any,
 ) -> tuple[Tensor, Tensor]:
-    """The op of :mod:`fastmef.ops.loss`: the value in float32, and the gradient or nothing."""
-    *others, scales, with_gradient = options
-    parsed = _Options(*others)
+    """Return the value in float32, and the gradient times ``gradient_scale`` or nothing.
+
+    ``taps`` and ``scales`` are those of every level, finest first.
+    """
+    parsed = _Options(*options)
     last = max(s for s, scale in enumerate(scales) if scale)
     pyramid = _pyramid(source, exposures, mask, last)
-    levels = [_Level(f, i, parsed) for f, i, _ in pyramid]
+    levels = [_Level(f, i, t, parsed) for (f, i, _), t in zip(pyramid, taps, strict=False)]
     value = single(source)
     partials = single(source, sum(level.programs for level in levels))
     parts = partials.split([level.programs for level in levels])
@@ -259,24 +266,21 @@ def weighted_ssim_loss(
     gradient = None
     for level in reversed(levels[1:]):
         gradient = level.backward(gradient, single(source, *level.source.shape))
-    from fastmef.ops.loss import gradient_scale
-
-    scale = gradient_scale(source, mask)
-    return value, levels[0].backward(gradient, _dense(source), partials, value, scale)
+    return value, levels[0].backward(gradient, _dense(source), partials, value, gradient_scale)
 
 
-def weighted_ssim_map(fused: Tensor, exposures: Tensor, *options: Any) -> Tensor:
-    """The op of :mod:`fastmef.ops.loss`: 1 - q at every window."""
-    level = _Level(fused, exposures, _Options(*options))
+def weighted_ssim_map(fused: Tensor, exposures: Tensor, taps: Taps, *options: Any) -> Tensor:
+    """Return 1 - q at every window."""
+    level = _Level(fused, exposures, taps, _Options(*options))
     values = fused.new_empty((level.batch, *level.windows))
     level.forward(None, None, 1.0, None, values, False)
     return values
 
 
 def weighted_ssim_map_backward(
-    upstream: Tensor, fused: Tensor, exposures: Tensor, *options: Any
+    upstream: Tensor, fused: Tensor, exposures: Tensor, taps: Taps, *options: Any
 ) -> Tensor:
-    """The op of :mod:`fastmef.ops.loss`: the gradient of the map by F."""
-    level = _Level(fused, exposures, _Options(*options))
+    """Return the gradient of the map w.r.t. F."""
+    level = _Level(fused, exposures, taps, _Options(*options))
     level.forward(upstream, None, 1.0, None, None, True)
     return level.backward(None, _dense(fused))

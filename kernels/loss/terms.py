@@ -6,12 +6,8 @@ import triton
 import triton.language as tl
 
 from ..common.exposures import load_fused, load_layers
+from ..common.windows import finite_or_zero
 from ..filters.sobel import sobel_at
-
-
-@triton.jit
-def finite(x):
-    return tl.where(tl.abs(x) < float("inf"), x, 0.0)
 
 
 @triton.jit
@@ -43,9 +39,9 @@ def sample_means(
     at = source + y * source_row + x * source_column
     fused = load_fused(at, source_layer, images, None, K, FROM_LOGITS)
     # A constant that is not finite would spoil windows that are.
-    out = (finite(tl.sum(fused) / 64),)
+    out = (finite_or_zero(tl.sum(fused) / 64),)
     for k in tl.static_range(K):
-        out = out + (finite(tl.sum(images[k]) / 64),)
+        out = out + (finite_or_zero(tl.sum(images[k]) / 64),)
     return out
 
 

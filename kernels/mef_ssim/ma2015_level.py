@@ -24,12 +24,10 @@ import triton.language as tl
 
 from ..common.configurations import WINDOW, configuration
 from ..common.launching import ARITHMETIC, BYTES_ON_THE_WAY, launch
-from ..common.windows import locate_strip, row_at, strip_programs, windows_of
+from ..common.windows import Taps, locate_strip, row_at, strip_programs, windows_of
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-SIDE, SIGMA = 11, 1.5
 
 
 @triton.jit
@@ -171,11 +169,11 @@ def level_kernel(
     tl.store(variance + batch * map_layer + here, spread, mask=inside)
 
 
-def ma2015_level(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def ma2015_level(images: Tensor, taps: Taps) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     x = images.float()
-    x = (x - x.mean(dim=(-2, -1), keepdim=True)).contiguous()
+    x = (x - x.nan_to_num(0.0, 0.0, 0.0).mean(dim=(-2, -1), keepdim=True)).contiguous()
     batch, count, height, width = x.shape
-    windows = windows_of(x, SIDE, SIGMA, False)
+    windows = windows_of(x, taps, False)
     size = windows.map_height, windows.map_width
     means, gains = (x.new_empty((batch, count, *size)) for _ in range(2))
     variance = x.new_empty((batch, *size))

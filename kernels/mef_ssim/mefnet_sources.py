@@ -18,14 +18,12 @@ import triton.language as tl
 from ..common.configurations import configuration
 from ..common.launching import SINGLE_VALUES, cdiv, launch
 from ..common.tiles import stored
-from ..common.windows import single, strip_programs, strip_rows, windows_of
+from ..common.windows import Taps, single, strip_programs, strip_rows, windows_of
 from ..filters.variance import launch_variance
-from .ma2015_level import SIDE
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-MEFNET_SIGMA = SIDE / 6
 BLOCK = 512
 
 
@@ -72,12 +70,12 @@ def choose_kernel(
     tl.store(luminance + here, stored(above / below, luminance.dtype.element_ty), mask=inside)
 
 
-def mefnet_sources(exposures: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def mefnet_sources(exposures: Tensor, taps: Taps) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     import torch
 
     batch, count, height, width = exposures.shape
     planes = exposures.flatten(0, 1)
-    windows = windows_of(planes, SIDE, MEFNET_SIGMA, True)
+    windows = windows_of(planes, taps, True)
     means, variances = (single(exposures, batch * count, height, width) for _ in range(2))
     rows = strip_rows(batch * count, height, width)
     sums = single(exposures, batch * count, strip_programs(1, height, width, rows))

@@ -8,9 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..common.launching import launch
-from ..common.windows import Windows, single, strip_programs, strip_rows, windows_of
-from .ma2015_level import SIDE, SIGMA
-from .mefnet_sources import MEFNET_SIGMA
+from ..common.windows import Taps, Windows, single, strip_programs, strip_rows, windows_of
 from .quality import quality_adjoint_kernel, quality_kernel
 
 if TYPE_CHECKING:
@@ -105,11 +103,13 @@ def ma2015_quality(
     variance: Tensor,
     fused: Tensor,
     with_gradient: bool,
+    taps: Taps,
+    c: float,
 ) -> tuple[Tensor, Tensor]:
     exposures, means, gains, variance, fused = (
         x.contiguous() for x in (exposures, means, gains, variance, fused)
     )
-    windows = windows_of(fused, SIDE, SIGMA, False)
+    windows = windows_of(fused, taps, False)
     score, _, gradient, _ = _score(
         windows,
         fused,
@@ -120,7 +120,7 @@ def ma2015_quality(
         variance,
         None,
         0.0,
-        (0.03 * 255) ** 2,
+        c,
         with_gradient,
     )
     return score, gradient
@@ -134,11 +134,14 @@ def mefnet_factors(
     luminance: Tensor,
     fused: Tensor,
     with_gradient: bool,
+    taps: Taps,
+    c1: float,
+    c2: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     exposures, reference, mean, variance, luminance, fused = (
         x.contiguous() for x in (exposures, reference, mean, variance, luminance, fused)
     )
-    windows = windows_of(fused, SIDE, MEFNET_SIGMA, True)
+    windows = windows_of(fused, taps, True)
     structure, factor, by_structure, by_luminance = _score(
         windows,
         fused,
@@ -148,8 +151,8 @@ def mefnet_factors(
         reference,
         variance,
         luminance,
-        0.01**2,
-        0.03**2,
+        c1,
+        c2,
         with_gradient,
     )
     return factor, structure, by_luminance, by_structure

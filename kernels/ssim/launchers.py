@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..common.launching import launch
 from ..common.reflect_pad import fold, mirrored
-from ..common.windows import Windows, single, strip_programs, strip_rows, windows_of
+from ..common.windows import Taps, Windows, single, strip_programs, strip_rows, windows_of
 from .backward import ssim_adjoint_kernel
 from .forward import ssim_kernel
 
@@ -105,10 +105,8 @@ def _second_pass(
     )
 
 
-def _prepared(
-    a: Tensor, b: Tensor, window: int, sigma: float | None, border: str
-) -> tuple[Tensor, Tensor, Windows]:
-    windows = windows_of(a, window, sigma, border == "zero")
+def _prepared(a: Tensor, b: Tensor, taps: Taps, border: str) -> tuple[Tensor, Tensor, Windows]:
+    windows = windows_of(a, taps, border == "zero")
     if border == "reflect":
         return mirrored(a, windows)[0], *mirrored(b, windows)
     return a, b, windows
@@ -142,14 +140,13 @@ def _gradients(
 def ssim_map(
     a: Tensor,
     b: Tensor,
-    window: int,
-    sigma: float | None,
+    taps: Taps,
     c1: float,
     c2: float,
     luminance: bool,
     border: str,
 ) -> Tensor:
-    a, b, windows = _prepared(a, b, window, sigma, border)
+    a, b, windows = _prepared(a, b, taps, border)
     values = a.new_empty((a.shape[0], windows.map_height, windows.map_width))
     _first_pass(a, b, windows, c1, c2, luminance, values=values)
     return values
@@ -159,8 +156,7 @@ def ssim_map_backward(
     upstream: Tensor,
     a: Tensor,
     b: Tensor,
-    window: int,
-    sigma: float | None,
+    taps: Taps,
     c1: float,
     c2: float,
     luminance: bool,
@@ -168,7 +164,7 @@ def ssim_map_backward(
     for_a: bool,
     for_b: bool,
 ) -> tuple[Tensor, Tensor]:
-    a, b, windows = _prepared(a, b, window, sigma, border)
+    a, b, windows = _prepared(a, b, taps, border)
     _, maps, shifts = _first_pass(
         a, b, windows, c1, c2, luminance, upstream, for_a=for_a, for_b=for_b
     )
@@ -178,8 +174,7 @@ def ssim_map_backward(
 def ssim_mean(
     a: Tensor,
     b: Tensor,
-    window: int,
-    sigma: float | None,
+    taps: Taps,
     c1: float,
     c2: float,
     luminance: bool,
@@ -187,7 +182,7 @@ def ssim_mean(
     for_a: bool,
     for_b: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    a, b, windows = _prepared(a, b, window, sigma, border)
+    a, b, windows = _prepared(a, b, taps, border)
     share = 1 / (a.shape[0] * windows.map_height * windows.map_width)
     sums, maps, shifts = _first_pass(
         a, b, windows, c1, c2, luminance, None, share, None, for_a, for_b, with_sum=True

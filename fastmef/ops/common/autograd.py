@@ -1,7 +1,8 @@
-"""Autograd functions with the plain PyTorch reference behind them.
+"""Autograd of operations: functions around the reference, and what all autograd functions need.
 
-Two forms, because they save different things. Neither is differentiable twice. Half precision is
-computed in float32: maps and gradients come back in the input's dtype, scalars in float32.
+:class:`Recompute` and :class:`GradientInForward` wrap plain PyTorch functions. They differ in what
+they save; neither is differentiable twice. Half precision is computed in float32: maps and
+gradients come back in the input's dtype, scalars in float32.
 """
 
 from __future__ import annotations
@@ -15,6 +16,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 Outputs = Tensor | tuple[Tensor, ...]
+
+
+def detach_if_no_grad(tensor: Tensor) -> Tensor:
+    """Detach the tensor when grad mode is off.
+
+    The forward pass of an ``autograd.Function`` cannot see ``torch.no_grad()``: it would compute a
+    gradient that nobody can ask for.
+    """
+    return tensor if torch.is_grad_enabled() else tensor.detach()
 
 
 def _single(x: Tensor | None) -> Tensor | None:
@@ -51,11 +61,21 @@ def gradients(
     function: Callable[..., Outputs],
     inputs: tuple[Tensor | None, ...],
     needed: tuple[bool, ...],
-    upstream: tuple[Tensor, ...],
+    grad_outputs: tuple[Tensor, ...],
 ) -> tuple[Tensor | None, ...]:
-    """By the inputs that need one, of a function that is computed again for them."""
+    """Recompute ``function`` under autograd and return the gradients w.r.t. the needed inputs."""
     outputs, wanted = _with_grad(function, inputs, needed)
-    return _scatter(torch.autograd.grad(outputs, wanted, upstream), needed)
+    return _scatter(torch.autograd.grad(outputs, wanted, grad_outputs), needed)
+
+
+def reference_gradients(
+    function: Callable[..., Outputs],
+    inputs: tuple[Tensor | None, ...],
+    needed: tuple[bool, ...],
+    grad_outputs: tuple[Tensor, ...],
+) -> tuple[Tensor | None, ...]:
+    """:func:`gradients` of a reference function, with half precision computed in float32."""
+    return gradients(partial(_call, function), inputs, needed, grad_outputs)
 
 
 class Recompute(torch.autograd.Function):
@@ -69,16 +89,15 @@ class Recompute(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *upstream: Tensor) -> Any:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
         needed = ctx.needs_input_grad[1:]
-        function = partial(_call, ctx.function)
-        return None, *gradients(function, ctx.saved_tensors, needed, upstream)
+        return None, *reference_gradients(ctx.function, ctx.saved_tensors, needed, grad_outputs)
 
 
 class GradientInForward(torch.autograd.Function):
-    """For scalar results: the gradient is made with the value, the backward pass scales it.
+    """For scalar results: compute the gradient with the value, and scale it in the backward pass.
 
-    Until then a gradient by half precision inputs is kept in float32: a pixel's share in a mean
+    Until then a gradient w.r.t. half precision inputs is kept in float32: a pixel's share in a mean
     would underflow.
     """
 
@@ -96,9 +115,9 @@ class GradientInForward(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> Any:
+    def backward(ctx: Any, grad_output: Tensor) -> Any:
         scaled = [
-            (upstream * gradient).to(dtype)
+            (grad_output * gradient).to(dtype)
             for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         ]
         return None, *_scatter(scaled, ctx.needs_input_grad[1:])

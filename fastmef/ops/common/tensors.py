@@ -1,4 +1,4 @@
-"""Tensors as the compiled module takes them: addresses, strides, window taps."""
+"""Tensors as the kernels take them: addresses, strides, window taps, and memory for results."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from fastmef.ops.common.operation import RefusedError
 from fastmef.reference.filters import effective_window, gaussian_taps
 from fastmef.reference.gamma import ATTRIBUTES, parse_attributes
 
 Stack: TypeAlias = tuple[int, int, int, int, int, int, int]
+Taps: TypeAlias = tuple[tuple[float, ...], tuple[float, ...]]
 ABSENT: Stack = (0, 0, 0, 0, 0, 0, 0)
 
 # The position is the border's number in csrc/cpu/axis.h.
@@ -29,7 +31,7 @@ STORAGE = (
 
 
 def color_stack(images: Tensor | None) -> Stack:
-    """A ``(B, K, C, H, W)`` tensor: its address, type and strides."""
+    """Return the address, type and strides of a ``(B, K, C, H, W)`` tensor."""
     if images is None:
         return ABSENT
     plane, layer, channel, row, column = images.stride()
@@ -38,19 +40,19 @@ def color_stack(images: Tensor | None) -> Stack:
 
 
 def fused_stack(fused: Tensor | None) -> Stack:
-    """A ``(B, C, H, W)`` tensor as a stack of one image each."""
+    """Return a ``(B, C, H, W)`` tensor as a stack of one image each."""
     return color_stack(None if fused is None else fused.unsqueeze(1))
 
 
 def gray_stack(images: Tensor | None) -> Stack:
-    """A ``(B, K, H, W)`` or ``(B, H, W)`` tensor as a stack of one channel (and one image)."""
+    """Return ``(B, K, H, W)`` or ``(B, H, W)`` as a stack of one channel (and one image)."""
     if images is None:
         return ABSENT
     return color_stack((images if images.ndim == 4 else images.unsqueeze(1)).unsqueeze(2))
 
 
 def attribute_bits(attributes: str) -> int:
-    """The attributes of a name like ``"variance_gradient"``, as in csrc/common/attributes.h."""
+    """Return the bits of a name like ``"variance_gradient"``, as in csrc/common/attributes.h."""
     return sum(1 << ATTRIBUTES.index(name) for name in parse_attributes(attributes) or ())
 
 
@@ -60,13 +62,19 @@ def axis_taps(window: int, sigma: float | None, size: int) -> tuple[float, ...]:
     return gaussian_taps(effective_window(window, size), sigma)
 
 
+def window_taps(images: Tensor, window: int, sigma: float | None) -> Taps:
+    """Return the taps along the height and the width of ``(..., H, W)``."""
+    height, width = images.shape[-2:]
+    return axis_taps(window, sigma, height), axis_taps(window, sigma, width)
+
+
 def flatten_planes(images: Tensor) -> Tensor:
-    """``(..., H, W)`` as ``(N, H, W)``."""
+    """View ``(..., H, W)`` as ``(N, H, W)``."""
     return images.reshape(-1, *images.shape[-2:])
 
 
 def map_shape(images: Tensor, window: int, border: str) -> tuple[int, ...]:
-    """Of the values of all windows of ``(..., H, W)``."""
+    """Return the shape of the values of all windows of ``(..., H, W)``."""
     if border != "valid":
         return tuple(images.shape)
     height, width = images.shape[-2:]
@@ -76,22 +84,22 @@ def map_shape(images: Tensor, window: int, border: str) -> tuple[int, ...]:
 
 
 def map_like(images: Tensor, window: int, border: str = "valid") -> Tensor:
-    """Uninitialised memory for the values of all windows."""
+    """Allocate the values of all windows, uninitialised."""
     return images.new_empty(map_shape(images, window, border))
 
 
 def gradient_like(x: Tensor, wanted: bool = True) -> Tensor:
-    """Uninitialised, contiguous memory for the gradient by ``x``; empty if it is not wanted."""
+    """Allocate the gradient w.r.t. ``x``, contiguous and uninitialised; empty if not wanted."""
     return x.new_empty(x.shape if wanted else (0,))
 
 
 def scalar_dtype(x: Tensor) -> torch.dtype:
-    """Of sums over ``x``: half precision could not hold them."""
+    """Return the dtype of sums over ``x``: half precision could not hold them."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def fused_like(exposures: Tensor) -> Tensor:
-    """Uninitialised ``(B, C, H, W)`` in the dtype and layout of ``(B, K, C, H, W)``."""
+    """Allocate ``(B, C, H, W)`` in the dtype and layout of ``(B, K, C, H, W)``."""
     batch, _, channels, height, width = exposures.shape
     if channels > 1 and exposures.stride(2) == 1 and exposures.stride(4) == channels:
         return exposures.new_empty((batch, height, width, channels)).permute(0, 3, 1, 2)
@@ -99,9 +107,9 @@ def fused_like(exposures: Tensor) -> Tensor:
 
 
 def require(fits: bool, what: str) -> None:
-    """Stops a direct call of a registered operation that would leave the memory of its tensors.
+    """Stop a direct call of a registered operation that would leave the memory of its tensors.
 
     :mod:`fastmef.functional` has checked everything before and explains what is allowed.
     """
     if not fits:
-        raise RuntimeError(f"fastmef: {what}")
+        raise RefusedError(f"fastmef: {what}")

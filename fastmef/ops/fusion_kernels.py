@@ -1,7 +1,7 @@
-"""softmax_fuse and its gradients by the kernels of each backend, into memory that is ready.
+"""softmax_fuse and its backward pass on the kernels of each backend, into allocated memory.
 
-Forward calls fill the fused image and the weights, backward calls the gradients by logits and by
-exposures. What is not wanted is ``None``.
+The forward functions fill the fused image and the weights, the backward functions the gradients
+w.r.t. logits and exposures. What is not wanted is ``None``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from fastmef import backends
-from fastmef.ops import _cuda
-from fastmef.ops._arrays import color_stack, fused_stack, gray_stack, require
-from fastmef.ops._library import triton_launcher
+from fastmef.ops.common import cuda
+from fastmef.ops.common.operation import triton_launcher
+from fastmef.ops.common.tensors import color_stack, fused_stack, gray_stack, require
 from fastmef.reference.fusion import tempered_logits
 
 _launch = triton_launcher("fusion.forward", "softmax_fuse")
@@ -49,9 +49,9 @@ class Inputs(NamedTuple):
 
 
 def _arguments(
-    inputs: Inputs, fused: Tensor | None, weights: Tensor | None, *by_inputs: Tensor | None
+    inputs: Inputs, fused: Tensor | None, weights: Tensor | None, *grad_inputs: Tensor | None
 ) -> list[Any]:
-    """What C++ kernels take on the CPU and on a GPU alike, the two gradients last if wanted."""
+    """Return what C++ kernels take on the CPU and on a GPU alike, with the two gradients last."""
     logits, exposures, temperature, valid = inputs
     stacks = [
         gray_stack(logits),
@@ -60,31 +60,31 @@ def _arguments(
         fused_stack(fused),
         gray_stack(weights),
     ]
-    if by_inputs:
-        by_logits, by_exposures = by_inputs
-        stacks += [gray_stack(by_logits), color_stack(by_exposures)]
+    if grad_inputs:
+        grad_logits, grad_exposures = grad_inputs
+        stacks += [gray_stack(grad_logits), color_stack(grad_exposures)]
     return [tuple(exposures.shape), temperature, *stacks]
 
 
-def _by_cpp(kernel: str, inputs: Inputs, *others: Tensor | None) -> None:
+def _run_cpp(kernel: str, inputs: Inputs, *others: Tensor | None) -> None:
     run = getattr(backends.CPU, kernel)
     run(inputs.in_double, *_arguments(inputs, *others), torch.get_num_threads())
 
 
-def _by_cuda(kernel: str, inputs: Inputs, *others: Tensor | None) -> None:
+def _run_cuda(kernel: str, inputs: Inputs, *others: Tensor | None) -> None:
     logits, exposures, _, valid = inputs
-    place = _cuda.place(kernel, logits, exposures, valid, *others[:2])
-    getattr(backends.CUDA_MODULE, kernel)(place, *_arguments(inputs, *others))
+    device = cuda.device_and_stream(kernel, logits, exposures, valid, *others[:2])
+    getattr(backends.CUDA_MODULE, kernel)(device, *_arguments(inputs, *others))
 
 
-cpp_forward = partial(_by_cpp, "softmax_fuse")
-cpp_backward = partial(_by_cpp, "softmax_fuse_backward")
-cuda_forward = partial(_by_cuda, "softmax_fuse")
-cuda_backward = partial(_by_cuda, "softmax_fuse_backward")
+cpp_forward = partial(_run_cpp, "softmax_fuse")
+cpp_backward = partial(_run_cpp, "softmax_fuse_backward")
+cuda_forward = partial(_run_cuda, "softmax_fuse")
+cuda_backward = partial(_run_cuda, "softmax_fuse_backward")
 
 
 def _prepared_logits(inputs: Inputs) -> Tensor:
-    """The Triton kernels know neither temperature nor validity."""
+    """Apply what the Triton kernels do not know: temperature and validity."""
     logits, _, temperature, valid = inputs
     if temperature == 1 and valid is None:
         return logits
@@ -99,12 +99,14 @@ def triton_forward(inputs: Inputs, fused: Tensor, weights: Tensor | None) -> Non
 
 def triton_backward(
     inputs: Inputs,
-    by_fused: Tensor | None,
-    by_weights: Tensor | None,
-    by_logits: Tensor | None,
-    by_exposures: Tensor | None,
+    grad_fused: Tensor | None,
+    grad_weights: Tensor | None,
+    grad_logits: Tensor | None,
+    grad_exposures: Tensor | None,
 ) -> None:
     logits = _prepared_logits(inputs)
-    _launch_backward(by_fused, by_weights, logits, inputs.exposures, by_logits, by_exposures)
-    if by_logits is not None and inputs.temperature != 1:
-        by_logits.div_(inputs.temperature)
+    _launch_backward(
+        grad_fused, grad_weights, logits, inputs.exposures, grad_logits, grad_exposures
+    )
+    if grad_logits is not None and inputs.temperature != 1:
+        grad_logits.div_(inputs.temperature)

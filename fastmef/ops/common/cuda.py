@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 from torch import Tensor
 
-# The kernels convert to bfloat16 by an instruction that older GPUs lack.
-OLDEST = (8, 0)
+from fastmef.ops.common.operation import RefusedError
 
 # The weights of more exposures do not fit into a thread's registers.
 MOST_EXPOSURES = 8
 
 
-def place(operation: str, *tensors: Tensor | None) -> tuple[int, int]:
-    """The GPU that all tensors are on, and the caller's stream there."""
+def device_and_stream(operation: str, *tensors: Tensor | None) -> tuple[int, int]:
+    """Return the index of the GPU that all tensors are on, and the caller's stream there."""
     index = common_device(operation, *tensors).index
     return index, torch.cuda.current_stream(index).cuda_stream
 
@@ -24,11 +21,5 @@ def common_device(operation: str, *tensors: Tensor | None) -> torch.device:
     devices = {x.device for x in tensors if x is not None}
     if len(devices) != 1 or next(iter(devices)).type != "cuda":
         found = ", ".join(sorted(map(str, devices)))
-        raise RuntimeError(f"fastmef: {operation} needs its tensors on one GPU, got {found}")
+        raise RefusedError(f"fastmef: {operation} needs its tensors on one GPU, got {found}")
     return devices.pop()
-
-
-@cache
-def has_kernels(index: int) -> bool:
-    """Whether the kernels run on this GPU at all."""
-    return torch.cuda.get_device_capability(index) >= OLDEST

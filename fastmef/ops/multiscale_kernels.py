@@ -1,4 +1,4 @@
-"""The sweeps of multiscale_fuse by the kernels of each backend, into memory that is ready."""
+"""The sweeps of multiscale_fuse on the kernels of each backend, into allocated memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from fastmef import backends
-from fastmef.ops._arrays import (
+from fastmef.ops.common.operation import triton_launcher
+from fastmef.ops.common.tensors import (
     ABSENT,
     Stack,
     color_stack,
@@ -16,14 +17,13 @@ from fastmef.ops._arrays import (
     gray_stack,
     require,
 )
-from fastmef.ops._library import triton_launcher
 from fastmef.reference.color import GRAY_COEFFICIENTS
 from fastmef.reference.multiscale import highest_value, working_dtype
 from fastmef.reference.pyramid import halved_size
 
 
 class Band(NamedTuple):
-    """What one band is made of; see :func:`fastmef.reference.multiscale.blend_band`."""
+    """The inputs of :func:`fastmef.reference.multiscale.blend_band`."""
 
     fine: Tensor
     coarse: Tensor

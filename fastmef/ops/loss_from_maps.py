@@ -1,5 +1,6 @@
-"""The losses put together from maps that have gradients by every tensor: the exposures and the mask
-as well. Slower than the sweep of :mod:`fastmef.ops.loss`, which has none by those.
+"""The losses composed of maps that are differentiable w.r.t. every tensor, exposures and mask too.
+
+Slower than the sweep of :mod:`fastmef.ops.loss`, which gives no gradient w.r.t. those.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def _quality_map(
     floor: float,
     eps: float,
 ) -> Tensor:
-    """sum_k gamma_k SSIM_k from the operations that have gradients by the exposures, too."""
+    """Return sum_k gamma_k SSIM_k from operations that are differentiable w.r.t. the exposures."""
     weights = filters.gamma_weights(exposures, gamma, window, sigma, floor, eps)
     # One exposure at a time: together F would have to be copied for each.
     terms = (
