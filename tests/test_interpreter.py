@@ -37,7 +37,7 @@ def run(file: Path, folder: Path) -> Run:
             "-m",
             "pytest",
             *options,
-            f"--basetemp={folder / f"{file.parent.name}-{file.stem}"}",
+            f"--basetemp={folder / f'{file.parent.name}-{file.stem}'}",
             str(file),
         ],
         cwd=folder,

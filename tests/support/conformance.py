@@ -27,7 +27,8 @@ from fastmef.ops.common.operation import OPERATIONS
 
 INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
 HALVES = (torch.float16, torch.bfloat16)
-LAYOUTS = ("channels_last", "transposed", "strided", "cropped")
+# The interpreter takes its time for every pixel and tap, and knows no vectors of memory.
+LAYOUTS = ("transposed", "strided") + (() if backends.INTERPRETED else ("channels_last", "cropped"))
 
 
 @dataclass(frozen=True)
@@ -108,10 +109,9 @@ class Conformance:
 
     operation: str
     cases: Sequence[Case]
-    # The interpreter takes its time for every pixel and tap.
     size = (6, 7) if backends.INTERPRETED else (12, 13)
     layout_changes_no_bit = True
-    sizes: Sequence[tuple[int, int]] = ((1, 1), (2, 3), (7, 1), (3, 131))
+    sizes: Sequence[tuple[int, int]] = ((1, 1), (2, 3), (3, 131))
 
     def run(self, case: Case, backend: Backend, inputs: Sequence[Tensor]) -> list[Tensor]:
         moved = [x.to(backend.device) for x in inputs]
@@ -157,14 +157,15 @@ class Conformance:
 
     @pytest.mark.parametrize("layout", LAYOUTS)
     def test_layouts(self, case: Case, backend: Backend, layout: str) -> None:
-        inputs = [x.float() for x in case.inputs(*self.size)]
+        """Where numbers lie in memory changes no bit, or none but rounding."""
+        inputs = [x.float().to(backend.device) for x in case.inputs(*self.size)]
         moved = [x if x.ndim < 3 else arrange(x, layout) for x in inputs]
-        self.check(case, backend, moved)
-        moved = [x.to(backend.device) for x in moved]
         asked = OPERATIONS[self.operation].backend(*case.record_tensors(*moved), **case.limits)
-        if self.layout_changes_no_bit and asked != backends.REFERENCE:
-            results = self.run(case, backend, inputs), self.run(case, backend, moved)
-            assert all(torch.equal(x, y) for x, y in zip(*results, strict=True))
+        if asked == backends.REFERENCE or not self.layout_changes_no_bit:
+            self.check(case, backend, moved)
+            return
+        results = self.run(case, backend, inputs), self.run(case, backend, moved)
+        assert all(torch.equal(x, y) for x, y in zip(*results, strict=True))
 
     def test_same_bits_again(self, case: Case, backend: Backend) -> None:
         inputs = [x.float() for x in case.inputs(*self.size)]
