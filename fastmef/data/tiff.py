@@ -47,6 +47,7 @@ _XMP, _IPTC, _PROFILE, _DNG_VERSION = 700, 33723, 34675, 50706
 _PADDING = 3  # bytes to the next word, which some writers count
 _END_OF_JPEG = b"\xff\xd9"
 _CENTIMETRES_PER_INCH = 2.54
+_SLICE = 4 << 20  # bytes of an uncompressed strip that are read at once
 _LARGEST_BAND = 64 << 20  # bytes; an image of larger strips is decoded once, as a whole
 
 
@@ -137,9 +138,10 @@ class TiffSource:
         self._content, self._layout = content, layout
         # Rows of uncompressed strips are read where they lie, without the rest of the strip.
         self._sliced = layout.compression == _NONE and not layout.tiled
+        self._slice_rows = max(1, _SLICE // layout.row_bytes)
         band = layout.row_bytes * layout.planes * layout.across * layout.tile[0]
         if self._sliced:
-            band = min(band, _LARGEST_BAND)
+            band = min(band, max(_SLICE, layout.row_bytes))
         self.streams = self._sliced or band <= _LARGEST_BAND
         longest = 0 if self._sliced else max(layout.lengths, default=0)
         self.resident_bytes = 3 * band + min(longest, content.size)
@@ -171,15 +173,16 @@ class TiffSource:
     def _read_rows(self, band: int, first: int, target: NDArray[Any]) -> None:
         """Read rows of an uncompressed strip, ``first`` rows below its top."""
         layout = self._layout
-        rows = _split(target, layout.planes)
-        for plane, part in enumerate(rows):
+        for plane, part in enumerate(_split(target, layout.planes)):
             index = plane * layout.down + band
             _check_length(layout.lengths[index], layout, band)
-            offset = layout.offsets[index] + first * layout.row_bytes
-            raw = self._content.read(offset, len(part) * layout.row_bytes)
-            if len(raw) != len(part) * layout.row_bytes:
-                raise damaged("it is truncated")
-            part[...] = _undo_predictor(raw, part.shape, layout)
+            for top in range(0, len(part), self._slice_rows):
+                rows = part[top : top + self._slice_rows]
+                offset = layout.offsets[index] + (first + top) * layout.row_bytes
+                raw = self._content.read(offset, len(rows) * layout.row_bytes)
+                if len(raw) != len(rows) * layout.row_bytes:
+                    raise damaged("it is truncated")
+                rows[...] = _undo_predictor(raw, rows.shape, layout)
 
     def _decode_band(self, band: int) -> NDArray[Any]:
         """Return the pixels ``(rows, W, samples)`` of a row of tiles, or of a strip."""
