@@ -18,7 +18,7 @@ from fastmef.data.decoded import DecodedSource, Rows
 from fastmef.data.extras import import_extra
 from fastmef.data.files import display
 from fastmef.data.kinds import check_size, refuse
-from fastmef.data.limits import max_image_bytes
+from fastmef.data.limits import max_image_bytes, max_whole_bytes
 from fastmef.data.metadata import Metadata
 from fastmef.data.reading import Content
 from fastmef.errors import FastmefError, InputError
@@ -87,7 +87,7 @@ def open_hdr(content: Content) -> DecodedSource:
     check_size(width, height, content.size)
 
     def decode() -> Rows:
-        return _decode_hdr(content.whole()), None
+        return _decode_hdr(content.whole(max_whole_bytes())), None
 
     return DecodedSource(
         content.name, (height, width, 3), np.float32, False, Metadata(), decode,

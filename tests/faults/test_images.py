@@ -243,7 +243,7 @@ class TestLimits:
         begun = time.process_time()
         try:
             with pytest.raises(InputError, match=words) as caught:
-                read_image(path)
+                open_source(path).rows(0, 10)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -280,6 +280,29 @@ class TestLimits:
         self.refused_cheaply(tmp_path, self.declared(kind), "is no photograph; FASTMEF_MAX_PIXELS=")
         monkeypatch.setenv("FASTMEF_MAX_PIXELS", "1000000")
         self.refused_cheaply(tmp_path, self.declared(kind), "at most 1,000,000 are allowed")
+
+    def test_declared_size_of_the_deep_kinds(self, tmp_path, monkeypatch):
+        """EXR, HDR, BigTIFF and 16-bit PNG; nothing of the pixels is read."""
+        monkeypatch.setenv("FASTMEF_MAX_PIXELS", "1000")
+        for content in DEEP_ENCODINGS.values():
+            self.refused_cheaply(tmp_path, content, "45×37 pixels; at most 1,000")
+        monkeypatch.delenv("FASTMEF_MAX_PIXELS")
+        hdr = DEEP_ENCODINGS["hdr"].replace(b"-Y 37 +X 45", b"-Y 22000 +X 22000")
+        self.refused_cheaply(tmp_path, hdr, "is no photograph")
+        exr = bytearray(DEEP_ENCODINGS["exr zip"])
+        window = exr.index(b"dataWindow\0box2i\0") + len(b"dataWindow\0box2i\0") + 4
+        exr[window : window + 16] = struct.pack("<4i", 0, 0, 21999, 21999)
+        self.refused_cheaply(tmp_path, bytes(exr), "is no photograph")
+
+    def test_declared_tiles(self, tmp_path):
+        """Of 60000 × 60000 pixels in an image of 45 × 37."""
+        data = bytearray(DEEP_ENCODINGS["tiff 16-bit lzw tiles"])
+        (start,) = struct.unpack_from("<I", data, 4)
+        for i in range(struct.unpack_from("<H", data, start)[0]):
+            place = start + 2 + 12 * i
+            if struct.unpack_from("<H", data, place)[0] in (322, 323):
+                struct.pack_into("<HII", data, place + 2, 4, 1, 60_000)
+        self.refused_cheaply(tmp_path, bytes(data), "larger than the image")
 
     def test_limit_is_raised(self, tmp_path, monkeypatch):
         path = tmp_path / "a.png"
