@@ -86,7 +86,7 @@ class StripBlender:
         # The fused image is held down to the level after the finest kept one: that level's own is
         # as large as a frame in bytes.
         self._held = min(pyramid.first + 1, levels)
-        self._fused = fused.to(working_dtype(fused, base))
+        self._fused = fused.to(base.dtype)
         for level in range(levels - 1, self._held - 1, -1):
             self._fused = self._whole_level(level, strip)
 

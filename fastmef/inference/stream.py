@@ -62,7 +62,7 @@ def fuse_streamed(
             order = list(range(len(frames)))
         base, validity = _ordered_base(pyramid, order)
     progress("weighting", 0, 0)
-    fused = fuse_base(network, base, validity, controls)
+    fused = fuse_base(network, base.float(), validity, controls)
     _write(frames, pyramid, order, base, fused, controls.contrast, plan.strip, sink, progress)
     maps = fused.weights[0].cpu().numpy()
     as_given = np.zeros((count, *maps.shape[1:]), maps.dtype)

@@ -326,6 +326,10 @@ def reduce_rows(
     autograd.
     """
     if _backend("exposure_pyramid", fine, valid=validity) == backends.CPP:
+        require(
+            first + coarse.shape[-2] <= halved_size(fine.shape[-2:], 1)[0],
+            "the rows of the next level do not fit the window",
+        )
         kernels.cpp_reduce(fine, validity, coarse, coarse_validity, first)
         return
     is_base = not fine.is_floating_point() and coarse.is_floating_point()
@@ -357,7 +361,14 @@ def blend_rows(
     if _backend("multiscale_fuse", *tensors[:3], valid=validity, radius=radius) == backends.CPP:
         low, high = options["knee"] or (0.0, 0.0)
         numbers = radius, options["floor"], options["contrast"], options["finest"], low, high
-        kernels.cpp_band(kernels.Band(*tensors, *numbers), fused, None, first)
+        band = kernels.Band(*tensors, *numbers)
+        band.require_fit()
+        require(
+            fused.dtype == (fine.dtype if band.finest else band.dtype)
+            and first + fused.shape[-2] <= fine.shape[-2],
+            "the rows of the result do not fit the window",
+        )
+        kernels.cpp_band(band, fused, None, first)
         return
     whole = _blend_band(*tensors, **options)
     fused.copy_(whole[..., first : first + fused.shape[-2], :])
