@@ -25,6 +25,10 @@ _TORCH = {
 class Frames:
     """K sources of one size, channels and dtype, with an optional mask for each.
 
+    Args:
+        dtype: that the rows are brought to: that of the sources, if it is ``None``, or one with
+            more levels.
+
     Windows of rows may overlap. In a sweep from top to bottom every row of a source that decodes
     while it is read is asked for once.
     """
@@ -34,10 +38,12 @@ class Frames:
         sources: Sequence[Any],
         masks: Sequence[NDArray[np.bool_] | None] | None = None,
         device: torch.device | str = "cpu",
+        dtype: Any = None,
     ) -> None:
         first = sources[0]
         self.height, self.width, self.channels = first.height, first.width, first.channels
-        self.dtype = _TORCH[np.dtype(first.dtype)]
+        self.stored = np.dtype(first.dtype if dtype is None else dtype)
+        self.dtype = _TORCH[self.stored]
         self.sources, self.masks, self.device = list(sources), masks, torch.device(device)
         has_masks = masks is not None and any(mask is not None for mask in masks)
         self.masked = has_masks or any(source.has_alpha for source in sources)
@@ -50,11 +56,15 @@ class Frames:
 
     def subset(self, kept: Sequence[int]) -> Frames:
         masks = None if self.masks is None else [self.masks[k] for k in kept]
-        return Frames([self.sources[k] for k in kept], masks, self.device)
+        return Frames([self.sources[k] for k in kept], masks, self.device, self.stored)
 
     def frame(self, k: int, begin: int, end: int) -> Tensor:
         """Return rows of one frame, ``(1, 1, C, rows, W)``, which must not be written to."""
         rows, _ = self._readers[k].window(begin, end)
+        if rows.dtype != self.stored:
+            deeper = np.empty(rows.shape, self.stored)
+            _deepen(rows, deeper)
+            rows = deeper
         return as_tensor(rows).to(self.device).permute(2, 0, 1)[None, None]
 
     def window(self, order: Sequence[int], begin: int, end: int) -> tuple[Tensor, Tensor | None]:
@@ -72,7 +82,10 @@ class Frames:
         valid = torch.ones(shape[:3], dtype=torch.bool) if self.masked else None
         for position, k in enumerate(order):
             rows, alpha = self._readers[k].window(begin, end)
-            stack[position].copy_(as_tensor(rows))
+            if rows.dtype == self.stored:
+                stack[position].copy_(as_tensor(rows))
+            else:
+                _deepen(rows, stack[position].numpy())
             if valid is None:
                 continue
             if alpha is not None:
@@ -123,6 +136,16 @@ class _Reader:
             return self._rows[kept], None if alpha is None else alpha[kept]
         self._begin, self._end = begin, end
         return self._rows, self._alpha
+
+
+def _deepen(rows: Pixels, out: Pixels) -> None:
+    """Fill ``out``, of more levels or floating point, with the same values."""
+    highest = np.iinfo(rows.dtype).max if rows.dtype.kind == "u" else 1
+    if out.dtype.kind == "f":
+        np.divide(rows, out.dtype.type(highest), out=out, dtype=out.dtype)
+    else:
+        factor = out.dtype.type(np.iinfo(out.dtype).max // highest)
+        np.multiply(rows, factor, out=out, dtype=out.dtype)
 
 
 def as_tensor(array: Pixels) -> Tensor:

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastmef.errors import InputError, is_out_of_memory
+from fastmef.data.sinks import create_sink
+from fastmef.data.sources import Source
+from fastmef.errors import InputError, is_out_of_memory, shown
 from fastmef.inference.arrays import ArraySink
 from fastmef.inference.controls import Control, check_controls
 from fastmef.inference.exact import fuse_exactly
@@ -22,6 +24,9 @@ from fastmef.inference.models import ready_model
 from fastmef.inference.plan import Bracket, Plan, make_plan
 from fastmef.inference.stream import Progress, fuse_streamed
 from fastmef.nn.network import FusionNet
+
+# In which values are computed for files of a depth: float16 has fewer levels than uint16.
+_DEPTHS = {"16": np.uint16, "half": np.uint16, "float": np.float32}
 
 
 def _silent(what: str, done: int, total: int) -> None:
@@ -37,6 +42,8 @@ class Fuser:
 
     Args:
         model: see :func:`fastmef.fuse`.
+        mode: ``"multiscale"`` of models for any number of images, ``"exact"`` (the plain weighted
+            sum at full size) of those for a fixed number; ``None`` is the one of the model.
         device: such as ``"cpu"`` or ``"cuda"``; ``None`` is the GPU if there is one, else the CPU.
         memory: the most bytes that the process may have while it fuses, a number or a text such as
             ``"2GB"``; ``None`` is what it has and half of what is free.
@@ -57,11 +64,15 @@ class Fuser:
         self,
         model: str | os.PathLike[str] | FusionNet = "default",
         *,
+        mode: str | None = None,
         device: str | torch.device | None = None,
         memory: int | float | str | None = None,
     ) -> None:
         self._memory = None if memory is None else parse_memory(memory)
         self.network, self.device = ready_model(model, device)
+        self.mode = "multiscale" if self.network.takes_any else "exact"
+        if mode not in (None, self.mode):
+            raise InputError(f"the mode of this model is {self.mode!r}, got {shown(mode)}")
 
     def fuse(self, images: Sequence[ImageLike], **options: Any) -> Any:
         """Return the fused image; see :func:`fastmef.fuse` for images and options."""
@@ -77,36 +88,66 @@ class Fuser:
             weights = self.stream(sources, sink, Control(**options))
         return like_inputs(sink, images), weights
 
-    def plan(self, sources: Sequence[Any], masked: bool, sink_bytes: int = 0) -> Plan:
-        """Return how sources are fused within the memory there is.
+    def fuse_into(
+        self,
+        output: str | os.PathLike[str],
+        images: Sequence[ImageLike],
+        *,
+        depth: str | None = None,
+        quality: int | None = None,
+        compression: str | None = None,
+        force: bool = False,
+        progress: Progress = _silent,
+        **options: Any,
+    ) -> NDArray[np.float32]:
+        """Fuse images into a file, which appears complete or not at all.
+
+        Neither the photographs nor the result are in memory as a whole where the formats of their
+        files can be read and written in strips of rows, as TIFF and PNG.
+
+        Args:
+            output: see :func:`fastmef.data.sinks.create_sink`, as ``quality`` and ``compression``.
+            images: see :func:`fastmef.fuse`. Metadata of the first file goes into the result.
+            depth: ``"8"``, ``"16"``, ``"half"`` or ``"float"``; ``None`` is that of the images.
+            force: replace an existing file.
+            progress: called with what is being done, and how much of how much of it is.
+            options: see :func:`fastmef.fuse`.
+
+        Returns:
+            The weights, ``(K, h, w)`` in the order of the images.
 
         Raises:
-            InputError: they cannot be.
+            InputError: see :func:`fastmef.fuse`.
+            OutputError: see :func:`fastmef.data.sinks.create_sink`.
         """
-        first = sources[0]
-        dtype = np.dtype(first.dtype)
-        bracket = Bracket(
-            len(sources),
-            first.height,
-            first.width,
-            first.channels,
-            dtype.itemsize,
-            dtype.kind == "f",
-            masked,
-            any(source.streams for source in sources),
-            sum(source.resident_bytes for source in sources) + sink_bytes,
-        )
-        if self._memory is None:
-            return make_plan(bracket, available_memory() // 2)
-        return make_plan(bracket, self._memory - used_memory())
+        with opened(images) as sources:
+            first = sources[0]
+            frames = Frames(sources, options.get("masks"), self.device, _working(first, depth))
+            sink = create_sink(
+                output,
+                first.height,
+                first.width,
+                first.channels,
+                frames.stored,
+                frames.masked,
+                first.metadata,
+                quality=quality,
+                compression=compression,
+                depth=depth,
+                force=force,
+            )
+            try:
+                weights = self._run(frames, sink, Control(**options), progress)
+                progress("finishing", 0, 0)
+                sink.commit()
+            finally:
+                sink.abort()
+        return weights
 
     def stream(
         self, sources: Sequence[Any], sink: Any, given: Control, progress: Progress = _silent
     ) -> NDArray[np.float32]:
         """Fuse ``sources`` into ``sink``; see :mod:`fastmef.data.sources` and ``sinks``.
-
-        Args:
-            progress: called with what is done, the rows that were done and all rows.
 
         Returns:
             The weights, ``(K, h, w)`` in the order of the sources.
@@ -114,14 +155,38 @@ class Fuser:
         Raises:
             InputError: see :func:`fastmef.fuse`. The sink is neither committed nor aborted.
         """
-        height, width = sources[0].height, sources[0].width
-        check_controls(given, len(sources), (height, width))
-        frames = Frames(sources, given.masks, self.device)
-        plan = self.plan(sources, frames.masked, sink.resident_bytes)
-        with torch.no_grad(), _memory_reported(height, width, self.device):
-            if self.network.takes_any:
-                return fuse_streamed(self.network, frames, plan, given, sink, progress)
-            return fuse_exactly(self.network, frames, plan, given, sink, progress)
+        return self._run(Frames(sources, given.masks, self.device), sink, given, progress)
+
+    def _run(
+        self, frames: Frames, sink: Any, given: Control, progress: Progress
+    ) -> NDArray[np.float32]:
+        check_controls(given, len(frames), (frames.height, frames.width))
+        plan = self._plan(frames, sink.resident_bytes)
+        run = fuse_streamed if self.mode == "multiscale" else fuse_exactly
+        with torch.no_grad(), _memory_reported(frames.height, frames.width, self.device):
+            return run(self.network, frames, plan, given, sink, progress)
+
+    def _plan(self, frames: Frames, sink_bytes: int) -> Plan:
+        bracket = Bracket(
+            len(frames),
+            frames.height,
+            frames.width,
+            frames.channels,
+            frames.stored.itemsize,
+            frames.stored.kind == "f",
+            frames.masked,
+            any(source.streams for source in frames.sources),
+            sum(source.resident_bytes for source in frames.sources) + sink_bytes,
+        )
+        if self._memory is None:
+            return make_plan(bracket, available_memory() // 2)
+        return make_plan(bracket, self._memory - used_memory())
+
+
+def _working(source: Source, depth: str | None) -> np.dtype[Any]:
+    """Return the dtype to compute in: that of the sources, or that of the file if it is deeper."""
+    stored, asked = np.dtype(source.dtype), np.dtype(_DEPTHS.get(depth or "8", np.uint8))
+    return asked if asked.itemsize > stored.itemsize else stored
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastmef.data.files import display
 from fastmef.data.images import Photo, describe
-from fastmef.data.sources import Source, open_source
+from fastmef.data.sources import Source, open_source, open_sources
 from fastmef.errors import InputError
 from fastmef.inference.arrays import ArraySink, ArraySource
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Image: TypeAlias = NDArray[Any]
-ImageLike: TypeAlias = "Image | Tensor | Photo | str | os.PathLike[str]"
+ImageLike: TypeAlias = "Image | Tensor | Photo | Source | str | os.PathLike[str]"
 
 _DTYPES = (np.uint8, np.uint16, np.float16, np.float32, np.float64)
 _NEEDED = (
@@ -43,11 +43,16 @@ def opened(images: Sequence[ImageLike]) -> Iterator[list[Source]]:
     if len(images) < 2:
         raise InputError(f"two or more images are needed, got {len(images)}")
     with contextlib.ExitStack() as stack:
-        sources = []
-        for index, image in enumerate(images):
-            sources.append(_source(image, f"image {index}"))
-            stack.callback(sources[-1].close)
-        check_sources(sources)
+        sources: list[Source] = []
+        if all(isinstance(image, (str, os.PathLike)) for image in images):
+            sources = open_sources(images)  # type: ignore[arg-type]
+            for source in sources:
+                stack.callback(source.close)
+        else:
+            for index, image in enumerate(images):
+                sources.append(_source(image, f"image {index}"))
+                stack.callback(sources[-1].close)
+            check_sources(sources)
         yield sources
 
 
@@ -96,6 +101,8 @@ def like_inputs(sink: ArraySink, images: Sequence[ImageLike]) -> Any:
 def _source(image: Any, name: str) -> Source:
     if isinstance(image, (str, os.PathLike)):
         return open_source(image)
+    if hasattr(image, "rows"):
+        return image  # one already
     if isinstance(image, Photo):
         return ArraySource(display(image.path), image.pixels)
     array: Any = image
