@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastmef.data.files import display
-from fastmef.data.images import read_image
+from fastmef.data import directories, jpeg, png, radiance, tiff, webp
+from fastmef.data.damage import Fault, report_faults
+from fastmef.data.decoded import Rows
+from fastmef.data.kinds import ALLOWED
+from fastmef.data.limits import max_image_bytes
+from fastmef.data.linear import encode_radiance, exposure_scale
 from fastmef.data.metadata import Metadata
+from fastmef.data.profiles import convert_to_first
+from fastmef.data.reading import Content
 from fastmef.errors import InputError
-
-Rows = tuple[NDArray[Any], NDArray[np.bool_] | None]
 
 
 class Source(Protocol):
@@ -54,64 +58,105 @@ class Source(Protocol):
         ...
 
 
-class DecodedSource:
-    """An image that was decoded as a whole."""
-
-    streams = False
-
-    def __init__(
-        self,
-        name: str,
-        pixels: NDArray[Any],
-        valid: NDArray[np.bool_] | None,
-        metadata: Metadata,
-        linear: bool = False,
-    ) -> None:
-        self.name, self.metadata, self.linear = name, metadata, linear
-        self.height, self.width, self.channels = pixels.shape
-        self.dtype, self.has_alpha = pixels.dtype, valid is not None
-        self.resident_bytes = pixels.nbytes + (0 if valid is None else valid.nbytes)
-        self._pixels, self._valid = pixels, valid
-
-    def rows(self, top: int, bottom: int) -> Rows:
-        return self._pixels[top:bottom], None if self._valid is None else self._valid[top:bottom]
-
-    def close(self) -> None:
-        self._pixels, self._valid = self._pixels[:0], None
-
-
 def open_source(path: str | os.PathLike[str]) -> Source:
-    """Open an image file of any kind that fastmef reads.
+    """Open an image file of any kind that fastmef reads, whatever its name ends in.
+
+    Rows of OpenEXR and Radiance HDR files are scene-linear here; :func:`open_sources` encodes them.
 
     Raises:
-        InputError: there is no such file, or it is damaged or of a kind that is not supported.
+        InputError: there is no such file, it cannot be read, it is damaged, or of a kind that is
+            not supported (see ``docs/files.md``); it has more than 500 million pixels or far more
+            than its bytes can hold (the environment variable ``FASTMEF_MAX_PIXELS`` sets another
+            limit).
+        MissingExtraError: the kind needs a package that is not installed.
     """
-    photo = read_image(path)
-    return DecodedSource(display(path), photo.pixels, None, Metadata(photo.icc_profile, photo.exif))
+    content = Content(path, max_image_bytes(), ALLOWED)
+    try:
+        with report_faults(content.name):
+            start = content.read(0, 12)
+            for recognised, opener in _KINDS:
+                if recognised(start):
+                    return opener(content)
+            raise Fault(f"not an image that can be read; allowed: {ALLOWED}")
+    except BaseException:
+        content.close()
+        raise
+
+
+_KINDS: tuple[tuple[Callable[[bytes], bool], Callable[[Content], Source]], ...] = (
+    (lambda start: start.startswith(png.SIGNATURE), png.open_png),
+    (lambda start: start.startswith(jpeg.SIGNATURE), jpeg.open_jpeg),
+    (lambda start: start.startswith(directories.SIGNATURES), tiff.open_tiff),
+    (webp.is_webp, webp.open_webp),
+    (lambda start: start.startswith(radiance.EXR_SIGNATURE), radiance.open_exr),
+    (lambda start: start.startswith(radiance.HDR_SIGNATURES), radiance.open_hdr),
+)
+
+
+class EncodedSource:
+    """Scene-linear radiance, encoded for the fusion (see ``linear.py``)."""
+
+    linear = True
+
+    def __init__(self, source: Source, scale: float) -> None:
+        self._source, self._scale = source, scale
+        self.name, self.height, self.width = source.name, source.height, source.width
+        self.channels, self.dtype = source.channels, source.dtype
+        self.has_alpha, self.streams = source.has_alpha, source.streams
+        self.resident_bytes = source.resident_bytes
+        self.metadata = replace(source.metadata, exposure_scale=scale)
+
+    def rows(self, top: int, bottom: int) -> Rows:
+        radiance, valid = self._source.rows(top, bottom)
+        return encode_radiance(radiance, self._scale).astype(self.dtype, copy=False), valid
+
+    def close(self) -> None:
+        self._source.close()
 
 
 def open_sources(paths: Sequence[str | os.PathLike[str]]) -> list[Source]:
     """Open the exposures of a bracket, which must have one size, depth and number of channels.
 
+    Pixels with another colour profile than those of the first file are converted to its. Radiance
+    is encoded as display-referred values with one scale for all frames, for which its files are
+    decoded here.
+
     Raises:
-        InputError: see :func:`open_source`; the images differ in one of these.
+        InputError: see :func:`open_source`; the images differ in one of these, or some are
+            scene-linear and some are not.
     """
-    sources = [open_source(path) for path in paths]
-    first = sources[0]
-    for source in sources[1:]:
-        if (source.height, source.width) != (first.height, first.width):
-            raise InputError(
-                f"all images must have one size: {first.name} is {first.width}×{first.height}"
-                f" pixels, {source.name} is {source.width}×{source.height}"
-            )
-        if source.dtype != first.dtype:
-            raise InputError(
-                f"all images must have one depth: {first.name} is {first.dtype},"
-                f" {source.name} is {source.dtype}"
-            )
-        if source.channels != first.channels:
-            raise InputError(
-                f"all images must be grey or all in colour: {first.name} has {first.channels}"
-                f" channels, {source.name} has {source.channels}"
-            )
-    return sources
+    sources: list[Source] = []
+    try:
+        for path in paths:
+            sources.append(open_source(path))
+            _check_alike(sources[0], sources[-1])
+        if sources and sources[0].linear:
+            scale = exposure_scale([source.rows(0, source.height)[0] for source in sources])
+            return [EncodedSource(source, scale) for source in sources]
+        return convert_to_first(sources)
+    except BaseException:
+        for source in sources:
+            source.close()
+        raise
+
+
+def _check_alike(first: Source, other: Source) -> None:
+    if (other.height, other.width) != (first.height, first.width):
+        raise InputError(
+            f"all images must have one size: {first.name} is {first.width}×{first.height}"
+            f" pixels, {other.name} is {other.width}×{other.height}"
+        )
+    if other.linear != first.linear:
+        raise InputError(
+            f"scene-linear and display-referred images cannot be mixed: {first.name}, {other.name}"
+        )
+    if other.dtype != first.dtype:
+        raise InputError(
+            f"all images must have one depth: {first.name} is {first.dtype},"
+            f" {other.name} is {other.dtype}"
+        )
+    if other.channels != first.channels:
+        raise InputError(
+            f"all images must be grey or all in colour: {first.name} has {first.channels}"
+            f" channels, {other.name} has {other.channels}"
+        )
