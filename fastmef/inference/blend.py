@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fastmef import ops
@@ -90,21 +92,18 @@ class StripBlender:
         for level in range(levels - 1, self._held - 1, -1):
             self._fused = self._whole_level(level, strip)
 
-    def rows(self, begin: int, end: int, out: Tensor) -> Tensor | None:
+    def rows(self, begin: int, end: int, out: Tensor) -> NDArray[np.bool_] | None:
         """Fill ``out`` ``(1, C, rows, W)`` with rows of the result.
 
         Returns:
-            Where any frame is valid, bool ``(rows, W)``, or ``None`` where all pixels of all are.
+            Where any frame is valid, ``(rows, W)``, or ``None`` if no frame has alpha.
         """
         heights = self._heights[: self._held + 1]
         blended = blended_rows(begin, end, heights)
         needed = needed_rows(blended, heights, self._pyramid.first)
-        finest, valid = self._frames.window(self._order, *needed[0])
-        any_valid = None
-        if valid is not None:
-            any_valid = valid[0, :, begin - needed[0][0] : end - needed[0][0]].any(dim=0)
-            valid = effective_validity(valid)
-        levels: list[Level] = [(finest, valid)]
+        window = self._frames.window(self._order, *needed[0])
+        valid = None if window.valid is None else effective_validity(window.valid)
+        levels: list[Level] = [(window.images, valid)]
         for level in range(1, self._pyramid.first):
             levels.append(self._reduced(levels[-1], needed[level - 1][0], needed[level]))
         fused = self._fused[..., slice(*_half(blended[-1])), :]
@@ -118,7 +117,9 @@ class StripBlender:
             target = out if level == 0 else self._empty(level, wanted)
             self._blend(level, fine, coarse, fused, wanted[0] - blended[level][0], target)
             fused = target
-        return any_valid
+        if window.alpha is None:
+            return None
+        return window.alpha[begin - needed[0][0] : end - needed[0][0]]
 
     def _whole_level(self, level: int, strip: int) -> Tensor:
         fused = self._empty(level, (0, self._heights[level]))

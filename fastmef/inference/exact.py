@@ -35,7 +35,7 @@ def fuse_exactly(
     given.require_defaults()
     groups = dark_to_bright(frames, reduce_to_base(frames, plan, progress).base)
     order = [k for group in groups for k in group]
-    exposures, _ = frames.window(order, 0, frames.height)
+    exposures = frames.window(order, 0, frames.height).images
     images = exposures
     if not exposures.is_floating_point():
         images = exposures.to(torch.float32) / torch.iinfo(exposures.dtype).max

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,17 @@ _TORCH = {
     np.dtype(np.float32): torch.float32,
     np.dtype(np.float64): torch.float64,
 }
+
+
+class Window(NamedTuple):
+    """Rows of the frames of a bracket."""
+
+    images: Tensor
+    """``(1, K, C, rows, W)``, overwritten by the next call."""
+    valid: Tensor | None
+    """bool ``(1, K, rows, W)``, or ``None`` where all pixels of all frames are."""
+    alpha: NDArray[np.bool_] | None
+    """``(rows, W)``: where any frame is valid by its own alpha; ``None`` if none has alpha."""
 
 
 class Frames:
@@ -46,7 +57,8 @@ class Frames:
         self.dtype = _TORCH[self.stored]
         self.sources, self.masks, self.device = list(sources), masks, torch.device(device)
         has_masks = masks is not None and any(mask is not None for mask in masks)
-        self.masked = has_masks or any(source.has_alpha for source in sources)
+        self.has_alpha = any(source.has_alpha for source in sources)
+        self.masked = has_masks or self.has_alpha
         self._readers = [_Reader(source) for source in sources]
         self._stack = torch.empty(0, dtype=self.dtype)
         self._result = torch.empty(0, dtype=self.dtype)
@@ -67,19 +79,15 @@ class Frames:
             rows = deeper
         return as_tensor(rows).to(self.device).permute(2, 0, 1)[None, None]
 
-    def window(self, order: Sequence[int], begin: int, end: int) -> tuple[Tensor, Tensor | None]:
-        """Return rows of the frames in this order, and where they are valid.
-
-        Returns:
-            ``(1, K, C, rows, W)``, overwritten by the next call, and bool ``(1, K, rows, W)`` or
-            ``None`` where all pixels of all frames are.
-        """
+    def window(self, order: Sequence[int], begin: int, end: int) -> Window:
+        """Return rows of the frames in this order, and where they are valid."""
         shape = len(order), end - begin, self.width, self.channels
         count = int(np.prod(shape))
         if self._stack.numel() < count:
             self._stack = torch.empty(count, dtype=self.dtype)
         stack = self._stack[:count].view(shape)
         valid = torch.ones(shape[:3], dtype=torch.bool) if self.masked else None
+        opaque = torch.zeros(shape[1:3], dtype=torch.bool) if self.has_alpha else None
         for position, k in enumerate(order):
             rows, alpha = self._readers[k].window(begin, end)
             if rows.dtype == self.stored:
@@ -90,11 +98,15 @@ class Frames:
                 continue
             if alpha is not None:
                 valid[position] &= as_tensor(alpha)
+            if opaque is not None:
+                opaque |= valid[position]
             mask = None if self.masks is None else self.masks[k]
             if mask is not None:
                 valid[position] &= as_tensor(mask[begin:end])
         moved = stack.to(self.device).permute(0, 3, 1, 2)[None]
-        return moved, None if valid is None else valid.to(self.device)[None]
+        if valid is not None:
+            valid = valid.to(self.device)[None]
+        return Window(moved, valid, None if opaque is None else opaque.numpy())
 
     def result(self, sink: Any, rows: int) -> Tensor:
         """Return memory ``(1, C, rows, W)`` for the next rows of the result.

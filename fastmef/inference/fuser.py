@@ -121,15 +121,16 @@ class Fuser:
             OutputError: see :func:`fastmef.data.sinks.create_sink`.
         """
         with opened(images) as sources:
-            first = sources[0]
-            frames = Frames(sources, options.get("masks"), self.device, _working(first, depth))
+            first, given = sources[0], Control(**options)
+            check_controls(given, len(sources), (first.height, first.width))
+            frames = Frames(sources, given.masks, self.device, _working(first, depth))
             sink = create_sink(
                 output,
                 first.height,
                 first.width,
                 first.channels,
                 frames.stored,
-                frames.masked,
+                frames.has_alpha,
                 first.metadata,
                 quality=quality,
                 compression=compression,
@@ -137,7 +138,7 @@ class Fuser:
                 force=force,
             )
             try:
-                weights = self._run(frames, sink, Control(**options), progress)
+                weights = self._run(frames, sink, given, progress)
                 progress("finishing", 0, 0)
                 sink.commit()
             finally:
@@ -155,12 +156,12 @@ class Fuser:
         Raises:
             InputError: see :func:`fastmef.fuse`. The sink is neither committed nor aborted.
         """
+        check_controls(given, len(sources), (sources[0].height, sources[0].width))
         return self._run(Frames(sources, given.masks, self.device), sink, given, progress)
 
     def _run(
         self, frames: Frames, sink: Any, given: Control, progress: Progress
     ) -> NDArray[np.float32]:
-        check_controls(given, len(frames), (frames.height, frames.width))
         plan = self._plan(frames, sink.resident_bytes)
         run = fuse_streamed if self.mode == "multiscale" else fuse_exactly
         with torch.no_grad(), _memory_reported(frames.height, frames.width, self.device):

@@ -34,7 +34,7 @@ def _digest(frames: Frames, k: int) -> bytes:
     """Return a hash of the pixels of a frame and of where they are valid."""
     digest = hashlib.blake2b()
     for begin in range(0, frames.height, _ROWS):
-        window, valid = frames.window([k], begin, min(begin + _ROWS, frames.height))
+        window, valid, _ = frames.window([k], begin, min(begin + _ROWS, frames.height))
         digest.update(window[0, 0].permute(1, 2, 0).contiguous().cpu().numpy().data)
         if valid is not None:
             digest.update(valid.cpu().numpy().data)

@@ -78,7 +78,7 @@ def reduce_frames(
                 out = stack[:, k : k + 1, :, rows]
                 _reduce(window, None, levels, first, skipped, out, None)
         else:
-            window, valid = frames.window(everyone, top, bottom)
+            window, valid, _ = frames.window(everyone, top, bottom)
             assert valid is not None
             valid, out = effective_validity(valid), stack[..., rows, :]
             _reduce(window, valid, levels, first, skipped, out, validity[..., rows, :])

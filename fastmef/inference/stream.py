@@ -75,7 +75,7 @@ def reduce_to_base(frames: Frames, plan: Plan, progress: Progress) -> KeptPyrami
     """Sweep over the frames and return the levels that are kept."""
     levels = base_levels(frames.height, frames.width)
     if levels == 0:
-        window, valid = frames.window(range(len(frames)), 0, frames.height)
+        window, valid, _ = frames.window(range(len(frames)), 0, frames.height)
         base = unit_range(window, working_dtype(window)).contiguous()
         validity = [] if valid is None else [effective_validity(valid).to(base.dtype)]
         return KeptPyramid(0, [base], validity)
@@ -119,23 +119,18 @@ def _write(
     channels, height = frames.channels, frames.height
     image, base = fused.image[:, :channels], base[:, :, :channels]
     if pyramid.last == 0:
-        window, valid = frames.window(order, 0, height)
-        whole = finished(image, window, KNEE)
-        sink.write_rows(_pixels(whole), _mask(None if valid is None else valid[0].any(dim=0)))
+        window = frames.window(order, 0, height)
+        sink.write_rows(_pixels(finished(image, window.images, KNEE)), window.alpha)
         return
     blender = StripBlender(frames, pyramid, order, base, image, fused.shares, contrast, strip)
     for begin in range(0, height, strip):
         end = min(begin + strip, height)
         target = frames.result(sink, end - begin)
-        valid = blender.rows(begin, end, target)
-        sink.write_rows(_pixels(target), _mask(valid))
+        alpha = blender.rows(begin, end, target)
+        sink.write_rows(_pixels(target), alpha)
         progress("writing", end, height)
 
 
 def _pixels(image: Tensor) -> NDArray[Any]:
     """Return ``(1, C, H, W)`` as an array ``(H, W, C)``."""
     return image[0].permute(1, 2, 0).contiguous().cpu().numpy()
-
-
-def _mask(valid: Tensor | None) -> NDArray[np.bool_] | None:
-    return None if valid is None else valid.cpu().numpy()
