@@ -168,6 +168,7 @@ def fuse(
             compression=compression,
             force=force,
             progress=report,
+            want_weights=maps_out is not None,
             color=color,
             contrast=contrast,
             brightness=brightness,

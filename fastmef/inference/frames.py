@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastmef.inference.arrays import ArraySink, Pixels
+from fastmef.inference.arrays import ArraySink, ArraySource, Pixels
 
 _TORCH = {
     np.dtype(np.uint8): torch.uint8,
@@ -69,6 +70,12 @@ class Frames:
     def subset(self, kept: Sequence[int]) -> Frames:
         masks = None if self.masks is None else [self.masks[k] for k in kept]
         return Frames([self.sources[k] for k in kept], masks, self.device, self.stored)
+
+    def decode(self) -> None:
+        """Decode files that are decoded as a whole, on all threads."""
+        whole = [s for s in self.sources if not (s.streams or isinstance(s, ArraySource))]
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            list(pool.map(lambda source: source.rows(0, 1), whole))
 
     def frame(self, k: int, begin: int, end: int) -> Tensor:
         """Return rows of one frame, ``(1, 1, C, rows, W)``, which must not be written to."""

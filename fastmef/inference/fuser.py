@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from fastmef.data.sinks import create_sink
 from fastmef.data.sources import Source
 from fastmef.errors import InputError, is_out_of_memory, shown
-from fastmef.inference.arrays import ArraySink
+from fastmef.inference.arrays import ArraySink, ArraySource
 from fastmef.inference.controls import Control, check_controls
 from fastmef.inference.exact import fuse_exactly
 from fastmef.inference.frames import Frames
 from fastmef.inference.inputs import ImageLike, like_inputs, opened
 from fastmef.inference.memory import available_memory, parse_memory, used_memory
 from fastmef.inference.models import ready_model
-from fastmef.inference.plan import Bracket, Plan, make_plan
+from fastmef.inference.plan import Bracket, make_plan
 from fastmef.inference.stream import Progress, fuse_streamed
 from fastmef.nn.network import FusionNet
 
@@ -76,16 +76,23 @@ class Fuser:
 
     def fuse(self, images: Sequence[ImageLike], **options: Any) -> Any:
         """Return the fused image; see :func:`fastmef.fuse` for images and options."""
-        return self.fuse_with_weights(images, **options)[0]
+        return self._fuse(images, Control(**options), want_weights=False)[0]
 
     def fuse_with_weights(
         self, images: Sequence[ImageLike], **options: Any
     ) -> tuple[Any, NDArray[np.float32]]:
         """Return the fused image and the weights; see :func:`fastmef.fuse_with_weights`."""
+        return self._fuse(images, Control(**options), want_weights=True)
+
+    def _fuse(
+        self, images: Sequence[ImageLike], given: Control, want_weights: bool
+    ) -> tuple[Any, NDArray[np.float32]]:
         with opened(images) as sources:
             first = sources[0]
+            check_controls(given, len(sources), (first.height, first.width))
             sink = ArraySink(first.height, first.width, first.channels, first.dtype)
-            weights = self.stream(sources, sink, Control(**options))
+            frames = Frames(sources, given.masks, self.device)
+            weights = self._run(frames, sink, given, _silent, want_weights)
         return like_inputs(sink, images), weights
 
     def fuse_into(
@@ -98,6 +105,7 @@ class Fuser:
         compression: str | None = None,
         force: bool = False,
         progress: Progress = _silent,
+        want_weights: bool = True,
         **options: Any,
     ) -> NDArray[np.float32]:
         """Fuse images into a file, which appears complete or not at all.
@@ -111,6 +119,7 @@ class Fuser:
             depth: ``"8"``, ``"16"``, ``"half"`` or ``"float"``; ``None`` is that of the images.
             force: replace an existing file.
             progress: called with what is being done, and how much of how much of it is.
+            want_weights: return the weights; those of the exact mode are as large as the images.
             options: see :func:`fastmef.fuse`.
 
         Returns:
@@ -138,7 +147,7 @@ class Fuser:
                 force=force,
             )
             try:
-                weights = self._run(frames, sink, given, progress)
+                weights = self._run(frames, sink, given, progress, want_weights)
                 progress("finishing", 0, 0)
                 sink.commit()
             finally:
@@ -160,14 +169,16 @@ class Fuser:
         return self._run(Frames(sources, given.masks, self.device), sink, given, progress)
 
     def _run(
-        self, frames: Frames, sink: Any, given: Control, progress: Progress
+        self,
+        frames: Frames,
+        sink: Any,
+        given: Control,
+        progress: Progress,
+        want_weights: bool = True,
     ) -> NDArray[np.float32]:
-        plan = self._plan(frames, sink.resident_bytes)
-        run = fuse_streamed if self.mode == "multiscale" else fuse_exactly
-        with torch.no_grad(), _memory_reported(frames.height, frames.width, self.device):
-            return run(self.network, frames, plan, given, sink, progress)
-
-    def _plan(self, frames: Frames, sink_bytes: int) -> Plan:
+        memory = available_memory() // 2
+        if self._memory is not None:
+            memory = self._memory - used_memory()
         bracket = Bracket(
             len(frames),
             frames.height,
@@ -177,11 +188,16 @@ class Fuser:
             frames.stored.kind == "f",
             frames.masked,
             any(source.streams for source in frames.sources),
-            sum(source.resident_bytes for source in frames.sources) + sink_bytes,
+            all(isinstance(source, ArraySource) for source in frames.sources),
+            sum(source.resident_bytes for source in frames.sources) + sink.resident_bytes,
         )
-        if self._memory is None:
-            return make_plan(bracket, available_memory() // 2)
-        return make_plan(bracket, self._memory - used_memory())
+        with torch.no_grad(), _memory_reported(frames.height, frames.width, self.device):
+            if self.mode == "exact":
+                left = memory - bracket.resident_bytes
+                return fuse_exactly(self.network, frames, left, given, sink, progress, want_weights)
+            plan = make_plan(bracket, memory)
+            frames.decode()
+            return fuse_streamed(self.network, frames, plan, given, sink, progress)
 
 
 def _working(source: Source, depth: str | None) -> np.dtype[Any]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fastmef.allocator import release_freed_memory
 from fastmef.errors import InputError
 from fastmef.inference.blend import StripBlender
 from fastmef.inference.controls import Control
@@ -63,6 +64,7 @@ def fuse_streamed(
         base, validity = _ordered_base(pyramid, order)
     progress("weighting", 0, 0)
     fused = fuse_base(network, base.float(), validity, controls)
+    release_freed_memory()  # what the network took is not needed beside the strips
     _write(frames, pyramid, order, base, fused, controls.contrast, plan.strip, sink, progress)
     maps = fused.weights[0].cpu().numpy()
     as_given = np.zeros((count, *maps.shape[1:]), maps.dtype)
