@@ -195,6 +195,7 @@ class _Band:
         read: Callable[[int, int], Tensor] = self._planes
         skipped: list[Tensor] = []
         pooled: Tensor | None = None
+        parts: Any
         for level, group in enumerate(self._body.encoder):
             skips = self._body.skip_connections and level < _LAST
             last = level == _LAST
