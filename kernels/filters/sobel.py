@@ -106,7 +106,10 @@ def sobel_adjoint(
             given = tl.where(inside & (strength != 0), given / strength, 0.0)
             by_across = smoothing_tap(i - 1, row, height) * difference_tap(j - 1, column, width)
             by_down = difference_tap(i - 1, row, height) * smoothing_tap(j - 1, column, width)
-            total += given * (across * by_across + down * by_down)
+            # A difference that is not finite reaches only the pixels that it was made of.
+            across = tl.where(by_across == 0, 0.0, across * by_across)
+            down = tl.where(by_down == 0, 0.0, down * by_down)
+            total += given * (across + down)
     return total
 
 
