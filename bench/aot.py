@@ -234,8 +234,9 @@ def main(arguments: list[str] | None = None) -> int:
     for x, why in wrong:
         print(f"{x['file']}: {x['name']}, sm_{x['architecture']}: {why}", file=sys.stderr)
     if options.write:
-        data = {"triton": triton.__version__, "kernels": results}
-        RESULTS.write_text(json.dumps(data, indent=1) + "\n")
+        lines = ",\n".join(f"  {json.dumps(x)}" for x in results)
+        head = f'{{\n "triton": "{triton.__version__}",\n "kernels": [\n'
+        RESULTS.write_text(f"{head}{lines}\n ]\n}}\n")
         rewrite("aot", f"Triton {triton.__version__}. {table(results)}")
     return 1 if wrong or not results else 0
 
