@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from fastmef.data.metadata import Metadata
 from fastmef.data.output import Picture, WritesRows
-from fastmef.data.png import SIGNATURE, chunk
+from fastmef.data.png_chunks import SIGNATURE, chunk
 
 _COLORS = {1: 0, 2: 4, 3: 2, 4: 6}  # PNG's colour types, by the number of channels
 _UP = 2  # the filter: differences to the row above

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fastmef.data import directories, jpeg, png, radiance, tiff, webp
+from fastmef.data import directories, jpeg, png, png_chunks, radiance, tiff, webp
 from fastmef.data.damage import Fault, report_faults
 from fastmef.data.decoded import Rows
 from fastmef.data.kinds import ALLOWED
@@ -90,7 +90,7 @@ def open_source(path: str | os.PathLike[str]) -> Source:
 
 
 _KINDS: tuple[tuple[Callable[[bytes], bool], Callable[[Content], Source]], ...] = (
-    (lambda start: start.startswith(png.SIGNATURE), png.open_png),
+    (lambda start: start.startswith(png_chunks.SIGNATURE), png.open_png),
     (lambda start: start.startswith(jpeg.SIGNATURE), jpeg.open_jpeg),
     (lambda start: start.startswith(directories.SIGNATURES), tiff.open_tiff),
     (webp.is_webp, webp.open_webp),
