@@ -112,10 +112,12 @@ class PngSource:
         self._content.close()
 
     def _restart(self) -> None:
+        """Go back to the first row."""
         self._inflater = Inflater(self._content, self._png.data)
         self._next, self._before = 0, b""
 
     def _decode_rows(self, count: int) -> NDArray[Any]:
+        """Decode the next rows, alpha as stored."""
         header = self._png.header
         raw = self._inflater.read(count * self._stride)
         _check_filters(raw, [(count, self._stride)])
@@ -133,6 +135,7 @@ class PngSource:
 
 
 def _check_filters(raw: bytes, passes: list[tuple[int, int]]) -> None:
+    """Refuse rows whose first byte names no filter."""
     start = 0
     for rows, stride in passes:
         end = start + rows * stride

@@ -171,6 +171,7 @@ class Inflater:
 
 
 def _read_blocks(content: Content, chunks: list[tuple[int, int]]) -> Iterator[bytes]:
+    """Yield the compressed data, and compare the checksum of every chunk behind its last byte."""
     for offset, length in chunks:
         checksum, end = zlib.crc32(b"IDAT"), offset + length
         for start in range(offset, end, _BLOCK):
@@ -181,6 +182,7 @@ def _read_blocks(content: Content, chunks: list[tuple[int, int]]) -> Iterator[by
 
 
 def _check_chunk(content: Content, kind: bytes, position: int, length: int) -> None:
+    """Compare the checksum of a chunk."""
     checksum, end = zlib.crc32(kind), position + 8 + length
     for start in range(position + 8, end, _BLOCK):
         checksum = zlib.crc32(content.read(start, min(_BLOCK, end - start)), checksum)
@@ -188,6 +190,7 @@ def _check_chunk(content: Content, kind: bytes, position: int, length: int) -> N
 
 
 def _has_metadata(kind: bytes, start: bytes) -> bool:
+    """Return whether a chunk holds metadata that are kept; ``start`` is the start of its data."""
     if kind == b"iTXt":
         return start.startswith(_XMP_COMMENT)
     if kind in (b"tEXt", b"zTXt"):
@@ -196,6 +199,7 @@ def _has_metadata(kind: bytes, start: bytes) -> bool:
 
 
 def _compare(content: Content, checksum: int, offset: int, kind: bytes) -> None:
+    """Compare a computed checksum with the stored one at ``offset``."""
     if content.read(offset, 4) != checksum.to_bytes(4, "big"):
         raise damaged(f"the checksum of its part {ascii(kind)[2:-1]} is wrong")
 

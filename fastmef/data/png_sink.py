@@ -61,6 +61,7 @@ class PngSink(WritesRows):
         self.file.write(chunk(b"IEND", b""))
 
     def _write_header(self) -> None:
+        """Write what precedes the pixels."""
         picture = self.picture
         bits, color = 8 * picture.stored.itemsize, _COLORS[picture.samples]
         header = struct.pack(">IIBBBBB", picture.width, picture.height, bits, color, 0, 0, 0)
@@ -70,6 +71,7 @@ class PngSink(WritesRows):
         )
 
     def _write_data(self, everything: bool = False) -> None:
+        """Write full chunks of compressed data, and the rest if it is everything."""
         while self._waiting and (everything or len(self._waiting) >= _CHUNK):
             self.file.write(chunk(b"IDAT", bytes(self._waiting[:_CHUNK])))
             del self._waiting[:_CHUNK]

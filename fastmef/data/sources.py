@@ -44,7 +44,7 @@ class Source(Protocol):
 
     @property
     def metadata(self) -> Metadata:
-        """What the file says about the photograph, for the fused file."""
+        """Return what the file says about the photograph, for the fused file."""
         ...
 
     def rows(self, top: int, bottom: int) -> Rows:
@@ -161,6 +161,7 @@ def open_sources(paths: Sequence[str | os.PathLike[str]]) -> list[Source]:
 
 
 def _check_alike(first: Source, other: Source) -> None:
+    """Refuse two frames that cannot be fused."""
     if (other.height, other.width) != (first.height, first.width):
         raise InputError(
             f"all images must have one size: {first.name} is {first.width}×{first.height}"

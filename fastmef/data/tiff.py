@@ -161,6 +161,7 @@ class TiffSource:
         return self._band[1]
 
     def _decode_tile(self, index: int, band: int, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Decompress one strip or tile to ``shape``."""
         layout = self._layout
         length = layout.lengths[index]
         part = self._content.read(layout.offsets[index], length)
@@ -192,6 +193,7 @@ def _upright(found: Embedded, layout: Layout, channels: int) -> Metadata:
 def _open_by_libtiff(
     content: Content, layout: Layout, tags: dict[int, Any], found: Embedded
 ) -> DecodedSource:
+    """Open an 8-bit TIFF that Pillow decodes as a whole."""
     if layout.bits != 8 or layout.extra is not None:
         raise refuse("a TIFF with JPEG inside that is not 8-bit RGB or grey:")
     metadata = _upright(found, layout, layout.samples)
@@ -229,6 +231,7 @@ def _check_parts(layout: Layout, tables: bytes, content: bytes) -> None:
 
 
 def _check_jpeg(part: bytes, tables: bytes, most: int) -> None:
+    """Refuse a damaged or oversized JPEG of a strip or tile."""
     whole = tables.removesuffix(_END_OF_JPEG) + part[2:] if tables else part
     check_jpeg(whole)
     try:

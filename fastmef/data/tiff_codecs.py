@@ -21,8 +21,8 @@ def require_decoders(layout: Layout) -> None:
     """Find out whether the pixels can be decompressed.
 
     Raises:
-        Fault: by nothing that is known here.
-        MissingExtraError: by imagecodecs, which is not installed.
+        Fault: the compression or predictor is not read.
+        MissingExtraError: it needs imagecodecs, which is not installed.
     """
     known = (NONE, *DEFLATE, LZW, PACKBITS, ZSTD)
     if layout.compression not in known:
@@ -67,6 +67,7 @@ def decompress(part: bytes, compression: int, needed: int, most: int) -> bytes:
 
 
 def undo_predictor(raw: bytes, shape: tuple[int, ...], layout: Layout) -> NDArray[Any]:
+    """Return pixels of ``shape`` in the byte order of the machine, differences summed up."""
     if layout.predictor == _FLOATING:
         codecs = import_extra("imagecodecs", "photo", "reading TIFF with a predictor")
         stored = np.frombuffer(raw, layout.dtype.newbyteorder(">")).reshape(shape)

@@ -67,7 +67,7 @@ class Layout:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row of a strip or tile without compression."""
+        """Return the bytes of a row of a strip or tile without compression."""
         return self.tile[1] * self.samples // self.planes * self.bits // 8
 
     def rows_of(self, band: int) -> int:
@@ -95,6 +95,7 @@ def read_tags(file: Any, offset: int | None, group: int | None) -> dict[int, Any
 
 
 def read_embedded(file: Any, tags: dict[int, Any]) -> Embedded:
+    """Return the metadata; damaged EXIF is left out."""
     directories = {}
     for tag in SUB_DIRECTORIES:
         with suppress(Exception):  # damaged EXIF must not cost the photograph
@@ -110,6 +111,12 @@ def read_embedded(file: Any, tags: dict[int, Any]) -> Embedded:
 
 
 def read_layout(tags: dict[int, Any], content: Content) -> Layout:
+    """Judge the tags of a TIFF.
+
+    Raises:
+        Fault: the tags do not fit together or the file, or the kind is not read.
+    """
+
     def number(tag: int, default: int | None = None) -> int:
         value = tags.get(tag, default)
         if not isinstance(value, int):
@@ -177,6 +184,7 @@ def _same(values: Any, samples: int, what: str) -> int:
 
 
 def _numbers(values: Any) -> tuple[int, ...]:
+    """Return the value or values of a tag that must hold integers."""
     numbers = values if isinstance(values, tuple) else (values,)
     if not all(isinstance(value, int) for value in numbers):
         raise damaged("a tag that must hold numbers does not")
