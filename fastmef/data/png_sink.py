@@ -24,8 +24,8 @@ _CHUNK = 1 << 18
 class PngSink(WritesRows):
     """A PNG whose rows are filtered and compressed as they come.
 
-    Every row has the filter Up: on photographs no choice of filters row by row made a smaller file
-    (12 megapixels: 3 % larger with libpng's heuristic), and none is as fast.
+    Every row has the filter Up, the difference to the row above: on a photograph of 4 megapixels
+    libpng's choice row by row made files that were 3 % (level 1) and 5 % (level 6) larger.
 
     Args:
         picture: 8 or 16 bits.
