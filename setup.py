@@ -32,30 +32,19 @@ X86_VARIANTS = {
         "-mprefer-vector-width=512",
     ],
 }  # fmt: skip
-VARIANT_SOURCES = [
-    "csrc/cpu/blend_band.cpp",
-    "csrc/cpu/blend_reduce.cpp",
-    "csrc/cpu/filters.cpp",
-    "csrc/cpu/fuse.cpp",
-    "csrc/cpu/loss.cpp",
-    "csrc/cpu/mef_ma2015.cpp",
-    "csrc/cpu/mef_ma2015_level.cpp",
-    "csrc/cpu/mef_halve.cpp",
-    "csrc/cpu/mef_mefnet.cpp",
-    "csrc/cpu/ssim.cpp",
-    "csrc/cpu/variant.cpp",
-]
-COMMON_SOURCES = [
-    "csrc/cpu/bind_blend.cpp",
-    "csrc/cpu/bind_mef.cpp",
-    "csrc/cpu/isa.cpp",
-    "csrc/cpu/module.cpp",
-    "csrc/cpu/parallel.cpp",
-]
-CUDA_SOURCES = sorted(str(path) for path in Path("csrc/cuda").glob("*.cu"))
+# The operations are compiled once for each instruction set; their bindings, and what the operations
+# share at run time, once.
+CSRC = Path("csrc")
+VARIANT_SOURCES = sorted(
+    str(path)
+    for path in CSRC.glob("cpu/*/*.cpp")
+    if path.name == "variant.cpp" or (path.parent.name != "runtime" and path.name != "bind.cpp")
+)
+COMMON_SOURCES = sorted({str(path) for path in CSRC.glob("cpu/**/*.cpp")} - {*VARIANT_SOURCES})
+CUDA_SOURCES = sorted(str(path) for path in CSRC.glob("cuda/*/*.cu"))
 CUDA_ARCHS = ("80", "86", "89", "90", "100", "120")
 OLDEST_NVCC = (12, 0)
-HEADERS = sorted(str(path) for path in Path("csrc").glob("*/*.h"))
+HEADERS = sorted(str(path) for path in CSRC.glob("**/*.h"))
 
 
 def wanted(variable: str) -> str:
@@ -87,6 +76,7 @@ class BuildExtensions(build_ext):
         nvcc = find_nvcc()
         targets = cuda_targets(nvcc)
         flags = ["-O3", "-std=c++17", "-Xcompiler=-fPIC,-fvisibility=hidden", "--threads=0"]
+        flags.append(f"-I{CSRC}")
         flags.append("-Xfatbin=-compress-all")  # a third of the size; every driver can read it
         for target in targets:
             number, ptx = target.removesuffix("+PTX"), target.endswith("+PTX")
@@ -131,6 +121,7 @@ class BuildExtensions(build_ext):
                 [source],
                 output_dir=os.path.join(self.build_temp, variant),
                 macros=[("FASTMEF_ISA", variant)],
+                include_dirs=[str(CSRC)],
                 extra_postargs=[*flags, *arithmetic, *variants[variant], *extra],
                 depends=HEADERS,
             )
@@ -217,7 +208,7 @@ def extensions() -> list[Extension]:
             Extension(
                 "fastmef._cpu",
                 sources=COMMON_SOURCES,
-                include_dirs=[pybind11.get_include()],
+                include_dirs=[str(CSRC), pybind11.get_include()],
                 depends=[*HEADERS, *VARIANT_SOURCES],
                 language="c++",
                 optional=cpu != "1",
@@ -228,7 +219,7 @@ def extensions() -> list[Extension]:
             Extension(
                 "fastmef._cuda",
                 sources=["csrc/cuda/module.cpp"],
-                include_dirs=[pybind11.get_include()],
+                include_dirs=[str(CSRC), pybind11.get_include()],
                 depends=[*HEADERS, *CUDA_SOURCES],
                 language="c++",
                 optional=cuda != "1",

@@ -5,7 +5,7 @@
 #include <array>
 #include <cstdint>
 
-#include "stack.h"
+#include "common/stack.h"
 
 namespace fastmef {
 

@@ -1,7 +1,7 @@
 // What makes an exposure important at a pixel: local variance, gradient, well-exposedness.
 #pragma once
 
-#include "math.h"
+#include "common/math.h"
 
 namespace fastmef {
 

@@ -1,7 +1,7 @@
 // SSIM of two images F and I at one window, and its derivatives by their moments.
 #pragma once
 
-#include "hd.h"
+#include "common/hd.h"
 
 namespace fastmef {
 

@@ -2,7 +2,7 @@
 // the largest number is not finite all weights are NaN, as PyTorch's are.
 #pragma once
 
-#include "math.h"
+#include "common/math.h"
 
 namespace fastmef {
 

@@ -1,8 +1,8 @@
 // How MEF-SSIM ma2015 weighs the structures of the exposures at one window.
 #pragma once
 
-#include "math.h"
-#include "power.h"
+#include "common/math.h"
+#include "common/power.h"
 
 namespace fastmef {
 

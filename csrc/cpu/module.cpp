@@ -9,12 +9,12 @@
 #include <string>
 #include <vector>
 
-#include "../common/arguments.h"
-#include "bind_blend.h"
-#include "bind_mef.h"
-#include "isa.h"
-#include "pages.h"
-#include "parallel.h"
+#include "common/arguments.h"
+#include "cpu/mef_ssim/bind.h"
+#include "cpu/multiscale/bind.h"
+#include "cpu/runtime/isa.h"
+#include "cpu/runtime/large_pages.h"
+#include "cpu/runtime/parallel.h"
 
 namespace py = pybind11;
 

@@ -7,10 +7,10 @@
 #include <array>
 #include <string>
 
-#include "../common/arguments.h"
-#include "fuse.h"
-#include "guided.h"
-#include "loss.h"
+#include "common/arguments.h"
+#include "cuda/fusion/softmax_fuse.h"
+#include "cuda/guided/guided.h"
+#include "cuda/loss/loss.h"
 
 namespace py = pybind11;
 

@@ -21,13 +21,13 @@ import pytest
 from fastmef import backends
 from fastmef.ops import _cuda
 
-SOURCES = Path(__file__).parents[2] / "csrc" / "cuda"
+CSRC = Path(__file__).parents[2] / "csrc"
 EMULATION = Path(__file__).parent / "emulation"
 NAME = "_cuda_emulated"
 
 
 def _why_not() -> str:
-    if not SOURCES.is_dir():
+    if not CSRC.is_dir():
         return "the sources of the CUDA kernels are not here"
     if importlib.util.find_spec("pybind11") is None:
         return "pybind11 is not installed"
@@ -46,14 +46,14 @@ def _compiler() -> str | None:
 def _build(folder: Path) -> Path:
     import pybind11
 
-    includes = (EMULATION, pybind11.get_include(), sysconfig.get_paths()["include"])
+    includes = (EMULATION, CSRC, pybind11.get_include(), sysconfig.get_paths()["include"])
     flags = ["-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wno-unknown-pragmas"]
     # A misaligned access or an index beyond an array ends the process: no run-time library needed.
     flags += ["-fsanitize=alignment,bounds", "-fsanitize-undefined-trap-on-error"]
     flags += [f"-DFASTMEF_MODULE={NAME}", '-DFASTMEF_CUDA_BUILT_FOR="no GPU"']
     flags += [f"-I{x}" for x in includes]
     commands, objects = [], []
-    for source in sorted([*SOURCES.glob("*.cu"), *SOURCES.glob("*.cpp")]):
+    for source in sorted([*CSRC.glob("cuda/*/*.cu"), CSRC / "cuda" / "module.cpp"]):
         objects.append(folder / f"{source.stem}.o")
         command = [_compiler(), *flags, "-x", "c++", "-c", source, "-o", objects[-1]]
         commands.append(subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE))

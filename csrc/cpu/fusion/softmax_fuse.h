@@ -1,0 +1,24 @@
+// Arguments of softmax_fuse, shared by the binding and the instruction-set variants.
+#pragma once
+
+#include <stdint.h>
+
+#include "common/stack.h"
+
+namespace fastmef {
+
+struct FuseArgs {
+  int64_t batch, exposures_count, channels, height, width;
+  double temperature;  // divides the logits
+  Stack logits;        // (B, K, 1, H, W)
+  Stack valid;         // optional uint8 (B, K, 1, H, W): 0 leaves an exposure out of a pixel
+  Stack exposures;     // (B, K, C, H, W)
+  Stack fused;         // (B, 1, C, H, W), written by the forward pass
+  Stack weights;       // (B, K, 1, H, W), optional
+  // Backward: gradients of fused and, optionally, weights come in; the two others go out.
+  Stack by_fused, by_weights;
+  Stack by_logits, by_exposures;
+  int threads;
+};
+
+}  // namespace fastmef

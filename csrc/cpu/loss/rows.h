@@ -1,0 +1,214 @@
+// Rows of the images as a tile reads them: converted to T, F made from the logits where there are
+// any, and coarser levels made from the full-size rows below them.
+#pragma once
+
+#include "cpu/fusion/softmax_rows.h"
+#include "cpu/loss/pass.h"
+#include "cpu/loss/pyramid.h"
+#include "cpu/runtime/arena.h"
+#include "cpu/runtime/storage.h"
+
+namespace fastmef {
+namespace {
+
+// `n` values from column x on: the array itself where it is dense and of type T, a copy elsewhere.
+template <class T>
+const T* dense_row(const Stack& stack, int64_t b, int64_t k, int64_t y, int64_t x, int64_t n,
+                   T* copy) {
+  const int64_t offset = offset_of(stack, b, k, y, x);
+  if (stack.column == 1 && holds(stack, T())) {
+    return reinterpret_cast<const T*>(address(stack, offset));
+  }
+  read(stack, offset, stack.column, n, copy);
+  return copy;
+}
+
+template <class T>
+T value_at(const Stack& stack, int64_t b, int64_t k, int64_t y, int64_t x) {
+  T value = 0;
+  read(stack, offset_of(stack, b, k, y, x), 1, 1, &value);
+  return value;
+}
+
+template <class T>
+class Rows {
+ public:
+  Rows(const Pass& pass, int64_t batch, Arena& arena) : pass_(pass), batch_(batch) {
+    const int count = pass.count();
+    const int64_t wide =
+        least(pass.base().width, base_begin(pass.stride(), pass.index, int64_t(1) << 40));
+    wide_ = round_up(wide) + kLane;
+    fused_ = arena.take<T>(wide_);
+    highest_ = arena.take<T>(wide_);
+    total_ = arena.take<T>(wide_);
+    exposures_ = arena.take<T>(count * wide_);
+    logits_ = arena.take<T>(count * wide_);
+    own_weights_ = arena.take<T>(count * wide_);
+    sums_ = arena.take<T>((count + 1) * wide_);
+    step_ = arena.take<T>(wide_);
+    exposure_rows_ = arena.take<const T*>(count);
+    logit_rows_ = arena.take<const T*>(count);
+    weight_rows_ = arena.take<T*>(count);
+  }
+
+  // The row that full_row last read from exposure k.
+  const T* exposure(int k) const { return exposure_rows_[k]; }
+
+  // Where full_row leaves the weight of exposure k: in a row of its own unless another is named.
+  void put_weights(int k, T* row) { weight_rows_[k] = row ? row : own_weights_ + k * wide_; }
+
+  // Columns [x, x + n) of full-size row y: returns F, see also exposure() and put_weights().
+  const T* full_row(int64_t y, int64_t x, int64_t n) {
+    const LossArgs& args = pass_.args;
+    const int count = pass_.count();
+    for (int k = 0; k < count; ++k) {
+      exposure_rows_[k] = dense_row(args.exposures, batch_, k, y, x, n, exposures_ + k * wide_);
+    }
+    if (!args.logits.data) return dense_row(args.fused, batch_, 0, y, x, n, fused_);
+    for (int k = 0; k < count; ++k) {
+      logit_rows_[k] = dense_row(args.logits, batch_, k, y, x, n, logits_ + k * wide_);
+    }
+    softmax_row(logit_rows_, count, n, weight_rows_, highest_, total_);
+    weighted_sum_row(weight_rows_, exposure_rows_, count, n, fused_);
+    return fused_;
+  }
+
+  // Reads columns [begin, end) of row y of a coarser level, for level_row() to finish.
+  void read_level(int64_t y, int64_t begin, int64_t end) {
+    const Level& base = pass_.base();
+    const int count = pass_.count();
+    const int64_t x0 = base_begin(begin, pass_.index, base.width);
+    const int64_t x1 = base_begin(end, pass_.index, base.width);
+    const int64_t y0 = base_begin(y, pass_.index, base.height);
+    const int64_t y1 = base_begin(y + 1, pass_.index, base.height);
+    for (int k = 0; k < count; ++k) put_weights(k, nullptr);
+    for (int64_t row = y0; row < y1; ++row) {
+      const T* fused = full_row(row, x0, x1 - x0);
+      const T share = static_cast<T>(base_share(row, pass_.index, base.height));
+      for (int plane = 0; plane <= count; ++plane) {
+        const T* FASTMEF_RESTRICT in = plane ? exposure_rows_[plane - 1] : fused;
+        T* FASTMEF_RESTRICT sum = sums_ + plane * wide_;
+        if (row == y0) {
+          for (int64_t x = 0; x < x1 - x0; ++x) sum[x] = share * in[x];
+        } else {
+          for (int64_t x = 0; x < x1 - x0; ++x) sum[x] += share * in[x];
+        }
+      }
+    }
+    columns_ = x1 - x0;
+  }
+
+  // Plane 0 is F, plane k + 1 exposure k.
+  const T* level_row(int plane) { return halve(sums_ + plane * wide_, columns_); }
+
+  // Columns [begin, end) of row y of the level's mask.
+  const T* mask_row(int64_t y, int64_t begin, int64_t end) {
+    const Stack& weight = pass_.args.weight;
+    const Level& base = pass_.base();
+    const int64_t x0 = base_begin(begin, pass_.index, base.width);
+    const int64_t x1 = base_begin(end, pass_.index, base.width);
+    if (pass_.index == 0) return dense_row(weight, batch_, 0, y, x0, x1 - x0, fused_);
+    const int64_t y0 = base_begin(y, pass_.index, base.height);
+    const int64_t y1 = base_begin(y + 1, pass_.index, base.height);
+    for (int64_t x = 0; x < x1 - x0; ++x) sums_[x] = 0;
+    for (int64_t row = y0; row < y1; ++row) {
+      const T* in = dense_row(weight, batch_, 0, row, x0, x1 - x0, fused_);
+      const T share = static_cast<T>(base_share(row, pass_.index, base.height));
+      for (int64_t x = 0; x < x1 - x0; ++x) sums_[x] += share * in[x];
+    }
+    return halve(sums_, x1 - x0);
+  }
+
+  // The importance of the windows [begin, end) of row y.
+  const T* window_weights(int64_t y, int64_t begin, int64_t end) {
+    const LossArgs& args = pass_.args;
+    if (args.weight_is_mask) {
+      const int64_t half = pass_.level.wx / 2;
+      return mask_row(y + pass_.level.wy / 2, begin + half, end + half);
+    }
+    return dense_row(args.weight, batch_, 0, y, begin, end - begin, fused_);
+  }
+
+  // A row of the level, columns [c0, c1), as its share in rows of level 1: the adjoint of halving.
+  const T* spread(T* row, int64_t c0, int64_t c1) {
+    T* other = step_;
+    T* spare = sums_;
+    for (int s = pass_.index - 1; s >= 1; --s) {
+      const int64_t width = pass_.args.levels[s].width;
+      const int steps = pass_.index - s;
+      double_row(row, base_begin(c1, steps, width) - base_begin(c0, steps, width), other);
+      row = other;
+      other = spare;
+      spare = row;
+    }
+    return row;
+  }
+
+  // A full-size row for whoever writes: free between two reads.
+  T* spare() { return fused_; }
+
+  // A constant near the values of the tile for each plane, from a coarse sample: subtracting it
+  // keeps E[x^2] - E[x]^2 from cancelling. What is not finite would spoil the whole tile.
+  void sample_means(const Extent& extent, T* means) {
+    const Level& base = pass_.base();
+    const int64_t y0 = base_begin(extent.r0, pass_.index, base.height - 1);
+    const int64_t y1 = base_begin(extent.r1, pass_.index, base.height);
+    const int64_t x0 = base_begin(extent.c0, pass_.index, base.width - 1);
+    const int64_t x1 = base_begin(extent.c1, pass_.index, base.width);
+    const int64_t step_y = most(1, (y1 - y0) / 8);
+    const int64_t step_x = most(1, (x1 - x0) / 8);
+    for (int plane = 0; plane <= pass_.count(); ++plane) means[plane] = 0;
+    int64_t samples = 0;
+    for (int64_t y = y0; y < most(y1, y0 + 1); y += step_y) {
+      for (int64_t x = x0; x < most(x1, x0 + 1); x += step_x, ++samples) add_sample(y, x, means);
+    }
+    for (int plane = 0; plane <= pass_.count(); ++plane) means[plane] /= static_cast<T>(samples);
+  }
+
+ private:
+  void add_sample(int64_t y, int64_t x, T* sums) {
+    const LossArgs& args = pass_.args;
+    T fused = 0;
+    T highest = 0, total = 0;
+    for (int k = 0; k < pass_.count(); ++k) {
+      const T exposure = value_at<T>(args.exposures, batch_, k, y, x);
+      sums[k + 1] += finite_or_zero(exposure);
+      if (!args.logits.data) continue;
+      const T logit = value_at<T>(args.logits, batch_, k, y, x);
+      // Softmax in one pass: the sums so far are rescaled when a larger logit turns up.
+      if (k == 0 || logit > highest) {
+        const T rescale = k == 0 ? T(0) : exp_nonpositive(highest - logit);
+        total *= rescale;
+        fused *= rescale;
+        highest = logit;
+      }
+      const T weight = exp_nonpositive(logit - highest);
+      total += weight;
+      fused += weight * exposure;
+    }
+    sums[0] +=
+        finite_or_zero(args.logits.data ? fused / total : value_at<T>(args.fused, batch_, 0, y, x));
+  }
+
+  // Halves n full-size columns down to the level.
+  const T* halve(T* from, int64_t n) {
+    T* to = step_;
+    for (int s = 0; s < pass_.index; ++s) {
+      n = halve_row(from, n, to);
+      T* swap = from;
+      from = to;
+      to = swap;
+    }
+    return from;
+  }
+
+  const Pass& pass_;
+  int64_t batch_;
+  int64_t wide_ = 0, columns_ = 0;
+  T *fused_, *highest_, *total_, *exposures_, *logits_, *own_weights_, *sums_, *step_;
+  const T **exposure_rows_, **logit_rows_;
+  T** weight_rows_;
+};
+
+}  // namespace
+}  // namespace fastmef

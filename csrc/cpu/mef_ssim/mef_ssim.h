@@ -1,0 +1,54 @@
+// Arguments of the MEF-SSIM sweeps, shared by the binding and the instruction-set variants. All
+// arrays are contiguous and of the type that is computed with.
+#pragma once
+
+#include <stdint.h>
+
+#include "cpu/window/axis.h"
+
+namespace fastmef {
+
+struct MefShape {
+  int64_t batch, count;  // B, K
+  Axis y, x;             // H with its windows H', W with W'
+  const double* taps_y;
+  const double* taps_x;
+  int threads;
+};
+
+// Planes (N, H, W) that become (N, ceil(H/2), ceil(W/2)).
+struct HalveArgs {
+  int64_t planes, height, width;
+  const void* images;
+  void* out;
+  int threads;
+};
+
+// (B, K, H, W), (B, K, H', W'), (B, K, H', W'), (B, H', W').
+struct Ma2015Maps {
+  void* exposures;
+  void* means;
+  void* gains;
+  void* variance;
+};
+
+// (B, K, H, W), then (B, H, W) four times.
+struct MefnetMaps {
+  void* exposures;
+  int64_t* reference;
+  void* mean;
+  void* variance;
+  void* luminance;
+};
+
+// What the fused images (B, H, W) score: (B), and the gradients (B, H, W) if they are wanted.
+struct MefScore {
+  void* fused;
+  void* structure;
+  void* luminance;  // of mefnet alone
+  void* by_structure;
+  void* by_luminance;
+  double c1, c2;
+};
+
+}  // namespace fastmef

@@ -1,0 +1,25 @@
+// Arguments of the SSIM sweep, shared by the binding and the instruction-set variants.
+#pragma once
+
+#include "common/stack.h"
+#include "cpu/window/axis.h"
+
+namespace fastmef {
+
+struct SsimArgs {
+  int64_t batch;
+  Axis y, x;
+  const double* taps_y;
+  const double* taps_x;
+  double c1, c2;
+  bool luminance;
+  Stack a, b;
+  Stack values;    // optional: the map
+  Stack upstream;  // optional gradient of the map; without it every window counts `weight`
+  double weight;
+  Stack by_a, by_b;  // optional gradients
+  double* sums;      // optional: one sum of values a tile
+  int threads;
+};
+
+}  // namespace fastmef

@@ -1,0 +1,116 @@
+// The gradients of softmax_fuse in one pass; threads and pixels as in softmax_fuse.cu.
+//
+//   dL/dlogits_k = W_k (t_k - sum_j W_j t_j) / temperature, t_k = sum_c dL/dF_c I_kc + dL/dW_k
+//   dL/dI_kc = W_k dL/dF_c
+
+#include "cuda/fusion/layout.h"
+#include "cuda/fusion/pixels.h"
+#include "cuda/runtime/storage.h"
+
+namespace fastmef {
+namespace {
+
+template <class S, int K, int V>
+__global__ void __launch_bounds__(kThreads) fuse_backward_kernel(const FuseArgs a) {
+  constexpr int most = K ? K : kMostExposures;
+  const int count = K ? K : a.count;
+  const Spot spot = locate<V>(a);
+  if (!spot.inside) return;
+  float w[most][V];
+  weigh(a, spot, count, w);
+  float terms[most][V] = {};
+  if (a.by_weights.data) {
+    const int64_t first = offset(a.by_weights, spot);
+#pragma unroll
+    for (int k = 0; k < most; ++k) {
+      if (k < count) {
+        load_float_run(a.by_weights.data, a.by_weights.dtype, first + k * a.by_weights.layer,
+                       terms[k]);
+      }
+    }
+  }
+  if (a.by_fused.data) {
+    const S* by_fused = static_cast<const S*>(a.by_fused.data) + offset(a.by_fused, spot);
+    const S* exposures = static_cast<const S*>(a.exposures.data) + offset(a.exposures, spot);
+    S* by_exposures = static_cast<S*>(a.by_exposures.data);
+    if (by_exposures) by_exposures += offset(a.by_exposures, spot);
+    for (int64_t c = 0; c < a.channels; ++c) {
+      float upstream[V];
+      load_run(by_fused + c * a.by_fused.channel, upstream);
+#pragma unroll
+      for (int k = 0; k < most; ++k) {
+        if (k < count) {
+          float values[V];
+          if (a.by_logits.data) {
+            load_run(exposures + c * a.exposures.channel + k * a.exposures.layer, values);
+#pragma unroll
+            for (int v = 0; v < V; ++v) terms[k][v] += upstream[v] * values[v];
+          }
+          if (by_exposures) {
+#pragma unroll
+            for (int v = 0; v < V; ++v) values[v] = w[k][v] * upstream[v];
+            store_run(values, by_exposures + c * a.by_exposures.channel + k * a.by_exposures.layer);
+          }
+        }
+      }
+    }
+  }
+  if (!a.by_logits.data) return;
+  float mean[V] = {};
+#pragma unroll
+  for (int k = 0; k < most; ++k) {
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      if (k < count) mean[v] += w[k][v] * terms[k][v];
+    }
+  }
+  const int64_t first = offset(a.by_logits, spot);
+#pragma unroll
+  for (int k = 0; k < most; ++k) {
+    if (k < count) {
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        terms[k][v] = w[k][v] * (terms[k][v] - mean[v]) * a.inverse_temperature;
+      }
+      store_float_run(terms[k], a.by_logits.data, a.by_logits.dtype, first + k * a.by_logits.layer);
+    }
+  }
+}
+
+template <class S>
+void fuse_backward(const FuseArgs& a, const Place& place) {
+  const char* name = "softmax_fuse_backward";
+  constexpr int wide = 16 / sizeof(S);
+  if (a.count == 2 && in_runs(a, wide, 1)) {
+    launch(name, fuse_backward_kernel<S, 2, wide>, a, blocks_for(a, wide), kThreads, place);
+  } else if (in_runs(a, 4, 1)) {
+    launch(name, fuse_backward_kernel<S, 0, 4>, a, blocks_for(a, 4), kThreads, place);
+  } else {
+    launch(name, fuse_backward_kernel<S, 0, 1>, a, blocks_for(a, 1), kThreads, place);
+  }
+}
+
+}  // namespace
+
+void softmax_fuse_backward(FuseArgs args, const Place& place) {
+  const char* name = "softmax_fuse_backward";
+  if (!args.by_fused.data) {
+    args.exposures = Stack{};  // of any type: not read
+    args.exposures.dtype = kFloat32;
+  }
+  Arrays arrays(name);
+  check_inputs(name, args, arrays);
+  check_types(name, args);
+  const Sizes planes = {args.batch, args.count, 1, args.height, args.width};
+  const Sizes images = {args.batch, args.count, args.channels, args.height, args.width};
+  arrays.read("by_fused", args.by_fused, {args.batch, 1, args.channels, args.height, args.width});
+  arrays.read("by_weights", args.by_weights, planes);
+  arrays.written("by_logits", args.by_logits, planes);
+  arrays.written("by_exposures", args.by_exposures, images);
+  forget_unused_strides(args);
+  join_rows(args);
+  by_float(name, args.exposures.dtype,
+           [&](auto type) { fuse_backward<decltype(type)>(args, place); });
+}
+
+}  // namespace fastmef
