@@ -11,7 +11,6 @@
 #include "cpu/filters/filters.h"
 
 #include "cpu/filters/measure.h"
-#include "cpu/runtime/variant.h"
 
 namespace fastmef {
 namespace {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "common/stack.h"
+#include "cpu/runtime/instruction_sets.h"
 #include "cpu/window/axis.h"
 
 namespace fastmef {
@@ -21,5 +22,7 @@ struct FilterArgs {
   Stack upstream, gradient;  // of the backward pass
   int threads;
 };
+
+FASTMEF_KERNEL(filters, void(const FilterArgs&, bool in_double))
 
 }  // namespace fastmef

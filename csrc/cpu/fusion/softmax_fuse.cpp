@@ -15,7 +15,6 @@
 #include "cpu/runtime/arena.h"
 #include "cpu/runtime/parallel.h"
 #include "cpu/runtime/storage.h"
-#include "cpu/runtime/variant.h"
 
 namespace fastmef {
 namespace {
@@ -122,8 +121,8 @@ class Fusing {
     for (int64_t x = 0; x < args_.width; x += kBlock) {
       const int64_t n = args_.width - x < kBlock ? args_.width - x : kBlock;
       weights_.make(b, y, x, n);
-      if (args_.by_exposures.data) spread(b, y, x, n);
-      if (args_.by_logits.data) chain(b, y, x, n);
+      if (args_.grad_exposures.data) spread(b, y, x, n);
+      if (args_.grad_logits.data) chain(b, y, x, n);
     }
   }
 
@@ -158,9 +157,10 @@ class Fusing {
   }
 
   void spread(int64_t b, int64_t y, int64_t x, int64_t n) {
-    const Stack& out = args_.by_exposures;
+    const Stack& out = args_.grad_exposures;
     for (int64_t c = 0; c < args_.channels; ++c) {
-      read(args_.by_fused, at(args_.by_fused, b, 0, c, y, x), args_.by_fused.column, n, image_);
+      read(args_.grad_fused, at(args_.grad_fused, b, 0, c, y, x), args_.grad_fused.column, n,
+           image_);
       for (int64_t k = 0; k < args_.exposures_count; ++k) {
         T* FASTMEF_RESTRICT sum = sum_;
         const T* FASTMEF_RESTRICT w = weights_.of(k);
@@ -176,15 +176,15 @@ class Fusing {
     const int64_t count = args_.exposures_count;
     for (int64_t k = 0; k < count; ++k) {
       T* FASTMEF_RESTRICT t = terms_ + k * kBlock;
-      if (args_.by_weights.data) {
-        read(args_.by_weights, at(args_.by_weights, b, k, 0, y, x), args_.by_weights.column, n,
-             terms_ + k * kBlock);
+      if (args_.grad_weights.data) {
+        read(args_.grad_weights, at(args_.grad_weights, b, k, 0, y, x), args_.grad_weights.column,
+             n, terms_ + k * kBlock);
       } else {
         for (int64_t i = 0; i < n; ++i) t[i] = 0;
       }
     }
-    for (int64_t c = 0; c < args_.channels && args_.by_fused.data; ++c) {
-      read(args_.by_fused, at(args_.by_fused, b, 0, c, y, x), args_.by_fused.column, n, sum_);
+    for (int64_t c = 0; c < args_.channels && args_.grad_fused.data; ++c) {
+      read(args_.grad_fused, at(args_.grad_fused, b, 0, c, y, x), args_.grad_fused.column, n, sum_);
       for (int64_t k = 0; k < count; ++k) {
         read(args_.exposures, at(args_.exposures, b, k, c, y, x), args_.exposures.column, n,
              image_);
@@ -209,7 +209,7 @@ class Fusing {
       T* FASTMEF_RESTRICT t = terms_ + k * kBlock;
       FASTMEF_VECTORIZE
       for (int64_t i = 0; i < n; ++i) t[i] = w[i] * (t[i] - mean[i]) / temperature;
-      const Stack& out = args_.by_logits;
+      const Stack& out = args_.grad_logits;
       write(out, at(out, b, k, 0, y, x), out.column, n, terms_ + k * kBlock);
     }
   }

@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include "common/stack.h"
+#include "cpu/runtime/instruction_sets.h"
 
 namespace fastmef {
 
@@ -16,9 +17,11 @@ struct FuseArgs {
   Stack fused;         // (B, 1, C, H, W), written by the forward pass
   Stack weights;       // (B, K, 1, H, W), optional
   // Backward: gradients of fused and, optionally, weights come in; the two others go out.
-  Stack by_fused, by_weights;
-  Stack by_logits, by_exposures;
+  Stack grad_fused, grad_weights;
+  Stack grad_logits, grad_exposures;
   int threads;
 };
+
+FASTMEF_KERNEL(softmax_fuse, void(const FuseArgs&, bool backward, bool in_double))
 
 }  // namespace fastmef

@@ -8,7 +8,6 @@
 #include "cpu/loss/tile.h"
 #include "cpu/runtime/array.h"
 #include "cpu/runtime/parallel.h"
-#include "cpu/runtime/variant.h"
 
 namespace fastmef {
 namespace {

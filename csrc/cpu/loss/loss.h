@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include "common/stack.h"
+#include "cpu/runtime/instruction_sets.h"
 
 namespace fastmef {
 
@@ -38,5 +39,7 @@ struct LossArgs {
   Stack map;              // optional (B, 1, H', W'), dense rows: 1 - quality, first level only
   int threads;
 };
+
+FASTMEF_KERNEL(weighted_ssim_loss, double(const LossArgs&, bool in_double))
 
 }  // namespace fastmef

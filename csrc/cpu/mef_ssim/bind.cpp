@@ -1,14 +1,8 @@
-#include "cpu/mef_ssim/bind.h"
-
-#include <pybind11/stl.h>
-
-#include <array>
-#include <cstdint>
 #include <utility>
-#include <vector>
 
-#include "common/arguments.h"
-#include "cpu/runtime/isa.h"
+#include "common/binding.h"
+#include "cpu/mef_ssim/mef_ssim.h"
+#include "cpu/window/binding.h"
 
 namespace py = pybind11;
 
@@ -22,7 +16,7 @@ using Addresses = std::array<int64_t, N>;
 // (B, K, H, W) with windows of these taps.
 struct Shape {
   std::array<int64_t, 4> sizes;
-  std::vector<double> taps_y, taps_x;
+  TapList taps_y, taps_x;
   int threads;
 
   MefShape with(Border border) const {
@@ -52,61 +46,53 @@ MefScore mef_score(const Addresses<5>& a, double c1, double c2) {
 
 void ma2015_level(bool in_double, const Shape& shape, int64_t images, const Addresses<4>& maps) {
   const py::gil_scoped_release release;
-  active().ma2015_level(shape.with(kValid), pointer(images), ma2015_maps(maps), in_double);
+  ma2015_level_kernel(shape.with(kValid), pointer(images), ma2015_maps(maps), in_double);
 }
 
 void ma2015_quality(bool in_double, const Shape& shape, const Addresses<4>& maps,
                     const Addresses<5>& score, double c) {
   const py::gil_scoped_release release;
-  active().ma2015_quality(shape.with(kValid), ma2015_maps(maps), mef_score(score, 0.0, c),
-                          in_double);
+  ma2015_quality_kernel(shape.with(kValid), ma2015_maps(maps), mef_score(score, 0.0, c), in_double);
 }
 
 void ma2015_once(bool in_double, const Shape& shape, int64_t exposures, double unit,
                  const Addresses<5>& score, double c) {
   const py::gil_scoped_release release;
-  active().ma2015_once(shape.with(kValid), pointer(exposures), unit, mef_score(score, 0.0, c),
-                       in_double);
+  ma2015_once_kernel(shape.with(kValid), pointer(exposures), unit, mef_score(score, 0.0, c),
+                     in_double);
 }
 
 void halve(bool in_double, const std::array<int64_t, 3>& sizes, int64_t images, int64_t out,
            int threads) {
   const py::gil_scoped_release release;
-  active().halve({sizes[0], sizes[1], sizes[2], pointer(images), pointer(out), threads}, in_double);
+  halve_kernel({sizes[0], sizes[1], sizes[2], pointer(images), pointer(out), threads}, in_double);
 }
 
 void mefnet_sources(bool in_double, const Shape& shape, const Addresses<5>& maps) {
   const py::gil_scoped_release release;
-  active().mefnet_sources(shape.with(kZero), mefnet_maps(maps), in_double);
+  mefnet_sources_kernel(shape.with(kZero), mefnet_maps(maps), in_double);
 }
 
 void mefnet_factors(bool in_double, const Shape& shape, const Addresses<5>& maps,
                     const Addresses<5>& score, double c1, double c2) {
   const py::gil_scoped_release release;
-  active().mefnet_factors(shape.with(kZero), mefnet_maps(maps), mef_score(score, c1, c2),
-                          in_double);
+  mefnet_factors_kernel(shape.with(kZero), mefnet_maps(maps), mef_score(score, c1, c2), in_double);
 }
 
 }  // namespace
 
-void bind_mef(py::module_& m) {
+void bind_mef_ssim(py::module_& m) {
   py::class_<Shape>(m, "MefShape")
-      .def(py::init([](const std::array<int64_t, 4>& sizes, std::vector<double> taps_y,
-                       std::vector<double> taps_x, int threads) {
-             return Shape{sizes, std::move(taps_y), std::move(taps_x), threads};
-           }),
-           py::arg("sizes"), py::arg("taps_y"), py::arg("taps_x"), py::arg("threads"));
-  m.def("ma2015_level", &ma2015_level, py::arg("in_double"), py::arg("shape"), py::arg("images"),
-        py::arg("maps"));
-  m.def("ma2015_quality", &ma2015_quality, py::arg("in_double"), py::arg("shape"), py::arg("maps"),
-        py::arg("score"), py::arg("c"));
-  m.def("ma2015_once", &ma2015_once, py::arg("in_double"), py::arg("shape"), py::arg("exposures"),
-        py::arg("unit"), py::arg("score"), py::arg("c"));
-  m.def("halve", &halve, py::arg("in_double"), py::arg("sizes"), py::arg("images"), py::arg("out"),
-        py::arg("threads"));
-  m.def("mefnet_sources", &mefnet_sources, py::arg("in_double"), py::arg("shape"), py::arg("maps"));
-  m.def("mefnet_factors", &mefnet_factors, py::arg("in_double"), py::arg("shape"), py::arg("maps"),
-        py::arg("score"), py::arg("c1"), py::arg("c2"));
+      .def(py::init(
+          [](const std::array<int64_t, 4>& sizes, TapList taps_y, TapList taps_x, int threads) {
+            return Shape{sizes, std::move(taps_y), std::move(taps_x), threads};
+          }));
+  m.def("ma2015_level", &ma2015_level);
+  m.def("ma2015_quality", &ma2015_quality);
+  m.def("ma2015_once", &ma2015_once);
+  m.def("halve", &halve);
+  m.def("mefnet_sources", &mefnet_sources);
+  m.def("mefnet_factors", &mefnet_factors);
 }
 
 }  // namespace fastmef

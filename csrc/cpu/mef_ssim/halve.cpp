@@ -3,7 +3,6 @@
 // Compiled once for every instruction set; FASTMEF_ISA names the set.
 #include "cpu/mef_ssim/mef_ssim.h"
 #include "cpu/runtime/parallel.h"
-#include "cpu/runtime/variant.h"
 #include "cpu/window/down.h"
 
 namespace fastmef {

@@ -2,7 +2,6 @@
 //
 // Compiled once for every instruction set; FASTMEF_ISA names the set.
 #include "cpu/mef_ssim/ma2015_structure.h"
-#include "cpu/runtime/variant.h"
 #include "cpu/window/sweep.h"
 
 namespace fastmef {

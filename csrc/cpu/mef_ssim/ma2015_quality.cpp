@@ -4,7 +4,6 @@
 // Compiled once for every instruction set; FASTMEF_ISA names the set.
 #include "cpu/mef_ssim/ma2015_score.h"
 #include "cpu/mef_ssim/ma2015_structure.h"
-#include "cpu/runtime/variant.h"
 
 namespace fastmef {
 namespace {

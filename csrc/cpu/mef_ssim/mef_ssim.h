@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+#include "cpu/runtime/instruction_sets.h"
 #include "cpu/window/axis.h"
 
 namespace fastmef {
@@ -50,5 +51,16 @@ struct MefScore {
   void* by_luminance;
   double c1, c2;
 };
+
+FASTMEF_KERNEL(ma2015_level,
+               void(const MefShape&, const void* images, const Ma2015Maps&, bool in_double))
+FASTMEF_KERNEL(ma2015_quality,
+               void(const MefShape&, const Ma2015Maps&, const MefScore&, bool in_double))
+FASTMEF_KERNEL(ma2015_once,
+               void(const MefShape&, void* exposures, double unit, const MefScore&, bool in_double))
+FASTMEF_KERNEL(halve, void(const HalveArgs&, bool in_double))
+FASTMEF_KERNEL(mefnet_sources, void(const MefShape&, const MefnetMaps&, bool in_double))
+FASTMEF_KERNEL(mefnet_factors,
+               void(const MefShape&, const MefnetMaps&, const MefScore&, bool in_double))
 
 }  // namespace fastmef

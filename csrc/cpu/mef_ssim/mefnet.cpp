@@ -6,7 +6,6 @@
 // Compiled once for every instruction set; FASTMEF_ISA names the set.
 #include "common/attributes.h"
 #include "cpu/mef_ssim/score.h"
-#include "cpu/runtime/variant.h"
 
 namespace fastmef {
 namespace {

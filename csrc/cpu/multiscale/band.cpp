@@ -16,7 +16,6 @@
 #include "cpu/runtime/arena.h"
 #include "cpu/runtime/parallel.h"
 #include "cpu/runtime/storage.h"
-#include "cpu/runtime/variant.h"
 #include "cpu/window/tiles.h"
 
 namespace fastmef {

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "common/stack.h"
+#include "cpu/runtime/instruction_sets.h"
 
 namespace fastmef {
 
@@ -42,5 +43,9 @@ struct BandBackwardArgs {
   Stack grad_coarse;                       // (B, 1, C, h, w)
   int threads;
 };
+
+FASTMEF_KERNEL(pyramid_reduce, void(const ReduceArgs&, bool in_double))
+FASTMEF_KERNEL(blend_band, void(const BandArgs&, bool in_double))
+FASTMEF_KERNEL(blend_band_backward, void(const BandBackwardArgs&, bool in_double))
 
 }  // namespace fastmef

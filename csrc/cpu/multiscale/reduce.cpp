@@ -8,7 +8,6 @@
 #include "cpu/runtime/arena.h"
 #include "cpu/runtime/parallel.h"
 #include "cpu/runtime/storage.h"
-#include "cpu/runtime/variant.h"
 #include "cpu/window/tiles.h"
 
 namespace fastmef {

@@ -8,7 +8,6 @@
 
 #include "common/similarity.h"
 #include "cpu/runtime/array.h"
-#include "cpu/runtime/variant.h"
 #include "cpu/window/sweep.h"
 
 namespace fastmef {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/stack.h"
+#include "cpu/runtime/instruction_sets.h"
 #include "cpu/window/axis.h"
 
 namespace fastmef {
@@ -18,8 +19,10 @@ struct SsimArgs {
   Stack upstream;  // optional gradient of the map; without it every window counts `weight`
   double weight;
   Stack by_a, by_b;  // optional gradients
-  double* sums;      // optional: one sum of values a tile
   int threads;
+  double* sums;  // optional: one sum of values a tile
 };
+
+FASTMEF_KERNEL(ssim, double(const SsimArgs&, bool in_double))
 
 }  // namespace fastmef

@@ -90,7 +90,8 @@ void softmax_fuse(FuseArgs args, const Place& place) {
   arrays.written("weights", args.weights, {args.batch, args.count, 1, args.height, args.width});
   forget_unused_strides(args);
   join_rows(args);
-  by_storage(name, args.exposures.dtype, [&](auto type) { fuse<decltype(type)>(args, place); });
+  dispatch_storage(name, args.exposures.dtype,
+                   [&](auto type) { fuse<decltype(type)>(args, place); });
 }
 
 }  // namespace fastmef

@@ -16,8 +16,8 @@ struct FuseArgs {
   Stack fused;                // (B, 1, C, H, W), written by the forward pass
   Stack weights;              // (B, K, 1, H, W), optional
   // Backward: gradients of fused and, optionally, weights come in; the two others go out.
-  Stack by_fused, by_weights;
-  Stack by_logits, by_exposures;
+  Stack grad_fused, grad_weights;
+  Stack grad_logits, grad_exposures;
 };
 
 void softmax_fuse(FuseArgs args, const Place& place);

@@ -19,43 +19,44 @@ __global__ void __launch_bounds__(kThreads) fuse_backward_kernel(const FuseArgs 
   float w[most][V];
   weigh(a, spot, count, w);
   float terms[most][V] = {};
-  if (a.by_weights.data) {
-    const int64_t first = offset(a.by_weights, spot);
+  if (a.grad_weights.data) {
+    const int64_t first = offset(a.grad_weights, spot);
 #pragma unroll
     for (int k = 0; k < most; ++k) {
       if (k < count) {
-        load_float_run(a.by_weights.data, a.by_weights.dtype, first + k * a.by_weights.layer,
+        load_float_run(a.grad_weights.data, a.grad_weights.dtype, first + k * a.grad_weights.layer,
                        terms[k]);
       }
     }
   }
-  if (a.by_fused.data) {
-    const S* by_fused = static_cast<const S*>(a.by_fused.data) + offset(a.by_fused, spot);
+  if (a.grad_fused.data) {
+    const S* grad_fused = static_cast<const S*>(a.grad_fused.data) + offset(a.grad_fused, spot);
     const S* exposures = static_cast<const S*>(a.exposures.data) + offset(a.exposures, spot);
-    S* by_exposures = static_cast<S*>(a.by_exposures.data);
-    if (by_exposures) by_exposures += offset(a.by_exposures, spot);
+    S* grad_exposures = static_cast<S*>(a.grad_exposures.data);
+    if (grad_exposures) grad_exposures += offset(a.grad_exposures, spot);
     for (int64_t c = 0; c < a.channels; ++c) {
       float upstream[V];
-      load_run(by_fused + c * a.by_fused.channel, upstream);
+      load_run(grad_fused + c * a.grad_fused.channel, upstream);
 #pragma unroll
       for (int k = 0; k < most; ++k) {
         if (k < count) {
           float values[V];
-          if (a.by_logits.data) {
+          if (a.grad_logits.data) {
             load_run(exposures + c * a.exposures.channel + k * a.exposures.layer, values);
 #pragma unroll
             for (int v = 0; v < V; ++v) terms[k][v] += upstream[v] * values[v];
           }
-          if (by_exposures) {
+          if (grad_exposures) {
 #pragma unroll
             for (int v = 0; v < V; ++v) values[v] = w[k][v] * upstream[v];
-            store_run(values, by_exposures + c * a.by_exposures.channel + k * a.by_exposures.layer);
+            store_run(values,
+                      grad_exposures + c * a.grad_exposures.channel + k * a.grad_exposures.layer);
           }
         }
       }
     }
   }
-  if (!a.by_logits.data) return;
+  if (!a.grad_logits.data) return;
   float mean[V] = {};
 #pragma unroll
   for (int k = 0; k < most; ++k) {
@@ -64,7 +65,7 @@ __global__ void __launch_bounds__(kThreads) fuse_backward_kernel(const FuseArgs 
       if (k < count) mean[v] += w[k][v] * terms[k][v];
     }
   }
-  const int64_t first = offset(a.by_logits, spot);
+  const int64_t first = offset(a.grad_logits, spot);
 #pragma unroll
   for (int k = 0; k < most; ++k) {
     if (k < count) {
@@ -72,7 +73,8 @@ __global__ void __launch_bounds__(kThreads) fuse_backward_kernel(const FuseArgs 
       for (int v = 0; v < V; ++v) {
         terms[k][v] = w[k][v] * (terms[k][v] - mean[v]) * a.inverse_temperature;
       }
-      store_float_run(terms[k], a.by_logits.data, a.by_logits.dtype, first + k * a.by_logits.layer);
+      store_float_run(terms[k], a.grad_logits.data, a.grad_logits.dtype,
+                      first + k * a.grad_logits.layer);
     }
   }
 }
@@ -94,7 +96,7 @@ void fuse_backward(const FuseArgs& a, const Place& place) {
 
 void softmax_fuse_backward(FuseArgs args, const Place& place) {
   const char* name = "softmax_fuse_backward";
-  if (!args.by_fused.data) {
+  if (!args.grad_fused.data) {
     args.exposures = Stack{};  // of any type: not read
     args.exposures.dtype = kFloat32;
   }
@@ -103,14 +105,15 @@ void softmax_fuse_backward(FuseArgs args, const Place& place) {
   check_types(name, args);
   const Sizes planes = {args.batch, args.count, 1, args.height, args.width};
   const Sizes images = {args.batch, args.count, args.channels, args.height, args.width};
-  arrays.read("by_fused", args.by_fused, {args.batch, 1, args.channels, args.height, args.width});
-  arrays.read("by_weights", args.by_weights, planes);
-  arrays.written("by_logits", args.by_logits, planes);
-  arrays.written("by_exposures", args.by_exposures, images);
+  arrays.read("grad_fused", args.grad_fused,
+              {args.batch, 1, args.channels, args.height, args.width});
+  arrays.read("grad_weights", args.grad_weights, planes);
+  arrays.written("grad_logits", args.grad_logits, planes);
+  arrays.written("grad_exposures", args.grad_exposures, images);
   forget_unused_strides(args);
   join_rows(args);
-  by_float(name, args.exposures.dtype,
-           [&](auto type) { fuse_backward<decltype(type)>(args, place); });
+  dispatch_float(name, args.exposures.dtype,
+                 [&](auto type) { fuse_backward<decltype(type)>(args, place); });
 }
 
 }  // namespace fastmef

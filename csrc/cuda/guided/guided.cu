@@ -232,7 +232,8 @@ void guided_guide(const GuidedArgs& args, const Place& place) {
   arrays.read("exposures", args.exposures, {args.batch, args.count, 3, args.height, args.width});
   arrays.written("guide", dense(args.guide, kFloat32),
                  {1, 1, 1, 1, args.batch * args.rows * args.columns});
-  by_storage(name, args.exposures.dtype, [&](auto type) { guide<decltype(type)>(args, place); });
+  dispatch_storage(name, args.exposures.dtype,
+                   [&](auto type) { guide<decltype(type)>(args, place); });
 }
 
 void guided_fuse(const GuidedArgs& args, const Place& place) {
@@ -248,7 +249,8 @@ void guided_fuse(const GuidedArgs& args, const Place& place) {
   arrays.read("slopes", dense(args.slopes, kFloat32), {1, 1, 1, 1, lines});
   arrays.read("offsets", dense(args.offsets, kFloat32), {1, 1, 1, 1, lines});
   arrays.written("fused", args.fused, {args.batch, 1, 3, args.height, args.width});
-  by_storage(name, args.exposures.dtype, [&](auto type) { fuse<decltype(type)>(args, place); });
+  dispatch_storage(name, args.exposures.dtype,
+                   [&](auto type) { fuse<decltype(type)>(args, place); });
 }
 
 }  // namespace fastmef

@@ -103,24 +103,25 @@ __global__ void __launch_bounds__(kColumns, kBlocks<K>) loss_kernel(const LossAr
       for (int m = 0; m < 2 + K; ++m) rows.spread[m][t] = derivatives[m];
       __syncthreads();
       if (p.owns) {
-        float by_moments[2 + K];
+        float grad_moments[2 + K];
 #pragma unroll
         for (int m = 0; m < 2 + K; ++m) {
           float along = 0.0f;
 #pragma unroll
           for (int i = 0; i < kWindow; ++i) along += a.taps[i] * rows.spread[m][t - i];
-          by_moments[m] = push<false>(spread[m], a.taps, along);
+          grad_moments[m] = push<false>(spread[m], a.taps, along);
         }
         if (w >= p.r0) {
           const float f = rows.planes[oldest][0][t];
-          float by_fused = by_moments[0] + 2.0f * f * by_moments[1];
+          float grad_fused = grad_moments[0] + 2.0f * f * grad_moments[1];
 #pragma unroll
-          for (int k = 0; k < K; ++k) by_fused += rows.planes[oldest][k + 1][t] * by_moments[2 + k];
-          by_fused *= a.gradient_scale;
+          for (int k = 0; k < K; ++k)
+            grad_fused += rows.planes[oldest][k + 1][t] * grad_moments[2 + k];
+          grad_fused *= a.gradient_scale;
           const int64_t to = offset(a.gradient, p, w);
 #pragma unroll
           for (int k = 0; k < (FromLogits ? K : 1); ++k) {
-            float result[1] = {by_fused};
+            float result[1] = {grad_fused};
             if (FromLogits) {
               const float offset = shifts[k + 1] - shifts[0];
               result[0] *=

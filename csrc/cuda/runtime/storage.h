@@ -7,7 +7,7 @@ namespace fastmef {
 
 // Calls function(S()) with S for `dtype`: any type of at most 32 bits.
 template <class Function>
-void by_storage(const char* operation, DType dtype, const Function& function) {
+void dispatch_storage(const char* operation, DType dtype, const Function& function) {
   switch (dtype) {
     case kUInt8: return function(uint8_t());
     case kUInt16: return function(uint16_t());
@@ -20,7 +20,7 @@ void by_storage(const char* operation, DType dtype, const Function& function) {
 
 // The same for the types that have gradients.
 template <class Function>
-void by_float(const char* operation, DType dtype, const Function& function) {
+void dispatch_float(const char* operation, DType dtype, const Function& function) {
   switch (dtype) {
     case kFloat16: return function(Half());
     case kBFloat16: return function(BFloat());
