@@ -20,20 +20,21 @@ class Importance : public Measure<T, Importance<T>> {
   using Base = Measure<T, Importance<T>>;
   friend WindowSweep<T, Importance<T>>;
   using Base::args_, Base::has, Base::row;
-  using Base::kMean, Base::kPower, Base::kV, Base::kGx, Base::kGy, Base::kS, Base::kE,
-      Base::kProduct;
+  using Base::kV, Base::kGx, Base::kGy, Base::kS, Base::kE, Base::kProduct;
 
-  // Rows of derivatives at pixels: by the two Sobel differences, and by the pixel itself.
-  enum { kByGx, kByGy, kByPixel, kPixelRows };
+  // Rows of derivatives at pixels: w.r.t. the two Sobel differences and w.r.t. the pixel itself.
+  enum { kGradGx, kGradGy, kGradPixel, kPixelRows };
 
  public:
-  explicit Importance(const FilterPass& pass) : Base(pass) { slots_ = args_.y.window / 2 + 3; }
+  explicit Importance(const FilterPass& pass) : Base(pass) {
+    slots_ = args_.y.window / 2 + kBlock + 2;
+  }
 
  private:
   void carve_more(Arena& arena) {
     this->carve_rows(arena);
     if (!this->sweep_.gradient) return;
-    upstream_ = arena.take<T>(args_.count * this->stride_);
+    grad_output_ = arena.take<T>(args_.count * this->stride_);
     at_pixels_ = arena.take<T>(slots_ * kPixelRows * args_.count * this->stride_);
     line_ = arena.take<T>(this->stride_);
   }
@@ -41,7 +42,7 @@ class Importance : public Measure<T, Importance<T>> {
   void clear_more() {
     if (!this->sweep_.gradient) return;
     memset(at_pixels_, 0, sizeof(T) * slots_ * kPixelRows * args_.count * this->stride_);
-    memset(upstream_, 0, sizeof(T) * args_.count * this->stride_);
+    memset(grad_output_, 0, sizeof(T) * args_.count * this->stride_);
   }
 
   // Index i is column b0_ + i. Pixel row m + slots_ takes the place of pixel row m.
@@ -53,7 +54,7 @@ class Importance : public Measure<T, Importance<T>> {
     return {&stack, this->batch_ * stack.plane + k * stack.layer};
   }
   Pixels image(int k) const { return of(args_.images, k); }
-  Pixels target(int k) const { return of(args_.gradient, k); }
+  Pixels target(int k) const { return of(args_.grad_images, k); }
 
   void windows(int64_t y) {
     for (int k = 0; k < args_.count; ++k) this->measure(y, k);
@@ -72,48 +73,48 @@ class Importance : public Measure<T, Importance<T>> {
     }
   }
 
-  // Rows of derivatives of L by the windows' moments and by pixels.
+  // Rows of derivatives of L w.r.t. the windows' moments and w.r.t. pixels.
   void differentiate(int64_t y) {
-    const Stack& in = args_.upstream;
+    const Stack& in = args_.grad_output;
     for (int k = 0; k < args_.count; ++k) {
-      read(in, of(in, k).at(y, this->b0_), in.column, this->windows_, upstream(k));
+      read(in, of(in, k).at(y, this->b0_), in.column, this->windows_, grad_output(k));
     }
-    if (args_.normalise) by_products();
+    if (args_.normalise) normalise_backward();
     for (int k = 0; k < args_.count; ++k) {
-      if (has(kVariance)) by_moments(k);
-      if (has(kGradient)) by_differences(y, k);
-      if (has(kWellExposedness)) by_pixels(y, k);
+      if (has(kVariance)) variance_backward(k);
+      if (has(kGradient)) sobel_backward(y, k);
+      if (has(kWellExposedness)) well_exposedness_backward(y, k);
     }
   }
 
-  T* upstream(int k) const { return upstream_ + k * this->stride_; }
+  T* grad_output(int k) const { return grad_output_ + k * this->stride_; }
 
-  // Turns the gradient by gamma into the one by A.
-  void by_products() {
+  // Turns the gradient w.r.t. gamma into the one w.r.t. A.
+  void normalise_backward() {
     const int64_t n = round_up(this->windows_);
     T* FASTMEF_RESTRICT mean = line_;
     const T* FASTMEF_RESTRICT total = this->total();
     for (int64_t x = 0; x < n; ++x) mean[x] = 0;
     for (int k = 0; k < args_.count; ++k) {
-      const T* FASTMEF_RESTRICT u = upstream(k);
+      const T* FASTMEF_RESTRICT u = grad_output(k);
       const T* FASTMEF_RESTRICT gamma = row(kProduct, k);
       FASTMEF_VECTORIZE
       for (int64_t x = 0; x < n; ++x) mean[x] += u[x] * gamma[x];
     }
     for (int k = 0; k < args_.count; ++k) {
-      T* FASTMEF_RESTRICT u = upstream(k);
+      T* FASTMEF_RESTRICT u = grad_output(k);
       FASTMEF_VECTORIZE
       for (int64_t x = 0; x < n; ++x) u[x] = (u[x] - mean[x]) / total[x];
     }
   }
 
-  // The gradient by A_k times the attributes other than one.
+  // The gradient w.r.t. A_k times the attributes other than one.
   const T* without(Attribute one, int k) {
     const int64_t n = round_up(this->windows_);
     const Attribute attributes[3] = {kVariance, kGradient, kWellExposedness};
     const int rows[3] = {kV, kS, kE};
     T* FASTMEF_RESTRICT out = line_;
-    const T* FASTMEF_RESTRICT u = upstream(k);
+    const T* FASTMEF_RESTRICT u = grad_output(k);
     for (int64_t x = 0; x < n; ++x) out[x] = u[x];
     for (int i = 0; i < 3; ++i) {
       if (attributes[i] == one || !has(attributes[i])) continue;
@@ -124,69 +125,69 @@ class Importance : public Measure<T, Importance<T>> {
     return line_;
   }
 
-  void by_moments(int k) {
+  void variance_backward(int k) {
     const int64_t n = round_up(this->windows_);
-    const T* FASTMEF_RESTRICT by_v = without(kVariance, k);
-    const T* FASTMEF_RESTRICT mean = row(kMean, k);
-    const T* FASTMEF_RESTRICT power = row(kPower, k);
-    T* FASTMEF_RESTRICT by_mean = this->derivative(2 * k);
-    T* FASTMEF_RESTRICT by_power = this->derivative(2 * k + 1);
+    const T* FASTMEF_RESTRICT grad_v = without(kVariance, k);
+    const T* FASTMEF_RESTRICT mean = this->mean(k);
+    const T* FASTMEF_RESTRICT second_moment = this->second_moment(k);
+    T* FASTMEF_RESTRICT grad_mean = this->derivative(2 * k);
+    T* FASTMEF_RESTRICT grad_second_moment = this->derivative(2 * k + 1);
     const T floor = static_cast<T>(args_.floor);
     FASTMEF_VECTORIZE
     for (int64_t x = 0; x < n; ++x) {
-      const T by = is_floored(mean[x], power[x], floor) ? T(0) : by_v[x];
-      by_mean[x] = T(-2) * by * mean[x];
-      by_power[x] = by;
+      const T by = is_floored(mean[x], second_moment[x], floor) ? T(0) : grad_v[x];
+      grad_mean[x] = T(-2) * by * mean[x];
+      grad_second_moment[x] = by;
     }
   }
 
-  // Closes a row of derivatives at pixels: there are none beyond the centres of windows.
+  // Clears a row of derivatives beyond the centres of the windows.
   T* centres(int64_t y, int what, int k) {
     return at_pixels(y + args_.y.window / 2, what, k) + args_.x.window / 2;
   }
-  void close(T* centres) {
+  void clear_beyond(T* centres) {
     const int64_t used = kLane + args_.x.window / 2 + this->windows_;
     memset(centres + this->windows_, 0, sizeof(T) * (this->stride_ - used));
   }
 
-  void by_differences(int64_t y, int k) {
+  void sobel_backward(int64_t y, int k) {
     const int64_t n = round_up(this->windows_);
-    const T* FASTMEF_RESTRICT by_s = without(kGradient, k);
+    const T* FASTMEF_RESTRICT grad_s = without(kGradient, k);
     const T* FASTMEF_RESTRICT gx = row(kGx, k);
     const T* FASTMEF_RESTRICT gy = row(kGy, k);
     const T* FASTMEF_RESTRICT s = row(kS, k);
-    T* FASTMEF_RESTRICT by_gx = centres(y, kByGx, k);
-    T* FASTMEF_RESTRICT by_gy = centres(y, kByGy, k);
+    T* FASTMEF_RESTRICT grad_gx = centres(y, kGradGx, k);
+    T* FASTMEF_RESTRICT grad_gy = centres(y, kGradGy, k);
     FASTMEF_VECTORIZE
     for (int64_t x = 0; x < n; ++x) {
-      const T slope = by_s[x] / (s[x] == 0 ? T(1) : s[x]);
-      by_gx[x] = slope * gx[x];
-      by_gy[x] = slope * gy[x];
+      const T slope = grad_s[x] / (s[x] == 0 ? T(1) : s[x]);
+      grad_gx[x] = slope * gx[x];
+      grad_gy[x] = slope * gy[x];
     }
-    close(by_gx);
-    close(by_gy);
-    // The adjoint of repeating the image's edge: differences change their sign there, sums do not.
+    clear_beyond(grad_gx);
+    clear_beyond(grad_gy);
+    // Backward of repeating the image's edge: differences change their sign there, sums do not.
     if (args_.x.window == 1 && this->b0_ == 0) {
-      by_gx[-1] = -by_gx[0];
-      by_gy[-1] = by_gy[0];
+      grad_gx[-1] = -grad_gx[0];
+      grad_gy[-1] = grad_gy[0];
     }
     if (args_.x.window == 1 && this->b1_ == args_.x.size) {
-      by_gx[this->windows_] = -by_gx[this->windows_ - 1];
-      by_gy[this->windows_] = by_gy[this->windows_ - 1];
+      grad_gx[this->windows_] = -grad_gx[this->windows_ - 1];
+      grad_gy[this->windows_] = grad_gy[this->windows_ - 1];
     }
   }
 
   // dE/dx = -E (x - 0.5) / 0.2^2.
-  void by_pixels(int64_t y, int k) {
+  void well_exposedness_backward(int64_t y, int k) {
     const int64_t n = round_up(this->windows_);
-    const T* FASTMEF_RESTRICT by_e = without(kWellExposedness, k);
+    const T* FASTMEF_RESTRICT grad_e = without(kWellExposedness, k);
     const T* FASTMEF_RESTRICT e = row(kE, k);
     const T* FASTMEF_RESTRICT pixel = this->ring(y + args_.y.window / 2, k) + args_.x.window / 2;
-    T* FASTMEF_RESTRICT out = centres(y, kByPixel, k);
+    T* FASTMEF_RESTRICT out = centres(y, kGradPixel, k);
     const T offset = this->shifts_[k] - T(0.5);
     FASTMEF_VECTORIZE
-    for (int64_t x = 0; x < n; ++x) out[x] = T(-25) * by_e[x] * e[x] * (pixel[x] + offset);
-    close(out);
+    for (int64_t x = 0; x < n; ++x) out[x] = T(-25) * grad_e[x] * e[x] * (pixel[x] + offset);
+    clear_beyond(out);
   }
 
   void no_windows(int64_t y) {
@@ -202,33 +203,33 @@ class Importance : public Measure<T, Importance<T>> {
     for (int64_t i = 0; i < n; ++i) out[i] = 0;
     if (has(kVariance)) {
       const T* FASTMEF_RESTRICT mean = this->gathered(2 * k);
-      const T* FASTMEF_RESTRICT power = this->gathered(2 * k + 1);
+      const T* FASTMEF_RESTRICT second_moment = this->gathered(2 * k + 1);
       const T* FASTMEF_RESTRICT pixel = this->ring(g, k) + offset;
       FASTMEF_VECTORIZE
-      for (int64_t i = 0; i < n; ++i) out[i] = mean[i] + 2 * pixel[i] * power[i];
+      for (int64_t i = 0; i < n; ++i) out[i] = mean[i] + 2 * pixel[i] * second_moment[i];
     }
-    if (has(kGradient)) add_sobel(g, k, out);
+    if (has(kGradient)) add_sobel_backward(g, k, out);
     if (has(kWellExposedness)) {
-      const T* FASTMEF_RESTRICT by_pixel = at_pixels(g, kByPixel, k) + offset;
+      const T* FASTMEF_RESTRICT grad_pixel = at_pixels(g, kGradPixel, k) + offset;
       FASTMEF_VECTORIZE
-      for (int64_t i = 0; i < n; ++i) out[i] += by_pixel[i];
+      for (int64_t i = 0; i < n; ++i) out[i] += grad_pixel[i];
     }
   }
 
-  // The adjoint of the Sobel differences.
-  void add_sobel(int64_t g, int k, T* FASTMEF_RESTRICT out) {
+  // Adds the backward of the Sobel differences.
+  void add_sobel_backward(int64_t g, int k, T* FASTMEF_RESTRICT out) {
     const int64_t n = this->g1_ - this->g0_;
     const int64_t offset = this->g0_ - this->b0_;
     const int64_t last = args_.y.size - 1;
     const int64_t above = most(g - 1, 0), below = least(g + 1, last);
-    const T* FASTMEF_RESTRICT x0 = at_pixels(above, kByGx, k) + offset;
-    const T* FASTMEF_RESTRICT x1 = at_pixels(g, kByGx, k) + offset;
-    const T* FASTMEF_RESTRICT x2 = at_pixels(below, kByGx, k) + offset;
-    const T* FASTMEF_RESTRICT y0 = at_pixels(above, kByGy, k) + offset;
-    const T* FASTMEF_RESTRICT y2 = at_pixels(below, kByGy, k) + offset;
+    const T* FASTMEF_RESTRICT x0 = at_pixels(above, kGradGx, k) + offset;
+    const T* FASTMEF_RESTRICT x1 = at_pixels(g, kGradGx, k) + offset;
+    const T* FASTMEF_RESTRICT x2 = at_pixels(below, kGradGx, k) + offset;
+    const T* FASTMEF_RESTRICT y0 = at_pixels(above, kGradGy, k) + offset;
+    const T* FASTMEF_RESTRICT y2 = at_pixels(below, kGradGy, k) + offset;
     const T sign0 = g == 0 ? T(-1) : T(1), sign2 = g == last ? T(-1) : T(1);
-    T* FASTMEF_RESTRICT across = row(kMean, 0) + kLane;
-    T* FASTMEF_RESTRICT down = row(kPower, 0) + kLane;
+    T* FASTMEF_RESTRICT across = row(kGx, 0) + kLane;
+    T* FASTMEF_RESTRICT down = row(kGy, 0) + kLane;
     FASTMEF_VECTORIZE
     for (int64_t i = -1; i <= n; ++i) {
       across[i] = x0[i] + 2 * x1[i] + x2[i];
@@ -241,7 +242,7 @@ class Importance : public Measure<T, Importance<T>> {
   }
 
   int64_t slots_ = 0;
-  T *upstream_ = nullptr, *at_pixels_ = nullptr, *line_ = nullptr;
+  T *grad_output_ = nullptr, *at_pixels_ = nullptr, *line_ = nullptr;
 };
 
 template <class T>
@@ -250,7 +251,7 @@ void sweep(const FilterArgs& args) {
   const int maps = args.attributes & kVariance ? 2 * args.count : 0;
   const FilterPass pass{args,
                         {args.y, args.x, args.taps_y, args.taps_x, tiles, args.count, maps,
-                         args.gradient.data != nullptr, (args.attributes & kGradient) != 0}};
+                         args.grad_images.data != nullptr, (args.attributes & kGradient) != 0}};
   sweep_tiles<Importance<T>>(pass, args.threads);
 }
 

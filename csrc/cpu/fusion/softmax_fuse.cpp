@@ -79,9 +79,9 @@ void repeat(const T* FASTMEF_RESTRICT in, int64_t n, int64_t times, T* FASTMEF_R
 }
 
 template <class T>
-class Fusing {
+class SoftmaxFuse {
  public:
-  Fusing(const FuseArgs& args, void* scratch)
+  SoftmaxFuse(const FuseArgs& args, void* scratch)
       : args_(args), arena_(scratch), weights_(args, arena_) {
     const int64_t k = args.exposures_count;
     const int64_t wide = kBlock * (interleaved() ? args.channels : 1);
@@ -100,7 +100,7 @@ class Fusing {
       weights_.make(b, y, x, n);
       if (args_.weights.data) {
         for (int64_t k = 0; k < args_.exposures_count; ++k) {
-          write(args_.weights, at(args_.weights, b, k, 0, y, x), args_.weights.column, n,
+          write(args_.weights, offset_of(args_.weights, b, k, 0, y, x), args_.weights.column, n,
                 weights_.of(k));
         }
       }
@@ -121,8 +121,8 @@ class Fusing {
     for (int64_t x = 0; x < args_.width; x += kBlock) {
       const int64_t n = args_.width - x < kBlock ? args_.width - x : kBlock;
       weights_.make(b, y, x, n);
-      if (args_.grad_exposures.data) spread(b, y, x, n);
-      if (args_.grad_logits.data) chain(b, y, x, n);
+      if (args_.grad_exposures.data) exposures_backward(b, y, x, n);
+      if (args_.grad_logits.data) logits_backward(b, y, x, n);
     }
   }
 
@@ -136,30 +136,27 @@ class Fusing {
     return c > 1 && f.data && e.channel == 1 && e.column == c && f.channel == 1 && f.column == c;
   }
 
-  static int64_t at(const Stack& s, int64_t b, int64_t k, int64_t c, int64_t y, int64_t x) {
-    return b * s.plane + k * s.layer + c * s.channel + y * s.row + x * s.column;
-  }
-
   void combine(int64_t b, int64_t c, int64_t y, int64_t x, int64_t n, int64_t step,
                const T* weights, int64_t distance) {
     const int64_t out_step = interleaved() ? 1 : args_.fused.column;
-    const int64_t out = at(args_.fused, b, 0, c, y, x);
+    const int64_t out = offset_of(args_.fused, b, 0, c, y, x);
     if (args_.exposures_count == 2 && step == 1 && out_step == 1) {
-      mix(args_.exposures, at(args_.exposures, b, 0, c, y, x), at(args_.exposures, b, 1, c, y, x),
-          weights, weights + distance, n, address(args_.fused, out));
+      mix(args_.exposures, offset_of(args_.exposures, b, 0, c, y, x),
+          offset_of(args_.exposures, b, 1, c, y, x), weights, weights + distance, n,
+          address(args_.fused, out));
       return;
     }
     for (int64_t k = 0; k < args_.exposures_count; ++k) {
-      add(args_.exposures, at(args_.exposures, b, k, c, y, x), step, weights + k * distance, k == 0,
-          n, sum_);
+      add(args_.exposures, offset_of(args_.exposures, b, k, c, y, x), step, weights + k * distance,
+          k == 0, n, sum_);
     }
     write(args_.fused, out, out_step, n, sum_);
   }
 
-  void spread(int64_t b, int64_t y, int64_t x, int64_t n) {
+  void exposures_backward(int64_t b, int64_t y, int64_t x, int64_t n) {
     const Stack& out = args_.grad_exposures;
     for (int64_t c = 0; c < args_.channels; ++c) {
-      read(args_.grad_fused, at(args_.grad_fused, b, 0, c, y, x), args_.grad_fused.column, n,
+      read(args_.grad_fused, offset_of(args_.grad_fused, b, 0, c, y, x), args_.grad_fused.column, n,
            image_);
       for (int64_t k = 0; k < args_.exposures_count; ++k) {
         T* FASTMEF_RESTRICT sum = sum_;
@@ -167,26 +164,27 @@ class Fusing {
         const T* FASTMEF_RESTRICT g = image_;
         FASTMEF_VECTORIZE
         for (int64_t i = 0; i < n; ++i) sum[i] = w[i] * g[i];
-        write(out, at(out, b, k, c, y, x), out.column, n, sum_);
+        write(out, offset_of(out, b, k, c, y, x), out.column, n, sum_);
       }
     }
   }
 
-  void chain(int64_t b, int64_t y, int64_t x, int64_t n) {
+  void logits_backward(int64_t b, int64_t y, int64_t x, int64_t n) {
     const int64_t count = args_.exposures_count;
     for (int64_t k = 0; k < count; ++k) {
       T* FASTMEF_RESTRICT t = terms_ + k * kBlock;
       if (args_.grad_weights.data) {
-        read(args_.grad_weights, at(args_.grad_weights, b, k, 0, y, x), args_.grad_weights.column,
-             n, terms_ + k * kBlock);
+        read(args_.grad_weights, offset_of(args_.grad_weights, b, k, 0, y, x),
+             args_.grad_weights.column, n, terms_ + k * kBlock);
       } else {
         for (int64_t i = 0; i < n; ++i) t[i] = 0;
       }
     }
     for (int64_t c = 0; c < args_.channels && args_.grad_fused.data; ++c) {
-      read(args_.grad_fused, at(args_.grad_fused, b, 0, c, y, x), args_.grad_fused.column, n, sum_);
+      read(args_.grad_fused, offset_of(args_.grad_fused, b, 0, c, y, x), args_.grad_fused.column, n,
+           sum_);
       for (int64_t k = 0; k < count; ++k) {
-        read(args_.exposures, at(args_.exposures, b, k, c, y, x), args_.exposures.column, n,
+        read(args_.exposures, offset_of(args_.exposures, b, k, c, y, x), args_.exposures.column, n,
              image_);
         T* FASTMEF_RESTRICT t = terms_ + k * kBlock;
         const T* FASTMEF_RESTRICT g = sum_;
@@ -210,7 +208,7 @@ class Fusing {
       FASTMEF_VECTORIZE
       for (int64_t i = 0; i < n; ++i) t[i] = w[i] * (t[i] - mean[i]) / temperature;
       const Stack& out = args_.grad_logits;
-      write(out, at(out, b, k, 0, y, x), out.column, n, terms_ + k * kBlock);
+      write(out, offset_of(out, b, k, 0, y, x), out.column, n, terms_ + k * kBlock);
     }
   }
 
@@ -228,13 +226,13 @@ inline int64_t rows_per_task(const FuseArgs& args) {
 template <class T, bool Backward>
 void rows_task(void* context, int64_t index, void* scratch) {
   const FuseArgs& args = *static_cast<const FuseArgs*>(context);
-  Fusing<T> fusing(args, scratch);
+  SoftmaxFuse<T> operation(args, scratch);
   const int64_t rows = rows_per_task(args);
   for (int64_t r = index * rows; r < (index + 1) * rows && r < args.batch * args.height; ++r) {
     if (Backward) {
-      fusing.backward_row(r / args.height, r % args.height);
+      operation.backward_row(r / args.height, r % args.height);
     } else {
-      fusing.forward_row(r / args.height, r % args.height);
+      operation.forward_row(r / args.height, r % args.height);
     }
   }
 }
@@ -243,7 +241,7 @@ template <class T, bool Backward>
 void fuse(const FuseArgs& args) {
   const int64_t rows = rows_per_task(args);
   const int64_t tasks = (args.batch * args.height + rows - 1) / rows;
-  parallel_for(tasks, args.threads, Fusing<T>(args, nullptr).bytes(), rows_task<T, Backward>,
+  parallel_for(tasks, args.threads, SoftmaxFuse<T>(args, nullptr).bytes(), rows_task<T, Backward>,
                const_cast<FuseArgs*>(&args));
 }
 

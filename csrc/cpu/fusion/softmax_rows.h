@@ -2,7 +2,7 @@
 #pragma once
 
 #include "common/softmax.h"
-#include "cpu/window/down.h"
+#include "cpu/runtime/lanes.h"
 
 namespace fastmef {
 namespace {

@@ -25,7 +25,7 @@ class FuseWeights {
         logit_rows_(arena.take<const T*>(args.exposures_count)),
         weight_rows_(arena.take<T*>(args.exposures_count)) {}
 
-  // Those of exposure k lie k * kBlock further.
+  // Exposure k starts at data() + k * kBlock.
   const T* data() const { return weights_; }
   T* of(int64_t k) const { return weights_ + k * kBlock; }
 
@@ -53,7 +53,7 @@ class FuseWeights {
     for (int64_t i = 0; i < n; ++i) logit[i] /= temperature;
   }
 
-  // The logits of exposures that are not valid become -inf; where none is valid all stay.
+  // The logits of exposures that are not valid become -inf; where none is valid, all are kept.
   void leave_out(int64_t b, int64_t y, int64_t x, int64_t n) {
     T* FASTMEF_RESTRICT flag = highest_;
     T* FASTMEF_RESTRICT valid = total_;

@@ -30,13 +30,13 @@ struct LossArgs {
   Stack logits;         // (B, K, H, W)
   Stack exposures;      // (B, K, H, W)
   Stack weight;         // optional (B, 1, H, W): importance of window centres, or of windows
-  bool weight_is_mask;  // at centres, normalised by its sum; otherwise an upstream gradient
+  bool weight_is_mask;  // at centres, normalised by its sum; otherwise an grad_output gradient
   int attributes;
   bool luminance;
   double c1, c2, floor, eps;
-  Stack gradient;         // optional: (B, 1, H, W) of fused, or (B, K, H, W) of logits; dense rows
-  double gradient_scale;  // what the gradient is multiplied by
-  Stack map;              // optional (B, 1, H', W'), dense rows: 1 - quality, first level only
+  Stack grad;         // optional: (B, 1, H, W) of fused, or (B, K, H, W) of logits; dense rows
+  double grad_scale;  // what the gradient is multiplied by
+  Stack map;          // optional (B, 1, H', W'), dense rows: 1 - quality, first level only
   int threads;
 };
 

@@ -1,22 +1,28 @@
-// What the tiles of a level share, and the extent of each.
+// What the tiles of a level share.
 #pragma once
 
 #include "cpu/loss/loss.h"
-#include "cpu/loss/sums.h"
-#include "cpu/window/tiles.h"
+#include "cpu/window/tile.h"
 
 namespace fastmef {
 namespace {
 
-// Everything the tiles of one level share.
-struct Pass {
+// dL/dF of the coarser levels, on the grid of the first of them: (B, height, width).
+template <class T>
+struct CoarseGradient {
+  T* data;  // null where the finest level is alone
+  int64_t height, width;
+
+  T* row(int64_t b, int64_t y, int64_t x) const { return data + (b * height + y) * width + x; }
+};
+
+template <class T>
+struct LossPass {
   const LossArgs& args;
   int index;  // of the level
   const Level& level;
-  Tiles grid;
-  bool with_gradient;
-  const Sums* sums;  // of the coarser levels' gradients; null where the finest one is alone
-  bool accumulate;   // add to the sums instead of writing them
+  Sweep sweep;
+  CoarseGradient<T> coarse;
   double scale;      // dL / d(sum of weighted quality)
   double* partials;  // one sum a tile
 
@@ -24,39 +30,10 @@ struct Pass {
   const Level& base() const { return args.levels[0]; }
 
   // Does the sweep itself write dL/dlogits?
-  bool writes_logits() const { return args.logits.data && index == 0; }
+  bool writes_logits() const { return args.logits.data && index == 0 && sweep.gradient; }
 
-  // The distance of rows in scratch memory: room for the widest tile with its halo and padding.
-  int64_t stride() const {
-    return round_up(grid.tile_columns + 2 * (level.wx - 1)) + round_up(level.wx) + 2 * kLane;
-  }
-};
-
-// One tile: its pixels, and the windows (named by their first pixel) that it needs.
-struct Extent {
-  int64_t batch;
-  int64_t r0, r1, c0, c1;           // pixels
-  int64_t a0, a1, b0, b1;           // windows
-  int64_t pixels, windows, inputs;  // in a row: pixels, windows, pixels under the windows
-
-  Extent(const Pass& pass, int64_t tile) {
-    const Level& level = pass.level;
-    const Tiles& grid = pass.grid;
-    batch = tile / (grid.rows * grid.columns);
-    r0 = tile / grid.columns % grid.rows * grid.tile_rows;
-    c0 = tile % grid.columns * grid.tile_columns;
-    r1 = least(r0 + grid.tile_rows, level.height);
-    c1 = least(c0 + grid.tile_columns, level.width);
-    // The gradient of the tile's pixels needs the windows that begin up to a window earlier.
-    a0 = pass.with_gradient ? most(0, r0 - level.wy + 1) : r0;
-    b0 = pass.with_gradient ? most(0, c0 - level.wx + 1) : c0;
-    a1 = least(r1, level.height - level.wy + 1);
-    b1 = least(c1, level.width - level.wx + 1);
-    if (level.share == 0) a0 = a1 = r0;  // only turns the coarser levels' sums into the gradient
-    pixels = c1 - c0;
-    windows = b1 - b0;
-    inputs = windows + level.wx - 1;
-  }
+  // Columns of the level that a tile reads or writes, at most.
+  int64_t widest() const { return sweep.tiles.tile_columns + 2 * level.wx + 2; }
 };
 
 }  // namespace

@@ -4,7 +4,7 @@
 // level s is then a weighted mean of the samples [i << s, (i + 1) << s) that exist at full size.
 #pragma once
 
-#include "cpu/window/down.h"
+#include "cpu/runtime/lanes.h"
 
 namespace fastmef {
 namespace {
@@ -38,9 +38,9 @@ int64_t halve_row(const T* FASTMEF_RESTRICT in, int64_t n, T* FASTMEF_RESTRICT o
   return pairs + n % 2;
 }
 
-// The adjoint of halve_row: `n` is the length of `out`.
+// The backward of halve_row; `n` is the length of `out`.
 template <class T>
-void double_row(const T* FASTMEF_RESTRICT in, int64_t n, T* FASTMEF_RESTRICT out) {
+void halve_row_backward(const T* FASTMEF_RESTRICT in, int64_t n, T* FASTMEF_RESTRICT out) {
   const int64_t pairs = n / 2;
   FASTMEF_VECTORIZE
   for (int64_t x = 0; x < pairs; ++x) {

@@ -11,18 +11,6 @@
 namespace fastmef {
 namespace {
 
-// `n` values from column x on: the array itself where it is dense and of type T, a copy elsewhere.
-template <class T>
-const T* dense_row(const Stack& stack, int64_t b, int64_t k, int64_t y, int64_t x, int64_t n,
-                   T* copy) {
-  const int64_t offset = offset_of(stack, b, k, y, x);
-  if (stack.column == 1 && holds(stack, T())) {
-    return reinterpret_cast<const T*>(address(stack, offset));
-  }
-  read(stack, offset, stack.column, n, copy);
-  return copy;
-}
-
 template <class T>
 T value_at(const Stack& stack, int64_t b, int64_t k, int64_t y, int64_t x) {
   T value = 0;
@@ -31,12 +19,14 @@ T value_at(const Stack& stack, int64_t b, int64_t k, int64_t y, int64_t x) {
 }
 
 template <class T>
-class Rows {
+class LevelRows {
  public:
-  Rows(const Pass& pass, int64_t batch, Arena& arena) : pass_(pass), batch_(batch) {
-    const int count = pass.count();
+  explicit LevelRows(const LossPass<T>& pass) : pass_(pass) {}
+
+  void carve(Arena& arena) {
+    const int count = pass_.count();
     const int64_t wide =
-        least(pass.base().width, base_begin(pass.stride(), pass.index, int64_t(1) << 40));
+        least(pass_.base().width, base_begin(pass_.widest(), pass_.index, int64_t(1) << 40));
     wide_ = round_up(wide) + kLane;
     fused_ = arena.take<T>(wide_);
     highest_ = arena.take<T>(wide_);
@@ -51,10 +41,13 @@ class Rows {
     weight_rows_ = arena.take<T*>(count);
   }
 
+  void start(int64_t batch) { batch_ = batch; }
+
   // The row that full_row last read from exposure k.
   const T* exposure(int k) const { return exposure_rows_[k]; }
 
-  // Where full_row leaves the weight of exposure k: in a row of its own unless another is named.
+  // Sets the row that full_row() writes the weights of exposure k to; `nullptr` selects a scratch
+  // row.
   void put_weights(int k, T* row) { weight_rows_[k] = row ? row : own_weights_ + k * wide_; }
 
   // Columns [x, x + n) of full-size row y: returns F, see also exposure() and put_weights().
@@ -62,11 +55,14 @@ class Rows {
     const LossArgs& args = pass_.args;
     const int count = pass_.count();
     for (int k = 0; k < count; ++k) {
-      exposure_rows_[k] = dense_row(args.exposures, batch_, k, y, x, n, exposures_ + k * wide_);
+      exposure_rows_[k] = dense_row(args.exposures, offset_of(args.exposures, batch_, k, y, x), n,
+                                    exposures_ + k * wide_);
     }
-    if (!args.logits.data) return dense_row(args.fused, batch_, 0, y, x, n, fused_);
+    if (!args.logits.data)
+      return dense_row(args.fused, offset_of(args.fused, batch_, 0, y, x), n, fused_);
     for (int k = 0; k < count; ++k) {
-      logit_rows_[k] = dense_row(args.logits, batch_, k, y, x, n, logits_ + k * wide_);
+      logit_rows_[k] =
+          dense_row(args.logits, offset_of(args.logits, batch_, k, y, x), n, logits_ + k * wide_);
     }
     softmax_row(logit_rows_, count, n, weight_rows_, highest_, total_);
     weighted_sum_row(weight_rows_, exposure_rows_, count, n, fused_);
@@ -107,12 +103,13 @@ class Rows {
     const Level& base = pass_.base();
     const int64_t x0 = base_begin(begin, pass_.index, base.width);
     const int64_t x1 = base_begin(end, pass_.index, base.width);
-    if (pass_.index == 0) return dense_row(weight, batch_, 0, y, x0, x1 - x0, fused_);
+    if (pass_.index == 0)
+      return dense_row(weight, offset_of(weight, batch_, 0, y, x0), x1 - x0, fused_);
     const int64_t y0 = base_begin(y, pass_.index, base.height);
     const int64_t y1 = base_begin(y + 1, pass_.index, base.height);
     for (int64_t x = 0; x < x1 - x0; ++x) sums_[x] = 0;
     for (int64_t row = y0; row < y1; ++row) {
-      const T* in = dense_row(weight, batch_, 0, row, x0, x1 - x0, fused_);
+      const T* in = dense_row(weight, offset_of(weight, batch_, 0, row, x0), x1 - x0, fused_);
       const T share = static_cast<T>(base_share(row, pass_.index, base.height));
       for (int64_t x = 0; x < x1 - x0; ++x) sums_[x] += share * in[x];
     }
@@ -126,17 +123,17 @@ class Rows {
       const int64_t half = pass_.level.wx / 2;
       return mask_row(y + pass_.level.wy / 2, begin + half, end + half);
     }
-    return dense_row(args.weight, batch_, 0, y, begin, end - begin, fused_);
+    return dense_row(args.weight, offset_of(args.weight, batch_, 0, y, begin), end - begin, fused_);
   }
 
-  // A row of the level, columns [c0, c1), as its share in rows of level 1: the adjoint of halving.
-  const T* spread(T* row, int64_t c0, int64_t c1) {
+  // Backpropagates a row of the level, columns [c0, c1), through 2x2 averaging to level 1.
+  const T* upsample(T* row, int64_t c0, int64_t c1) {
     T* other = step_;
     T* spare = sums_;
     for (int s = pass_.index - 1; s >= 1; --s) {
       const int64_t width = pass_.args.levels[s].width;
       const int steps = pass_.index - s;
-      double_row(row, base_begin(c1, steps, width) - base_begin(c0, steps, width), other);
+      halve_row_backward(row, base_begin(c1, steps, width) - base_begin(c0, steps, width), other);
       row = other;
       other = spare;
       spare = row;
@@ -147,32 +144,13 @@ class Rows {
   // A full-size row for whoever writes: free between two reads.
   T* spare() { return fused_; }
 
-  // A constant near the values of the tile for each plane, from a coarse sample: subtracting it
-  // keeps E[x^2] - E[x]^2 from cancelling. What is not finite would spoil the whole tile.
-  void sample_means(const Extent& extent, T* means) {
-    const Level& base = pass_.base();
-    const int64_t y0 = base_begin(extent.r0, pass_.index, base.height - 1);
-    const int64_t y1 = base_begin(extent.r1, pass_.index, base.height);
-    const int64_t x0 = base_begin(extent.c0, pass_.index, base.width - 1);
-    const int64_t x1 = base_begin(extent.c1, pass_.index, base.width);
-    const int64_t step_y = most(1, (y1 - y0) / 8);
-    const int64_t step_x = most(1, (x1 - x0) / 8);
-    for (int plane = 0; plane <= pass_.count(); ++plane) means[plane] = 0;
-    int64_t samples = 0;
-    for (int64_t y = y0; y < most(y1, y0 + 1); y += step_y) {
-      for (int64_t x = x0; x < most(x1, x0 + 1); x += step_x, ++samples) add_sample(y, x, means);
-    }
-    for (int plane = 0; plane <= pass_.count(); ++plane) means[plane] /= static_cast<T>(samples);
-  }
-
- private:
-  void add_sample(int64_t y, int64_t x, T* sums) {
+  // F and the exposures at a pixel.
+  void sample(int64_t y, int64_t x, T* values) {
     const LossArgs& args = pass_.args;
-    T fused = 0;
-    T highest = 0, total = 0;
+    T fused = 0, highest = 0, total = 0;
     for (int k = 0; k < pass_.count(); ++k) {
       const T exposure = value_at<T>(args.exposures, batch_, k, y, x);
-      sums[k + 1] += finite_or_zero(exposure);
+      values[k + 1] = exposure;
       if (!args.logits.data) continue;
       const T logit = value_at<T>(args.logits, batch_, k, y, x);
       // Softmax in one pass: the sums so far are rescaled when a larger logit turns up.
@@ -186,10 +164,10 @@ class Rows {
       total += weight;
       fused += weight * exposure;
     }
-    sums[0] +=
-        finite_or_zero(args.logits.data ? fused / total : value_at<T>(args.fused, batch_, 0, y, x));
+    values[0] = args.logits.data ? fused / total : value_at<T>(args.fused, batch_, 0, y, x);
   }
 
+ private:
   // Halves n full-size columns down to the level.
   const T* halve(T* from, int64_t n) {
     T* to = step_;
@@ -202,12 +180,13 @@ class Rows {
     return from;
   }
 
-  const Pass& pass_;
-  int64_t batch_;
+  const LossPass<T>& pass_;
+  int64_t batch_ = 0;
   int64_t wide_ = 0, columns_ = 0;
-  T *fused_, *highest_, *total_, *exposures_, *logits_, *own_weights_, *sums_, *step_;
-  const T **exposure_rows_, **logit_rows_;
-  T** weight_rows_;
+  T *fused_ = nullptr, *highest_ = nullptr, *total_ = nullptr, *exposures_ = nullptr;
+  T *logits_ = nullptr, *own_weights_ = nullptr, *sums_ = nullptr, *step_ = nullptr;
+  const T **exposure_rows_ = nullptr, **logit_rows_ = nullptr;
+  T** weight_rows_ = nullptr;
 };
 
 }  // namespace

@@ -2,8 +2,8 @@
 //
 // Compiled once for every instruction set; FASTMEF_ISA names the set.
 #include "cpu/mef_ssim/mef_ssim.h"
+#include "cpu/runtime/lanes.h"
 #include "cpu/runtime/parallel.h"
-#include "cpu/window/down.h"
 
 namespace fastmef {
 namespace {

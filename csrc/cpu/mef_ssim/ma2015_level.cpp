@@ -39,9 +39,6 @@ class Ma2015Level : public Ma2015Structure<T, ExposureSweep<T, Ma2015Level<T>>> 
   Pixels image(int p) const {
     return {&pass_.images, this->batch_ * pass_.images.plane + p * pass_.images.layer};
   }
-  Pixels target(int p) const { return image(p); }
-  void no_windows(int64_t) {}
-  void combine(int64_t, int, T*) {}
 
   void windows(int64_t y) {
     this->find_structure(y);

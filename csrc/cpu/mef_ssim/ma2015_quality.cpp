@@ -1,4 +1,4 @@
-// The score of MEF-SSIM ma2015 at one scale, and its gradient by the fused image, in one sweep:
+// The score of MEF-SSIM ma2015 at one scale, and its gradient w.r.t. the fused image, in one sweep:
 // from the maps of the exposures, or straight from the exposures, whose maps are then never stored.
 //
 // Compiled once for every instruction set; FASTMEF_ISA names the set.

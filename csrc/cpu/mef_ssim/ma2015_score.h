@@ -1,4 +1,5 @@
-// The score of MEF-SSIM ma2015 in a row of windows, and its derivatives by the window's moments.
+// The score of MEF-SSIM ma2015 in a row of windows, and its derivatives w.r.t. the window's
+// moments.
 //
 //   q = (2 cov + C) / (var_x + var_y + C),  cov = sum_k g_k (E[x_k y] - E[x_k] E[y])
 #pragma once
@@ -27,13 +28,13 @@ class Ma2015Score : public Base {
     const T c = static_cast<T>(this->pass_.score.c2);
     const T* FASTMEF_RESTRICT variance = op().variance_row(y);
     const T* FASTMEF_RESTRICT mean = this->mean_;
-    const T* FASTMEF_RESTRICT power = this->power_;
+    const T* FASTMEF_RESTRICT second_moment = this->second_moment_;
     const T* FASTMEF_RESTRICT covariance = covariance_;
     T* FASTMEF_RESTRICT inverse = inverse_;
     T* FASTMEF_RESTRICT value = value_;
     FASTMEF_VECTORIZE
     for (int64_t x = 0; x < this->windows_; ++x) {
-      inverse[x] = 1 / (variance[x] + (power[x] - mean[x] * mean[x]) + c);
+      inverse[x] = 1 / (variance[x] + (second_moment[x] - mean[x] * mean[x]) + c);
       value[x] = (2 * covariance[x] + c) * inverse[x];
     }
     this->count(y, value_, this->pass_.structure);
@@ -71,18 +72,18 @@ class Ma2015Score : public Base {
     const T* FASTMEF_RESTRICT value = value_;
     const T* FASTMEF_RESTRICT target_mean = target_mean_;
     const T* FASTMEF_RESTRICT inverse = inverse_;
-    T* FASTMEF_RESTRICT by_mean = this->derivative(kByMean);
-    T* FASTMEF_RESTRICT by_power = this->derivative(kByPower);
+    T* FASTMEF_RESTRICT grad_mean = this->derivative(kGradMean);
+    T* FASTMEF_RESTRICT grad_second_moment = this->derivative(kGradSecondMoment);
     FASTMEF_VECTORIZE
     for (int64_t x = 0; x < this->windows_; ++x) {
-      by_mean[x] = 2 * inverse[x] * (value[x] * mean[x] - target_mean[x]);
-      by_power[x] = -value[x] * inverse[x];
+      grad_mean[x] = 2 * inverse[x] * (value[x] * mean[x] - target_mean[x]);
+      grad_second_moment[x] = -value[x] * inverse[x];
     }
     for (int k = 0; k < count; ++k) {
       const T* FASTMEF_RESTRICT gain = op().gain_row(k, y);
-      T* FASTMEF_RESTRICT by_cross = this->derivative(kByCross + k);
+      T* FASTMEF_RESTRICT grad_cross = this->derivative(kGradCross + k);
       FASTMEF_VECTORIZE
-      for (int64_t x = 0; x < this->windows_; ++x) by_cross[x] = 2 * inverse[x] * gain[x];
+      for (int64_t x = 0; x < this->windows_; ++x) grad_cross[x] = 2 * inverse[x] * gain[x];
     }
   }
 

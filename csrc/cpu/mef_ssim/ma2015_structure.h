@@ -30,8 +30,8 @@ class Ma2015Structure : public Base {
 
   void carve_structure(Arena& arena) {
     const int wy = shape_.y.window;
-    T** const stacks[] = {&flat_mean_, &flat_power_, &means_, &smooth_,
-                          &variance_,  &contrast_,   &gains_};
+    T** const stacks[] = {&flat_mean_, &flat_second_moment_, &means_, &smooth_,
+                          &variance_,  &contrast_,           &gains_};
     for (T** stack : stacks) *stack = arena.take<T>(images() * this->stride_);
     flat_pairs_ = arena.take<T>(pairs() * this->stride_);
     smooth_pairs_ = arena.take<T>(pairs() * this->stride_);
@@ -95,11 +95,11 @@ class Ma2015Structure : public Base {
     T* FASTMEF_RESTRICT mean = of(means_, k);
     T* FASTMEF_RESTRICT smooth = of(smooth_, k);
     T* FASTMEF_RESTRICT flat_mean = of(flat_mean_, k);
-    T* FASTMEF_RESTRICT flat_power = of(flat_power_, k);
-    this->filter_along(down_[0], this->windows_, mean);
-    this->filter_along(down_[1], this->windows_, smooth);
+    T* FASTMEF_RESTRICT flat_second_moment = of(flat_second_moment_, k);
+    this->filter_along(down_[0], mean);
+    this->filter_along(down_[1], smooth);
     flat_along(flat_down_[0], flat_mean);
-    flat_along(flat_down_[1], flat_power);
+    flat_along(flat_down_[1], flat_second_moment);
     T* FASTMEF_RESTRICT variance = of(variance_, k);
     T* FASTMEF_RESTRICT contrast = of(contrast_, k);
     T* FASTMEF_RESTRICT norms = sum_;
@@ -110,8 +110,8 @@ class Ma2015Structure : public Base {
     FASTMEF_VECTORIZE
     for (int64_t x = 0; x < this->windows_; ++x) {
       smooth[x] -= mean[x] * mean[x];
-      const T raw = flat_power[x] - flat_mean[x] * flat_mean[x];
-      variance[x] = beyond_rounding(raw, flat_power[x], noise);
+      const T raw = flat_second_moment[x] - flat_mean[x] * flat_mean[x];
+      variance[x] = beyond_rounding(raw, flat_second_moment[x], noise);
       const T norm = square_root(area * variance[x]);
       contrast[x] = norm + least_contrast;
       total[x] = first ? raw : total[x] + raw;
@@ -135,7 +135,7 @@ class Ma2015Structure : public Base {
     }
     T* FASTMEF_RESTRICT smooth = of_pair(smooth_pairs_, k, l);
     T* FASTMEF_RESTRICT flat = of_pair(flat_pairs_, k, l);
-    this->filter_along(down_[0], this->windows_, smooth);
+    this->filter_along(down_[0], smooth);
     flat_along(flat_down_[0], flat);
     const T* FASTMEF_RESTRICT flat_a = of(flat_mean_, k);
     const T* FASTMEF_RESTRICT flat_b = of(flat_mean_, l);
@@ -182,7 +182,7 @@ class Ma2015Structure : public Base {
     for (int k = 0; k < images(); ++k) {
       const T* FASTMEF_RESTRICT contrast = of(contrast_, k);
       const T* FASTMEF_RESTRICT variance = of(variance_, k);
-      const T* FASTMEF_RESTRICT flat_power = of(flat_power_, k);
+      const T* FASTMEF_RESTRICT flat_second_moment = of(flat_second_moment_, k);
       const T* FASTMEF_RESTRICT own = of(smooth_, k);
       T* FASTMEF_RESTRICT gain = of(gains_, k);
       const bool first = k == 0;
@@ -193,7 +193,7 @@ class Ma2015Structure : public Base {
         const T square = gain[x] * gain[x];
         flat[x] = (first ? T(0) : flat[x]) + square * variance[x];
         smooth[x] = (first ? T(0) : smooth[x]) + square * own[x];
-        moments[x] = (first ? T(0) : moments[x]) + square * flat_power[x];
+        moments[x] = (first ? T(0) : moments[x]) + square * flat_second_moment[x];
       }
       for (int l = 0; l < k; ++l) {
         const T* FASTMEF_RESTRICT other = of(gains_, l);
@@ -220,8 +220,8 @@ class Ma2015Structure : public Base {
     const T noise = noise_, area = area_;
     FASTMEF_VECTORIZE
     for (int64_t x = 0; x < this->windows_; ++x) {
-      const T power = beyond_rounding(flat[x], moments[x], noise);
-      factor[x] = strongest[x] / square_root(power > 0 ? area * power : T(1));
+      const T second_moment = beyond_rounding(flat[x], moments[x], noise);
+      factor[x] = strongest[x] / square_root(second_moment > 0 ? area * second_moment : T(1));
       desired[x] = larger(desired[x] * factor[x] * factor[x], T(0));
     }
     for (int k = 0; k < images(); ++k) {
@@ -234,7 +234,7 @@ class Ma2015Structure : public Base {
   const T unit_;
   T noise_, area_;
   // One row an exposure, one a pair of them.
-  T *flat_mean_ = nullptr, *flat_power_ = nullptr, *means_ = nullptr, *smooth_ = nullptr;
+  T *flat_mean_ = nullptr, *flat_second_moment_ = nullptr, *means_ = nullptr, *smooth_ = nullptr;
   T *variance_ = nullptr, *contrast_ = nullptr, *gains_ = nullptr;
   T *flat_pairs_ = nullptr, *smooth_pairs_ = nullptr;
   // Single rows.

@@ -47,8 +47,8 @@ struct MefScore {
   void* fused;
   void* structure;
   void* luminance;  // of mefnet alone
-  void* by_structure;
-  void* by_luminance;
+  void* grad_structure;
+  void* grad_luminance;
   double c1, c2;
 };
 

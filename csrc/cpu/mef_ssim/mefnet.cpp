@@ -26,23 +26,20 @@ class MefnetSources : public WindowSweep<T, MefnetSources<T>> {
   explicit MefnetSources(const SourcesPass& pass) : Base(pass.sweep), pass_(pass) {}
 
   void carve_more(Arena& arena) {
-    T** const rows[] = {&mean_, &power_, &best_, &best_mean_, &best_variance_, &total_, &sum_};
+    T** const rows[] = {&mean_,          &second_moment_, &best_, &best_mean_,
+                        &best_variance_, &total_,         &sum_};
     for (T** row : rows) {
       *row = arena.take<T>(this->stride_);
     }
   }
-  void clear_more() {}
 
   Pixels image(int p) const {
     return {&pass_.exposures, this->batch_ * pass_.exposures.plane + p * pass_.exposures.layer};
   }
-  Pixels target(int p) const { return image(p); }
-  void no_windows(int64_t) {}
-  void combine(int64_t, int, T*) {}
 
   void windows(int64_t y) {
     for (int k = 0; k < pass_.shape.count; ++k) {
-      this->moments(y, k, mean_, power_);
+      this->moments(y, 1, k, mean_, second_moment_);
       select(k);
       weigh(k);
     }
@@ -63,7 +60,7 @@ class MefnetSources : public WindowSweep<T, MefnetSources<T>> {
   // The first of the exposures with the largest variance; one that is NaN stays.
   void select(int k) {
     const T* FASTMEF_RESTRICT mean = mean_;
-    const T* FASTMEF_RESTRICT power = power_;
+    const T* FASTMEF_RESTRICT second_moment = second_moment_;
     T* FASTMEF_RESTRICT best = best_;
     T* FASTMEF_RESTRICT best_mean = best_mean_;
     T* FASTMEF_RESTRICT best_variance = best_variance_;
@@ -71,7 +68,7 @@ class MefnetSources : public WindowSweep<T, MefnetSources<T>> {
     const bool first = k == 0;
     FASTMEF_VECTORIZE
     for (int64_t x = 0; x < this->windows_; ++x) {
-      const T variance = power[x] - mean[x] * mean[x];
+      const T variance = second_moment[x] - mean[x] * mean[x];
       const bool better = first | (variance > best_variance[x]) | (variance != variance);
       best[x] = better ? index : best[x];
       best_mean[x] = better ? mean[x] + shift : best_mean[x];
@@ -98,7 +95,7 @@ class MefnetSources : public WindowSweep<T, MefnetSources<T>> {
   }
 
   const SourcesPass& pass_;
-  T *mean_ = nullptr, *power_ = nullptr, *best_ = nullptr, *best_mean_ = nullptr;
+  T *mean_ = nullptr, *second_moment_ = nullptr, *best_ = nullptr, *best_mean_ = nullptr;
   T *best_variance_ = nullptr, *total_ = nullptr, *sum_ = nullptr;
 };
 
@@ -140,26 +137,26 @@ class Mefnet : public ScoreSweep<T, Mefnet<T>> {
   void score(int64_t y) {
     select(y);
     const bool gradient = this->sweep_.gradient;
-    const int last = kByCross + this->pass_.count();
+    const int last = kGradCross + this->pass_.count();
     const T c1 = static_cast<T>(this->pass_.score.c1), c2 = static_cast<T>(this->pass_.score.c2);
     const T shift = this->shifts_[0];
     const T* FASTMEF_RESTRICT target = this->map_row(maps_.luminance, 1, 0, y);
     const T* FASTMEF_RESTRICT variance = this->map_row(maps_.variance, 1, 0, y);
     const T* FASTMEF_RESTRICT mean = this->mean_;
-    const T* FASTMEF_RESTRICT power = this->power_;
+    const T* FASTMEF_RESTRICT second_moment = this->second_moment_;
     const T* FASTMEF_RESTRICT covariance = covariance_;
     T* FASTMEF_RESTRICT inverse = inverse_;
     T* FASTMEF_RESTRICT structure = structure_;
     T* FASTMEF_RESTRICT luminance = luminance_;
-    T* FASTMEF_RESTRICT by_luminance = gradient ? this->derivative(last) : this->cross_;
+    T* FASTMEF_RESTRICT grad_luminance = gradient ? this->derivative(last) : this->cross_;
     FASTMEF_VECTORIZE
     for (int64_t x = 0; x < this->windows_; ++x) {
-      inverse[x] = 1 / (variance[x] + (power[x] - mean[x] * mean[x]) + c2);
+      inverse[x] = 1 / (variance[x] + (second_moment[x] - mean[x] * mean[x]) + c2);
       structure[x] = (2 * covariance[x] + c2) * inverse[x];
       const T m = mean[x] + shift;
       const T below = 1 / (m * m + target[x] * target[x] + c1);
       luminance[x] = (2 * m * target[x] + c1) * below;
-      by_luminance[x] = 2 * below * (target[x] - m * luminance[x]);
+      grad_luminance[x] = 2 * below * (target[x] - m * luminance[x]);
     }
     this->count(y, structure_, this->pass_.structure);
     this->count(y, luminance_, this->pass_.luminance);
@@ -203,19 +200,19 @@ class Mefnet : public ScoreSweep<T, Mefnet<T>> {
     const T* FASTMEF_RESTRICT best_mean = best_mean_;
     const T* FASTMEF_RESTRICT structure = structure_;
     const T* FASTMEF_RESTRICT inverse = inverse_;
-    T* FASTMEF_RESTRICT by_mean = this->derivative(kByMean);
-    T* FASTMEF_RESTRICT by_power = this->derivative(kByPower);
+    T* FASTMEF_RESTRICT grad_mean = this->derivative(kGradMean);
+    T* FASTMEF_RESTRICT grad_second_moment = this->derivative(kGradSecondMoment);
     FASTMEF_VECTORIZE
     for (int64_t x = 0; x < this->windows_; ++x) {
-      by_mean[x] = 2 * inverse[x] * (structure[x] * mean[x] - best_mean[x]);
-      by_power[x] = -structure[x] * inverse[x];
+      grad_mean[x] = 2 * inverse[x] * (structure[x] * mean[x] - best_mean[x]);
+      grad_second_moment[x] = -structure[x] * inverse[x];
     }
     for (int k = 0; k < this->pass_.count(); ++k) {
-      T* FASTMEF_RESTRICT by_cross = this->derivative(kByCross + k);
+      T* FASTMEF_RESTRICT grad_cross = this->derivative(kGradCross + k);
       const T index = static_cast<T>(k);
       FASTMEF_VECTORIZE
       for (int64_t x = 0; x < this->windows_; ++x) {
-        by_cross[x] = best[x] == index ? 2 * inverse[x] : T(0);
+        grad_cross[x] = best[x] == index ? 2 * inverse[x] : T(0);
       }
     }
   }

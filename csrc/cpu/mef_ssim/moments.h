@@ -3,7 +3,7 @@
 // above and below the middle are added before they are weighted.
 #pragma once
 
-#include "cpu/window/down.h"
+#include "cpu/runtime/lanes.h"
 
 namespace fastmef {
 namespace {
@@ -14,9 +14,9 @@ void both_moments_down(const T* const* f_rows, const T* taps, int count, int64_t
                        T* const* smooth, T* const* flat) {
   n = round_up(n);
   T* FASTMEF_RESTRICT mean = smooth[0];
-  T* FASTMEF_RESTRICT power = smooth[1];
+  T* FASTMEF_RESTRICT second_moment = smooth[1];
   T* FASTMEF_RESTRICT flat_mean = flat[0];
-  T* FASTMEF_RESTRICT flat_power = flat[1];
+  T* FASTMEF_RESTRICT flat_second_moment = flat[1];
   if constexpr (Taps > 0) {
     constexpr int half = Taps / 2;
     T w[half + 1];
@@ -37,12 +37,13 @@ void both_moments_down(const T* const* f_rows, const T* taps, int count, int64_t
         squares += both_squares;
       }
       mean[x] = m;
-      power[x] = p;
+      second_moment[x] = p;
       flat_mean[x] = sum;
-      flat_power[x] = squares;
+      flat_second_moment[x] = squares;
     }
   } else {
-    for (int64_t x = 0; x < n; ++x) mean[x] = power[x] = flat_mean[x] = flat_power[x] = 0;
+    for (int64_t x = 0; x < n; ++x)
+      mean[x] = second_moment[x] = flat_mean[x] = flat_second_moment[x] = 0;
     for (int j = 0; j < count; ++j) {
       const T w = taps[j];
       const T* FASTMEF_RESTRICT f = f_rows[j];
@@ -50,9 +51,9 @@ void both_moments_down(const T* const* f_rows, const T* taps, int count, int64_t
       for (int64_t x = 0; x < n; ++x) {
         const T square = f[x] * f[x];
         mean[x] += w * f[x];
-        power[x] += w * square;
+        second_moment[x] += w * square;
         flat_mean[x] += f[x];
-        flat_power[x] += square;
+        flat_second_moment[x] += square;
       }
     }
   }

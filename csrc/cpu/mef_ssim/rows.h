@@ -4,8 +4,8 @@
 #include "common/stack.h"
 #include "cpu/mef_ssim/mef_ssim.h"
 #include "cpu/runtime/array.h"
+#include "cpu/runtime/lanes.h"
 #include "cpu/runtime/parallel.h"
-#include "cpu/window/down.h"
 
 namespace fastmef {
 namespace {

@@ -1,9 +1,9 @@
-// The sweep that scores a fused image y against the exposures x_k, with its gradient by y:
+// The sweep that scores a fused image y against the exposures x_k, with its gradient w.r.t. y:
 //
-//   dQ/dy = w * d_mean + 2 y (w * d_power) + sum_k x_k (w * d_cross_k)
+//   dQ/dy = w * d_mean + 2 y (w * d_second_moment) + sum_k x_k (w * d_cross_k)
 //
-// Op derives from ScoreSweep<T, Op> and has void score(int64_t y): the values, and with a gradient
-// the derivatives, of window row y.
+// Op derives from ScoreSweep<T, Op> and has void score(int64_t y), which computes the values and,
+// for a gradient, the derivatives of window row y.
 #pragma once
 
 #include "cpu/mef_ssim/moments.h"
@@ -13,14 +13,14 @@
 namespace fastmef {
 namespace {
 
-// Derivatives by the moments of y; those by E[x_k y] follow.
-enum { kByMean, kByPower, kByCross };
+// Derivatives w.r.t. the moments of y; those w.r.t. E[x_k y] follow.
+enum { kGradMean, kGradSecondMoment, kGradCross };
 
 struct ScorePass {
   const MefShape& shape;
   const MefScore& score;
   Sweep sweep;
-  Stack fused, exposures, by_structure, by_luminance;
+  Stack fused, exposures, grad_structure, grad_luminance;
   double scale;       // of a window in the mean
   double* structure;  // one sum a tile
   double* luminance;  // likewise, of mefnet alone
@@ -43,7 +43,7 @@ class ScoreSweep : public WindowSweep<T, Op> {
 
   void carve_more(Arena& arena) {
     mean_ = arena.take<T>(this->stride_);
-    power_ = arena.take<T>(this->stride_);
+    second_moment_ = arena.take<T>(this->stride_);
     cross_ = arena.take<T>(this->stride_);
     product_ = arena.take<T>(this->stride_);
     taps_ = arena.take<T>(pass_.shape.y.window);
@@ -62,34 +62,33 @@ class ScoreSweep : public WindowSweep<T, Op> {
             this->batch_ * pass_.exposures.plane + (p - 1) * pass_.exposures.layer};
   }
 
-  // The gradient of the second factor stands in the place of the first exposure's.
+  // The gradient of the luminance factor takes the place of the first exposure's.
   Pixels target(int p) const {
     static const Stack absent{};
-    const Stack* stacks[] = {&pass_.by_structure, &pass_.by_luminance};
+    const Stack* stacks[] = {&pass_.grad_structure, &pass_.grad_luminance};
     return {p < 2 ? stacks[p] : &absent, this->batch_ * pass_.fused.plane};
   }
 
   void windows(int64_t y) {
-    this->moments(y, 0, mean_, power_);
+    this->moments(y, 1, 0, mean_, second_moment_);
     static_cast<Op*>(this)->score(y);
   }
-  void no_windows(int64_t) {}
 
   void combine(int64_t g, int p, T* FASTMEF_RESTRICT out) {
     const T scale = static_cast<T>(pass_.scale);
     const int64_t n = this->g1_ - this->g0_;
     if (p == 1) {
-      const T* FASTMEF_RESTRICT mean = this->gathered(kByCross + pass_.count());
+      const T* FASTMEF_RESTRICT mean = this->gathered(kGradCross + pass_.count());
       for (int64_t i = 0; i < n; ++i) out[i] = scale * mean[i];
       return;
     }
-    const T* FASTMEF_RESTRICT mean = this->gathered(kByMean);
-    const T* FASTMEF_RESTRICT power = this->gathered(kByPower);
+    const T* FASTMEF_RESTRICT mean = this->gathered(kGradMean);
+    const T* FASTMEF_RESTRICT second_moment = this->gathered(kGradSecondMoment);
     const T* FASTMEF_RESTRICT fused = this->ring(g, 0) + (this->g0_ - this->b0_);
     FASTMEF_VECTORIZE
-    for (int64_t i = 0; i < n; ++i) out[i] = scale * (mean[i] + 2 * fused[i] * power[i]);
+    for (int64_t i = 0; i < n; ++i) out[i] = scale * (mean[i] + 2 * fused[i] * second_moment[i]);
     for (int k = 0; k < pass_.count(); ++k) {
-      const T* FASTMEF_RESTRICT cross = this->gathered(kByCross + k);
+      const T* FASTMEF_RESTRICT cross = this->gathered(kGradCross + k);
       const T* FASTMEF_RESTRICT exposure = this->ring(g, k + 1) + (this->g0_ - this->b0_);
       FASTMEF_VECTORIZE
       for (int64_t i = 0; i < n; ++i) out[i] += scale * exposure[i] * cross[i];
@@ -108,7 +107,7 @@ class ScoreSweep : public WindowSweep<T, Op> {
     } else {
       products_down<T, 0, false>(a_, b_, taps_, wy, this->inputs_, product_, nullptr);
     }
-    this->filter_along(product_, this->windows_, cross_);
+    this->filter_along(product_, cross_);
   }
 
   // Row y of a map (B, layers, H', W'), from the first window that is computed.
@@ -126,7 +125,7 @@ class ScoreSweep : public WindowSweep<T, Op> {
   }
 
   const ScorePass& pass_;
-  T *mean_ = nullptr, *power_ = nullptr, *cross_ = nullptr;
+  T *mean_ = nullptr, *second_moment_ = nullptr, *cross_ = nullptr;
 
  private:
   int64_t tile_ = 0;
@@ -140,7 +139,7 @@ void score_tiles(const MefShape& shape, const Maps& maps, const MefScore& score)
   const int64_t height = shape.y.size, width = shape.x.size;
   const Tiles tiles(shape.batch, height, width, Op<T>::kColumns);
   const int count = static_cast<int>(shape.count);
-  const int derivatives = kByCross + count + (score.by_luminance ? 1 : 0);
+  const int derivatives = kGradCross + count + (score.grad_luminance ? 1 : 0);
   const Array<double> structure(tiles.count), luminance(tiles.count);
   struct Pass : ScorePass {
     const Maps& maps;
@@ -149,11 +148,11 @@ void score_tiles(const MefShape& shape, const Maps& maps, const MefScore& score)
       {shape,
        score,
        {shape.y, shape.x, shape.taps_y, shape.taps_x, tiles, count + 1, derivatives,
-        score.by_structure != nullptr, false},
+        score.grad_structure != nullptr, false},
        planes<T>(score.fused, 1, height, width),
        planes<T>(maps.exposures, count, height, width),
-       planes<T>(score.by_structure, 1, height, width),
-       planes<T>(score.by_luminance, 1, height, width),
+       planes<T>(score.grad_structure, 1, height, width),
+       planes<T>(score.grad_luminance, 1, height, width),
        1.0 / (static_cast<double>(shape.y.windows()) * static_cast<double>(shape.x.windows())),
        structure.data,
        luminance.data},

@@ -12,12 +12,11 @@ namespace fastmef {
 using Task = void (*)(void* context, int64_t index, void* scratch);
 void parallel_for(int64_t tasks, int threads, size_t scratch_bytes, Task task, void* context);
 
-// Ignores the OpenMP run-time of the process, so that the fallback can be tested where there is
-// one.
+// Ignores the OpenMP run-time of the process, so that tests reach the fallback.
 void use_own_threads(bool own);
 
-// "openmp" when the loop runs on the OpenMP run-time that is already in the process, "threads"
-// else.
+// Returns "openmp" if the loop runs on the OpenMP run-time that is already in the process, else
+// "threads".
 const char* thread_source();
 
 }  // namespace fastmef

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "common/stack.h"
-#include "cpu/window/down.h"
+#include "cpu/runtime/lanes.h"
 
 namespace fastmef {
 namespace {
@@ -48,8 +48,13 @@ inline char* address(const Stack& stack, int64_t offset) {
   return static_cast<char*>(stack.data) + offset * size_of(stack.dtype);
 }
 
+inline int64_t offset_of(const Stack& stack, int64_t b, int64_t k, int64_t c, int64_t y,
+                         int64_t x) {
+  return b * stack.plane + k * stack.layer + c * stack.channel + y * stack.row + x * stack.column;
+}
+// In an array of one channel.
 inline int64_t offset_of(const Stack& stack, int64_t b, int64_t k, int64_t y, int64_t x) {
-  return b * stack.plane + k * stack.layer + y * stack.row + x * stack.column;
+  return offset_of(stack, b, k, 0, y, x);
 }
 
 template <class T>
@@ -64,6 +69,16 @@ void write(const Stack& stack, int64_t offset, int64_t step, int64_t n, const T*
 
 inline bool holds(const Stack& stack, float) { return stack.dtype == kFloat32; }
 inline bool holds(const Stack& stack, double) { return stack.dtype == kFloat64; }
+
+// `n` values of a row: the array itself where it is dense and of type T, else a copy.
+template <class T>
+const T* dense_row(const Stack& stack, int64_t offset, int64_t n, T* copy) {
+  if (stack.column == 1 && holds(stack, T())) {
+    return reinterpret_cast<const T*>(address(stack, offset));
+  }
+  read(stack, offset, stack.column, n, copy);
+  return copy;
+}
 
 }  // namespace
 }  // namespace fastmef

@@ -15,12 +15,11 @@ struct SsimArgs {
   double c1, c2;
   bool luminance;
   Stack a, b;
-  Stack values;    // optional: the map
-  Stack upstream;  // optional gradient of the map; without it every window counts `weight`
+  Stack values;       // optional: the map
+  Stack grad_output;  // optional gradient of the map; without it every window counts `weight`
   double weight;
-  Stack by_a, by_b;  // optional gradients
+  Stack grad_a, grad_b;  // optional gradients
   int threads;
-  double* sums;  // optional: one sum of values a tile
 };
 
 FASTMEF_KERNEL(ssim, double(const SsimArgs&, bool in_double))

@@ -8,7 +8,8 @@
 namespace fastmef {
 namespace {
 
-// Rows of windows made at once where the caller can: a row under several of them is loaded once.
+// Rows of windows that are computed at once: each row of pixels under several of them is loaded
+// once.
 constexpr int kBlock = 4;
 
 template <class T>
@@ -34,8 +35,8 @@ class Taps {
     }
   }
 
-  // The rows of these three are those under the windows that begin in `rows` rows, at most kBlock;
-  // each result takes as many rows, `stride` apart.
+  // Filter down the columns, for the windows that begin in each of `rows` rows, at most kBlock. The
+  // first argument holds the rows under all of them. Row r of a result begins at r * stride.
   void down(const T* const* in, int rows, int64_t n, int64_t stride, T* out) const {
     if (count_y_ == 11 && rows == kBlock) return mean_down<T, 11, kBlock>(in, y_, n, stride, out);
     for (int r = 0; r < rows; ++r, out += stride) {
@@ -47,38 +48,31 @@ class Taps {
     }
   }
 
-  void moments(const T* const* f, int rows, int64_t n, int64_t stride, T* mean, T* power) const {
+  void moments(const T* const* f, int rows, int64_t n, int64_t stride, T* mean,
+               T* second_moment) const {
     if (count_y_ == 11 && rows == kBlock) {
-      return moments_down<T, 11, kBlock>(f, y_, n, stride, mean, power);
+      return moments_down<T, 11, kBlock>(f, y_, n, stride, mean, second_moment);
     }
-    for (int r = 0; r < rows; ++r, mean += stride, power += stride) {
+    for (int r = 0; r < rows; ++r, mean += stride, second_moment += stride) {
       if (count_y_ == 11) {
-        moments_down<T, 11, 1>(f + r, y_, n, stride, mean, power);
+        moments_down<T, 11, 1>(f + r, y_, n, stride, mean, second_moment);
       } else {
-        moments_down<T>(f + r, y_, count_y_, n, mean, power);
+        moments_down<T>(f + r, y_, count_y_, n, mean, second_moment);
       }
     }
   }
 
   void cross_moments(const T* const* f, const T* const* i, int rows, int64_t n, int64_t stride,
-                     T* mean, T* power, T* cross) const {
+                     T* mean, T* second_moment, T* cross) const {
     if (count_y_ == 11 && rows == kBlock) {
-      return cross_moments_down<T, 11, kBlock>(f, i, y_, n, stride, mean, power, cross);
+      return cross_moments_down<T, 11, kBlock>(f, i, y_, n, stride, mean, second_moment, cross);
     }
-    for (int r = 0; r < rows; ++r, mean += stride, power += stride, cross += stride) {
+    for (int r = 0; r < rows; ++r, mean += stride, second_moment += stride, cross += stride) {
       if (count_y_ == 11) {
-        cross_moments_down<T, 11, 1>(f + r, i + r, y_, n, stride, mean, power, cross);
+        cross_moments_down<T, 11, 1>(f + r, i + r, y_, n, stride, mean, second_moment, cross);
       } else {
-        cross_moments_down<T>(f + r, i + r, y_, count_y_, n, mean, power, cross);
+        cross_moments_down<T>(f + r, i + r, y_, count_y_, n, mean, second_moment, cross);
       }
-    }
-  }
-
-  void pair_moments(const T* const* a, const T* const* b, int64_t n, T* const* out) const {
-    if (count_y_ == 11) {
-      pair_moments_down<T, 11>(a, b, y_, 11, n, out);
-    } else {
-      pair_moments_down<T, 0>(a, b, y_, count_y_, n, out);
     }
   }
 

@@ -23,7 +23,7 @@ struct Sweep {
   const double* taps_x;
   Tiles tiles;
   int images;       // that are swept together
-  int maps;         // of derivatives by window moments
+  int maps;         // of derivatives w.r.t. window moments
   bool gradient;    // pixel gradients are wanted
   bool neighbours;  // the pixels beside a window's centre are looked at, beyond windows of size 1
 };
@@ -57,11 +57,23 @@ class WindowTile {
     lead_ = b0_ - (g0_ - x.window + 1);
   }
 
+  // Row y of pixels, or of the windows whose values the tile counts.
   bool owns(int64_t y) const { return y >= r0_ && y < r1_; }
+  // In a row of windows from b0_ on, those that the tile counts are [first_owned(), + owned()).
+  int64_t first_owned() const { return c0_ - b0_; }
+  int64_t owned() const { return most(0, least(c1_, sweep_.x.windows()) - c0_); }
+
+  // The distance of rows in scratch memory: room for the widest tile with its halo, for kLane
+  // values before it, and for what filters read beyond their last result.
+  int64_t row_stride() const {
+    const Axis& x = sweep_.x;
+    return 2 * kLane + round_up(sweep_.tiles.tile_columns + 2 * x.pad() + 2 * x.window) +
+           round_up(x.window);
+  }
 
   const Sweep sweep_;
   int64_t batch_ = 0;
-  int64_t r0_ = 0, r1_ = 0, c0_ = 0, c1_ = 0;  // pixels; the windows whose values it owns
+  int64_t r0_ = 0, r1_ = 0, c0_ = 0, c1_ = 0;  // pixels; the windows whose values it counts
   int64_t h0_ = 0, h1_ = 0, g0_ = 0, g1_ = 0;  // padded positions that show them
   int64_t a0_ = 0, a1_ = 0, b0_ = 0, b1_ = 0;  // windows that are computed
   int64_t windows_ = 0, inputs_ = 0;           // in a row

@@ -2,31 +2,26 @@
 // in the same order for any number of threads.
 #pragma once
 
-#include "cpu/window/down.h"
+#include "cpu/runtime/lanes.h"
 
 namespace fastmef {
 namespace {
 
-inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t most(int64_t a, int64_t b) { return a < b ? b : a; }
-
 struct Tiles {
-  static constexpr int64_t kColumns =
-      256;                                // a window's rows of two images then fit the first cache
+  // The rows of two images under a window then fit the first-level cache.
+  static constexpr int64_t kColumns = 256;
   static constexpr int64_t kRows = 128;   // halo rows are computed twice
   static constexpr int64_t kWanted = 64;  // enough for many threads; strips are not cut further
 
   int64_t tile_rows, tile_columns, rows, columns, count;
 
-  Tiles(int64_t batch, int64_t height, int64_t width, int64_t widest = kColumns,
-        bool even = false) {
+  Tiles(int64_t batch, int64_t height, int64_t width, int64_t widest = kColumns) {
     columns = (width + widest - 1) / widest;
     tile_columns = round_up((width + columns - 1) / columns);
     columns = (width + tile_columns - 1) / tile_columns;
     const int64_t wanted = (kWanted + batch * columns - 1) / (batch * columns);
     rows = most(1, least(wanted, (height + kRows / 2) / kRows));
     tile_rows = (height + rows - 1) / rows;
-    if (even) tile_rows += tile_rows % 2;
     rows = (height + tile_rows - 1) / tile_rows;
     count = batch * rows * columns;
   }

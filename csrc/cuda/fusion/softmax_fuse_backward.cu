@@ -35,8 +35,8 @@ __global__ void __launch_bounds__(kThreads) fuse_backward_kernel(const FuseArgs 
     S* grad_exposures = static_cast<S*>(a.grad_exposures.data);
     if (grad_exposures) grad_exposures += offset(a.grad_exposures, spot);
     for (int64_t c = 0; c < a.channels; ++c) {
-      float upstream[V];
-      load_run(grad_fused + c * a.grad_fused.channel, upstream);
+      float grad_output[V];
+      load_run(grad_fused + c * a.grad_fused.channel, grad_output);
 #pragma unroll
       for (int k = 0; k < most; ++k) {
         if (k < count) {
@@ -44,11 +44,11 @@ __global__ void __launch_bounds__(kThreads) fuse_backward_kernel(const FuseArgs 
           if (a.grad_logits.data) {
             load_run(exposures + c * a.exposures.channel + k * a.exposures.layer, values);
 #pragma unroll
-            for (int v = 0; v < V; ++v) terms[k][v] += upstream[v] * values[v];
+            for (int v = 0; v < V; ++v) terms[k][v] += grad_output[v] * values[v];
           }
           if (grad_exposures) {
 #pragma unroll
-            for (int v = 0; v < V; ++v) values[v] = w[k][v] * upstream[v];
+            for (int v = 0; v < V; ++v) values[v] = w[k][v] * grad_output[v];
             store_run(values,
                       grad_exposures + c * a.grad_exposures.channel + k * a.grad_exposures.layer);
           }

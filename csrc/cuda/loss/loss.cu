@@ -1,4 +1,4 @@
-// The weighted SSIM loss and its gradient by F or the logits behind it, in one march down the
+// The weighted SSIM loss and its gradient w.r.t. F or the logits behind it, in one march down the
 // image.
 //
 //   L = 1 - mean_p sum_k gamma_k(p) SSIM(F, I_k)(p)

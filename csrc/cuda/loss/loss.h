@@ -30,7 +30,7 @@ struct LossArgs {
 // How many blocks divide the work, and so how many sums there are.
 int64_t loss_blocks(int64_t batch, int64_t height, int64_t width);
 
-// 1 - mean_p sum_k gamma_k SSIM(F, I_k) and its gradient by the source.
+// 1 - mean_p sum_k gamma_k SSIM(F, I_k) and its gradient w.r.t. the source.
 void fusion_loss(LossArgs args, const Place& place);
 
 }  // namespace fastmef

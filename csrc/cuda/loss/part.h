@@ -99,7 +99,8 @@ struct Rows {
   float shifts[K + 1];  // the constants; here, for registers are short
 };
 
-// The sum over the threads, in an order that depends on their number alone; threads: a power of 2.
+// The sum over the threads, in an order that depends on their number alone; threads: a
+// second_moment of 2.
 __device__ __forceinline__ double sum_of_block(double* sums, double mine, int threads) {
   const int t = threadIdx.x;
   sums[t] = mine;

@@ -50,7 +50,7 @@ __device__ __forceinline__ void weigh(const LossArgs& a, const Rows<FromLogits, 
   for (int k = 0; k < K; ++k) gamma[k] *= inverse;
 }
 
-// sum_k gamma_k SSIM and its derivatives by E[F], E[F^2] and every E[F I_k].
+// sum_k gamma_k SSIM and its derivatives w.r.t. E[F], E[F^2] and every E[F I_k].
 template <bool Luminance, int K>
 __device__ __forceinline__ float compare(const LossArgs& a, const float (&shifts)[K + 1],
                                          const float (&moments)[2 + 3 * K], const float (&gamma)[K],
@@ -62,9 +62,9 @@ __device__ __forceinline__ float compare(const LossArgs& a, const float (&shifts
         similarity<float, Luminance>(moments[0], moments[2 + 3 * k], moments[1], moments[3 + 3 * k],
                                      moments[4 + 3 * k], shifts[0], shifts[k + 1], a.c1, a.c2);
     value += gamma[k] * s.value;
-    derivatives[0] += gamma[k] * s.by_mean;
-    derivatives[1] += gamma[k] * s.by_power;
-    derivatives[2 + k] = gamma[k] * s.by_cross;
+    derivatives[0] += gamma[k] * s.grad_mean;
+    derivatives[1] += gamma[k] * s.grad_second_moment;
+    derivatives[2 + k] = gamma[k] * s.grad_cross;
   }
   return value;
 }
