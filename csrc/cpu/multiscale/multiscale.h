@@ -36,7 +36,7 @@ struct BandArgs {
   int threads;
 };
 
-// The adjoint of expand, of grad * slope.
+// The backward of expand, applied to grad * slope.
 struct BandBackwardArgs {
   int64_t batch, channels, height, width;  // of the fine level
   Stack grad, slope;                       // (B, 1, C, H, W); slope is optional

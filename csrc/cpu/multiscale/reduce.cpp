@@ -8,7 +8,6 @@
 #include "cpu/runtime/arena.h"
 #include "cpu/runtime/parallel.h"
 #include "cpu/runtime/storage.h"
-#include "cpu/window/tiles.h"
 
 namespace fastmef {
 namespace {
@@ -73,7 +72,8 @@ class Reduce {
     const int64_t width = args_.width;
     if (three_neighbours(fine, args_.channels)) {
       const void* rows[4];
-      for (int64_t j = 0; j < 4; ++j) rows[j] = address(fine, at(fine, b, k, 0, row_of(y, j)));
+      for (int64_t j = 0; j < 4; ++j)
+        rows[j] = address(fine, offset_of(fine, b, k, 0, row_of(y, j), 0));
       window_down(fine.dtype, rows, 3 * width, down_);
       split_three_as<T>(down_, width, padded_ + 1, across_ + 1, gathered_ + 1);
       T* const channels[3] = {padded_, across_, gathered_};
@@ -83,7 +83,7 @@ class Reduce {
     for (int64_t c = 0; c < args_.channels; ++c) {
       const void* rows[4];
       for (int64_t j = 0; j < 4; ++j) {
-        const int64_t offset = at(fine, b, k, c, row_of(y, j));
+        const int64_t offset = offset_of(fine, b, k, c, row_of(y, j), 0);
         rows[j] = address(fine, offset);
         if (fine.column == 1) continue;
         read(fine, offset, fine.column, width, gathered_ + j * stride_);
@@ -96,10 +96,6 @@ class Reduce {
 
  private:
   static DType number_type() { return sizeof(T) == 8 ? kFloat64 : kFloat32; }
-
-  static int64_t at(const Stack& s, int64_t b, int64_t k, int64_t c, int64_t y) {
-    return b * s.plane + k * s.layer + c * s.channel + y * s.row;
-  }
 
   int64_t row_of(int64_t y, int64_t j) const { return clamp_index(2 * y - 1 + j, args_.height); }
 
@@ -130,7 +126,7 @@ class Reduce {
     // Sums of integers are exact, and so is their product with this one.
     window_across(row, static_cast<T>(scale() / 64), out);
     const Stack& to = args_.coarse;
-    write(to, at(to, b, k, c, y), to.column, (args_.width + 1) / 2, out);
+    write(to, offset_of(to, b, k, c, y, 0), to.column, (args_.width + 1) / 2, out);
   }
 
   // Bytes to 16 bits, all in integers.
@@ -152,14 +148,16 @@ class Reduce {
     for (int64_t c = 0; c < args_.channels; ++c) {
       uint16_t* row = channels[neighbours ? c : 0];
       if (!neighbours || c == 0) {
-        for (int64_t j = 0; j < 4; ++j) rows[j] = address(fine, at(fine, b, k, c, row_of(y, j)));
+        for (int64_t j = 0; j < 4; ++j)
+          rows[j] = address(fine, offset_of(fine, b, k, c, row_of(y, j), 0));
         window_down_as<uint8_t>(rows, neighbours ? 3 * width : width, neighbours ? down : row + 1);
       }
       if (neighbours && c == 0) {
         split_three_as<uint16_t>(down, width, channels[0] + 1, channels[1] + 1, channels[2] + 1);
       }
       repeat_border(row);
-      bytes_across(row, columns, reinterpret_cast<uint16_t*>(address(to, at(to, b, k, c, y))));
+      bytes_across(row, columns,
+                   reinterpret_cast<uint16_t*>(address(to, offset_of(to, b, k, c, y, 0))));
     }
   }
 
@@ -169,18 +167,18 @@ class Reduce {
     const void* rows[4];
     for (int64_t j = 0; j < 4; ++j) {
       T* mask = mask_ + j * stride_;
-      read(validity, at(validity, b, k, 0, row_of(y, j)), validity.column, width, mask);
+      read(validity, offset_of(validity, b, k, 0, row_of(y, j), 0), validity.column, width, mask);
       rows[j] = mask;
     }
     window_down(number_type(), rows, width, padded_ + 1);
     window_across(padded_, T(1) / 64, coarse_mask_);
     const Stack& out = args_.coarse_validity;
-    write(out, at(out, b, k, 0, y), out.column, columns, coarse_mask_);
+    write(out, offset_of(out, b, k, 0, y, 0), out.column, columns, coarse_mask_);
     for (int64_t c = 0; c < args_.channels; ++c) {
       for (int64_t x = 0; x < width; ++x) padded_[x + 1] = 0;
       for (int64_t j = 0; j < 4; ++j) {
         const T* mask = mask_ + j * stride_;
-        read(fine, at(fine, b, k, c, row_of(y, j)), fine.column, width, down_);
+        read(fine, offset_of(fine, b, k, c, row_of(y, j), 0), fine.column, width, down_);
         const T share = j == 1 || j == 2 ? 3 : 1;
         for (int64_t x = 0; x < width; ++x) {
           if (mask[x] > 0) padded_[x + 1] += share * mask[x] * down_[x];
@@ -190,7 +188,7 @@ class Reduce {
       for (int64_t x = 0; x < columns; ++x) {
         across_[x] = coarse_mask_[x] > 0 ? across_[x] / coarse_mask_[x] : T(0);
       }
-      write(to, at(to, b, k, c, y), to.column, columns, across_);
+      write(to, offset_of(to, b, k, c, y, 0), to.column, columns, across_);
     }
   }
 

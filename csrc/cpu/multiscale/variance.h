@@ -5,7 +5,7 @@
 // bright the window, and no sum is carried from one row to the next.
 #pragma once
 
-#include "cpu/window/down.h"
+#include "cpu/runtime/lanes.h"
 
 namespace fastmef {
 namespace {
