@@ -61,7 +61,7 @@ void mix(const Stack& stack, int64_t a, int64_t b, const T* w0, const T* w1, int
   FASTMEF_FOR_STORAGE(stack.dtype, mix_as, address(stack, a), address(stack, b), w0, w1, n, out)
 }
 
-// Each value `times` times over.
+// Repeats each value `times` times.
 template <class T>
 void repeat(const T* FASTMEF_RESTRICT in, int64_t n, int64_t times, T* FASTMEF_RESTRICT out) {
   if (times == 3) {

@@ -43,14 +43,14 @@ class LevelRows {
 
   void start(int64_t batch) { batch_ = batch; }
 
-  // The row that full_row last read from exposure k.
+  // Returns the row that full_row() last read from exposure k.
   const T* exposure(int k) const { return exposure_rows_[k]; }
 
   // Sets the row that full_row() writes the weights of exposure k to; `nullptr` selects a scratch
   // row.
   void put_weights(int k, T* row) { weight_rows_[k] = row ? row : own_weights_ + k * wide_; }
 
-  // Columns [x, x + n) of full-size row y: returns F, see also exposure() and put_weights().
+  // Reads columns [x, x + n) of full-size row y and returns F; see exposure(), put_weights().
   const T* full_row(int64_t y, int64_t x, int64_t n) {
     const LossArgs& args = pass_.args;
     const int count = pass_.count();
@@ -94,10 +94,10 @@ class LevelRows {
     columns_ = x1 - x0;
   }
 
-  // Plane 0 is F, plane k + 1 exposure k.
+  // Returns a row of the level: plane 0 is F, plane k + 1 exposure k.
   const T* level_row(int plane) { return halve(sums_ + plane * wide_, columns_); }
 
-  // Columns [begin, end) of row y of the level's mask.
+  // Returns columns [begin, end) of row y of the level's mask.
   const T* mask_row(int64_t y, int64_t begin, int64_t end) {
     const Stack& weight = pass_.args.weight;
     const Level& base = pass_.base();
@@ -116,7 +116,7 @@ class LevelRows {
     return halve(sums_, x1 - x0);
   }
 
-  // The importance of the windows [begin, end) of row y.
+  // Returns the importance of the windows [begin, end) of row y.
   const T* window_weights(int64_t y, int64_t begin, int64_t end) {
     const LossArgs& args = pass_.args;
     if (args.weight_is_mask) {
@@ -141,10 +141,10 @@ class LevelRows {
     return row;
   }
 
-  // A full-size row for whoever writes: free between two reads.
+  // A full-size row that callers may write to between two reads.
   T* spare() { return fused_; }
 
-  // F and the exposures at a pixel.
+  // Computes F and reads the exposures at a pixel.
   void sample(int64_t y, int64_t x, T* values) {
     const LossArgs& args = pass_.args;
     T fused = 0, highest = 0, total = 0;

@@ -1,4 +1,4 @@
-// The maps of MEF-SSIM ma2015 that the exposures alone decide, at one scale, in one sweep.
+// The maps of MEF-SSIM ma2015 that depend on the exposures alone, at one scale, in one sweep.
 //
 // Compiled once for every instruction set; FASTMEF_ISA names the set.
 #include "cpu/mef_ssim/ma2015_structure.h"

@@ -1,4 +1,4 @@
-// The desired patch of MEF-SSIM ma2015 in a row of windows, of which the exposures alone decide.
+// The desired patch of MEF-SSIM ma2015 in a row of windows. It depends on the exposures alone.
 //
 // With flat windows of N pixels: e_k = |x_k - mu_k| + 0.001, p from how well the exposures agree,
 // w_k ~ (e_k / sqrt(N))^p, a_k = w_k / e_k. Every norm and product of patches is a sum of windowed

@@ -25,7 +25,7 @@ struct HalveArgs {
   int threads;
 };
 
-// (B, K, H, W), (B, K, H', W'), (B, K, H', W'), (B, H', W').
+// Shapes: (B, K, H, W), (B, K, H', W'), (B, K, H', W'), (B, H', W').
 struct Ma2015Maps {
   void* exposures;
   void* means;
@@ -33,7 +33,7 @@ struct Ma2015Maps {
   void* variance;
 };
 
-// (B, K, H, W), then (B, H, W) four times.
+// Shapes: (B, K, H, W), then (B, H, W) four times.
 struct MefnetMaps {
   void* exposures;
   int64_t* reference;
@@ -42,11 +42,11 @@ struct MefnetMaps {
   void* luminance;
 };
 
-// What the fused images (B, H, W) score: (B), and the gradients (B, H, W) if they are wanted.
+// The scores (B) of fused images (B, H, W), and their gradients (B, H, W) if they are wanted.
 struct MefScore {
   void* fused;
   void* structure;
-  void* luminance;  // of mefnet alone
+  void* luminance;  // only for mefnet
   void* grad_structure;
   void* grad_luminance;
   double c1, c2;

@@ -23,7 +23,7 @@ struct ScorePass {
   Stack fused, exposures, grad_structure, grad_luminance;
   double scale;       // of a window in the mean
   double* structure;  // one sum a tile
-  double* luminance;  // likewise, of mefnet alone
+  double* luminance;  // likewise, only for mefnet
 
   int count() const { return static_cast<int>(shape.count); }
 };

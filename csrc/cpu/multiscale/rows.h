@@ -1,4 +1,4 @@
-// Rows of the pyramid: halving, doubling, and rows of pixels taken apart into channels.
+// Rows of the pyramid: expansion, borders, and the split of pixels into channels.
 #pragma once
 
 #include "cpu/runtime/storage.h"
@@ -31,14 +31,14 @@ void expand_row(const T* FASTMEF_RESTRICT in, int64_t pairs, T* FASTMEF_RESTRICT
   }
 }
 
-// Copies the first and last value over `margin` places beyond them.
+// Repeats the first and the last value beyond them.
 template <class T>
 void repeat_ends(T* row, int64_t begin, int64_t end, int64_t first, int64_t last) {
   for (int64_t x = begin; x < first; ++x) row[x - begin] = row[first - begin];
   for (int64_t x = last; x < end; ++x) row[x - begin] = row[last - 1 - begin];
 }
 
-// One channel of pixels that lie apart, and three of pixels whose channels are neighbours.
+// Copies of one channel of strided pixels, and of three channels that are neighbours.
 template <class S>
 void gather_as(const void* from, int64_t step, int64_t n, void* to) {
   const S* FASTMEF_RESTRICT in = static_cast<const S*>(from);
