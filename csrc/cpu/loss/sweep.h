@@ -258,11 +258,12 @@ class LossSweep : public WindowSweep<T, LossSweep<T>> {
 
   // Adds the gradient that reaches row y from the coarser levels. Tiles begin in even columns.
   void add_coarse_gradient(int64_t y, T* FASTMEF_RESTRICT grad_fused) {
-    halve_row_backward(pass_.coarse.row(this->batch_, y / 2, this->c0_ / 2), pixels(), coarse_row_);
+    const int64_t n = pixels();
+    halve_row_backward(pass_.coarse.row(this->batch_, y / 2, this->c0_ / 2), n, coarse_row_);
     const T share = static_cast<T>(base_share(y, 1, pass_.level.height));
     const T* FASTMEF_RESTRICT coarse = coarse_row_;
     FASTMEF_VECTORIZE
-    for (int64_t x = 0; x < pixels(); ++x) grad_fused[x] += share * coarse[x];
+    for (int64_t x = 0; x < n; ++x) grad_fused[x] += share * coarse[x];
   }
 
   void write_logits(int64_t y, const T* FASTMEF_RESTRICT grad_fused) {

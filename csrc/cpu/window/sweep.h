@@ -209,8 +209,9 @@ class WindowSweep : public WindowTile {
   void add_to_sum(const T* values) {
     double* FASTMEF_RESTRICT sums = sums_;
     const T* FASTMEF_RESTRICT value = values;
+    const int64_t n = round_up(windows_);
     FASTMEF_VECTORIZE
-    for (int64_t x = 0; x < windows_; ++x) sums[x] += value[x];
+    for (int64_t x = 0; x < n; ++x) sums[x] += value[x];
   }
   // The sum of what was added, over the windows that the tile counts.
   double sum() const {
