@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fastmef.errors import InputError, shown
 from fastmef.functional._checks import check_dense
-from fastmef.ops._recording import recorded
+from fastmef.ops.common.autograd import detach_if_no_grad
 from fastmef.ops.mef_ssim import STEPS
 from fastmef.ops.mef_ssim_once import mef_ssim_once
 from fastmef.reference.mef_ssim import VARIANTS, mef_ssim_score, mef_ssim_sources
@@ -71,7 +71,7 @@ def mef_ssim(
     check_exposures(exposures, needs_color=variant == "color2018")
     check_fused(fused, exposures)
     # As a loss nothing is read back: that would stall a GPU every step.
-    if not recorded(fused).requires_grad:
+    if not detach_if_no_grad(fused).requires_grad:
         check_range("exposures", exposures)
         check_range("fused", fused)
     return mef_ssim_once(exposures, fused, variant, scales)
@@ -95,7 +95,7 @@ class MEFSSIM:
     def score(self, fused: Tensor) -> Tensor:
         """Scores ``(B,)`` of the fused images."""
         check_fused(fused, self._exposures)
-        if not recorded(fused).requires_grad:
+        if not detach_if_no_grad(fused).requires_grad:
             check_range("fused", fused)
         return mef_ssim_score(self._sources, fused, STEPS)
 
