@@ -48,7 +48,7 @@ def _build(folder: Path) -> Path:
     flags += [f"-DFASTMEF_MODULE={NAME}", '-DFASTMEF_CUDA_BUILT_FOR="no GPU"']
     flags += [f"-I{x}" for x in includes]
     commands, objects = [], []
-    for source in sorted([*CSRC.glob("cuda/*/*.cu"), CSRC / "cuda" / "module.cpp"]):
+    for source in sorted(x for kind in ("cu", "cpp") for x in CSRC.glob(f"cuda/**/*.{kind}")):
         objects.append(folder / f"{source.stem}.o")
         command = [_compiler(), *flags, "-x", "c++", "-c", source, "-o", objects[-1]]
         commands.append(subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE))
