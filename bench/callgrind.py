@@ -69,7 +69,7 @@ def parse(profile: str) -> tuple[Counter[str], int]:
         if line.startswith("events:"):
             events = line.split()[1:]
         elif match := re.match(r"(cfi|cfl|fl|fi|fe)=(\(\d+\))(?: (.*))?", line):
-            names.setdefault(match[2], Path(match[3] or "").name)
+            names.setdefault(match[2], "/".join(Path(match[3] or "").parts[-2:]))
             if not match[1].startswith("c"):
                 file = names[match[2]]
         elif line.startswith("calls="):
@@ -77,7 +77,7 @@ def parse(profile: str) -> tuple[Counter[str], int]:
         elif re.match(r"[+\-*\d]", line):
             costs = dict(zip(events, map(int, line.split()[1:]), strict=False))
             # Every byte that memset clears by one instruction is counted as an instruction.
-            if not of_callee and not file.startswith("memset"):
+            if not of_callee and not Path(file).name.startswith("memset"):
                 by_file[file] += costs.get("Ir", 0)
                 misses += costs.get("D1mr", 0) + costs.get("D1mw", 0)
             of_callee = False
