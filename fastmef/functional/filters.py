@@ -10,13 +10,13 @@ from fastmef.functional._checks import (
     check_at_least,
     check_choice,
     check_float,
-    check_gamma,
     check_number,
     check_planes,
     check_positive,
-    check_stack,
     check_window,
 )
+from fastmef.functional._gamma import Gamma, checked_gamma, custom_gamma
+from fastmef.functional._images import check_exposures, to_luma
 
 
 def local_variance(
@@ -90,39 +90,63 @@ def well_exposedness(images: Tensor, center: float = 0.5, sigma: float = 0.2) ->
 
 def gamma_weights(
     exposures: Tensor,
-    attributes: str = "variance_gradient",
+    gamma: Gamma = "variance_gradient",
     window: int = 11,
     sigma: float | None = 1.5,
     floor: float = 1e-4,
     eps: float = 1e-12,
 ) -> Tensor:
-    r"""How much each exposure counts at each pixel.
+    r"""Return how much each exposure counts at each pixel.
 
     .. math:: \gamma_k = \frac{A_k}{\sum_j A_j + \varepsilon}
 
     :math:`A_k` is the product of the chosen attributes of exposure k: V (:func:`local_variance`),
     S (:func:`sobel_gradient`), E (:func:`well_exposedness`).
 
-    Only the exposures are kept for the backward pass.
-
     Args:
-        exposures: grey, ``(B, K, H, W)``.
-        attributes: a non-empty subset of ``variance``, ``gradient``, ``well_exposedness``, in this
-            order, joined by ``_``.
-        window, sigma, floor: of the local variance.
-        eps: keeps 0/0 away where every exposure is flat.
+        exposures: float16, bfloat16, float32 or float64 in [0, 1]: grey ``(B, K, H, W)`` or
+            ``(B, K, 1, H, W)``, or RGB ``(B, K, 3, H, W)``, of which the luma is used.
+        gamma: different names of ``variance``, ``gradient`` and ``well_exposedness``, joined by
+            ``_`` in any order; or a function that takes the grey exposures ``(B, K, H, W)`` and
+            returns A ≥ 0 of the same shape.
+        window: odd side of the window of V in pixels. Along a shorter axis the largest odd window
+            that fits is used.
+        sigma: standard deviation of its Gaussian in pixels; ``None`` is a flat window.
+        floor: smallest V, ≥ 0.
+        eps: ε ≥ 0, which keeps 0/0 away where every exposure is flat.
 
     Returns:
-        ``(B, K, H - window + 1, W - window + 1)``: the values at the centres of the windows, so
-        that they meet the ``"valid"`` SSIM map. They sum to 1 over K, less where all A vanish.
+        ``(B, K, H - window + 1, W - window + 1)`` in the dtype of the exposures, the values at the
+        centres of the windows, where the ``"valid"`` SSIM map has its values; with a channel axis
+        of size 1 where the exposures have one. They are ≥ 0 and sum to 1 over K, to less where all
+        A vanish.
+
+    Only the exposures are kept for the backward pass; autograd records a function of the caller.
+
+    Raises:
+        InputError: a shape, dtype, name or option out of range, or a function that returns another
+            shape.
 
     Source: arXiv 2510.21815.
+
+    Example:
+        >>> exposures = torch.rand(1, 2, 32, 32)
+        >>> weights = gamma_weights(exposures)
+        >>> weights.shape
+        torch.Size([1, 2, 22, 22])
+        >>> bool((weights.sum(dim=1) - 1).abs().max() < 1e-4)
+        True
+        >>> darkest_counts = gamma_weights(exposures, lambda planes: 1 - planes)
     """
-    check_stack("exposures", exposures)
-    check_gamma(attributes)
+    check_float("exposures", exposures)
+    check_exposures(exposures)
+    gamma = checked_gamma(gamma)
     check_window(window, sigma)
     check_at_least("floor", floor, 0)
     check_at_least("eps", eps, 0)
-    return ops.filters.gamma_weights(
-        exposures, attributes=attributes, window=window, sigma=sigma, floor=floor, eps=eps
-    )
+    planes = to_luma(exposures, 4)
+    if isinstance(gamma, str):
+        weights = ops.filters.gamma_weights(planes, gamma, window, sigma, floor, eps)
+    else:
+        weights = custom_gamma(gamma, planes, window, eps)
+    return weights.unsqueeze(2) if exposures.ndim == 5 else weights

@@ -1,4 +1,4 @@
-"""MEF-SSIM with checked arguments, for one result or for many of one scene."""
+"""MEF-SSIM: how much of the structure of the exposures a fused image keeps."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import torch
 from torch import Tensor
 
 from fastmef.errors import InputError, shown
-from fastmef.functional._checks import check_dense
+from fastmef.functional._checks import check_dense, check_one_device
+from fastmef.functional._images import check_exposures, check_fused, to_luma
 from fastmef.ops._recording import recorded
-from fastmef.ops.mef_ssim import STEPS
 from fastmef.ops.mef_ssim_once import mef_ssim_once
-from fastmef.reference.mef_ssim import VARIANTS, mef_ssim_score, mef_ssim_sources
+from fastmef.reference.mef_ssim import VARIANTS
 
 SCALES = {"ma2015": (1, 3), "mefnet": (1,), "mefnet_cs": (1,), "color2018": (1,)}
 
 
 def mef_ssim(
-    exposures: Tensor, fused: Tensor, variant: str = "ma2015", scales: int | None = None
+    fused: Tensor, exposures: Tensor, variant: str = "ma2015", scales: int | None = None
 ) -> Tensor:
-    r"""How much of the structure of the exposures a fused image keeps; at most 1, higher is better.
+    r"""Return how much of the structure of the exposures a fused image keeps, ≤ 1, best 1.
 
     With :math:`\hat x` the patch that has the contrast of the strongest exposure and the weighted
     mean structure of all, or (``mefnet``, ``color2018``) the exposure of largest variance there,
@@ -26,7 +26,8 @@ def mef_ssim(
     .. math:: cs = \frac{2\sigma_{\hat x y} + C_2}{\sigma_{\hat x}^2 + \sigma_y^2 + C_2},
               \quad C_2 = (0.03 \cdot \text{range})^2
 
-    The variants differ by more than methods do; print :func:`score_name` beside every score.
+    The variants differ by more than methods do; print :func:`fastmef.metrics.score_name` beside
+    every score.
 
     ===============  =====================================================================
     ``ma2015``       mean cs of the grey images, 11×11 windows, without brightness; over 3
@@ -38,11 +39,12 @@ def mef_ssim(
     ===============  =====================================================================
 
     Args:
-        exposures: ``(B, K, 3, H, W)`` RGB or ``(B, K, H, W)`` grey; uint8, or floating point in
-            [0, 1]. No gradient flows to it. Any size: along an axis shorter than the window, the
-            largest odd window that fits is used.
-        fused: ``(B, 3, H, W)`` or ``(B, H, W)``, uint8 or floating point in [0, 1]. Gradients flow
-            to it and are finite everywhere.
+        fused: uint8, or floating point in [0, 1]: ``(B, 3, H, W)`` for RGB exposures,
+            ``(B, H, W)`` or ``(B, 1, H, W)`` for grey ones. Gradients flow to it and are finite
+            everywhere.
+        exposures: uint8, or floating point in [0, 1]: grey ``(B, K, H, W)`` or ``(B, K, 1, H, W)``,
+            or RGB ``(B, K, 3, H, W)``. No gradient flows to them. Any size: along an axis shorter
+            than the window, the largest odd window that fits is used.
         variant: ``"ma2015"``, ``"mefnet"``, ``"mefnet_cs"`` or ``"color2018"`` (RGB only).
         scales: of ma2015: 3 (default) or 1. The other variants have one.
 
@@ -57,87 +59,50 @@ def mef_ssim(
 
     Raises:
         InputError: a shape, dtype, variant or number of scales that is not listed here, or floating
-            point images of range 0-255 (not looked for while a gradient by ``fused`` is recorded).
+            point images of range 0-255 (not looked for while a gradient w.r.t. ``fused`` is
+            recorded).
 
     Source: Ma, Zeng, Wang, TIP 24(11), 2015 (ma2015); Ma, Duanmu, Zhu, Fang, Wang, TIP 29, 2020
     (mefnet); Ma, Duanmu, Yeganeh, Wang, TCI 4(1), 2018 (color2018).
 
     Example:
         >>> exposures = torch.rand(1, 2, 3, 64, 64)
-        >>> mef_ssim(exposures, exposures.mean(dim=1)).shape
+        >>> mef_ssim(exposures.mean(dim=1), exposures).shape
         torch.Size([1])
     """
-    score_name(variant, scales)
-    check_exposures(exposures, needs_color=variant == "color2018")
-    check_fused(fused, exposures)
+    check_variant(variant, scales)
+    check_scored_exposures(exposures, needs_color=variant == "color2018")
+    check_scored(fused, exposures)
     # As a loss nothing is read back: that would stall a GPU every step.
     if not recorded(fused).requires_grad:
         check_range("exposures", exposures)
         check_range("fused", fused)
-    return mef_ssim_once(exposures, fused, variant, scales)
+    return mef_ssim_once(
+        without_gray_axis(exposures, 4), without_gray_axis(fused, 3), variant, scales
+    )
 
 
-class MEFSSIM:
-    """:func:`mef_ssim` of many results of the same exposures, whose maps are computed once.
-
-    Arguments and errors are those of :func:`mef_ssim`. ``name`` says which score it is.
-    """
-
-    def __init__(
-        self, exposures: Tensor, variant: str = "ma2015", scales: int | None = None
-    ) -> None:
-        self.name = score_name(variant, scales)
-        check_exposures(exposures, needs_color=variant == "color2018")
-        check_range("exposures", exposures)
-        self._exposures = exposures
-        self._sources = mef_ssim_sources(exposures, variant, scales, STEPS)
-
-    def score(self, fused: Tensor) -> Tensor:
-        """Scores ``(B,)`` of the fused images."""
-        check_fused(fused, self._exposures)
-        if not recorded(fused).requires_grad:
-            check_range("fused", fused)
-        return mef_ssim_score(self._sources, fused, STEPS)
-
-
-def score_name(variant: str = "ma2015", scales: int | None = None) -> str:
-    """The name to print with a score, such as ``"MEF-SSIM ma2015, 3 scales"``."""
+def check_variant(variant: str, scales: int | None) -> None:
+    """Refuse an unknown variant, and a number of scales that it does not have."""
     if not isinstance(variant, str) or variant not in VARIANTS:
         raise InputError(f"variant must be one of {', '.join(VARIANTS)}, got {shown(variant)}")
     allowed = SCALES[variant]
     if scales is not None and not (isinstance(scales, int) and scales in allowed):
         numbers = " or ".join(str(number) for number in allowed)
         raise InputError(f"scales of {variant} must be {numbers}, got {shown(scales)}")
-    if variant == "ma2015":
-        return f"MEF-SSIM ma2015, {'1 scale' if scales == 1 else '3 scales'}"
-    factors = {"mefnet": "mefnet, l×cs", "mefnet_cs": "mefnet, cs only"}
-    return f"MEF-SSIM {factors.get(variant, variant)}"
 
 
-def check_exposures(exposures: Tensor, needs_color: bool = False) -> None:
+def check_scored_exposures(exposures: Tensor, needs_color: bool = False) -> None:
     """Refuse anything but exposures that :func:`mef_ssim` describes."""
-    _check_images("exposures", exposures)
-    shape = tuple(exposures.shape)
-    is_color = exposures.ndim == 5 and shape[2] == 3
-    if needs_color and not is_color:
-        raise InputError(f"exposures must be RGB, (B, K, 3, H, W), for this score, got {shape}")
-    if not is_color and exposures.ndim != 4:
-        raise InputError(f"exposures must be (B, K, 3, H, W) RGB or (B, K, H, W) grey, got {shape}")
+    _check_type("exposures", exposures)
+    check_exposures(exposures, needs_color)
 
 
-def check_fused(fused: Tensor, exposures: Tensor) -> None:
+def check_scored(fused: Tensor, exposures: Tensor) -> None:
     """Refuse a fused image that does not belong to the (checked) exposures."""
-    _check_images("fused", fused)
-    expected = (exposures.shape[0], *exposures.shape[2:])
-    if tuple(fused.shape) != expected:
-        raise InputError(
-            f"fused must be {expected} for exposures {tuple(exposures.shape)}, "
-            f"got {tuple(fused.shape)}"
-        )
-    if fused.device != exposures.device:
-        raise InputError(
-            f"fused and exposures must be on one device, got {fused.device}, {exposures.device}"
-        )
+    _check_type("fused", fused)
+    check_fused(fused, exposures)
+    check_one_device("fused", fused, "exposures", exposures)
 
 
 def check_range(name: str, images: Tensor) -> None:
@@ -150,9 +115,13 @@ def check_range(name: str, images: Tensor) -> None:
         )
 
 
-def _check_images(name: str, images: Tensor) -> None:
+def without_gray_axis(images: Tensor, without_channels: int) -> Tensor:
+    """Return RGB images as they are, grey ones without their channel axis."""
+    has_axis = images.ndim > without_channels and images.shape[-3] == 1
+    return to_luma(images, without_channels) if has_axis else images
+
+
+def _check_type(name: str, images: Tensor) -> None:
     check_dense(name, images)
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise InputError(f"{name} must be uint8 or floating point, got {images.dtype}")
-    if 0 in images.shape:
-        raise InputError(f"{name} must not be empty, got {tuple(images.shape)}")
