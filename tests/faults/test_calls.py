@@ -134,7 +134,7 @@ def test_sparse_tensors_are_named(sparse):
 
 
 def test_gamma_that_is_no_name():
-    with pytest.raises(InputError, match="gamma must join .* got 5"):
+    with pytest.raises(InputError, match="gamma must be a function, .* got 5"):
         WeightedSSIMLoss(gamma=5)
 
 
