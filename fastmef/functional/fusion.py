@@ -75,6 +75,8 @@ def softmax_fuse(
     Raises:
         InputError: shapes that do not fit, another dtype, two devices.
 
+    Source: arXiv 2510.21815.
+
     Example:
         >>> logits, exposures = torch.zeros(1, 3, 4, 5), torch.rand(1, 3, 3, 4, 5)
         >>> fused, weights = softmax_fuse(logits, exposures, return_weights=True)

@@ -33,6 +33,8 @@ def exposure_shares(base: Tensor) -> Tensor:
     Raises:
         InputError: another shape or dtype.
 
+    Source: this package.
+
     Example:
         >>> frame = torch.rand(1, 1, 3, 16, 16)
         >>> exposure_shares(torch.cat((frame, frame, frame / 4), dim=1))

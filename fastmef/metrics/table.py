@@ -45,6 +45,16 @@ class SceneScores:
 
     Args:
         exposures: ``(B, K, 3, H, W)`` RGB; uint8, or floating point in [0, 1].
+
+    Raises:
+        InputError: as :func:`mef_ssim`; also for grey images.
+
+    Example:
+        >>> exposures = torch.randint(0, 256, (1, 2, 3, 32, 32), dtype=torch.uint8)
+        >>> scene = SceneScores(exposures)
+        >>> dark, bright = (scene.score(exposures[:, k]) for k in (0, 1))
+        >>> dark.keys() == bright.keys() == SCORES.keys()
+        True
     """
 
     def __init__(self, exposures: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Convolution groups that any number of exposures share."""
+"""Groups of convolutions that are shared by any number of exposures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastmef.nn.blocks import ConvNormAct, conv3x3, replicate_border
 
 
 class ExposureGroup(nn.Module):
-    r"""Two convolutions at one resolution, the same for every exposure, that see all exposures.
+    r"""Apply two convolutions to each of K exposures, in the context of all of them.
 
     .. math:: y_k = \mathrm{ReLU}\big(\mathrm{BN}(A * x_k + B\,[\bar x, \max_j x_j])\big),
         \qquad \bar x = \sum_j s_j x_j / \sum_j s_j

@@ -1,4 +1,4 @@
-"""Weights in files: safetensors with the network's configuration and a checksum, no pickles."""
+"""Files of weights: safetensors with the network's configuration and a checksum, no pickles."""
 
 from __future__ import annotations
 
