@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastmef import backends, ops, reference
-from fastmef.ops._fusion_kernels import Inputs, cpp_forward
+from fastmef.ops.fusion_kernels import Inputs, cpp_forward
 
 HEIGHT, WIDTH = 4000, 6000
 OP = "softmax_fuse, 24 MP x 2"

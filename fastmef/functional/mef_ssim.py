@@ -8,7 +8,7 @@ from torch import Tensor
 from fastmef.errors import InputError, shown
 from fastmef.functional._checks import check_dense, check_one_device
 from fastmef.functional._images import check_exposures, check_fused, to_luma
-from fastmef.ops._recording import recorded
+from fastmef.ops.common.autograd import detach_if_no_grad
 from fastmef.ops.mef_ssim_once import mef_ssim_once
 from fastmef.reference.mef_ssim import VARIANTS
 
@@ -74,7 +74,7 @@ def mef_ssim(
     check_scored_exposures(exposures, needs_color=variant == "color2018")
     check_scored(fused, exposures)
     # As a loss nothing is read back: that would stall a GPU every step.
-    if not recorded(fused).requires_grad:
+    if not detach_if_no_grad(fused).requires_grad:
         check_range("exposures", exposures)
         check_range("fused", fused)
     return mef_ssim_once(

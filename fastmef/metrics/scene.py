@@ -11,7 +11,7 @@ from fastmef.functional.mef_ssim import (
     check_variant,
     without_gray_axis,
 )
-from fastmef.ops._recording import recorded
+from fastmef.ops.common.autograd import detach_if_no_grad
 from fastmef.ops.mef_ssim import STEPS
 from fastmef.reference.mef_ssim import mef_ssim_score, mef_ssim_sources
 
@@ -44,7 +44,7 @@ class MEFSSIM:
     def score(self, fused: Tensor) -> Tensor:
         """Return the scores ``(B,)`` of fused images."""
         check_scored(fused, self._exposures)
-        if not recorded(fused).requires_grad:
+        if not detach_if_no_grad(fused).requires_grad:
             check_range("fused", fused)
         return mef_ssim_score(self._sources, without_gray_axis(fused, 3), STEPS)
 

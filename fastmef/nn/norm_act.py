@@ -20,7 +20,7 @@ def is_fused(features: Tensor, norm: nn.Module) -> bool:
     if type(norm) not in (nn.BatchNorm2d, nn.SyncBatchNorm) or features.ndim != 4:
         return False
     state: Any = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    if backends.choose("norm_act", features, *state) != backends.TRITON:
+    if op.NORM_ACT.backend(features, *state) != backends.TRITON:
         return False
     # The module itself reports that one value has no variance.
     values = features.numel() // max(1, features.shape[1])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastmef.ops._arrays import ABSENT, STORAGE, Stack, color_stack
+from fastmef.ops.common.tensors import ABSENT, STORAGE, Stack, color_stack
 
 PLANES, IMAGES, FUSED = (1, 2, 1, 12, 12), (1, 2, 3, 12, 12), (1, 1, 3, 12, 12)
 LINES = (1, 2, 1, 2, 2)

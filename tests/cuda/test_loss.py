@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import cuda_kernels
 import pytest
 import torch
 from cases import GAMMAS, LOSS, loss_inputs, scene
 from torch import Tensor
 
 from fastmef import reference
-from fastmef.ops import _loss_cuda, loss
+from fastmef.ops.loss_kernels import cuda_covers, gradient_scale
 
 pytestmark = pytest.mark.usefixtures("emulated")
 
@@ -27,11 +28,11 @@ def by_reference(
 
 def by_cuda(source: Tensor, exposures: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
     arguments = (source, exposures, None, *options.values(), (1.0,))
-    value, gradient = loss._loss_cuda_sweep(*arguments, True)
-    alone, none = loss._loss_cuda_sweep(*arguments, False)
+    value, gradient = cuda_kernels.loss(*arguments, True)
+    alone, none = cuda_kernels.loss(*arguments, False)
     assert torch.equal(alone, value) or (alone.isnan() and value.isnan())
     assert none.numel() == 0 and value.dtype == torch.float32 and gradient.dtype == source.dtype
-    return value.double(), gradient.double() / loss.gradient_scale(source, None)
+    return value.double(), gradient.double() / gradient_scale(source, None)
 
 
 def check(source: Tensor, exposures: Tensor, **changes: Any) -> None:
@@ -136,10 +137,10 @@ def test_same_bits_again() -> None:
 
 def test_what_is_left_to_triton() -> None:
     exposures = torch.zeros(1, 2, 20, 20)
-    assert _loss_cuda.covers(exposures, None, 11, (1.0,))
-    assert _loss_cuda.covers(exposures, None, 11, (2.0, 0.0))
-    assert not _loss_cuda.covers(exposures, None, 11, (1.0, 1.0))
-    assert not _loss_cuda.covers(exposures, None, 9, (1.0,))
-    assert not _loss_cuda.covers(exposures, exposures[:, 0], 11, (1.0,))
-    assert not _loss_cuda.covers(exposures[..., :10], None, 11, (1.0,))
-    assert not _loss_cuda.covers(torch.zeros(1, 5, 20, 20), None, 11, (1.0,))
+    assert cuda_covers(None, exposures, None, window=11, scales=(1.0,))
+    assert cuda_covers(None, exposures, None, window=11, scales=(2.0, 0.0))
+    assert not cuda_covers(None, exposures, None, window=11, scales=(1.0, 1.0))
+    assert not cuda_covers(None, exposures, None, window=9, scales=(1.0,))
+    assert not cuda_covers(None, exposures, exposures[:, 0], window=11, scales=(1.0,))
+    assert not cuda_covers(None, exposures[..., :10], None, window=11, scales=(1.0,))
+    assert not cuda_covers(None, torch.zeros(1, 5, 20, 20), None, window=11, scales=(1.0,))

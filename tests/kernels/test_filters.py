@@ -11,6 +11,7 @@ from cases import GAMMAS, arrange
 from torch import Tensor
 
 from fastmef import backends, ops, reference
+from fastmef.ops.common.operation import OPERATIONS
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 BORDERS = ("valid", "zero", "reflect")
@@ -53,7 +54,7 @@ def check(
 ) -> None:
     """No further from float64 than the reference in float32 is, twice over, plus rounding."""
     oracle, ours = getattr(reference, name), getattr(ops.filters, name)
-    assert backends.choose(name, images.to(device)) == backends.TRITON
+    assert OPERATIONS[name].backend(images.to(device)) == backends.TRITON
     exact = with_gradient(lambda x: oracle(x, **options), images.double())
     single = with_gradient(lambda x: oracle(x, **options), images.float())
     found = with_gradient(lambda x: ours(x, **options), images.to(device))

@@ -11,6 +11,7 @@ from cases import GAMMAS, LOSS, loss_inputs, scene
 from torch import Tensor
 
 from fastmef import backends, functional, ops, reference
+from fastmef.ops.common.operation import OPERATIONS
 
 OPTIONS = {**LOSS, "scales": (1.0,)}
 Far = Callable[[Tensor, int], Tensor]
@@ -31,7 +32,8 @@ def evaluate(
     source = source.detach().requires_grad_()
     names = "fusion_loss" if source.ndim == 4 else "weighted_ssim_loss"
     if device is not None:
-        assert backends.choose(names, source, exposures) == backends.TRITON
+        limits = {"window": options["window"], "scales": options["scales"]}
+        assert OPERATIONS[names].backend(source, exposures, mask, **limits) == backends.TRITON
     if source.ndim == 4:
         function = reference.fusion_loss if device is None else ops.loss.fusion_loss
         value = function(source, exposures, **options)

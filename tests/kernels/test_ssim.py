@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fastmef import backends, ops, reference
+from fastmef.ops.common.operation import OPERATIONS
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 BORDERS = ("valid", "zero", "reflect")
@@ -61,7 +62,7 @@ def check(
     ``cancelling`` is a further allowance for gradients.
     """
     options = {**OPTIONS, **changes}
-    assert backends.choose("ssim", a.to(device), b.to(device)) == backends.TRITON
+    assert OPERATIONS["ssim"].backend(a.to(device), b.to(device)) == backends.TRITON
     exact = evaluate(reference.ssim, a.double(), b.double(), wanted, **options)
     single = evaluate(reference.ssim, a.float(), b.float(), wanted, **options)
     ours = evaluate(ops.ssim.ssim, a.to(device), b.to(device), wanted, **options)

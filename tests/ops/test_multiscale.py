@@ -10,7 +10,7 @@ from brackets import SHAPES, bracket, check_fused, fused_in, small_logits, some_
 from cases import INTEGERS, arrange
 
 from fastmef import functional, reference
-from fastmef.ops import _multiscale_kernels as kernels
+from fastmef.ops import multiscale_kernels as kernels
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
