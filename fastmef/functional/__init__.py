@@ -5,7 +5,8 @@ in [0, 1] unless said otherwise, rows and columns are the last two axes. Losses,
 take grey images without a channel axis, ``(B, H, W)`` and ``(B, K, H, W)``, or with one of size 1,
 and RGB images with one of size 3. All operations are differentiable once w.r.t. their
 floating-point tensors. float16 and bfloat16 are computed in float32: maps and gradients come back
-in the input's dtype, scalars in float32.
+in the input's dtype, scalars in float32. Transforms of ``torch.func`` in reverse mode, ``grad``,
+``vmap`` and ``jacrev``, run plain PyTorch, which they differentiate to any order.
 """
 
 from fastmef.functional.filters import (

@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
+from fastmef import backends
 from fastmef.errors import InputError, shown
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -22,6 +23,13 @@ def is_number(value: Any) -> TypeGuard[float]:
     if isinstance(value, int):
         return not isinstance(value, bool) and abs(value) < _LARGEST_INTEGER
     return isinstance(value, Real) and math.isfinite(value)
+
+
+def can_read(tensor: Tensor) -> bool:
+    """Return whether values may be read: on the CPU, and not while a graph is being made."""
+    if torch.compiler.is_compiling() or backends.transforms_active():
+        return False
+    return tensor.device.type == "cpu"
 
 
 def check_dense(name: str, tensor: Tensor) -> None:

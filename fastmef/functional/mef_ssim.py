@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fastmef import backends
 from fastmef.errors import InputError, shown
 from fastmef.functional._checks import check_dense, check_one_device
 from fastmef.functional._images import check_exposures, check_fused, to_luma
@@ -106,8 +107,13 @@ def check_scored(fused: Tensor, exposures: Tensor) -> None:
 
 
 def check_range(name: str, images: Tensor) -> None:
-    """Refuse floating point images of range 0-255; waits for the device."""
+    """Refuse floating point images of range 0-255; waits for the device.
+
+    Transforms of ``torch.func`` do not let values be read.
+    """
     # Results may overshoot 1 a little; an image of range 0-255 that stays below 2 is black.
+    if backends.transforms_active():
+        return
     if images.is_floating_point() and (largest := images.max().item()) > 2:
         raise InputError(
             f"{name} in floating point must lie in [0, 1], got a maximum of {largest:g}; "

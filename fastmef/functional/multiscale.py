@@ -11,6 +11,7 @@ from torch import Tensor
 from fastmef import ops
 from fastmef.errors import InputError, shown
 from fastmef.functional._checks import (
+    can_read,
     check_at_least,
     check_float,
     check_image,
@@ -230,8 +231,7 @@ def _check_shares(shares: Tensor | None, exposures: Tensor) -> None:
             f"shares must be (B, K) = {tuple(exposures.shape[:2])}, got {tuple(shares.shape)}"
         )
     check_one_device("shares", shares, "exposures", exposures)
-    # Values on a GPU, or while a graph is traced, are not read.
-    if shares.device.type != "cpu" or torch.compiler.is_compiling():
+    if not can_read(shares):
         return
     if not bool(((shares >= 0) & shares.isfinite()).all() and (shares > 0).any(dim=1).all()):
         raise InputError(

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from fastmef import functional
+from fastmef import backends, functional
 from fastmef.errors import InputError, shown
-from fastmef.functional._checks import check_dense, check_flag
+from fastmef.functional._checks import can_read, check_dense, check_flag
 from fastmef.functional._images import to_channels, to_luma
 from fastmef.nn.blocks import PADDINGS
 from fastmef.nn.bodies import STRIDE, ExposureBody, StackBody
@@ -194,6 +194,8 @@ class FusionNet(nn.Module):
         planes = _repeat_last(planes, -2, -height % STRIDE)
         if next(self.body.parameters()).dtype == torch.bfloat16:
             planes = planes.to(torch.bfloat16)
+        if backends.transforms_active():
+            return planes  # vmap knows no memory formats
         return planes.contiguous(memory_format=torch.channels_last)
 
     def _checked_shares(self, shares: Tensor | None, exposures: Tensor) -> Tensor:
@@ -317,8 +319,7 @@ def _check_exposures(exposures: Tensor, count: int | str) -> None:
         raise InputError(f"exposures must be floating point in [0, 1], got {exposures.dtype}")
     if 0 in exposures.shape:
         raise InputError(f"exposures must not be empty, got {tuple(exposures.shape)}")
-    # Values are read where that costs no synchronisation, and not in a traced graph.
-    if exposures.device.type == "cpu" and not torch.compiler.is_compiling():
+    if can_read(exposures):
         low, high = (float(value) for value in exposures.detach().aminmax())
         if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
             found = "NaN" if low != low else f"values from {low:.4g} to {high:.4g}"
