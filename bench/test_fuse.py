@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 import fastmef
+from bench.competitors import competitors
 from fastmef import functional
 from fastmef.inference.core import STEPS
 from fastmef.inference.models import ready_model
@@ -31,16 +32,14 @@ def photographs(height: int, width: int, count: int = 2) -> list[NDArray[np.uint
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", ["fastmef", "fastmef, network alone", "OpenCV Mertens"])
+@pytest.mark.parametrize("name", ["fastmef", "fastmef, network alone", *competitors("fuse")])
 def test_fuse(clock: Callable[..., None], size: str, name: str) -> None:
     images = photographs(*SIZES[size])
-    if name == "OpenCV Mertens":
-        cv2 = pytest.importorskip("cv2")
-        cv2.setNumThreads(torch.get_num_threads())
-        merge = cv2.createMergeMertens()
+    if name in competitors("fuse"):
+        merge = competitors("fuse")[name].load()
 
         def run() -> NDArray[np.uint8]:
-            return np.uint8(np.clip(merge.process(images) * 255 + 0.5, 0, 255))
+            return np.uint8(np.clip(merge(images) * 255 + 0.5, 0, 255))
     else:
         steps = STEPS if name == "fastmef" else 0
 

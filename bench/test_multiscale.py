@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench.competitors import competitors
 from fastmef import functional, reference
 from fastmef.reference.pyramid import halved_size
 
@@ -50,14 +51,13 @@ def test_fuse(
     clock(lambda: function(logits, exposures), OP, f"uint8, {layout}", name)
 
 
-def test_mertens(clock: Callable[..., None]) -> None:
-    cv2 = pytest.importorskip("cv2")
-    cv2.setNumThreads(torch.get_num_threads())
+@pytest.mark.parametrize("name", competitors("fuse"))
+def test_competitor(clock: Callable[..., None], name: str) -> None:
     images = [x.permute(1, 2, 0).numpy() for x in bracket("channels last")[1][0]]
-    mertens = cv2.createMergeMertens()
-    fused = torch.from_numpy(mertens.process(images))
+    merge = competitors("fuse")[name].load()
+    fused = torch.from_numpy(merge(images))
     assert fused.shape == (HEIGHT, WIDTH, 3) and fused.isfinite().all()
-    clock(lambda: mertens.process(images), OP, "uint8, channels last", "OpenCV Mertens")
+    clock(lambda: merge(images), OP, "uint8, channels last", name)
 
 
 @pytest.mark.parametrize("into", ["new memory", "memory in use"])

@@ -1,7 +1,7 @@
 r"""Translate the Sphinx roles of the docstrings into Markdown, which mkdocstrings renders.
 
 The docstrings keep roles because ``help()`` and editors show them as they are: ``:math:`` with
-its directive, and ``:func:``, ``:class:`` and ``:meth:``, which become links.
+its directive, ``:func:``, ``:class:`` and ``:meth:``, which become links, and simple tables.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import griffe
 ROLE = re.compile(r":(?:func|class|meth|mod):`~?([\w.]+)`", re.S)
 INLINE_MATH = re.compile(r":math:`([^`]+)`", re.S)
 DISPLAY_MATH = re.compile(r"^( *)\.\. math::(.*\n(?:(?:\1 +\S.*)?\n)*)", re.M)
+TABLE = re.compile(r"^( *)(=+ +=+)\n(.*?)\n\1\2\n", re.M | re.S)
 DOUBLE_BACKTICKS = re.compile(r"``([^`]+)``")
 LOGGER = griffe.get_logger(__name__)
 
@@ -40,14 +41,28 @@ def translate(text: str, obj: griffe.Object) -> str:
         path = name = match[1]
         if not name.startswith("fastmef."):
             with contextlib.suppress(griffe.NameResolutionError):
-                path = obj.resolve(name)
+                first, *attributes = name.split(".")
+                path = ".".join([obj.resolve(first), *attributes])
         if not exists(obj.package, path):
             LOGGER.warning("%s refers to %s, which does not exist", obj.path, name)
         # What has no entry of its own is shown without a link.
         shown = name.removeprefix("fastmef.")
         return f'<autoref identifier="{path}" optional>`{shown}`</autoref>'
 
-    text = DISPLAY_MATH.sub(display, text + "\n")
+    def table(match: re.Match[str]) -> str:
+        indent, column = match[1], match[2].rindex(" ") + 1
+        rows: list[list[str]] = []
+        for line in textwrap.dedent(match[3]).splitlines():
+            first, second = line[:column].strip(), line[column:].strip()
+            if first:
+                rows.append([first, second])
+            else:
+                rows[-1][1] += " " + second
+        lines = ["| | |", "|---|---|", *(f"| {first} | {second} |" for first, second in rows)]
+        return "\n".join(indent + line for line in lines) + "\n"
+
+    text = TABLE.sub(table, text + "\n")
+    text = DISPLAY_MATH.sub(display, text)
     text = INLINE_MATH.sub(lambda match: rf"\({' '.join(match[1].split())}\)", text)
     text = ROLE.sub(link, text)
     return DOUBLE_BACKTICKS.sub(r"`\1`", text).strip()

@@ -17,6 +17,7 @@ SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _SIZES |= {16: 8, 17: 8, 18: 8}
+_LARGEST_DIRECTORY = 64 << 20  # bytes of all values, which are read into memory
 _SUB_DIRECTORIES = (0x8769, 0x8825)  # EXIF, GPS
 
 
@@ -86,6 +87,8 @@ def check_directory(read: Reader, size: int) -> None:
             sizes += length
             if not inside or sizes > size:
                 raise damaged("its entries are larger than the file")
+            if sizes > _LARGEST_DIRECTORY:
+                raise Fault(f"more than {_LARGEST_DIRECTORY} bytes of metadata")
         if layout.following(start):
             raise Fault("a TIFF of several pages")
     except struct.error as error:

@@ -13,7 +13,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from fastmef.data.damage import Fault, damaged
 from fastmef.data.decoded import DecodedSource, Rows
 from fastmef.data.kinds import check_kind
-from fastmef.data.limits import MAX_SCANS
+from fastmef.data.limits import MAX_SCANS, max_whole_bytes
 from fastmef.data.metadata import embedded
 from fastmef.data.reading import Content
 
@@ -61,7 +61,7 @@ def decode_jpeg(content: bytes, channels: int = 3) -> NDArray[np.uint8]:
 
 def open_jpeg(content: Content) -> DecodedSource:
     """Open a JPEG; of the several pictures in a camera's multi-picture file the first is read."""
-    whole = content.whole()
+    whole = content.whole(max_whole_bytes())
     scans = check_jpeg(whole)
     # The class is called directly: Image.open() compares sizes with a limit of the whole process.
     image = JpegImageFile(io.BytesIO(whole))
@@ -74,7 +74,7 @@ def open_jpeg(content: Content) -> DecodedSource:
     coefficients = 2 * image.width * image.height * channels if scans > 1 else 0
 
     def decode() -> Rows:
-        again = content.whole()
+        again = content.whole(max_whole_bytes())
         check_jpeg(again)
         return decode_jpeg(again, channels), None
 

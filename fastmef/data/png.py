@@ -37,7 +37,7 @@ _PASSES = (*_ADAM7, (0, 1, 1, 2))  # first column, first row, steps
 _EXIF_COMMENT = b"Raw profile type exif\0"
 _XMP_COMMENT = b"XML:com.adobe.xmp\0"
 _KEPT = (b"eXIf", b"pHYs", b"iCCP")
-_LARGEST_KEPT = 64 << 20  # bytes of a part with metadata; longer ones are left out
+_LARGEST_METADATA = 64 << 20  # bytes; what goes beyond is left out
 _BLOCK = 1 << 20
 
 
@@ -115,6 +115,7 @@ def parse_png(content: Content) -> Png:
     position, header, data = len(SIGNATURE), None, []
     metadata: list[bytes] = []
     kinds: list[bytes] = []
+    room = _LARGEST_METADATA
     while not kinds or kinds[-1] != b"IEND":
         start = content.read(position, 8)
         length, kind = int.from_bytes(start[:4], "big"), start[4:]
@@ -127,8 +128,9 @@ def parse_png(content: Content) -> Png:
             _check_chunk(content, kind, position, length)
         if kind == b"IHDR" and header is None and length == 13:
             header = Header.parse(content.read(position + 8, 13))
-        if length <= _LARGEST_KEPT and _has_metadata(kind, content.read(position + 8, 30)):
+        if length <= room and _has_metadata(kind, content.read(position + 8, 30)):
             metadata.append(content.read(position, length + 12))
+            room -= length
         position += 12 + length
     if kinds[0] != b"IHDR" or header is None or kinds.count(b"IHDR") != 1:
         raise damaged("no header at its start")

@@ -18,7 +18,7 @@ from fastmef.data.decoded import DecodedSource, Rows
 from fastmef.data.extras import import_extra
 from fastmef.data.files import display
 from fastmef.data.kinds import check_size, refuse
-from fastmef.data.limits import max_image_bytes
+from fastmef.data.limits import max_image_bytes, max_whole_bytes
 from fastmef.data.metadata import Metadata
 from fastmef.data.reading import Content
 from fastmef.errors import FastmefError, InputError
@@ -50,7 +50,7 @@ def read_radiance(
     Raises:
         InputError: there is no such file, it cannot be read, it is damaged, or it holds NaN or
             infinite values.
-        MissingExtraError: OpenCV or OpenEXR is not installed.
+        MissingExtraError: imagecodecs, OpenEXR or OpenCV is not installed.
     """
     path = Path(path)
     ending = path.suffix.lower()
@@ -80,14 +80,14 @@ def open_hdr(content: Content) -> DecodedSource:
 
     Raises:
         Fault: its header is damaged.
-        MissingExtraError: OpenCV is not installed.
+        MissingExtraError: imagecodecs is not installed.
     """
-    _opencv()
+    _codecs()
     width, height = _hdr_size(content.read(0, _LONGEST_HEADER))
     check_size(width, height, content.size)
 
     def decode() -> Rows:
-        return _decode_hdr(content.whole()), None
+        return _decode_hdr(content.whole(max_whole_bytes())), None
 
     return DecodedSource(
         content.name, (height, width, 3), np.float32, False, Metadata(), decode,
@@ -125,8 +125,8 @@ def open_exr(content: Content, masked: bool = True) -> DecodedSource:
     )  # fmt: skip
 
 
-def _opencv() -> Any:
-    return import_extra("cv2", "hdr", "reading Radiance HDR files")
+def _codecs() -> Any:
+    return import_extra("imagecodecs", "hdr", "reading Radiance HDR files")
 
 
 def _openexr() -> Any:
@@ -145,15 +145,12 @@ def _hdr_size(start: bytes) -> tuple[int, int]:
 
 
 def _decode_hdr(content: bytes) -> NDArray[np.float32]:
-    cv2 = _opencv()
-    flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR
     try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    except cv2.error:  # OpenCV reports damage in either way
-        image = None
-    if image is None or image.dtype != np.float32:
-        raise Fault("damaged, or not a Radiance RGBE file")
-    return np.ascontiguousarray(image[..., ::-1])
+        return _codecs().rgbe_decode(content)
+    except FastmefError:
+        raise
+    except Exception as error:
+        raise Fault("damaged, or not a Radiance RGBE file") from error
 
 
 def _exr_layout(content: Content) -> tuple[list[str], np.dtype[Any], int, int]:

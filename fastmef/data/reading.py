@@ -28,13 +28,20 @@ class Content:
         path: of the file, or of a pipe such as ``/dev/stdin`` or ``<(command)``.
         limit: the most bytes that are read.
         needed: what the file should be, for messages.
+        pipe_limit: the most bytes of a pipe, which are all in memory; ``None`` is ``limit``.
 
     Raises:
         InputError: there is no such file, it is a folder or a device, it cannot be read, it has
             more than ``limit`` bytes, or it is a pipe into which nothing writes.
     """
 
-    def __init__(self, path: str | os.PathLike[str], limit: int, needed: str) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        limit: int,
+        needed: str,
+        pipe_limit: int | None = None,
+    ) -> None:
         self.path, self.name = Path(path), display(path)
         self._descriptor = _open(path, needed)
         self._piped: bytes | None = None
@@ -44,6 +51,7 @@ class Content:
                 if stat.S_ISDIR(status.st_mode):
                     raise InputError(f"{self.name}: a folder; needed: {needed}")
                 if stat.S_ISFIFO(status.st_mode):
+                    limit = limit if pipe_limit is None else pipe_limit
                     self._piped = _read_pipe(self._descriptor, self.name, limit, needed)
                 elif not stat.S_ISREG(status.st_mode):
                     raise InputError(f"{self.name}: a device; needed: {needed}")
@@ -71,12 +79,14 @@ class Content:
                 offset, size = offset + len(part), size - len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def whole(self) -> bytes:
-        """Return all bytes.
+    def whole(self, limit: int | None = None) -> bytes:
+        """Return all bytes, at most ``limit``.
 
         Raises:
-            InputError: the file changes while it is read.
+            InputError: there are more, or the file changes while it is read.
         """
+        if limit is not None and self.size > limit:
+            raise _too_large(self.name, limit)
         content = self.read(0, self.size)
         self.check_unchanged()
         return content

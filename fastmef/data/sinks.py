@@ -110,7 +110,7 @@ def create_sink(
         metadata: written where the format has a place for it.
         quality: of JPEG and lossy WebP, 1 to 100; ``None`` is 95.
         compression: of TIFF ``"none"`` (``None``), ``"deflate"``, ``"lzw"`` or ``"zstd"``; of PNG
-            ``"0"`` to ``"9"`` (``None`` is 3); of WebP ``"lossy"`` (``None``) or ``"lossless"``; of
+            ``"0"`` to ``"9"`` (``None`` is 4); of WebP ``"lossy"`` (``None``) or ``"lossless"``; of
             OpenEXR the name of one of its methods in small letters (``None`` is ``"zip"``).
         depth: ``"8"``, ``"16"``, ``"half"`` or ``"float"``; ``None`` is that of ``dtype`` if the
             format has it, else the nearest that it has.
@@ -132,7 +132,7 @@ def create_sink(
     if kind == "TIFF":
         sink = TiffSink(picture, compression or "none")
     elif kind == "PNG":
-        sink = PngSink(picture, int(compression or "3"))
+        sink = PngSink(picture, int(compression or "4"))
     elif kind == "JPEG":
         sink = JpegSink(picture, quality or 95)
     elif kind == "WebP":
@@ -158,7 +158,7 @@ def check_image_output(
     if kind == "OpenEXR":
         import_extra("OpenEXR", "hdr", "writing OpenEXR files")
     if kind == "Radiance HDR":
-        import_extra("cv2", "hdr", "writing Radiance HDR files")
+        import_extra("imagecodecs", "hdr", "writing Radiance HDR files")
     limit = _LARGEST_SIDE.get(kind)
     if size and limit and max(size) > limit:
         raise OutputError(

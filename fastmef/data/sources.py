@@ -13,7 +13,7 @@ from fastmef.data import directories, jpeg, png, radiance, tiff, webp
 from fastmef.data.damage import Fault, report_faults
 from fastmef.data.decoded import Rows
 from fastmef.data.kinds import ALLOWED
-from fastmef.data.limits import max_image_bytes
+from fastmef.data.limits import max_image_bytes, max_whole_bytes
 from fastmef.data.linear import encode_radiance, exposure_scale
 from fastmef.data.metadata import Metadata
 from fastmef.data.profiles import convert_to_first
@@ -70,7 +70,7 @@ def open_source(path: str | os.PathLike[str]) -> Source:
             limit).
         MissingExtraError: the kind needs a package that is not installed.
     """
-    content = Content(path, max_image_bytes(), ALLOWED)
+    content = Content(path, max_image_bytes(), ALLOWED, max_whole_bytes())
     try:
         with report_faults(content.name):
             start = content.read(0, 12)

@@ -26,6 +26,7 @@ from fastmef.data.extras import import_extra
 from fastmef.data.jpeg import check_jpeg, decode_jpeg
 from fastmef.data.kinds import check_kind, check_size, refuse
 from fastmef.data.libtiff import collect_errors
+from fastmef.data.limits import max_whole_bytes
 from fastmef.data.metadata import Embedded, orientation
 from fastmef.data.reading import Content
 from fastmef.errors import MissingExtraError
@@ -45,8 +46,10 @@ _STRIPS, _TILES, _TILE_WIDTH, _TILE_HEIGHT, _JPEG_TABLES = (273, 279), (324, 325
 _XMP, _IPTC, _PROFILE, _DNG_VERSION = 700, 33723, 34675, 50706
 
 _PADDING = 3  # bytes to the next word, which some writers count
+_LARGEST_PADDING, _UNQUESTIONED_TILE = 4, 1 << 22  # a tile may be larger than a small image
 _END_OF_JPEG = b"\xff\xd9"
 _CENTIMETRES_PER_INCH = 2.54
+_SLICE = 4 << 20  # bytes of an uncompressed strip that are read at once
 _LARGEST_BAND = 64 << 20  # bytes; an image of larger strips is decoded once, as a whole
 
 
@@ -137,9 +140,10 @@ class TiffSource:
         self._content, self._layout = content, layout
         # Rows of uncompressed strips are read where they lie, without the rest of the strip.
         self._sliced = layout.compression == _NONE and not layout.tiled
+        self._slice_rows = max(1, _SLICE // layout.row_bytes)
         band = layout.row_bytes * layout.planes * layout.across * layout.tile[0]
         if self._sliced:
-            band = min(band, _LARGEST_BAND)
+            band = min(band, max(_SLICE, layout.row_bytes))
         self.streams = self._sliced or band <= _LARGEST_BAND
         longest = 0 if self._sliced else max(layout.lengths, default=0)
         self.resident_bytes = 3 * band + min(longest, content.size)
@@ -171,15 +175,16 @@ class TiffSource:
     def _read_rows(self, band: int, first: int, target: NDArray[Any]) -> None:
         """Read rows of an uncompressed strip, ``first`` rows below its top."""
         layout = self._layout
-        rows = _split(target, layout.planes)
-        for plane, part in enumerate(rows):
+        for plane, part in enumerate(_split(target, layout.planes)):
             index = plane * layout.down + band
             _check_length(layout.lengths[index], layout, band)
-            offset = layout.offsets[index] + first * layout.row_bytes
-            raw = self._content.read(offset, len(part) * layout.row_bytes)
-            if len(raw) != len(part) * layout.row_bytes:
-                raise damaged("it is truncated")
-            part[...] = _undo_predictor(raw, part.shape, layout)
+            for top in range(0, len(part), self._slice_rows):
+                rows = part[top : top + self._slice_rows]
+                offset = layout.offsets[index] + (first + top) * layout.row_bytes
+                raw = self._content.read(offset, len(rows) * layout.row_bytes)
+                if len(raw) != len(rows) * layout.row_bytes:
+                    raise damaged("it is truncated")
+                rows[...] = _undo_predictor(raw, rows.shape, layout)
 
     def _decode_band(self, band: int) -> NDArray[Any]:
         """Return the pixels ``(rows, W, samples)`` of a row of tiles, or of a strip."""
@@ -288,8 +293,10 @@ def _layout(tags: dict[int, Any], content: Content) -> Layout:
         tile = number(_TILE_HEIGHT), number(_TILE_WIDTH)
     else:
         tile = min(number(_ROWS_PER_STRIP, height), height), width
-    if min(tile) < 1 or (tiled and max(tile) > 1 << 16):
+    if min(tile) < 1:
         raise damaged("its strips or tiles have no size")
+    if tile[0] * tile[1] > max(_LARGEST_PADDING * width * height, _UNQUESTIONED_TILE):
+        raise damaged(f"its tiles of {tile[1]}×{tile[0]} pixels are larger than the image")
     offsets, lengths = (_numbers(tags.get(tag, ())) for tag in (_TILES if tiled else _STRIPS))
     layout = Layout(
         width, height, samples, bits, np.dtype(order + dtype), compression, photometric,
@@ -405,7 +412,7 @@ def _open_by_libtiff(
     shape = (*(sides[::-1] if found.orientation >= 5 else sides), layout.samples)
 
     def decode() -> Rows:
-        whole = content.whole()
+        whole = content.whole(max_whole_bytes())
         image = TiffImageFile(io.BytesIO(whole))
         check_kind(image, len(whole))
         _check_parts(layout, bytes(tags.get(_JPEG_TABLES, b"")), whole)

@@ -11,7 +11,7 @@ from fastmef.data.alpha import split_alpha
 from fastmef.data.damage import Fault, damaged
 from fastmef.data.decoded import DecodedSource, Rows
 from fastmef.data.kinds import check_kind
-from fastmef.data.limits import excess_pixels
+from fastmef.data.limits import excess_pixels, max_whole_bytes
 from fastmef.data.metadata import embedded
 from fastmef.data.reading import Content
 
@@ -47,7 +47,7 @@ def webp_size(content: bytes) -> tuple[int, int]:
 
 def open_webp(content: Content) -> DecodedSource:
     """Open a still WebP; alpha is kept as the mask of valid pixels."""
-    whole = content.whole()
+    whole = content.whole(max_whole_bytes())
     excess = excess_pixels(*webp_size(whole), len(whole))
     if excess is not None:
         raise Fault(excess)
@@ -59,7 +59,7 @@ def open_webp(content: Content) -> DecodedSource:
     width, height = (image.height, image.width) if turned else image.size
 
     def decode() -> Rows:
-        image = WebPImageFile(io.BytesIO(content.whole()))
+        image = WebPImageFile(io.BytesIO(content.whole(max_whole_bytes())))
         image.load()
         return split_alpha(np.asarray(image))
 
