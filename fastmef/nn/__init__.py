@@ -1,5 +1,6 @@
 """The network, the terms of training losses and the objective of the released weights."""
 
+from fastmef.nn.export import export_network
 from fastmef.nn.losses import BrightnessLoss, ColorContrastLoss, WeightedSSIMLoss
 from fastmef.nn.network import FusionNet, FusionOutput
 from fastmef.nn.objective import FusionObjective, MEFSSIMLoss, ObjectiveOutput
@@ -14,5 +15,6 @@ __all__ = [
     "MEFSSIMLoss",
     "ObjectiveOutput",
     "WeightedSSIMLoss",
+    "export_network",
     "list_pretrained",
 ]

@@ -12,6 +12,9 @@ from fastmef.nn.norm_act import follows_fused, fused_norm_act, is_fused
 
 PADDINGS = ("replicate", "zeros")
 
+# PyTorch 2.6 does not tell whether it is exporting; there an exported network has one size.
+is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)
+
 
 class ConvNormAct(nn.Sequential):
     """Apply a 3×3 convolution, batch normalisation and ReLU.

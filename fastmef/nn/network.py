@@ -13,7 +13,7 @@ from fastmef import backends, functional
 from fastmef.errors import InputError, shown
 from fastmef.functional._checks import can_read, check_dense, check_flag
 from fastmef.functional._images import to_channels, to_luma
-from fastmef.nn.blocks import PADDINGS
+from fastmef.nn.blocks import PADDINGS, is_exporting
 from fastmef.nn.bodies import STRIDE, ExposureBody, StackBody
 from fastmef.nn.multiscale import base_levels
 from fastmef.nn.pretrained import load_network, save_network
@@ -245,16 +245,12 @@ def _without_unseen(exposures: Tensor, shares: Tensor) -> Tensor:
     return torch.where((shares > 0)[:, :, None, None, None], exposures, largest)
 
 
-# PyTorch 2.6 does not tell whether it is exporting; there an exported network has one size.
-_is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)
-
-
 def _repeat_last(planes: Tensor, dim: int, missing: int) -> Tensor:
     """Append the last row or column ``missing`` times.
 
     ``F.pad`` is not used: PyTorch's compiler expects another layout of its gradient than it gets.
     """
-    if _is_exporting():
+    if is_exporting():
         # A branch on the size would fix it. Outside of graphs this form is not used, for its
         # gradient adds with atomics on a GPU.
         index = torch.arange(planes.shape[dim] + missing, device=planes.device)
@@ -267,7 +263,7 @@ def _repeat_last(planes: Tensor, dim: int, missing: int) -> Tensor:
 
 
 def _crop(maps: Tensor, height: int, width: int) -> Tensor:
-    if _is_exporting():
+    if is_exporting():
         # Whether a slice is contiguous would be a branch on the size again.
         for dim, size in ((-2, height), (-1, width)):
             maps = maps.index_select(dim, torch.arange(size, device=maps.device))
