@@ -89,7 +89,7 @@ def clock(benchmark: Any) -> Callable[..., None]:
 
 @pytest.fixture
 def compiled() -> Iterator[Callable[..., Any]]:
-    """``torch.compile`` for one shape, without what earlier benchmarks have left behind."""
+    """Return ``torch.compile`` for one shape, without what earlier benchmarks have compiled."""
     torch._dynamo.reset()
     yield partial(torch.compile, dynamic=False)
     torch._dynamo.reset()

@@ -1,4 +1,4 @@
-"""fastmef.fuse as a whole, in memory, beside OpenCV; and what its base costs by length."""
+"""fastmef.fuse as a whole, in memory, beside competitors; and the cost of its base by length."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BASE = (250, 256)  # 64 kpixels
 
 
 def photographs(height: int, width: int, count: int = 2) -> list[NDArray[np.uint8]]:
-    """A textured gradient as a camera would expose it."""
+    """Return ``count`` exposures ``(H, W, 3)`` of a textured gradient."""
     generator = np.random.default_rng(0)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32) / width
     light = np.exp(3 * x - 2 * y) * generator.uniform(0.8, 1.2, (height, width)).astype(np.float32)
@@ -48,7 +48,7 @@ def test_fuse(clock: Callable[..., None], size: str, name: str) -> None:
 
     fused = run()
     assert fused.shape == images[0].shape and fused.dtype == np.uint8
-    # Both keep the gradient: dark left of the middle, bright right of it, neither cut off.
+    # Every method keeps the gradient: dark on the left, bright on the right, neither clipped.
     left, right = fused[:, : fused.shape[1] // 4], fused[:, -fused.shape[1] // 4 :]
     assert 10 < left.mean() < right.mean() < 250
     clock(run, OP, size, name)

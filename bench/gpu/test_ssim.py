@@ -1,4 +1,4 @@
-"""Mean SSIM with the gradient by one image."""
+"""Mean SSIM with the gradient w.r.t. one image."""
 
 from __future__ import annotations
 

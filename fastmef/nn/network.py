@@ -135,12 +135,12 @@ class FusionNet(nn.Module):
         if self.takes_any:
             shares = self._checked_shares(shares, exposures)
             seen = _without_unseen(stack, shares)
-            features = self._features(self._planes(seen).flatten(0, 1))
+            features = self.features(self.planes(seen).flatten(0, 1))
             logits = self.body(features, shares).unflatten(0, exposures.shape[:2]).squeeze(2)
         else:
             if shares is not None:
                 raise InputError('shares are for networks with exposures="any"')
-            logits = self.body(self._features(self._planes(stack).flatten(1, 2)))
+            logits = self.body(self.features(self.planes(stack).flatten(1, 2)))
         logits = _crop(logits, height, width)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
@@ -181,13 +181,13 @@ class FusionNet(nn.Module):
         """Whether the network takes any number of exposures."""
         return self.config["exposures"] == ANY
 
-    def _planes(self, exposures: Tensor) -> Tensor:
+    def planes(self, exposures: Tensor) -> Tensor:
         """Return what the network reads of ``(B, K, C, H, W)``, with 3 channels or 1."""
         if self.config["in_features"] == "rgb":
             return exposures.expand(-1, -1, 3, -1, -1)
         return to_luma(exposures, 4).unsqueeze(2)
 
-    def _features(self, planes: Tensor) -> Tensor:
+    def features(self, planes: Tensor) -> Tensor:
         """Extend ``(N, C, H, W)`` to multiples of the stride, in the body's layout and dtype."""
         height, width = planes.shape[-2:]
         planes = _repeat_last(planes, -1, -width % STRIDE)
