@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         OutputError,
     )
     from fastmef.inference.fuse import fuse
+    from fastmef.inference.fuser import Fuser
     from fastmef.nn.losses import WeightedSSIMLoss
     from fastmef.nn.network import FusionNet, FusionOutput
     from fastmef.nn.pretrained import list_pretrained
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Fuser": "fastmef.inference.fuser",
     "FusionNet": "fastmef.nn.network",
     "FusionOutput": "fastmef.nn.network",
     "WeightedSSIMLoss": "fastmef.nn.losses",
@@ -43,6 +45,7 @@ _SUBMODULES = {"functional", "metrics", "reference"}
 __all__ = [
     "DivergenceError",
     "FastmefError",
+    "Fuser",
     "FusionNet",
     "FusionOutput",
     "InputError",

@@ -17,7 +17,7 @@ from fastmef.functional._checks import (
     check_one_device,
     check_stack,
 )
-from fastmef.reference.multiscale import ExposurePyramid, Knee
+from fastmef.reference.multiscale import FLOOR, KNEE, RADIUS, ExposurePyramid, Knee
 from fastmef.reference.pyramid import halved_size
 
 # Below it the square of the floor would leave the range of float32.
@@ -69,9 +69,9 @@ def multiscale_fuse(
     pyramid: ExposurePyramid | None = None,
     shares: Tensor | None = None,
     contrast: float | Tensor | Sequence[float | Tensor] = 1.0,
-    radius: int = 4,
-    floor: float = 1e-6,
-    knee: Knee | None = (1 / 128, 1 / 32),
+    radius: int = RADIUS,
+    floor: float = FLOOR,
+    knee: Knee | None = KNEE,
     valid: Tensor | None = None,
 ) -> Tensor:
     r"""Fuse exposures in a Laplacian pyramid: the base by softmax weights, bands by local variance.

@@ -124,12 +124,12 @@ class FusionNet(nn.Module):
         if self.takes_any:
             shares = self._checked_shares(shares, exposures)
             seen = _without_unseen(exposures, shares)
-            features = self._features(self._planes(seen).flatten(0, 1))
+            features = self.features(self.planes(seen).flatten(0, 1))
             logits = self.body(features, shares).unflatten(0, exposures.shape[:2]).squeeze(2)
         else:
             if shares is not None:
                 raise InputError('shares are for networks with exposures="any"')
-            logits = self.body(self._features(self._planes(exposures).flatten(1, 2)))
+            logits = self.body(self.features(self.planes(exposures).flatten(1, 2)))
         return logits[..., :height, :width].to(torch.promote_types(logits.dtype, torch.float32))
 
     def forward(self, exposures: Tensor) -> FusionOutput:
@@ -149,13 +149,13 @@ class FusionNet(nn.Module):
         """Whether the network takes any number of exposures."""
         return self.config["exposures"] == ANY
 
-    def _planes(self, exposures: Tensor) -> Tensor:
+    def planes(self, exposures: Tensor) -> Tensor:
         """Return what the network reads of each exposure, ``(B, K, 3 or 1, H, W)``."""
         if self.config["in_features"] == "rgb":
             return exposures
         return rgb_to_gray(exposures).unsqueeze(2)
 
-    def _features(self, planes: Tensor) -> Tensor:
+    def features(self, planes: Tensor) -> Tensor:
         """Continue ``(N, C, H, W)`` to multiples of the stride, in the body's layout and dtype."""
         height, width = planes.shape[-2:]
         planes = _continue(planes, -1, -width % STRIDE)

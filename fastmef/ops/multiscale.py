@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from fastmef import backends
 from fastmef.ops import fusion
 from fastmef.ops import multiscale_kernels as kernels
 from fastmef.ops.common.autograd import detach_if_no_grad, gradients
@@ -226,7 +227,7 @@ def _run_band(
     )
 
 
-def _reduce_level(
+def reduce_level(
     fine: Tensor, is_base: bool, validity: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     fine = detach_if_no_grad(fine)
@@ -246,7 +247,7 @@ def _reduce_level(
 
 def exposure_pyramid(exposures: Tensor, levels: int, valid: Tensor | None) -> ExposurePyramid:
     """Return the levels below the exposures, made by one sweep over each level."""
-    return multiscale.build_pyramid(exposures, levels, valid, _reduce_level)
+    return multiscale.build_pyramid(exposures, levels, valid, reduce_level)
 
 
 def _blend_band(
@@ -314,3 +315,67 @@ def multiscale_fuse(
             knee=knee,
         )
     return fused
+
+
+def reduce_rows(
+    fine: Tensor,
+    validity: Tensor | None,
+    first: int,
+    coarse: Tensor,
+    coarse_validity: Tensor | None,
+) -> None:
+    """Fill ``coarse`` with the rows of the next level of ``fine`` from row ``first`` on.
+
+    For images that are too large for the memory: ``fine`` is a window of rows of theirs, whose
+    first row is even. All rows of ``coarse`` whose sources lie inside the window are those of the
+    whole image, bit for bit. ``coarse`` has the dtype of the next level; nothing is recorded for
+    autograd.
+    """
+    if EXPOSURE_PYRAMID.backend(fine, validity=validity) == backends.CPP:
+        require(
+            first + coarse.shape[-2] <= halved_size(fine.shape[-2:], 1)[0],
+            "the rows of the next level do not fit the window",
+        )
+        kernels.cpp_reduce(fine, validity, coarse, coarse_validity, first)
+        return
+    is_base = not fine.is_floating_point() and coarse.is_floating_point()
+    reduced, reduced_validity = reduce_level(fine, is_base, validity)
+    rows = slice(first, first + coarse.shape[-2])
+    coarse.copy_(reduced[..., rows, :])
+    if coarse_validity is not None and reduced_validity is not None:
+        coarse_validity.copy_(reduced_validity[..., rows, :])
+
+
+def blend_rows(
+    fine: Tensor,
+    coarse: Tensor,
+    fused_coarse: Tensor,
+    shares: Tensor | None,
+    validity: Tensor | None,
+    coarse_validity: Tensor | None,
+    first: int,
+    fused: Tensor,
+    **options: Any,
+) -> None:
+    """Fill ``fused`` with the rows of one level from row ``first`` of the window ``fine`` on.
+
+    As :func:`reduce_rows`; ``coarse`` and ``fused_coarse`` are the window of the next level that
+    begins at half the first row of ``fine`` and is half as high.
+    """
+    tensors = fine, coarse, fused_coarse, shares, validity, coarse_validity
+    radius = options["radius"]
+    backend = MULTISCALE_FUSE.backend(*tensors[:3], validity=validity, radius=radius)
+    if backend == backends.CPP:
+        low, high = options["knee"] or (0.0, 0.0)
+        numbers = radius, options["floor"], options["contrast"], options["finest"], low, high
+        band = kernels.Band(*tensors, *numbers)
+        band.require_fit()
+        require(
+            fused.dtype == (fine.dtype if band.finest else band.dtype)
+            and first + fused.shape[-2] <= fine.shape[-2],
+            "the rows of the result do not fit the window",
+        )
+        kernels.cpp_band(band, fused, None, first)
+        return
+    whole = _blend_band(*tensors, **options)
+    fused.copy_(whole[..., first : first + fused.shape[-2], :])

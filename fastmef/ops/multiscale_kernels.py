@@ -81,29 +81,33 @@ def _validity_stack(validity: Tensor | None) -> Stack:
 
 
 def cpp_reduce(
-    fine: Tensor, validity: Tensor | None, coarse: Tensor, coarse_validity: Tensor | None
+    fine: Tensor,
+    validity: Tensor | None,
+    coarse: Tensor,
+    coarse_validity: Tensor | None,
+    first: int = 0,
 ) -> None:
+    """Fill ``coarse`` with rows of the next level, from row ``first`` on."""
+    rows = first, first + coarse.shape[-2]
     _cpu("pyramid_reduce")(
         coarse.dtype == torch.float64,
         tuple(fine.shape),
-        (0, coarse.shape[-2]),
+        rows,
         color_stack(fine),
         _validity_stack(validity),
-        color_stack(coarse),
-        _validity_stack(coarse_validity),
+        _starting_at(first, color_stack(coarse), coarse),
+        _starting_at(first, _validity_stack(coarse_validity), coarse_validity),
         torch.get_num_threads(),
     )
 
 
-def cpp_band(
-    band: Band, fused: Tensor, slope: Tensor | None, rows: tuple[int, int] | None = None
-) -> None:
-    """Fill ``fused`` and ``slope``, or some of their rows."""
+def cpp_band(band: Band, fused: Tensor, slope: Tensor | None, first: int = 0) -> None:
+    """Fill ``fused`` and ``slope`` with rows of the level, from row ``first`` on."""
     shares = band.shares
     _cpu("blend_band")(
         band.dtype == torch.float64,
         tuple(band.fine.shape),
-        rows or (0, fused.shape[-2]),
+        (first, first + fused.shape[-2]),
         color_stack(band.fine),
         color_stack(band.coarse),
         fused_stack(band.fused_coarse),
@@ -116,10 +120,18 @@ def cpp_band(
         band.finest,
         band.low if band.finest else 0.0,
         band.high,
-        fused_stack(fused),
-        fused_stack(slope),
+        _starting_at(first, fused_stack(fused), fused),
+        _starting_at(first, fused_stack(slope), slope),
         torch.get_num_threads(),
     )
+
+
+def _starting_at(first: int, stack: Stack, tensor: Tensor | None) -> Stack:
+    """Return ``stack`` with the address of row 0, where ``tensor`` begins with row ``first``."""
+    if tensor is None:
+        return stack
+    address, dtype, plane, layer, channel, row, column = stack
+    return address - first * row * tensor.element_size(), dtype, plane, layer, channel, row, column
 
 
 def cpp_band_backward(grad_fused: Tensor, slope: Tensor | None, grad_coarse: Tensor) -> None:
