@@ -16,6 +16,7 @@ ROLE = re.compile(r":(?:func|class|meth|mod):`~?([\w.]+)`", re.S)
 INLINE_MATH = re.compile(r":math:`([^`]+)`", re.S)
 DISPLAY_MATH = re.compile(r"^( *)\.\. math::(.*\n(?:(?:\1 +\S.*)?\n)*)", re.M)
 TABLE = re.compile(r"^( *)(=+ +=+)\n(.*?)\n\1\2\n", re.M | re.S)
+EXAMPLE = re.compile(r"^Example:$", re.M)  # the parser knows the plural only
 DOUBLE_BACKTICKS = re.compile(r"``([^`]+)``")
 LOGGER = griffe.get_logger(__name__)
 
@@ -65,6 +66,7 @@ def translate(text: str, obj: griffe.Object) -> str:
     text = DISPLAY_MATH.sub(display, text)
     text = INLINE_MATH.sub(lambda match: rf"\({' '.join(match[1].split())}\)", text)
     text = ROLE.sub(link, text)
+    text = EXAMPLE.sub("Examples:", text)
     return DOUBLE_BACKTICKS.sub(r"`\1`", text).strip()
 
 

@@ -61,9 +61,9 @@ def test_a_gpu_without_kernels_is_refused(monkeypatch, triton, rehearsed):
     monkeypatch.setattr(backends, "WHY_NO_TRITON", triton)
     monkeypatch.setattr(backends, "WHY_NO_CUDA", "not built")
     config = SimpleNamespace(getoption=lambda name, default: rehearsed)
-    refused = pytest.raises(
-        pytest.UsageError, match="Triton: not installed. CUDA C[+]{2}: not built"
-    )
+    reason = "Triton: not installed. CUDA C[+]{2}: not built"
+    refused = pytest.raises(pytest.UsageError, match=reason)
+    item = SimpleNamespace(path=gpu.HERE / "test_ssim.py")
     with refused if triton and not rehearsed else contextlib.nullcontext():
         gpu.pytest_collection_modifyitems(config, [item])
         gpu.pytest_collection_modifyitems(config, [])
