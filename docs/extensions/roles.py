@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import textwrap
+from importlib.util import find_spec
 
 import griffe
 
@@ -44,6 +45,8 @@ def translate(text: str, obj: griffe.Object) -> str:
             with contextlib.suppress(griffe.NameResolutionError):
                 first, *attributes = name.split(".")
                 path = ".".join([obj.resolve(first), *attributes])
+        if path == name and not name.startswith("fastmef.") and find_spec(name.split(".")[0]):
+            return f"`{name}`"  # another package
         if not exists(obj.package, path):
             LOGGER.warning("%s refers to %s, which does not exist", obj.path, name)
         # What has no entry of its own is shown without a link.
