@@ -16,13 +16,13 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ROOT / "csrc" / "cuda"
+CSRC = ROOT / "csrc"
 EMULATION = ROOT / "tests" / "cuda" / "emulation"
 NAME = "_cuda_emulated"
 
 
 def why_not() -> str:
-    if not SOURCES.is_dir():
+    if not CSRC.is_dir():
         return "the sources of the CUDA kernels are not here"
     if importlib.util.find_spec("pybind11") is None:
         return "pybind11 is not installed"
@@ -41,14 +41,14 @@ def _compiler() -> str | None:
 def _build(folder: Path) -> Path:
     import pybind11
 
-    includes = (EMULATION, pybind11.get_include(), sysconfig.get_paths()["include"])
+    includes = (EMULATION, CSRC, pybind11.get_include(), sysconfig.get_paths()["include"])
     flags = ["-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wno-unknown-pragmas"]
     # A misaligned access or an index beyond an array ends the process: no run-time library needed.
     flags += ["-fsanitize=alignment,bounds", "-fsanitize-undefined-trap-on-error"]
     flags += [f"-DFASTMEF_MODULE={NAME}", '-DFASTMEF_CUDA_BUILT_FOR="no GPU"']
     flags += [f"-I{x}" for x in includes]
     commands, objects = [], []
-    for source in sorted([*SOURCES.glob("*.cu"), *SOURCES.glob("*.cpp")]):
+    for source in sorted(x for kind in ("cu", "cpp") for x in CSRC.glob(f"cuda/**/*.{kind}")):
         objects.append(folder / f"{source.stem}.o")
         command = [_compiler(), *flags, "-x", "c++", "-c", source, "-o", objects[-1]]
         commands.append(subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE))
