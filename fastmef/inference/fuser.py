@@ -152,6 +152,8 @@ class Fuser:
             try:
                 weights = self._run(frames, sink, given, progress, want_weights)
                 progress("finishing", 0, 0)
+                for source in sources:  # their memory is the encoder's now
+                    source.close()
                 sink.commit()
             finally:
                 sink.abort()
