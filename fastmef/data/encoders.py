@@ -114,7 +114,7 @@ class HdrSink(_LinearImage):
 
     def __init__(self, picture: Picture) -> None:
         super().__init__(picture)
-        self.resident_bytes = 3 * self.pixels.nbytes
+        self.resident_bytes = 2 * self.pixels.nbytes
 
     def finish(self) -> None:
         codecs = import_extra("imagecodecs", "hdr", "writing Radiance HDR files")

@@ -91,7 +91,7 @@ def open_hdr(content: Content) -> DecodedSource:
 
     return DecodedSource(
         content.name, (height, width, 3), np.float32, False, Metadata(), decode,
-        content.size + 16 * width * height, linear=True, release=content.close,
+        content.size, linear=True, release=content.close,
     )  # fmt: skip
 
 
@@ -121,15 +121,17 @@ def open_exr(content: Content, masked: bool = True) -> DecodedSource:
 
     return DecodedSource(
         content.name, (height, width, channels), dtype, has_alpha, Metadata(), decode,
-        width * height * len(names) * 12, linear=True, release=content.close,
+        width * height * len(names) * dtype.itemsize * 5 // 4, linear=True, release=content.close,
     )  # fmt: skip
 
 
 def _codecs() -> Any:
+    """Return imagecodecs, which holds the Radiance code."""
     return import_extra("imagecodecs", "hdr", "reading Radiance HDR files")
 
 
 def _openexr() -> Any:
+    """Return the binding of OpenEXR."""
     return import_extra("OpenEXR", "hdr", "reading OpenEXR files")
 
 
@@ -145,6 +147,7 @@ def _hdr_size(start: bytes) -> tuple[int, int]:
 
 
 def _decode_hdr(content: bytes) -> NDArray[np.float32]:
+    """Return radiance ``(H, W, 3)``."""
     try:
         return _codecs().rgbe_decode(content)
     except FastmefError:
@@ -211,8 +214,8 @@ def _exr_channels(path: Path, names: list[str]) -> NDArray[Any]:
         matrix = np.linalg.solve(_rgb_to_xyz(_SRGB), _rgb_to_xyz(chromaticities))
         matrix /= matrix.sum(axis=1, keepdims=True)
         with np.errstate(invalid="ignore", over="ignore"):  # infinite values are refused later
-            color = stored[..., :3].astype(np.float32) @ matrix.T.astype(np.float32)
-            stored[..., :3] = color
+            for rows in stored:
+                rows[:, :3] = rows[:, :3].astype(np.float32) @ matrix.T.astype(np.float32)
     return stored
 
 

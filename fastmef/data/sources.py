@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 
-from fastmef.data import directories, jpeg, png, radiance, tiff, webp
+from fastmef.data import directories, jpeg, png, png_chunks, radiance, tiff, webp
 from fastmef.data.damage import Fault, report_faults
 from fastmef.data.decoded import Rows
 from fastmef.data.kinds import ALLOWED
@@ -34,7 +35,6 @@ class Source(Protocol):
     """uint8, uint16, float16 or float32. Floats are display-referred, 1 is white."""
     has_alpha: bool
     """Whether :meth:`rows` returns a mask of the valid pixels."""
-    metadata: Metadata
     streams: bool
     """Whether rows are decoded when they are asked for, without decoding the file as a whole."""
     linear: bool
@@ -42,11 +42,17 @@ class Source(Protocol):
     resident_bytes: int
     """Memory that opening and reading hold at their peak, beside the rows returned."""
 
+    @property
+    def metadata(self) -> Metadata:
+        """Return what the file says about the photograph, for the fused file."""
+        ...
+
     def rows(self, top: int, bottom: int) -> Rows:
         """Return pixels ``(bottom - top, W, C)`` and the mask of valid ones ``(…, W)``, if any.
 
         Rows are cheapest from top to bottom without overlap. Reading back is allowed, and may
-        decode the file again from its start.
+        decode the file again from its start. The arrays may be views of what the source holds, and
+        are not to be written to. A source is used by one thread at a time.
 
         Raises:
             InputError: the file is damaged, or has changed since it was opened.
@@ -84,7 +90,7 @@ def open_source(path: str | os.PathLike[str]) -> Source:
 
 
 _KINDS: tuple[tuple[Callable[[bytes], bool], Callable[[Content], Source]], ...] = (
-    (lambda start: start.startswith(png.SIGNATURE), png.open_png),
+    (lambda start: start.startswith(png_chunks.SIGNATURE), png.open_png),
     (lambda start: start.startswith(jpeg.SIGNATURE), jpeg.open_jpeg),
     (lambda start: start.startswith(directories.SIGNATURES), tiff.open_tiff),
     (webp.is_webp, webp.open_webp),
@@ -93,22 +99,36 @@ _KINDS: tuple[tuple[Callable[[bytes], bool], Callable[[Content], Source]], ...] 
 )
 
 
+class _SharedScale:
+    """The exposure scale of a bracket, for which its files are decoded when it is first needed."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = sources
+
+    @cached_property
+    def value(self) -> float:
+        return exposure_scale([source.rows(0, source.height)[0] for source in self._sources])
+
+
 class EncodedSource:
     """Scene-linear radiance, encoded for the fusion (see ``linear.py``)."""
 
     linear = True
 
-    def __init__(self, source: Source, scale: float) -> None:
+    def __init__(self, source: Source, scale: _SharedScale) -> None:
         self._source, self._scale = source, scale
         self.name, self.height, self.width = source.name, source.height, source.width
         self.channels, self.dtype = source.channels, source.dtype
         self.has_alpha, self.streams = source.has_alpha, source.streams
         self.resident_bytes = source.resident_bytes
-        self.metadata = replace(source.metadata, exposure_scale=scale)
+
+    @property
+    def metadata(self) -> Metadata:
+        return replace(self._source.metadata, exposure_scale=self._scale.value)
 
     def rows(self, top: int, bottom: int) -> Rows:
-        radiance, valid = self._source.rows(top, bottom)
-        return encode_radiance(radiance, self._scale).astype(self.dtype, copy=False), valid
+        light, valid = self._source.rows(top, bottom)
+        return encode_radiance(light, self._scale.value).astype(self.dtype, copy=False), valid
 
     def close(self) -> None:
         self._source.close()
@@ -118,8 +138,8 @@ def open_sources(paths: Sequence[str | os.PathLike[str]]) -> list[Source]:
     """Open the exposures of a bracket, which must have one size, depth and number of channels.
 
     Pixels with another colour profile than those of the first file are converted to its. Radiance
-    is encoded as display-referred values with one scale for all frames, for which its files are
-    decoded here.
+    is encoded as display-referred values with one scale for all frames; asking for it, in the
+    metadata, or for rows decodes all its files.
 
     Raises:
         InputError: see :func:`open_source`; the images differ in one of these, or some are
@@ -131,7 +151,7 @@ def open_sources(paths: Sequence[str | os.PathLike[str]]) -> list[Source]:
             sources.append(open_source(path))
             _check_alike(sources[0], sources[-1])
         if sources and sources[0].linear:
-            scale = exposure_scale([source.rows(0, source.height)[0] for source in sources])
+            scale = _SharedScale(sources)
             return [EncodedSource(source, scale) for source in sources]
         return convert_to_first(sources)
     except BaseException:
@@ -141,6 +161,7 @@ def open_sources(paths: Sequence[str | os.PathLike[str]]) -> list[Source]:
 
 
 def _check_alike(first: Source, other: Source) -> None:
+    """Refuse two frames that cannot be fused."""
     if (other.height, other.width) != (first.height, first.width):
         raise InputError(
             f"all images must have one size: {first.name} is {first.width}×{first.height}"

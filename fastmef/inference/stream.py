@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from fastmef.allocator import release_freed_memory
 from fastmef.errors import InputError
+from fastmef.inference.arrays import ArraySource
 from fastmef.inference.blend import StripBlender
 from fastmef.inference.controls import Control
 from fastmef.inference.core import FusedBase, fill_invalid, fuse_base, informed_exposures
@@ -44,14 +46,14 @@ def fuse_streamed(
     """Fuse ``frames`` into ``sink`` and return the weights ``(K, h, w)`` of the base."""
     count = len(frames)
     pyramid = reduce_to_base(frames, plan, progress)
-    _check_range(pyramid.base)
+    _check_range(frames, pyramid.base)
     groups = dark_to_bright(frames, pyramid.base)
     if given.names_frames:
         groups = [[k] for group in groups for k in group]
     order = [group[0] for group in groups]
     controls = given.controls(order, frames.device)
     base, validity = _ordered_base(pyramid, order)
-    informed = informed_exposures(base, controls)
+    informed = informed_exposures(base.clamp(0, 1), controls)
     if len(informed) < len(order):
         groups = [groups[position] for position in informed]
         order = [group[0] for group in groups]
@@ -63,7 +65,7 @@ def fuse_streamed(
             order = list(range(len(frames)))
         base, validity = _ordered_base(pyramid, order)
     progress("weighting", 0, 0)
-    fused = fuse_base(network, base.float(), validity, controls)
+    fused = fuse_base(network, base.float().clamp(0, 1), validity, controls)
     release_freed_memory()  # what the network took is not needed beside the strips
     _write(frames, pyramid, order, base, fused, controls.contrast, plan.strip, sink, progress)
     maps = fused.weights[0].cpu().numpy()
@@ -100,9 +102,15 @@ def _ordered_base(pyramid: KeptPyramid, order: Sequence[int]) -> tuple[Tensor, T
     return base.expand(-1, -1, 3, -1, -1), validity
 
 
-def _check_range(base: Tensor) -> None:
+def _check_range(frames: Frames, base: Tensor) -> None:
+    """Refuse NaN and infinity, and arrays out of [0, 1], as of 0 to 255.
+
+    Files may reach beyond white: the scale of scene-linear ones leaves the brightest lights there.
+    """
     low, high = (float(value) for value in base.aminmax())
-    if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
+    inside = low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE
+    is_array = any(isinstance(source, ArraySource) for source in frames.sources)
+    if not (math.isfinite(low) and math.isfinite(high)) or (is_array and not inside):
         found = "NaN" if low != low else f"values from {low:.4g} to {high:.4g}"
         raise InputError(f"images of floating-point numbers must be in [0, 1], got {found}")
 

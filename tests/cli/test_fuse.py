@@ -105,6 +105,18 @@ class TestFused:
         error = np.abs(levels - fastmef.fuse(images, model, device="cpu"))
         assert np.quantile(error, 0.9999) <= 0.51
 
+    def test_radiance(self, run, fuse, tmp_path):
+        cv2 = pytest.importorskip("cv2")
+        pytest.importorskip("OpenEXR")
+        radiance = np.exp(4 * scene(230, 311)[1] / 255.0).astype(np.float32)
+        paths = [tmp_path / "a.hdr", tmp_path / "b.hdr"]
+        for path, scale in zip(paths, (0.02, 0.1), strict=True):
+            assert cv2.imwrite(str(path), scale * radiance)
+        run(*fuse(paths, tmp_path / "fused.exr"))
+        run(*fuse(paths, tmp_path / "fused.jpg"))
+        assert (tmp_path / "fused.exr").stat().st_size > 1000
+        assert np.array(Image.open(tmp_path / "fused.jpg")).std() > 10
+
     def test_alpha_is_kept(self, run, fuse, photographs, tmp_path):
         pixels = np.array(Image.open(photographs[0]))
         alpha = np.full((30, 40, 1), 255, np.uint8)

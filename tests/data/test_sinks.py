@@ -112,6 +112,7 @@ class TestLossless:
             assert found[name].dtype == dtype
             error = np.abs(found[name] - light) / (light + 1e-3)
             assert error[valid].max() < (1e-3 if dtype == "float16" else 1e-5)
+            assert not found[name][~valid].any()
 
 
 class TestLossy:

@@ -326,6 +326,20 @@ class TestLimits:
         content = b"II*\0" + struct.pack("<I", 8) + b"".join(pages)
         self.refused_cheaply(tmp_path, content, "several pages")
 
+    def test_file_that_is_read_as_a_whole(self, tmp_path, monkeypatch):
+        """A JPEG of 80 MB, which is little for a TIFF."""
+        monkeypatch.setenv("FASTMEF_MAX_PIXELS", "2000000")
+        (tmp_path / "a.jpg").write_bytes(ENCODINGS["jpeg"])
+        os.truncate(tmp_path / "a.jpg", 80 << 20)
+        with pytest.raises(InputError, match="larger than 75108864 bytes"):
+            open_source(tmp_path / "a.jpg")
+
+    def test_metadata(self, tmp_path):
+        """65 MiB of XMP."""
+        file = io.BytesIO()
+        Image.fromarray(picture()).save(file, "TIFF", tiffinfo={700: b"<" * (65 << 20)})
+        self.refused_cheaply(tmp_path, file.getvalue(), "more than 67108864 bytes of metadata")
+
     def test_scans(self, tmp_path):
         whole = ENCODINGS["jpeg progressive"]
         last = whole.rindex(b"\xff\xda")

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fastmef import backends, functional
+from fastmef.errors import InputError
 from fastmef.inference import fuser as fuser_module
 from fastmef.inference.arrays import ArraySink
 from fastmef.inference.blend import StripBlender, blended_rows, needed_rows
@@ -199,6 +200,16 @@ class TestFuser:
         black = np.zeros_like(images[0])
         fused = Fuser(network).fuse([*images, black], masks=[*masks, None])
         assert np.array_equal(fused, expected)
+
+    def test_files_may_reach_beyond_white(self, network):
+        images = [(image / 200).astype(np.float32) for image in photographs(330, 401, 2)]
+        sources = [StrictSource(image) for image in images]
+        sink = ArraySink(330, 401, 3, np.dtype(np.float32))
+        Fuser(network).stream(sources, sink, Control())
+        assert max(image.max() for image in images) > 1.2
+        assert np.isfinite(sink.pixels).all() and sink.pixels.max() <= 1
+        with pytest.raises(InputError, match="got values from"):
+            Fuser(network).fuse(images)
 
     def test_alpha_is_where_any_frame_is_valid(self, network):
         images = photographs(330, 401, 2)
