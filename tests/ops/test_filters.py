@@ -50,12 +50,18 @@ class TestSobelGradient(Conformance):
     )
 
 
-def _gamma(name: str, count: int = 2, thorough: bool = False, **options: object) -> Case:
+def _gamma(
+    name: str,
+    count: int = 2,
+    thorough: bool = False,
+    attributes: str = "variance_gradient",
+    **options: object,
+) -> Case:
     options = {"window": 3, **options}
     return Case(
         name,
-        partial(functional.gamma_weights, **options),
-        partial(reference.gamma_weights, **options),
+        partial(functional.gamma_weights, gamma=attributes, **options),
+        partial(reference.gamma_weights, attributes=attributes, **options),
         lambda height, width: (scene(PLANES, count, height, width),),
         # Nearly all of the gradient of a single exposure's share cancels: 1 - A / (A + eps).
         noise=(1e-6, 1e-5),
