@@ -55,7 +55,7 @@ def run(op: str) -> None:
         colors = (255 * exposures.unsqueeze(2).expand(-1, -1, 3, -1, -1)).to(torch.uint8)
         functional.softmax_fuse(logits, colors.contiguous())
     else:
-        functional.mef_ssim(exposures, exposures.mean(dim=1))
+        functional.mef_ssim(exposures.mean(dim=1), exposures)
 
 
 def parse(profile: str) -> tuple[Counter[str], int]:

@@ -20,6 +20,7 @@ _STRIPS = (256, 128, 64, 32)
 # what the process takes beside what is counted here.
 _BASE_BYTES = 450
 _OTHER_BYTES = 48_000_000
+_PYRAMID_BYTES = 100_000_000  # of files: what is larger is kept from a coarser level on
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,11 @@ def make_plan(bracket: Bracket, memory: int) -> Plan:
     Raises:
         InputError: none does.
     """
-    # Of images in memory the fusion alone counts; of files decoding takes most of the time, and
-    # level 1 would be the largest part of the memory.
-    finest = 1 if bracket.in_memory else min(2, max(bracket.levels, 1))
-    kept = [level for level in _KEPT if finest <= level <= max(bracket.levels, 1)]
+    kept = [level for level in _KEPT if level <= max(bracket.levels, 1)]
+    if not bracket.in_memory:
+        # Of files decoding takes most of the time, and fine levels would be most of the memory.
+        small = [level for level in kept[1:] if _stored(bracket, level) <= _PYRAMID_BYTES]
+        kept = small or kept[-1:]
     plans = [
         Plan(level, strip, estimate(bracket, level, strip))
         for level, strip in itertools.product(kept, _STRIPS)
@@ -94,7 +96,7 @@ def estimate(bracket: Bracket, kept: int, strip: int) -> int:
         return base + 3 * values * pixels[0] * bracket.itemsize + bracket.resident_bytes
     inner = 4 if bracket.floating else 2
     mask = 4 * bracket.count if bracket.masked else 0
-    stored = sum(pixels[level] * (values * inner + mask) for level in range(kept, levels + 1))
+    stored = _stored(bracket, kept)
     held = min(kept + 1, levels)
     stored += 2 * 4 * bracket.channels * pixels[held]  # fused, and the level that it is made from
     rows = min(bracket.height, strip + 2 * (RADIUS + 2) * 2**kept)
@@ -105,3 +107,11 @@ def estimate(bracket: Bracket, kept: int, strip: int) -> int:
     # The base is fused before the second sweep: its memory is used again there.
     working = max(base, rows * bracket.width * row)
     return stored + working + bracket.resident_bytes + _OTHER_BYTES
+
+
+def _stored(bracket: Bracket, kept: int) -> int:
+    """Return the bytes of the levels of the pyramid from ``kept`` on."""
+    values = bracket.channels * (4 if bracket.floating else 2) + (4 if bracket.masked else 0)
+    size = bracket.height, bracket.width
+    sizes = (halved_size(size, level) for level in range(kept, bracket.levels + 1))
+    return bracket.count * values * sum(h * w for h, w in sizes)
