@@ -12,9 +12,9 @@ namespace fastmef {
 namespace {
 
 // (device, stream)
-using PlaceTuple = std::array<int64_t, 2>;
+using DeviceAndStreamTuple = std::array<int64_t, 2>;
 
-Place place_of(const PlaceTuple& t) {
+DeviceAndStream device_and_stream(const DeviceAndStreamTuple& t) {
   return {static_cast<int>(t[0]), reinterpret_cast<cudaStream_t>(pointer(t[1]))};
 }
 
@@ -36,16 +36,17 @@ FuseArgs fuse_args(const Shape& shape, double temperature, const Stack& logits, 
   return args;
 }
 
-void fuse(const PlaceTuple& place, const Shape& shape, double temperature, const Stack& logits,
-          const Stack& valid, const Stack& exposures, const Stack& fused, const Stack& weights) {
+void fuse(const DeviceAndStreamTuple& on, const Shape& shape, double temperature,
+          const Stack& logits, const Stack& valid, const Stack& exposures, const Stack& fused,
+          const Stack& weights) {
   FuseArgs args = fuse_args(shape, temperature, logits, valid, exposures);
   args.fused = fused;
   args.weights = weights;
   const py::gil_scoped_release release;
-  softmax_fuse(args, place_of(place));
+  softmax_fuse(args, device_and_stream(on));
 }
 
-void fuse_backward(const PlaceTuple& place, const Shape& shape, double temperature,
+void fuse_backward(const DeviceAndStreamTuple& on, const Shape& shape, double temperature,
                    const Stack& logits, const Stack& valid, const Stack& exposures,
                    const Stack& grad_fused, const Stack& grad_weights, const Stack& grad_logits,
                    const Stack& grad_exposures) {
@@ -55,10 +56,10 @@ void fuse_backward(const PlaceTuple& place, const Shape& shape, double temperatu
   args.grad_logits = grad_logits;
   args.grad_exposures = grad_exposures;
   const py::gil_scoped_release release;
-  softmax_fuse_backward(args, place_of(place));
+  softmax_fuse_backward(args, device_and_stream(on));
 }
 
-void loss(const PlaceTuple& place, const Shape& shape, bool from_logits, const Stack& source,
+void loss(const DeviceAndStreamTuple& on, const Shape& shape, bool from_logits, const Stack& source,
           const Stack& exposures, const Stack& gradient, int64_t partials, int64_t value,
           const std::array<float, kWindow>& taps, int attributes, bool luminance, double c1,
           double c2, double floor, double eps, double gradient_scale) {
@@ -82,7 +83,7 @@ void loss(const PlaceTuple& place, const Shape& shape, bool from_logits, const S
   args.eps = static_cast<float>(eps);
   args.gradient_scale = static_cast<float>(gradient_scale);
   const py::gil_scoped_release release;
-  fusion_loss(args, place_of(place));
+  fusion_loss(args, device_and_stream(on));
 }
 
 GuidedArgs guided_args(const Shape& shape, int64_t rows, int64_t columns,
@@ -99,24 +100,24 @@ GuidedArgs guided_args(const Shape& shape, int64_t rows, int64_t columns,
   return args;
 }
 
-void guide(const PlaceTuple& place, const Shape& shape, int64_t rows, int64_t columns,
+void guide(const DeviceAndStreamTuple& on, const Shape& shape, int64_t rows, int64_t columns,
            const std::array<float, 3>& gray, const Stack& exposures, int64_t to) {
   GuidedArgs args = guided_args(shape, rows, columns, gray, exposures);
   args.guide = static_cast<float*>(pointer(to));
   const py::gil_scoped_release release;
-  guided_guide(args, place_of(place));
+  guided_guide(args, device_and_stream(on));
 }
 
-void fuse_by_guide(const PlaceTuple& place, const Shape& shape, int64_t rows, int64_t columns,
-                   const std::array<float, 3>& gray, const Stack& exposures, int64_t slopes,
-                   int64_t offsets, const Stack& fused) {
+void fuse_by_guide(const DeviceAndStreamTuple& on, const Shape& shape, int64_t rows,
+                   int64_t columns, const std::array<float, 3>& gray, const Stack& exposures,
+                   int64_t slopes, int64_t offsets, const Stack& fused) {
   GuidedArgs args = guided_args(shape, rows, columns, gray, exposures);
   args.slopes = static_cast<const float*>(pointer(slopes));
   args.offsets = static_cast<const float*>(pointer(offsets));
   args.fused = fused;
   args.fused.layer = 0;  // there is one: its stride says nothing
   const py::gil_scoped_release release;
-  guided_fuse(args, place_of(place));
+  guided_fuse(args, device_and_stream(on));
 }
 
 }  // namespace

@@ -62,26 +62,26 @@ __global__ void __launch_bounds__(kThreads) fuse_kernel(const FuseArgs a) {
 }
 
 template <class S>
-void fuse(const FuseArgs& a, const Place& place) {
+void fuse(const FuseArgs& a, const DeviceAndStream& on) {
   const char* name = "softmax_fuse";
   constexpr int wide = 16 / sizeof(S);
   const bool rgb = a.channels == 3;
   if (a.count == 2 && in_runs(a, wide, 1)) {
-    launch(name, fuse_kernel<S, 2, wide, false>, a, blocks_for(a, wide), kThreads, place);
+    launch(name, fuse_kernel<S, 2, wide, false>, a, blocks_for(a, wide), kThreads, on);
   } else if (a.count == 2 && rgb && in_runs(a, wide, 3)) {
-    launch(name, fuse_kernel<S, 2, wide, true>, a, blocks_for(a, wide), kThreads, place);
+    launch(name, fuse_kernel<S, 2, wide, true>, a, blocks_for(a, wide), kThreads, on);
   } else if (in_runs(a, 4, 1)) {
-    launch(name, fuse_kernel<S, 0, 4, false>, a, blocks_for(a, 4), kThreads, place);
+    launch(name, fuse_kernel<S, 0, 4, false>, a, blocks_for(a, 4), kThreads, on);
   } else if (rgb && in_runs(a, 4, 3)) {
-    launch(name, fuse_kernel<S, 0, 4, true>, a, blocks_for(a, 4), kThreads, place);
+    launch(name, fuse_kernel<S, 0, 4, true>, a, blocks_for(a, 4), kThreads, on);
   } else {
-    launch(name, fuse_kernel<S, 0, 1, false>, a, blocks_for(a, 1), kThreads, place);
+    launch(name, fuse_kernel<S, 0, 1, false>, a, blocks_for(a, 1), kThreads, on);
   }
 }
 
 }  // namespace
 
-void softmax_fuse(FuseArgs args, const Place& place) {
+void softmax_fuse(FuseArgs args, const DeviceAndStream& on) {
   const char* name = "softmax_fuse";
   Arrays arrays(name);
   check_inputs(name, args, arrays);
@@ -90,8 +90,7 @@ void softmax_fuse(FuseArgs args, const Place& place) {
   arrays.written("weights", args.weights, {args.batch, args.count, 1, args.height, args.width});
   forget_unused_strides(args);
   join_rows(args);
-  dispatch_storage(name, args.exposures.dtype,
-                   [&](auto type) { fuse<decltype(type)>(args, place); });
+  dispatch_storage(name, args.exposures.dtype, [&](auto type) { fuse<decltype(type)>(args, on); });
 }
 
 }  // namespace fastmef

@@ -20,7 +20,7 @@ struct FuseArgs {
   Stack grad_logits, grad_exposures;
 };
 
-void softmax_fuse(FuseArgs args, const Place& place);
-void softmax_fuse_backward(FuseArgs args, const Place& place);
+void softmax_fuse(FuseArgs args, const DeviceAndStream& on);
+void softmax_fuse_backward(FuseArgs args, const DeviceAndStream& on);
 
 }  // namespace fastmef

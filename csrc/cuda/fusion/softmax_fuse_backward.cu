@@ -80,21 +80,21 @@ __global__ void __launch_bounds__(kThreads) fuse_backward_kernel(const FuseArgs 
 }
 
 template <class S>
-void fuse_backward(const FuseArgs& a, const Place& place) {
+void fuse_backward(const FuseArgs& a, const DeviceAndStream& on) {
   const char* name = "softmax_fuse_backward";
   constexpr int wide = 16 / sizeof(S);
   if (a.count == 2 && in_runs(a, wide, 1)) {
-    launch(name, fuse_backward_kernel<S, 2, wide>, a, blocks_for(a, wide), kThreads, place);
+    launch(name, fuse_backward_kernel<S, 2, wide>, a, blocks_for(a, wide), kThreads, on);
   } else if (in_runs(a, 4, 1)) {
-    launch(name, fuse_backward_kernel<S, 0, 4>, a, blocks_for(a, 4), kThreads, place);
+    launch(name, fuse_backward_kernel<S, 0, 4>, a, blocks_for(a, 4), kThreads, on);
   } else {
-    launch(name, fuse_backward_kernel<S, 0, 1>, a, blocks_for(a, 1), kThreads, place);
+    launch(name, fuse_backward_kernel<S, 0, 1>, a, blocks_for(a, 1), kThreads, on);
   }
 }
 
 }  // namespace
 
-void softmax_fuse_backward(FuseArgs args, const Place& place) {
+void softmax_fuse_backward(FuseArgs args, const DeviceAndStream& on) {
   const char* name = "softmax_fuse_backward";
   if (!args.grad_fused.data) {
     args.exposures = Stack{};  // of any type: not read
@@ -113,7 +113,7 @@ void softmax_fuse_backward(FuseArgs args, const Place& place) {
   forget_unused_strides(args);
   join_rows(args);
   dispatch_float(name, args.exposures.dtype,
-                 [&](auto type) { fuse_backward<decltype(type)>(args, place); });
+                 [&](auto type) { fuse_backward<decltype(type)>(args, on); });
 }
 
 }  // namespace fastmef

@@ -63,9 +63,10 @@ struct Between {
 
 __device__ __forceinline__ Between between(const GuidedArgs& a, unsigned x) {
   const unsigned width = a.width, columns = a.columns;
-  const unsigned place = (2 * x + 1) * columns + width;
-  const unsigned right = place / (2 * width);
-  const float share = static_cast<float>(place - right * 2 * width) / static_cast<float>(2 * width);
+  const unsigned position = (2 * x + 1) * columns + width;
+  const unsigned right = position / (2 * width);
+  const float share =
+      static_cast<float>(position - right * 2 * width) / static_cast<float>(2 * width);
   return {static_cast<int>(right > 0 ? right - 1 : 0),
           static_cast<int>(right < columns ? right : columns - 1), share};
 }
@@ -117,15 +118,15 @@ __global__ void __launch_bounds__(kThreads) guided_kernel(const GuidedArgs a) {
   const int64_t lower = (above + 1 < a.rows ? above + 1 : a.rows - 1) * a.columns;
 #pragma unroll
   for (int v = 0; v < V; ++v) {
-    const Between place = between(a, x + v);
+    const Between position = between(a, x + v);
 #pragma unroll
     for (int k = 0; k < most; ++k) {
       if (k < count) {
         const int64_t plane = (batch * count + k) * a.rows * a.columns;
-        slope[k][v] = place.of(a.slopes + plane + upper);
-        slope_change[k][v] = place.of(a.slopes + plane + lower) - slope[k][v];
-        offset[k][v] = place.of(a.offsets + plane + upper);
-        offset_change[k][v] = place.of(a.offsets + plane + lower) - offset[k][v];
+        slope[k][v] = position.of(a.slopes + plane + upper);
+        slope_change[k][v] = position.of(a.slopes + plane + lower) - slope[k][v];
+        offset[k][v] = position.of(a.offsets + plane + upper);
+        offset_change[k][v] = position.of(a.offsets + plane + lower) - offset[k][v];
       }
     }
   }
@@ -198,9 +199,9 @@ void check_size(const char* operation, const GuidedArgs& a) {
 }
 
 template <class S>
-void guide(const GuidedArgs& a, const Place& place) {
+void guide(const GuidedArgs& a, const DeviceAndStream& on) {
   launch("guided_guide", guide_kernel<S>, a, blocks_for(a.batch * a.rows * a.columns), kThreads,
-         place);
+         on);
 }
 
 bool in_runs(const GuidedArgs& a, int channels) {
@@ -209,34 +210,33 @@ bool in_runs(const GuidedArgs& a, int channels) {
 }
 
 template <class S>
-void fuse(const GuidedArgs& a, const Place& place) {
+void fuse(const GuidedArgs& a, const DeviceAndStream& on) {
   const int64_t strips = a.batch * (a.rows + 1);
   if (a.count == 2 && in_runs(a, 1)) {
     launch("guided_fuse", guided_kernel<S, 2, 4, false>, a, blocks_for(strips * (a.width / 4)),
-           kThreads, place);
+           kThreads, on);
   } else if (a.count == 2 && in_runs(a, 3)) {
     launch("guided_fuse", guided_kernel<S, 2, 4, true>, a, blocks_for(strips * (a.width / 4)),
-           kThreads, place);
+           kThreads, on);
   } else {
     launch("guided_fuse", guided_kernel<S, 0, 1, false>, a, blocks_for(strips * a.width), kThreads,
-           place);
+           on);
   }
 }
 
 }  // namespace
 
-void guided_guide(const GuidedArgs& args, const Place& place) {
+void guided_guide(const GuidedArgs& args, const DeviceAndStream& on) {
   const char* name = "guided_guide";
   check_size(name, args);
   Arrays arrays(name);
   arrays.read("exposures", args.exposures, {args.batch, args.count, 3, args.height, args.width});
   arrays.written("guide", dense(args.guide, kFloat32),
                  {1, 1, 1, 1, args.batch * args.rows * args.columns});
-  dispatch_storage(name, args.exposures.dtype,
-                   [&](auto type) { guide<decltype(type)>(args, place); });
+  dispatch_storage(name, args.exposures.dtype, [&](auto type) { guide<decltype(type)>(args, on); });
 }
 
-void guided_fuse(const GuidedArgs& args, const Place& place) {
+void guided_fuse(const GuidedArgs& args, const DeviceAndStream& on) {
   const char* name = "guided_fuse";
   check_count(name, args.count);
   check_size(name, args);
@@ -249,8 +249,7 @@ void guided_fuse(const GuidedArgs& args, const Place& place) {
   arrays.read("slopes", dense(args.slopes, kFloat32), {1, 1, 1, 1, lines});
   arrays.read("offsets", dense(args.offsets, kFloat32), {1, 1, 1, 1, lines});
   arrays.written("fused", args.fused, {args.batch, 1, 3, args.height, args.width});
-  dispatch_storage(name, args.exposures.dtype,
-                   [&](auto type) { fuse<decltype(type)>(args, place); });
+  dispatch_storage(name, args.exposures.dtype, [&](auto type) { fuse<decltype(type)>(args, on); });
 }
 
 }  // namespace fastmef

@@ -19,8 +19,8 @@ struct GuidedArgs {
 };
 
 // The mean of the guide over the pixels of each small one.
-void guided_guide(const GuidedArgs& args, const Place& place);
+void guided_guide(const GuidedArgs& args, const DeviceAndStream& on);
 // The fusion by logits slope * guide + offset, slopes and offsets enlarged.
-void guided_fuse(const GuidedArgs& args, const Place& place);
+void guided_fuse(const GuidedArgs& args, const DeviceAndStream& on);
 
 }  // namespace fastmef

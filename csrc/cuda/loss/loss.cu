@@ -14,7 +14,7 @@
 // the halo of ten pixels around the blocks, and nothing but the gradient is written.
 //
 // Two or three exposures: the (4 + 4 K) * 10 open sums of a thread stay in registers. Four need all
-// 255 and spill, five have 240 sums alone; Triton's two passes serve those.
+// 255 and spill, five have 240 sums alone; Triton's two passes handle those.
 
 #include "cuda/loss/window.h"
 #include "cuda/runtime/checks.h"
@@ -163,12 +163,12 @@ void divide(LossArgs& a) {
 }
 
 template <bool FromLogits>
-void run(const LossArgs& a, const Place& place) {
+void run(const LossArgs& a, const DeviceAndStream& on) {
   const int64_t blocks = a.batch * a.strips * a.chunks;
   if (a.count == 2) {
-    launch("fusion_loss", loss_kernel<FromLogits, 2>, a, blocks, kColumns, place);
+    launch("fusion_loss", loss_kernel<FromLogits, 2>, a, blocks, kColumns, on);
   } else {
-    launch("fusion_loss", loss_kernel<FromLogits, 3>, a, blocks, kColumns, place);
+    launch("fusion_loss", loss_kernel<FromLogits, 3>, a, blocks, kColumns, on);
   }
 }
 
@@ -196,7 +196,7 @@ int64_t loss_blocks(int64_t batch, int64_t height, int64_t width) {
   return batch * args.strips * args.chunks;
 }
 
-void fusion_loss(LossArgs args, const Place& place) {
+void fusion_loss(LossArgs args, const DeviceAndStream& on) {
   const char* name = "fusion_loss";
   check_size(args.batch, args.height, args.width);
   if (args.count != 2 && args.count != 3) {
@@ -218,8 +218,8 @@ void fusion_loss(LossArgs args, const Place& place) {
   arrays.written("gradient", args.gradient, source);
   arrays.written("partials", dense(args.partials, kFloat64), {1, 1, 1, 1, blocks});
   arrays.written("value", dense(args.value, kFloat32), {1, 1, 1, 1, 1});
-  args.from_logits ? run<true>(args, place) : run<false>(args, place);
-  launch(name, finish_kernel, args, 1, kFinishers, place);
+  args.from_logits ? run<true>(args, on) : run<false>(args, on);
+  launch(name, finish_kernel, args, 1, kFinishers, on);
 }
 
 }  // namespace fastmef

@@ -31,6 +31,6 @@ struct LossArgs {
 int64_t loss_blocks(int64_t batch, int64_t height, int64_t width);
 
 // 1 - mean_p sum_k gamma_k SSIM(F, I_k) and its gradient w.r.t. the source.
-void fusion_loss(LossArgs args, const Place& place);
+void fusion_loss(LossArgs args, const DeviceAndStream& on);
 
 }  // namespace fastmef
