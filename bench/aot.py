@@ -1,7 +1,7 @@
 """Compiles every shipped Triton kernel without a GPU and reports what the machine code uses.
 
 python -m bench.aot                      # all files of kernels/, a table on the screen
-python -m bench.aot kernels/fusion.py    # one file
+python -m bench.aot kernels/fusion/forward.py    # one file
 python -m bench.aot --write              # also bench/results/aot.json and bench/README.md
 
 Exit status 1: a kernel spills registers, uses more than its budget, or computes addresses by
@@ -37,8 +37,9 @@ def _import(path: Path) -> ModuleType:
     """A file of kernels/ as part of the package ``kernels`` of this checkout, any other alone."""
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
-    if path.parent == ROOT / "kernels":
-        return importlib.import_module(f"kernels.{path.stem}")
+    if path.is_relative_to(ROOT / "kernels"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        return importlib.import_module(".".join(parts))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise SystemExit(f"{path} is not a Python file")
@@ -46,6 +47,14 @@ def _import(path: Path) -> ModuleType:
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
     return module
+
+
+def _shown(path: Path) -> str:
+    """``fusion/forward`` for kernels/fusion/forward.py."""
+    folder = ROOT / "kernels"
+    return (
+        str(path.relative_to(folder).with_suffix("")) if path.is_relative_to(folder) else path.stem
+    )
 
 
 def _source(configuration: Any) -> Any:
@@ -105,7 +114,7 @@ def _measure(architecture: int, task: tuple[Path, int]) -> dict[str, Any]:
     path, index = task
     configuration = _import(path).CONFIGURATIONS[index]
     result = {
-        "file": path.stem,
+        "file": _shown(path),
         "name": configuration.name,
         "architecture": architecture,
         "budget": configuration.registers,
@@ -218,7 +227,7 @@ def main(arguments: list[str] | None = None) -> int:
     for x in options.architectures:
         if x not in known:
             print(f"sm_{x}: Triton {triton.__version__} does not know it")
-    files = [x.resolve() for x in options.files] or sorted((ROOT / "kernels").glob("[!_]*.py"))
+    files = [x.resolve() for x in options.files] or sorted((ROOT / "kernels").rglob("[!_]*.py"))
     results = compile_all(files, known, options.jobs)
     print(f"Triton {triton.__version__}. {table(results)}")
     wrong = [(x, why) for x in results if (why := why_wrong(x))]

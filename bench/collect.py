@@ -1,4 +1,4 @@
-"""Makes one file of the result files of a run on a GPU: called by bench/gpu.sh.
+"""Merge the result files of a run on a GPU into one. bench/gpu.sh calls this.
 
 python -m bench.collect FOLDER_OF_RESULTS FOLDER_TO_WRITE NAME_OF_THE_GPU
 """
@@ -15,13 +15,13 @@ COPY = "copy of 1 GiB"  # the group whose speed the others are judged by
 
 
 def bytes_per_ms(benchmark: dict[str, Any]) -> float:
-    """By the GPU's own time; 0 where that or the bytes are unknown."""
+    """Return bytes moved per millisecond of GPU time; 0 where either is unknown."""
     info = benchmark.get("extra_info", {})
     return info["bytes"] / info["device_ms"] if {"bytes", "device_ms"} <= info.keys() else 0.0
 
 
 def add_shares(benchmarks: list[dict[str, Any]]) -> None:
-    """The part of the bandwidth of a copy that each reaches, by the bytes it has to move."""
+    """Add to each benchmark its bandwidth divided by that of a copy."""
     copies = [bytes_per_ms(x) for x in benchmarks if x.get("group") == COPY]
     for benchmark in benchmarks:
         if copies and copies[0] and (speed := bytes_per_ms(benchmark)):
@@ -29,12 +29,12 @@ def add_shares(benchmarks: list[dict[str, Any]]) -> None:
 
 
 def name_of(benchmark: dict[str, Any]) -> str:
-    """Of the implementation; a copy or bare memory traffic has none."""
+    """Return the name of the implementation; a copy or bare memory traffic has none."""
     return (benchmark.get("params") or {}).get("name", "")
 
 
 def add_multiples(benchmarks: list[dict[str, Any]]) -> None:
-    """Each time as a multiple of fastmef's in the same group: of the call, and of the GPU alone."""
+    """Add to each benchmark its time divided by fastmef's time in the same group."""
     ours = {(x.get("group"), name_of(x)): x for x in benchmarks}
     for benchmark in benchmarks:
         name = name_of(benchmark)
@@ -51,7 +51,7 @@ def add_multiples(benchmarks: list[dict[str, Any]]) -> None:
 
 
 def table(benchmarks: list[dict[str, Any]]) -> str:
-    """One line a benchmark: milliseconds of the call and the GPU, share of a copy, multiple."""
+    """Return a line for each benchmark: milliseconds of call and GPU, share of a copy, multiple."""
     lines = []
     for benchmark in sorted(benchmarks, key=lambda x: (x.get("group") or "", x["name"])):
         info = benchmark.get("extra_info", {})
@@ -65,7 +65,7 @@ def table(benchmarks: list[dict[str, Any]]) -> str:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Of pytest-benchmark, which makes the file before it times anything; {} if it was stopped."""
+    """Read a result file; return {} where pytest-benchmark was stopped before it wrote anything."""
     try:
         return json.loads(path.read_text())
     except ValueError:
@@ -73,7 +73,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def collect(results: Path, gpu: str) -> dict[str, Any]:
-    """Metadata of the first file, the benchmarks of all, and how every stage ended."""
+    """Return the metadata of the first file, all benchmarks, and how every stage ended."""
     stages = []
     for line in (results / "stages").read_text().splitlines():
         name, status, seconds = line.rsplit(" ", 2)

@@ -1,18 +1,52 @@
-"""What every benchmark shares: machine metadata in each result file, and the way it is timed."""
+"""What every benchmark shares: the kernels it must run with, metadata, and the way it is timed."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import platform
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+import fastmef
 from fastmef import backends, reference
+
+GPU_FOLDER = Path(__file__).parent / "gpu"
+
+
+def missing_kernels() -> str:
+    """Say why figures of fastmef would not be those of its C++ kernels; empty if they would."""
+    found = Path(fastmef.__file__).parent
+    if backends.CPU is None:
+        return (
+            f"fastmef is imported from {found}, without its C++ kernels: {backends.cpu_status()}. "
+            "Run `pytest bench` with the installed package, or build the kernels in the checkout: "
+            "python setup.py build_ext --inplace"
+        )
+    try:
+        distribution = importlib.metadata.distribution("fastmef")
+    except importlib.metadata.PackageNotFoundError:  # built in place and not installed
+        return ""
+    installed = Path(str(distribution.locate_file("fastmef")))
+    if installed.exists() and not installed.samefile(found):
+        return (
+            f"fastmef is imported from {found}, which hides the one that is installed in "
+            f"{installed}. Run `pytest bench` instead of `python -m pytest bench`"
+        )
+    return ""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    on_cpu = [x for x in items if here in x.path.parents and GPU_FOLDER not in x.path.parents]
+    if on_cpu and not config.option.collectonly and (reason := missing_kernels()):
+        raise pytest.UsageError(reason)
 
 
 def pytest_benchmark_update_machine_info(
@@ -25,17 +59,17 @@ def pytest_benchmark_update_machine_info(
     machine_info["system"] = platform.system()
 
 
-# Errors of (value, gradient) relative to the largest. The peers subtract no constant before they
-# form variances, and are allowed more.
+# Largest errors of (value, gradient), relative to the largest value. Competitors subtract no
+# constant before they form variances, and are allowed more.
 OURS = (2e-6, 1e-5)
-PEERS = (1e-5, 2e-3)
+COMPETITORS = (1e-5, 2e-3)
 
 
 @pytest.fixture
 def clock(benchmark: Any) -> Callable[..., None]:
-    """Times a call: 1 to 3 warm-up calls, then as many as fit in a second, 3 to 50.
+    """Time a call: 1 to 3 warm-up calls, then as many as fit in a second, 3 to 50.
 
-    ``op`` names the table, ``row`` the row and ``name`` the column of bench/README.md.
+    ``op`` names the table, ``row`` its row and ``name`` its column in docs/benchmarks.
     """
 
     def run(function: Callable[[], object], op: str, row: str, name: str) -> None:
@@ -55,7 +89,7 @@ def clock(benchmark: Any) -> Callable[..., None]:
 
 @pytest.fixture
 def compiled() -> Iterator[Callable[..., Any]]:
-    """``torch.compile`` for one shape, without what earlier benchmarks have left behind."""
+    """Return ``torch.compile`` for one shape, without what earlier benchmarks have compiled."""
     torch._dynamo.reset()
     yield partial(torch.compile, dynamic=False)
     torch._dynamo.reset()
@@ -63,7 +97,7 @@ def compiled() -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture
 def photograph() -> Callable[..., Tensor]:
-    """Makes float32 images (..., H, W) in [0, 1] with smooth structure and some noise."""
+    """Make float32 images (..., H, W) in [0, 1] with smooth structure and some noise."""
 
     def make(*shape: int, seed: int = 0) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
@@ -75,7 +109,7 @@ def photograph() -> Callable[..., Tensor]:
 
 @pytest.fixture(scope="session")
 def once() -> Callable[..., Any]:
-    """Keeps the last thing made: the float64 result that several implementations are held to."""
+    """Keep the last float64 result, which several implementations are compared with."""
     last: dict[Any, Any] = {}
 
     def get(key: Any, make: Callable[[], Any]) -> Any:
@@ -89,12 +123,12 @@ def once() -> Callable[..., Any]:
 
 @pytest.fixture
 def check() -> Callable[..., None]:
-    """Compares (value, gradient) with the float64 reference: a peer's with a wider tolerance."""
+    """Compare (value, gradient) with the float64 reference; competitors have a wider tolerance."""
 
     def run(
         ours: tuple[Tensor, ...], exact: tuple[Tensor, ...], name: str, margin: int = 0
     ) -> None:
-        tolerances = OURS if name.startswith(("fastmef", "eager", "torch.compile")) else PEERS
+        tolerances = OURS if name.startswith(("fastmef", "eager", "torch.compile")) else COMPETITORS
         for tolerance, x, right in zip(tolerances, ours, exact, strict=False):
             if margin and right.ndim > 1:
                 inside = (..., slice(margin, -margin), slice(margin, -margin))

@@ -1,7 +1,7 @@
 """Window means as other packages form them: by ``conv2d`` with a single channel.
 
-The reference adds shifted images, which a CPU does several times faster. Patched with this it is
-the eager PyTorch that most loss functions are written in, and a GPU launches fewer kernels for it.
+The reference adds shifted images, which is several times faster on a CPU. Most loss
+functions use convolutions, and a GPU launches fewer kernels for them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Convolution:
 
 
 def by_convolution(function: Callable[..., T]) -> Callable[..., T]:
-    """``function``, whose windows are now convolutions; also of what ``torch.compile`` returns."""
+    """Return ``function`` with windows by convolution; it may be what ``torch.compile`` returns."""
 
     def run(*args: object, **options: object) -> T:
         with mock.patch.object(filters, "_WindowSum", _Convolution):

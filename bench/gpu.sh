@@ -108,7 +108,7 @@ for stage in "${stages[@]}"; do
       ;;
     tests) run tests 150 bash -c 'pytest_files "$@"' - 8 tests/gpu/test_*.py ;;
     triton)
-      # Triton also serves what the CUDA C++ kernels would take from it.
+      # Without the CUDA C++ kernels, Triton runs their operations too.
       needs_gpu "$stage" && FASTMEF_CUDA=0 run triton 200 bash -c 'pytest_files "$@"' - 16 \
         tests/gpu/test_operations.py tests/kernels/test_*.py
       ;;

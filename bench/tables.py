@@ -1,19 +1,28 @@
-"""Writes the tables of bench/README.md and the summary of README.md from result files of
-pytest-benchmark.
+"""Write the tables of docs/benchmarks from the result files of pytest-benchmark.
 
-python bench/tables.py bench/results/cpu.json
+python -m bench.tables
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-README = Path(__file__).with_name("README.md")
-FRONT_PAGE = Path(__file__).parent.parent / "README.md"
-# Operation and row of the result file, and what it is called on the front page.
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "bench" / "results"
+CPU_PAGE = ROOT / "docs" / "benchmarks" / "cpu.md"
+COMPILED_PAGE = ROOT / "docs" / "benchmarks" / "compiled.md"
+# Pages by the name of the marks between which a table stands.
+PAGES = {
+    "speed": CPU_PAGE,
+    "fusion": CPU_PAGE,
+    "tables": CPU_PAGE,
+    "callgrind": CPU_PAGE,
+    "aot": COMPILED_PAGE,
+    "cuda": COMPILED_PAGE,
+}
+# Operation and row of the result file, and what it is called in the summary.
 SUMMARY = {
     ("weighted_ssim_loss", "8x250x250, 1 scale"): "loss and gradient, 8×250×250",
     ("weighted_ssim_loss", "1x1080x1920, 1 scale"): "loss and gradient, 1920×1080",
@@ -25,22 +34,23 @@ SUMMARY = {
 OURS = ("eager, conv2d", "eager", "torch.compile")  # in the order of the columns
 
 
-def rewrite(name: str, text: str, file: Path = README) -> None:
-    """Puts ``text`` between the marks of this name in README.md."""
+def rewrite(name: str, text: str, file: Path | None = None) -> None:
+    """Put ``text`` between the marks of this name, by default on its page of the documentation."""
+    file = PAGES[name] if file is None else file
     begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"
     before, rest = file.read_text().split(begin)
     file.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
 
 
 def cell(benchmark: dict[str, Any], ours: float | None) -> str:
-    """Median ± interquartile range in ms, and the median as a multiple of fastmef's."""
+    """Return median ± interquartile range in ms, and the median divided by fastmef's."""
     stats = benchmark["stats"]
     text = f"{1e3 * stats['median']:.2f} ± {1e3 * stats['iqr']:.2f}"
     return f"{text} ({stats['median'] / ours:.2f})" if ours else text
 
 
 def table(op: str, benchmarks: list[dict[str, Any]]) -> list[str]:
-    """Rows of sizes and modes, columns of implementations."""
+    """Return a table whose rows are sizes and modes and whose columns are implementations."""
     rows: dict[str, dict[str, dict[str, Any]]] = {}
     for benchmark in benchmarks:
         info = benchmark["extra_info"]
@@ -58,7 +68,7 @@ def table(op: str, benchmarks: list[dict[str, Any]]) -> list[str]:
 
 
 def summary(results: dict[str, Any]) -> str:
-    """Multiples of fastmef's time, of PyTorch's forms and of the fastest peer."""
+    """Return the times of PyTorch and of the fastest peer, divided by fastmef's."""
     lines = [
         "| | fastmef | PyTorch, `conv2d` | PyTorch | `torch.compile` | fastest peer |",
         "|---|---:|---:|---:|---:|---:|",
@@ -82,6 +92,7 @@ def summary(results: dict[str, Any]) -> str:
 
 
 def render(results: dict[str, Any], name: str) -> str:
+    """Return the tables of one result file below a line about its machine."""
     machine = results["machine_info"]
     cpu = machine["cpu"]
     lines = [
@@ -99,11 +110,10 @@ def render(results: dict[str, Any], name: str) -> str:
 
 
 def main() -> None:
-    results = {Path(name).name: json.loads(Path(name).read_text()) for name in sys.argv[1:]}
-    rewrite("tables", "\n".join(render(result, name) for name, result in results.items()))
-    for name, result in results.items():
-        if name == "cpu.json":
-            rewrite("speed", summary(result), FRONT_PAGE)
+    results = {name: json.loads((RESULTS / name).read_text()) for name in ("cpu.json", "fuse.json")}
+    rewrite("speed", summary(results["cpu.json"]) + "\n")
+    rewrite("tables", render(results["cpu.json"], "cpu.json"))
+    rewrite("fusion", render(results["fuse.json"], "fuse.json"))
 
 
 if __name__ == "__main__":

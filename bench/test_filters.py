@@ -1,6 +1,6 @@
 """local_variance, sobel_gradient and gamma_weights, alone and with their gradient.
 
-Variances have mirrored borders, Sobel repeated ones: so has every peer. gamma_weights has no peer.
+Variances have mirrored borders, Sobel gradients repeated ones: so has every competitor.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench.competitors import competitors
 from fastmef import functional, reference
 
 SIZES = {"8x250x250": (8, 250, 250), "1x1080x1920": (1, 1080, 1920)}
 Filter = Callable[[Tensor], Tensor]
-FLOOR = 1e-4
 
-# By op: whose function it is, its options, and what it is called in the tables.
+# By the name of the operation in the tables: the function, and its options.
 OPS: dict[str, tuple[str, dict[str, Any]]] = {
     "local_variance, Gaussian 11": ("local_variance", {"border": "reflect"}),
     "local_variance, box 11": ("local_variance", {"border": "reflect", "sigma": None}),
@@ -27,67 +27,17 @@ OPS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def by_plane(function: Callable[[Any], Any]) -> Filter:
-    """A NumPy function of single images."""
-    return lambda images: torch.stack([torch.from_numpy(function(x.numpy())) for x in images])
-
-
-def variance_of(mean: Filter) -> Filter:
-    return lambda x: (mean(x * x) - mean(x).square()).clamp_min(FLOOR)
-
-
-def kornia(op: str) -> Filter:
-    package = pytest.importorskip("kornia.filters", reason="kornia is not installed")
-    if op == "sobel_gradient":
-        return lambda x: package.sobel(x[:, None], normalized=False, eps=1e-12)[:, 0]
-    if "box" in op:
-        return variance_of(lambda x: package.box_blur(x[:, None], 11)[:, 0])
-    return variance_of(lambda x: package.gaussian_blur2d(x[:, None], 11, (1.5, 1.5))[:, 0])
-
-
-def opencv(op: str) -> Filter:
-    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
-    cv2.setNumThreads(torch.get_num_threads())
-    if op == "sobel_gradient":
-        border = cv2.BORDER_REPLICATE
-        return by_plane(
-            lambda x: cv2.magnitude(
-                cv2.Sobel(x, cv2.CV_32F, 1, 0, borderType=border),
-                cv2.Sobel(x, cv2.CV_32F, 0, 1, borderType=border),
-            )
-        )
-    if "box" in op:
-        return variance_of(
-            by_plane(lambda x: cv2.boxFilter(x, -1, (11, 11), borderType=cv2.BORDER_REFLECT_101))
-        )
-    return variance_of(
-        by_plane(lambda x: cv2.GaussianBlur(x, (11, 11), 1.5, borderType=cv2.BORDER_REFLECT_101))
-    )
-
-
-def scikit_image(op: str) -> Filter:
-    package = pytest.importorskip("skimage.filters", reason="scikit-image is not installed")
-    if op == "sobel_gradient":
-        # Its kernels are divided by 4, and the magnitude by the root of 2.
-        return by_plane(lambda x: package.sobel(x) * (4 * 2**0.5))
-    if "box" in op:
-        pytest.skip("scikit-image has no box filter for floating point")
-    return variance_of(by_plane(lambda x: package.gaussian(x, 1.5, mode="mirror", truncate=3.5)))
-
-
-PEERS = {"kornia": kornia, "OpenCV": opencv, "scikit-image": scikit_image}
 OURS = ["fastmef", "eager", "torch.compile"]
-# OpenCV and scikit-image have no gradients; what is compiled is timed with them.
+# What is compiled is timed with its gradient.
 CASES = [
     (op, mode, name)
     for op in OPS
     for mode, names in (
-        ("value", ["fastmef", "eager", *PEERS]),
-        ("value and gradient", [*OURS, "kornia"]),
+        ("value", ["fastmef", "eager", *competitors(op)]),
+        ("value and gradient", [*OURS, *(x.name for x in competitors(op).values() if x.gradient)]),
     )
     for name in names
-    if not (op.startswith("gamma_weights") and name in PEERS)
-    and not (op == "local_variance, box 11" and name == "torch.compile")
+    if not (op == "local_variance, box 11" and name == "torch.compile")
 ]
 
 
@@ -123,8 +73,8 @@ def test_filter(
     else:
         images = photograph(batch, height, width)
     exact = getattr(reference, function)
-    if name in PEERS:
-        run = runner(PEERS[name](op), mode)
+    if name in competitors(op):
+        run = runner(competitors(op)[name].load(), mode)
     elif name == "fastmef":
         run = runner(lambda x: getattr(functional, function)(x, **options), mode)
     else:

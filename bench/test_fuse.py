@@ -1,4 +1,4 @@
-"""fastmef.fuse as a whole, in memory, beside OpenCV; and what its base costs by length."""
+"""fastmef.fuse as a whole, in memory, beside competitors; and the cost of its base by length."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 import fastmef
+from bench.competitors import competitors
 from fastmef import functional
 from fastmef.inference.core import STEPS
 from fastmef.inference.models import ready_model
@@ -22,7 +23,7 @@ BASE = (250, 256)  # 64 kpixels
 
 
 def photographs(height: int, width: int, count: int = 2) -> list[NDArray[np.uint8]]:
-    """A textured gradient as a camera would expose it."""
+    """Return ``count`` exposures ``(H, W, 3)`` of a textured gradient."""
     generator = np.random.default_rng(0)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32) / width
     light = np.exp(3 * x - 2 * y) * generator.uniform(0.8, 1.2, (height, width)).astype(np.float32)
@@ -31,16 +32,14 @@ def photographs(height: int, width: int, count: int = 2) -> list[NDArray[np.uint
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", ["fastmef", "fastmef, network alone", "OpenCV Mertens"])
+@pytest.mark.parametrize("name", ["fastmef", "fastmef, network alone", *competitors("fuse")])
 def test_fuse(clock: Callable[..., None], size: str, name: str) -> None:
     images = photographs(*SIZES[size])
-    if name == "OpenCV Mertens":
-        cv2 = pytest.importorskip("cv2")
-        cv2.setNumThreads(torch.get_num_threads())
-        merge = cv2.createMergeMertens()
+    if name in competitors("fuse"):
+        merge = competitors("fuse")[name].load()
 
         def run() -> NDArray[np.uint8]:
-            return np.uint8(np.clip(merge.process(images) * 255 + 0.5, 0, 255))
+            return np.uint8(np.clip(merge(images) * 255 + 0.5, 0, 255))
     else:
         steps = STEPS if name == "fastmef" else 0
 
@@ -49,7 +48,7 @@ def test_fuse(clock: Callable[..., None], size: str, name: str) -> None:
 
     fused = run()
     assert fused.shape == images[0].shape and fused.dtype == np.uint8
-    # Both keep the gradient: dark left of the middle, bright right of it, neither cut off.
+    # Every method keeps the gradient: dark on the left, bright on the right, neither clipped.
     left, right = fused[:, : fused.shape[1] // 4], fused[:, -fused.shape[1] // 4 :]
     assert 10 < left.mean() < right.mean() < 250
     clock(run, OP, size, name)

@@ -1,7 +1,7 @@
 """weighted_ssim_loss and fusion_loss, value and gradient.
 
-Eager PyTorch comes twice: with the windows by conv2d, as other packages have them, and as in the
-reference, by shifted additions.
+Eager PyTorch is timed twice: with windows by conv2d, as in other packages, and with the shifted
+additions of the reference.
 """
 
 from __future__ import annotations

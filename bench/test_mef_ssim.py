@@ -17,7 +17,7 @@ HEIGHT, WIDTH = 3000, 4000
 
 
 class Reference:
-    """As :class:`MEFSSIM`, in plain PyTorch."""
+    """MEFSSIM in plain PyTorch."""
 
     def __init__(self, exposures: Tensor) -> None:
         self.sources: MefSsimSources = mef_ssim_sources(exposures)
@@ -35,7 +35,7 @@ def score_and_gradient(score: Callable[[Tensor], Tensor], fused: Tensor) -> tupl
 
 @lru_cache(maxsize=1)
 def scene() -> tuple[Tensor, Tensor]:
-    """Grey exposures and a fused image, float32."""
+    """Return grey exposures and a fused image, float32."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(1, 1, HEIGHT // 4, WIDTH // 4, generator=generator)
     size = (HEIGHT, WIDTH)

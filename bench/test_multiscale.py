@@ -1,4 +1,4 @@
-"""multiscale_fuse of two 24-megapixel exposures beside copies and OpenCV, and as it is trained."""
+"""multiscale_fuse of two 24-megapixel exposures, and with its gradient in training."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench.competitors import competitors
 from fastmef import functional, reference
 from fastmef.reference.pyramid import halved_size
 
@@ -19,7 +20,7 @@ TRAINED_LEVELS = 2
 
 
 def bracket(layout: str) -> tuple[Tensor, Tensor]:
-    """Noise, which takes as long as photographs do: no branch depends on a value."""
+    """Return logits and exposures of noise. No branch depends on a value."""
     generator = torch.Generator().manual_seed(0)
     shape = (1, 2, 3, HEIGHT, WIDTH)
     exposures = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
@@ -41,23 +42,22 @@ def test_fuse(
     logits, exposures = bracket(layout)
     function = {"fastmef": functional.multiscale_fuse, "eager": eager}.get(name)
     function = function or compiled(eager)
-    # Rows that see nothing of those below the 512th.
+    # The first 256 rows do not depend on rows below the 512th.
     rows = 512 // 2**LEVELS
     part = exposures[..., :512, :].double() / 255
     exact = 255 * reference.multiscale_fuse(logits[..., :rows, :].double(), part, LEVELS)
-    # Half a level, and what levels of the pyramid in 16 bits make of it.
+    # Half a level for rounding, and the error of pyramid levels with 16 bits.
     assert (function(logits, exposures)[..., :256, :] - exact[..., :256, :]).abs().max() < 0.52
     clock(lambda: function(logits, exposures), OP, f"uint8, {layout}", name)
 
 
-def test_mertens(clock: Callable[..., None]) -> None:
-    cv2 = pytest.importorskip("cv2")
-    cv2.setNumThreads(torch.get_num_threads())
+@pytest.mark.parametrize("name", competitors("fuse"))
+def test_competitor(clock: Callable[..., None], name: str) -> None:
     images = [x.permute(1, 2, 0).numpy() for x in bracket("channels last")[1][0]]
-    mertens = cv2.createMergeMertens()
-    fused = torch.from_numpy(mertens.process(images))
+    merge = competitors("fuse")[name].load()
+    fused = torch.from_numpy(merge(images))
     assert fused.shape == (HEIGHT, WIDTH, 3) and fused.isfinite().all()
-    clock(lambda: mertens.process(images), OP, "uint8, channels last", "OpenCV Mertens")
+    clock(lambda: merge(images), OP, "uint8, channels last", name)
 
 
 @pytest.mark.parametrize("into", ["new memory", "memory in use"])

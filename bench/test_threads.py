@@ -1,7 +1,7 @@
-"""What a second pool of threads in the process would cost: a loss after a loop of PyTorch's.
+"""The cost of a second pool of threads in the process: a loss after a loop of PyTorch.
 
 ``fastmef`` runs its loops on the OpenMP threads that PyTorch has loaded. "threads of its own" is
-the pool it falls back to where there are none: PyTorch's then still spin when its own begin.
+the pool that it falls back to where there are none: PyTorch's threads still spin when it begins.
 """
 
 from __future__ import annotations

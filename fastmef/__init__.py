@@ -1,6 +1,6 @@
 """Unsupervised deep multi-exposure fusion with fused kernels.
 
-The public names load on first use, so that importing the package stays cheap and touches no GPU.
+The public names are loaded on first use, so that importing the package is cheap and touches no GPU.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastmef import functional, metrics, reference
+    from fastmef import functional, metrics, nn, reference
     from fastmef.backends import show_config
     from fastmef.errors import (
         DivergenceError,
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         OutputError,
     )
     from fastmef.inference.fuse import fuse
+    from fastmef.inference.fuser import Fuser
     from fastmef.nn.losses import WeightedSSIMLoss
     from fastmef.nn.network import FusionNet, FusionOutput
     from fastmef.nn.pretrained import list_pretrained
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Fuser": "fastmef.inference.fuser",
     "FusionNet": "fastmef.nn.network",
     "FusionOutput": "fastmef.nn.network",
     "WeightedSSIMLoss": "fastmef.nn.losses",
@@ -38,11 +40,12 @@ _HOME = {
     "MissingExtraError": "fastmef.errors",
     "OutputError": "fastmef.errors",
 }
-_SUBMODULES = {"functional", "metrics", "reference"}
+_SUBMODULES = {"functional", "metrics", "nn", "reference"}
 
 __all__ = [
     "DivergenceError",
     "FastmefError",
+    "Fuser",
     "FusionNet",
     "FusionOutput",
     "InputError",
@@ -53,6 +56,7 @@ __all__ = [
     "fuse",
     "list_pretrained",
     "metrics",
+    "nn",
     "reference",
     "show_config",
 ]

@@ -1,6 +1,7 @@
-"""Which backends are there, which one serves each operation, and why not the others.
+"""Which backends can be used here, and why the others cannot.
 
-The choice is made here and nowhere else: :func:`choose` decides by device and dtype alone.
+What each operation has kernels for is declared with the operation, in :mod:`fastmef.ops`; that
+choice reads :func:`usable_on`. A new backend is named here, and says here where it can be used.
 """
 
 from __future__ import annotations
@@ -14,68 +15,20 @@ import re
 import shutil
 import sys
 from types import ModuleType
+from typing import Any
 
 import torch
-from torch import Tensor
 
 REFERENCE = "reference"
 CPP = "cpp"
 CUDA = "cuda"
 TRITON = "triton"
 
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_STORED = (torch.uint8, torch.uint16, *_FLOATS)
-_SINGLE_FLOATS = _FLOATS[:-1]
+# Why kernels of (backend, operation) are not used any more: one of them could not be started.
+FAILED: dict[tuple[str, str], str] = {}
 
-OPERATIONS = (
-    "exposure_pyramid",
-    "fusion_loss",
-    "gamma_weights",
-    "guided_upsample_fuse",
-    "local_variance",
-    "mef_ssim",
-    "multiscale_fuse",
-    "norm_act",
-    "sobel_gradient",
-    "softmax_fuse",
-    "ssim",
-    "weighted_ssim_loss",
-)
-# The dtypes that each backend's kernels read. float64 on a GPU is for the reference.
-SERVED: dict[str, dict[str, tuple[torch.dtype, ...]]] = {
-    CPP: {
-        "exposure_pyramid": _STORED,
-        "fusion_loss": _FLOATS,
-        "gamma_weights": _FLOATS,
-        "local_variance": _FLOATS,
-        "mef_ssim": _FLOATS,
-        "multiscale_fuse": _STORED,
-        "sobel_gradient": _FLOATS,
-        "softmax_fuse": _STORED,
-        "ssim": _FLOATS,
-        "weighted_ssim_loss": _FLOATS,
-    },
-    CUDA: {
-        "fusion_loss": _FLOATS[:-1],
-        "guided_upsample_fuse": tuple(x for x in _STORED if x != torch.float64),
-        "softmax_fuse": tuple(x for x in _STORED if x != torch.float64),
-        "weighted_ssim_loss": _FLOATS[:-1],
-    },
-    TRITON: {
-        "exposure_pyramid": tuple(x for x in _STORED if x != torch.float64),
-        "fusion_loss": _SINGLE_FLOATS,
-        "gamma_weights": _SINGLE_FLOATS,
-        "guided_upsample_fuse": tuple(x for x in _STORED if x != torch.float64),
-        "local_variance": _SINGLE_FLOATS,
-        "mef_ssim": (torch.float32,),
-        "multiscale_fuse": tuple(x for x in _STORED if x != torch.float64),
-        "norm_act": _SINGLE_FLOATS,
-        "sobel_gradient": _SINGLE_FLOATS,
-        "softmax_fuse": tuple(x for x in _STORED if x != torch.float64),
-        "ssim": _SINGLE_FLOATS,
-        "weighted_ssim_loss": _SINGLE_FLOATS,
-    },
-}
+# The CUDA C++ kernels convert to bfloat16 by an instruction that older GPUs lack.
+OLDEST_GPU = (8, 0)
 
 # Triton's interpreter runs the GPU kernels on CPU tensors, slowly: for tests without a GPU.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -152,31 +105,39 @@ CUDA_MODULE, WHY_NO_CUDA = _load_cuda()
 WHY_NO_TRITON = _why_no_triton()
 
 
-def choose(operation: str, *tensors: Tensor | None, cuda: bool = True) -> str:
-    """The backend that serves ``operation`` for these tensors: all on one device.
+def _gpu_is_new_enough(index: int | None) -> bool:
+    return torch.cuda.get_device_capability(index) >= OLDEST_GPU
 
-    ``cuda=False``: the case is none of those that the CUDA C++ kernels were written for.
+
+# A constant to torch.compile. The decorator torch.compiler.assume_constant_result does the same,
+# but imports torch._dynamo, which takes a second.
+_gpu_is_new_enough._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def transforms_active() -> bool:
+    """Return whether a transform of ``torch.func`` is at work.
+
+    ``grad``, ``vmap`` and the like transform PyTorch's own operators, to any order, but do not see
+    into kernels: plain PyTorch runs then.
     """
-    given = [x for x in tensors if x is not None]
-    devices = {x.device.type for x in given}
-    if devices == {"cuda"} and cuda and not WHY_NO_CUDA and _reads(CUDA, operation, given):
-        return CUDA
-    if devices == {"cuda"} or (INTERPRETED and devices == {"cpu"}):
-        backend, usable = TRITON, not WHY_NO_TRITON
-    elif devices == {"cpu"}:
-        backend, usable = CPP, CPU is not None
-    else:
-        return REFERENCE
-    return backend if usable and _reads(backend, operation, given) else REFERENCE
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
-def _reads(backend: str, operation: str, tensors: list[Tensor]) -> bool:
-    dtypes = SERVED[backend].get(operation, ())
-    return all(x.dtype in dtypes for x in tensors)
+def usable_on(device: torch.device) -> tuple[str, ...]:
+    """Return the backends whose kernels run on a device, the preferred one first."""
+    if transforms_active():
+        return ()
+    triton = () if WHY_NO_TRITON else (TRITON,)
+    if device.type == "cuda":
+        cuda = not WHY_NO_CUDA and _gpu_is_new_enough(device.index)
+        return (CUDA, *triton) if cuda else triton
+    if device.type == "cpu":
+        return triton if INTERPRETED else () if CPU is None else (CPP,)
+    return ()
 
 
 def cpu_status() -> str:
-    """What the C++ kernels run with, or why they cannot serve."""
+    """Return what the C++ kernels run with, or why they cannot be used."""
     if CPU is None:
         return _WHY_NO_CPU
     sets = ", ".join(CPU.available_isas())
@@ -184,7 +145,7 @@ def cpu_status() -> str:
 
 
 def cuda_status() -> str:
-    """What the CUDA C++ kernels were built for, or why they cannot serve."""
+    """Return what the CUDA C++ kernels were built for, or why they cannot be used."""
     if WHY_NO_CUDA or CUDA_MODULE is None:
         return WHY_NO_CUDA
     missing = "" if torch.cuda.is_available() else "; no GPU that torch can use"
@@ -192,7 +153,7 @@ def cuda_status() -> str:
 
 
 def triton_status() -> str:
-    """Triton's version and what it runs on, or why it cannot serve."""
+    """Return Triton's version and what it runs on, or why it cannot be used."""
     if WHY_NO_TRITON:
         return WHY_NO_TRITON
     import triton
@@ -203,24 +164,28 @@ def triton_status() -> str:
 
 
 def show_config() -> None:
-    """Print versions, devices, and which backend serves every operation and why."""
+    """Print versions, devices, the backends of every operation, and why others are not used."""
     print(describe())
 
 
-def _served_by(operation: str) -> str:
+def _backends_of(operation: Any) -> str:
+    """Say on what each backend runs an operation, and which of them failed."""
     names = []
-    if not WHY_NO_CUDA and operation in SERVED[CUDA]:
+    if not WHY_NO_CUDA and CUDA in operation.support:
         names.append("CUDA C++ on CUDA tensors")
-    if not WHY_NO_TRITON and operation in SERVED[TRITON]:
+    if not WHY_NO_TRITON and TRITON in operation.support:
         names.append("Triton on the other CUDA tensors" if names else "Triton on CUDA tensors")
-    if CPU is not None and operation in SERVED[CPP]:
+    if CPU is not None and CPP in operation.support:
         names.append("C++ on CPU tensors")
-    return ", ".join([*names, "reference elsewhere"]) if names else "reference (plain PyTorch)"
+    used = ", ".join([*names, "reference elsewhere"]) if names else "reference (plain PyTorch)"
+    failed = [f"; {x} failed: {why}" for (x, of), why in FAILED.items() if of == operation.name]
+    return used + "".join(failed)
 
 
 def describe() -> str:
-    """The text that :func:`show_config` prints."""
-    from fastmef import __version__
+    """Return the text that :func:`show_config` prints."""
+    from fastmef import __version__, ops  # noqa: F401  # declares every operation
+    from fastmef.ops.common.operation import OPERATIONS
 
     if torch.cuda.is_available():
         gpu = torch.cuda.get_device_name()
@@ -236,6 +201,6 @@ def describe() -> str:
         f"CUDA C++ kernels: {cuda_status()}",
         f"Triton kernels: {triton_status()}",
         "operations:",
-        *(f"  {name:<{width}}  {_served_by(name)}" for name in OPERATIONS),
+        *(f"  {x:<{width}}  {_backends_of(of)}" for x, of in sorted(OPERATIONS.items())),
     ]
     return "\n".join(lines)

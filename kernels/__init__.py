@@ -1,20 +1,21 @@
-"""Triton kernels, one file an operation; installed as ``fastmef.kernels``.
+"""Triton kernels, one folder an operation; installed as ``fastmef.kernels``.
 
-A file holds the formula, the kernel, its launcher and ``CONFIGURATIONS``: every variant that the
-launcher uses by default, as data. ``python -m bench.aot`` compiles them all without a GPU and fails
-on spills or where too few warps would fit a multiprocessor. The tables that pick block sizes stand
-in the file too and are static: nothing is tuned, and no driver is asked, when a file is imported.
+A folder holds the kernels of each pass with their formulas, their launchers, and CONFIGURATIONS:
+every variant that a launcher uses by default, as data. ``python -m bench.aot`` compiles them all
+without a GPU and fails on spills or where too few warps would fit a multiprocessor. The tables that
+pick block sizes are static: nothing is tuned, and no driver is asked, when a file is imported.
 
 What holds in all of them:
 
 - Values are read as stored and converted to float32 at once; float64 is left to the reference.
-- Offsets that depend on program ids or strides are int64 (:func:`_tile.locate`); only positions
-  along one axis, and up to four times those, are int32. So an image may have any number of pixels,
-  fewer than 2**29 along an axis. Inside loops pointers are advanced by one stride at a time:
-  ``k * stride`` would be an int32 product. ``bench.offsets`` looks for such products.
+- Offsets that depend on program ids or strides are int64 (:func:`.common.tiles.locate`); only
+  positions along one axis, and up to four times those, are int32. So an image may have any number
+  of pixels, fewer than 2**29 along an axis. Inside loops pointers are advanced by one stride at a
+  time: ``k * stride`` would be an int32 product. ``bench.offsets`` looks for such products.
 - Window taps are ``tl.constexpr`` tuples: they become immediate operands and cost no registers.
 - A program writes one partial sum; ``partials.sum()`` adds them in a fixed order. No atomics.
-- :func:`_launch.launch` starts a kernel: it sets the device and ``enable_fp_fusion=True``, and does
-  nothing for empty grids.
-- Imports are relative, and torch is imported for type checking only: compiling needs neither.
+- :func:`.common.launching.launch` starts a kernel: it sets the device and
+  ``enable_fp_fusion=True``, and does nothing for empty grids.
+- Imports are relative and stay inside this package: taps, constants and sizes are passed in. torch
+  is imported for type checking only: compiling needs no torch.
 """

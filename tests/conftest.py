@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
+import emulation as cuda_emulation
 import pytest
 import torch
 
@@ -23,6 +25,14 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def emulation(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """The CUDA C++ kernels, compiled for the CPU."""
+    if reason := cuda_emulation.why_not():
+        pytest.skip(reason)
+    return cuda_emulation.load(tmp_path_factory.mktemp("emulation"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

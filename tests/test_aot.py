@@ -16,7 +16,7 @@ pytest.importorskip("triton", minversion="3.4", reason="bench.aot needs Triton 3
 KERNEL = """
 import triton
 import triton.language as tl
-from kernels._launch import Configuration
+from kernels.common.launching import Configuration
 
 
 @triton.jit

@@ -16,6 +16,8 @@ import pytest
 import torch
 
 from fastmef import backends
+from fastmef.ops.common.operation import OPERATIONS
+from fastmef.ops.fusion import SOFTMAX_FUSE
 
 
 @pytest.fixture
@@ -103,18 +105,19 @@ def test_no_gpu(usable: pytest.MonkeyPatch) -> None:
     assert backends.triton_status() == "no GPU that torch can use"
 
 
-def test_reference_serves_where_triton_cannot(usable: pytest.MonkeyPatch) -> None:
+def test_reference_runs_where_triton_cannot(usable: pytest.MonkeyPatch) -> None:
     class OnGpu:
         device = torch.device("cuda")
         dtype = torch.float32
 
+    given: Any = OnGpu(), OnGpu()
     usable.setattr(backends, "WHY_NO_CUDA", "another matter")
     usable.setattr(backends, "WHY_NO_TRITON", "a reason")
-    assert backends.choose("softmax_fuse", OnGpu()) == backends.REFERENCE  # type: ignore[arg-type]
+    assert SOFTMAX_FUSE.backend(*given) == backends.REFERENCE
     usable.setattr(backends, "WHY_NO_TRITON", "")
-    assert backends.choose("softmax_fuse", OnGpu()) == backends.TRITON  # type: ignore[arg-type]
+    assert SOFTMAX_FUSE.backend(*given) == backends.TRITON
     OnGpu.dtype = torch.float64
-    assert backends.choose("softmax_fuse", OnGpu()) == backends.REFERENCE  # type: ignore[arg-type]
+    assert SOFTMAX_FUSE.backend(*given) == backends.REFERENCE
 
 
 def show_config(**variables: str) -> str:
@@ -147,11 +150,11 @@ def test_old_triton_is_refused_by_name(tmp_path: Path) -> None:
     assert "Triton on" not in shown
 
 
-def test_reference_serves_without_any_kernels() -> None:
+def test_reference_runs_without_any_kernels() -> None:
     shown = show_config(FASTMEF_CPU="0", FASTMEF_CUDA="0", FASTMEF_TRITON="0")
     assert "\nC++ kernels: switched off by FASTMEF_CPU=0\n" in shown
     assert "\nCUDA C++ kernels: switched off by FASTMEF_CUDA=0\n" in shown
-    assert shown.count("reference (plain PyTorch)") == len(backends.OPERATIONS)
+    assert shown.count("reference (plain PyTorch)") == len(OPERATIONS)
 
 
 def test_cpu_kernels_were_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,4 +168,4 @@ def test_cpu_kernels_were_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
     assert module is None
     assert reason == "not built, or not loadable here (No module named 'fastmef._cpu')"
     monkeypatch.setattr(backends, "CPU", None)
-    assert backends.choose("softmax_fuse", torch.zeros(1)) == backends.REFERENCE
+    assert SOFTMAX_FUSE.backend(torch.zeros(1), torch.zeros(1)) == backends.REFERENCE

@@ -1,4 +1,7 @@
-"""Runs tests/kernels by Triton's interpreter, a process for each file."""
+"""Runs tests/kernels and the promises of every backend by Triton's interpreter.
+
+Each file has a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ import pytest
 
 from fastmef import backends
 
-FILES = sorted((Path(__file__).parent / "kernels").glob("test_*.py"))
+HERE = Path(__file__).parent
+PROMISES = [x for x in (HERE / "ops").glob("test_*.py") if "(Conformance)" in x.read_text()]
+FILES = {f"{x.parent.name}/{x.stem}": x for x in [*(HERE / "kernels").glob("test_*.py"), *PROMISES]}
 
 pytestmark = pytest.mark.skipif(backends.INTERPRETED, reason="the interpreter is running already")
 
@@ -27,7 +32,14 @@ def run(file: Path, folder: Path) -> Run:
     python = [sys.executable, "-W", "error::ImportWarning"]
     options = ["-p", "no:cacheprovider", "--no-header", "-rs"]
     return subprocess.run(
-        [*python, "-m", "pytest", *options, f"--basetemp={folder / file.stem}", str(file)],
+        [
+            *python,
+            "-m",
+            "pytest",
+            *options,
+            f"--basetemp={folder / f'{file.parent.name}-{file.stem}'}",
+            str(file),
+        ],
         cwd=folder,
         env=environment,
         text=True,
@@ -52,11 +64,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[
         pytest.skip(reason.stdout.strip())
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         # The longest first.
-        files = sorted(FILES, key=lambda file: file.stat().st_size, reverse=True)
-        yield {file.stem: pool.submit(run, file, folder) for file in files}
+        files = sorted(FILES.items(), key=lambda x: x[1].stat().st_size, reverse=True)
+        yield {name: pool.submit(run, file, folder) for name, file in files}
 
 
-@pytest.mark.parametrize("name", [file.stem for file in FILES])
+@pytest.mark.parametrize("name", FILES)
 def test_kernels_by_interpreter(name: str, runs: dict[str, Future[Run]]) -> None:
     result = runs[name].result()
     assert result.returncode == 0, result.stdout + result.stderr

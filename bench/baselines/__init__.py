@@ -1,1 +1,1 @@
-"""Methods of other authors that fastmef is compared with and that no package on PyPI offers."""
+"""Fusion methods of other authors that no package on PyPI offers."""

@@ -23,16 +23,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _rehearsed(config: pytest.Config) -> bool:
-    # Unknown where this file was found after the options had been read.
+    # The option is unknown where pytest found this file after it had read the options.
     return bool(config.getoption("--rehearse", default=False))
 
 
+def missing_kernels() -> str:
+    """Say why figures of fastmef would be those of plain PyTorch; empty if some kernels run."""
+    if backends.WHY_NO_TRITON and backends.WHY_NO_CUDA:
+        return (
+            f"fastmef has no kernels for the GPU. Triton: {backends.WHY_NO_TRITON}. "
+            f"CUDA C++: {backends.WHY_NO_CUDA}"
+        )
+    return ""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not torch.cuda.is_available() and not _rehearsed(config):
-        skip = pytest.mark.skip(reason="no GPU that torch can use")
-        for item in items:
-            if HERE in item.path.parents:
-                item.add_marker(skip)
+    here = [item for item in items if HERE in item.path.parents]
+    if not here or _rehearsed(config):
+        return
+    if not torch.cuda.is_available():
+        for item in here:
+            item.add_marker(pytest.mark.skip(reason="no GPU that torch can use"))
+    elif reason := missing_kernels():
+        raise pytest.UsageError(reason)
 
 
 def pytest_benchmark_update_machine_info(
@@ -49,7 +62,7 @@ def pytest_benchmark_update_machine_info(
 
 
 def device_ms(function: Callable[[], object]) -> float:
-    """Median of 30 replays of a CUDA graph: the GPU's time, without the launches' on the host."""
+    """Return the median time of 30 replays of a CUDA graph, which has no launches from the host."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -77,7 +90,7 @@ def device(pytestconfig: pytest.Config) -> torch.device:
 
 @pytest.fixture(scope="session")
 def fitted(pytestconfig: pytest.Config) -> Callable[..., tuple[int, ...]]:
-    """The shape of a benchmark; that of its rehearsal is small."""
+    """Return the shape of a benchmark; the shape of its rehearsal is small."""
     rehearsed = _rehearsed(pytestconfig)
 
     def fit(*shape: int) -> tuple[int, ...]:
@@ -90,7 +103,7 @@ def fitted(pytestconfig: pytest.Config) -> Callable[..., tuple[int, ...]]:
 
 @pytest.fixture
 def clock(benchmark: Any, pytestconfig: pytest.Config) -> Callable[..., None]:
-    """Times a call and the wait for its result.
+    """Time a call and the wait for its result.
 
     ``moved`` are the bytes that it must read and write, whichever way it goes about it. In
     ``extra_info`` of the result file they stand beside the GPU's own time.
@@ -120,13 +133,13 @@ def clock(benchmark: Any, pytestconfig: pytest.Config) -> Callable[..., None]:
 
 @pytest.fixture(autouse=True)
 def full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Convolutions in TensorFloat-32 would fail every comparison of windows."""
+    """Switch TensorFloat-32 off: convolutions with it fail every comparison of windows."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 @pytest.fixture
 def compiled(pytestconfig: pytest.Config) -> Callable[..., Any]:
-    """``torch.compile`` for one shape, without what earlier benchmarks have left behind."""
+    """Return ``torch.compile`` for one shape, without what earlier benchmarks have compiled."""
     torch._dynamo.reset()
     backend = "eager" if _rehearsed(pytestconfig) else "inductor"
     return lambda function: torch.compile(function, dynamic=False, backend=backend)
@@ -140,13 +153,13 @@ def triton_runs() -> None:
 
 @pytest.fixture
 def triton_only(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Keeps the CUDA C++ kernels from serving what Triton serves too."""
+    """Keep the CUDA C++ kernels from running what Triton runs too."""
     return lambda: monkeypatch.setattr(backends, "WHY_NO_CUDA", "Triton is timed")
 
 
 @pytest.fixture
 def scene(device: torch.device) -> Callable[..., Tensor]:
-    """Noise over ramps, in [0, 1]."""
+    """Make images of noise over ramps, in [0, 1]."""
 
     def make(*shape: int, seed: int = 0) -> Tensor:
         generator = torch.Generator().manual_seed(seed)

@@ -34,7 +34,7 @@ def _backward_traffic(a, b, m, d, s, c, gradient, size, BLOCK: tl.constexpr):
 
 
 def traffic(a: Tensor, b: Tensor) -> Tensor:
-    """Of one pair: a²−b² + 2 a³ + a b², which is as good a sum as any."""
+    """Compute a²−b² + 2 a³ + a b² of one pair: only the memory traffic matters."""
     maps = [torch.zeros_like(a) for _ in range(4)]
     grid = (triton.cdiv(a.numel(), 1024),)
     _forward_traffic[grid](a, b, *maps, a.numel(), BLOCK=1024, enable_fp_fusion=True)

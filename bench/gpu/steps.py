@@ -1,4 +1,4 @@
-"""What the benchmarks of losses have in common: groups, a step with gradient, its comparison."""
+"""Groups, steps with gradient and their comparison, for the benchmarks of losses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def ssim_group(shape: tuple[int, ...]) -> str:
 
 
 def with_gradient(function: Callable[..., Tensor]) -> Step:
-    """The value and its gradient by the first argument."""
+    """Return a function that computes the value and its gradient w.r.t. the first argument."""
 
     def both(first: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
         first = first.detach().requires_grad_()
@@ -36,7 +36,7 @@ def with_gradient(function: Callable[..., Tensor]) -> Step:
 
 
 def check(step: Step, plain: Callable[..., Tensor], *images: Tensor) -> None:
-    """Compares a step with that of ``plain`` in float64."""
+    """Compare a step with that of ``plain`` in float64."""
     value, gradient = step(*images)
     exact, exact_gradient = with_gradient(plain)(*(x.double() for x in images))
     assert (value - exact).abs().max() <= 1e-5

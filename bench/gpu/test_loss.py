@@ -8,20 +8,12 @@ from typing import Any
 import pytest
 from torch import Tensor
 
+from bench.competitors import competitors
 from bench.convolution import by_convolution
 from bench.gpu.steps import EXPOSURES, SHAPES, check, label, loss_group, with_gradient
 from fastmef import functional, reference
 
-
-def by_fused_ssim(fused: Tensor, exposures: Tensor) -> Tensor:
-    """The loss by fused-ssim's map of every pair, which has a luminance term.
-
-    The weights come from our own kernel: what is compared is SSIM.
-    """
-    fused_ssim = pytest.importorskip("fused_ssim", reason="fused-ssim is not installed")
-    pairs = fused[:, None].expand_as(exposures).contiguous()
-    maps = fused_ssim.FusedSSIMMap.apply(0.01**2, 0.03**2, pairs, exposures, "valid", True)
-    return 1 - (functional.gamma_weights(exposures) * maps).sum(dim=1).mean()
+COMPETITORS = competitors("weighted_ssim_loss on a GPU")
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=label)
@@ -55,7 +47,7 @@ def test_loss(
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=label)
-@pytest.mark.parametrize("name", ["fastmef, luminance", "fused-ssim, luminance"])
+@pytest.mark.parametrize("name", [f"{name}, luminance" for name in ("fastmef", *COMPETITORS)])
 def test_pairs(
     clock: Callable[..., None],
     fitted: Callable[..., tuple[int, ...]],
@@ -72,7 +64,8 @@ def test_pairs(
     def plain(f: Tensor, i: Tensor) -> Tensor:
         return reference.weighted_ssim_loss(f, i, luminance=True)
 
-    both = with_gradient(ours if name.startswith("fastmef") else by_fused_ssim)
+    package = name.removesuffix(", luminance")
+    both = with_gradient(ours if package == "fastmef" else COMPETITORS[package].load())
     check(both, plain, fused, exposures)
     moved = 4 * (2 * fused.numel() + exposures.numel())
     clock(lambda: both(fused, exposures), loss_group("weighted_ssim_loss", shape), moved)

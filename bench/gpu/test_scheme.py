@@ -20,7 +20,7 @@ def test_memory_traffic_of_fused_ssim(
     shape: tuple[int, ...],
     loss: str,
 ) -> None:
-    """Of one pair, or of all pairs of the weighted loss with the weights for nothing."""
+    """Time one pair, or all pairs of the weighted loss without the cost of its weights."""
     from bench.gpu.scheme import FILLS, PASSES, check_traffic, traffic
 
     fused = scene(*fitted(*shape), seed=EXPOSURES)

@@ -1,4 +1,4 @@
-"""Mean SSIM with the gradient by one image."""
+"""Mean SSIM with the gradient w.r.t. one image."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
+from bench.competitors import competitors
 from bench.convolution import by_convolution
 from bench.gpu.steps import SHAPES, check, label, ssim_group, with_gradient
 from fastmef import functional, reference
@@ -17,13 +18,11 @@ def plain(a: Tensor, b: Tensor) -> Tensor:
     return reference.ssim(a, b).mean()
 
 
-def by_fused_ssim(a: Tensor, b: Tensor) -> Tensor:
-    fused_ssim = pytest.importorskip("fused_ssim", reason="fused-ssim is not installed")
-    return fused_ssim.fused_ssim(a[:, None], b[:, None], padding="valid")
+COMPETITORS = competitors("ssim on a GPU")
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=label)
-@pytest.mark.parametrize("name", ["fastmef", "eager", "torch.compile", "fused-ssim"])
+@pytest.mark.parametrize("name", ["fastmef", "eager", "torch.compile", *COMPETITORS])
 def test_ssim(
     clock: Callable[..., None],
     compiled: Callable[..., Any],
@@ -35,11 +34,11 @@ def test_ssim(
     if name == "torch.compile" and shape != SHAPES[0]:
         pytest.skip("compiled for the patches only: every shape costs half a minute")
     a, b = scene(*fitted(*shape)), scene(*fitted(*shape), seed=1)
-    others = {
-        "eager": by_convolution(plain),
-        "torch.compile": compiled(plain),
-        "fused-ssim": by_fused_ssim,
-    }
-    both = with_gradient(others.get(name, functional.ssim))
+    if name in COMPETITORS:
+        function = COMPETITORS[name].load()
+    else:
+        others = {"eager": by_convolution(plain), "torch.compile": compiled(plain)}
+        function = others.get(name, functional.ssim)
+    both = with_gradient(function)
     check(both, plain, a, b)
     clock(lambda: both(a, b), ssim_group(shape), 3 * a.numel() * 4)

@@ -1,4 +1,4 @@
-"""The command line. Each command has a file; whatever is heavy is imported when a command runs."""
+"""The command line. Each command has a file and imports what is heavy when it runs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import fastmef
 from fastmef.cli.demo import demo as demo_command
 from fastmef.cli.doctor import doctor as doctor_command
 from fastmef.cli.eval import evaluate as eval_command
+from fastmef.cli.export import export as export_command
 from fastmef.cli.fuse import fuse as fuse_command
 from fastmef.cli.signals import Terminated, raise_on_termination
 from fastmef.cli.train import train as train_command
@@ -22,20 +23,21 @@ from fastmef.errors import FastmefError, is_out_of_memory
 
 
 class _Commands(click.Group):
-    """Expected errors end in one line and status 2, a signal in 128 and its number: no traceback.
+    """Report expected errors in one line, without a traceback.
 
-    A reader of the output that has gone away, as ``head`` does, ends it silently in status 1.
+    The exit status is 2 for an error, 128 plus its number for a signal, and 1 where the reader of
+    the output has gone away, as ``head`` does.
     """
 
     def main(self, *arguments: Any, **options: Any) -> Any:
-        # About damaged EXIF, which is dropped.
+        # Pillow warns about damaged EXIF, which is dropped.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         try:
             with raise_on_termination():
                 try:
                     return super().main(*arguments, **options)
                 finally:
-                    if sys.stdout is not None:  # it is where the output is closed
+                    if sys.stdout is not None:  # it is None where the output is closed
                         sys.stdout.flush()
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -61,7 +63,7 @@ class _Commands(click.Group):
             _stop("stopped", 130)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)  # in the order of use, not of the alphabet
+        return list(self.commands)  # click would sort them by the alphabet
 
 
 def _stop(message: str, status: int) -> NoReturn:
@@ -79,10 +81,17 @@ def main() -> None:
     \b
     Fuse two photographs:
         fastmef fuse dark.jpg bright.jpg -o fused.jpg
-    See it work on the pictures that come with fastmef:
+    Fuse the bundled photographs:
         fastmef demo
     """
 
 
-for _command in (fuse_command, demo_command, eval_command, train_command, doctor_command):
+for _command in (
+    fuse_command,
+    demo_command,
+    eval_command,
+    train_command,
+    export_command,
+    doctor_command,
+):
     main.add_command(_command)

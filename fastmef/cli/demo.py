@@ -31,7 +31,7 @@ def demo(output: Path, model: str, device: str | None, force: bool) -> None:
 
     Writes one picture with the darkest and the brightest exposure, the weights (white where the
     bright exposures count, black where the dark ones do) and the fused result of every scene side
-    by side, and prints how much of the exposures' detail each picture keeps: MEF-SSIM, 1 is best.
+    by side, and prints how much detail of the exposures each picture keeps: MEF-SSIM, 1 is best.
 
     \b
     Example:
@@ -69,7 +69,7 @@ def demo(output: Path, model: str, device: str | None, force: bool) -> None:
         candidates |= {"plain mean": plain_mean(images), "fused": fused}
         exposures = as_tensor(*images).unsqueeze(0)
         for name, image in candidates.items():
-            score = float(mef_ssim(exposures, as_tensor(image), *MEASURE))
+            score = float(mef_ssim(as_tensor(image), exposures, *MEASURE))
             seconds = f"{fusing:.2f} s" if name == "fused" else ""
             rows.append((scene.name, name, score, seconds))
 

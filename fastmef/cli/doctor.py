@@ -7,7 +7,7 @@ import click
 
 @click.command()
 def doctor() -> None:
-    """Show what this computer lets fastmef use, and why not the rest.
+    """Show which kernels run on this machine, and why the others do not.
 
     \b
     Example:

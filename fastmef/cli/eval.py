@@ -31,18 +31,22 @@ if TYPE_CHECKING:
     type=click.Choice(("validation", "train", "all")),
     default="all",
     show_default=True,
-    help="validation: every 8th scene, which training never sees. train: the others.",
+    help="Scenes to score. validation: every 8th, which training never sees. train: the others.",
 )
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N scenes.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Score the first N scenes only.")
 @click.option(
-    "--csv", "csv_file", metavar="FILE", type=options.FILE, help="Write every scene's scores here."
+    "--csv",
+    "csv_file",
+    metavar="FILE",
+    type=options.FILE,
+    help="Write the scores of every scene to this file.",
 )
 @click.option(
     "--json",
     "json_file",
     metavar="FILE",
     type=options.FILE,
-    help="The same, and the means, as JSON.",
+    help="Write the scores of every scene and their means to this file.",
 )
 @options.device
 @options.force
@@ -62,7 +66,7 @@ def evaluate(
 ) -> None:
     """Score fastmef on a folder of scenes.
 
-    A scene that cannot be read is left out and named, and the status is then 2.
+    A scene that cannot be read is skipped and named, and the exit status is then 2.
 
     DIR holds one folder a scene, with under.jpg and over.jpg in it, or two or more exposures whose
     names sort from dark to bright. The table shows means over the scenes for the single frames, for
@@ -111,7 +115,7 @@ def evaluate(
                     score = scores.score(as_tensor(image))
                     found.append({"scene": scene.name, "method": method, **score})
             except InputError as error:
-                click.echo(f"fastmef: note: a scene is left out: {error}", err=True)
+                click.echo(f"fastmef: note: a scene is skipped: {error}", err=True)
                 left_out.append(scene)
             else:
                 records += found
@@ -150,7 +154,7 @@ def evaluate(
 def _results(
     images: list[Image], model: str, controls: dict[str, Any], device: str | None
 ) -> Iterator[tuple[str, Image]]:
-    """Everything that is scored, by name."""
+    """Yield the name and the picture of everything that is scored."""
     from fastmef.cli.scoring import mertens, plain_mean
     from fastmef.inference.fuse import fuse
 
@@ -165,7 +169,7 @@ def _results(
 
 
 def _means(records: list[dict[str, str | float]]) -> dict[str, dict[str, float]]:
-    """Method → score → mean over the scenes."""
+    """Return the mean over the scenes, by method and score."""
     values: dict[str, dict[str, list[float]]] = {}
     for record in records:
         scores = values.setdefault(str(record["method"]), {})

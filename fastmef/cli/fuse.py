@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
 import click
 
 from fastmef.cli import options
+
+# What is done, and about which share of the time it takes.
+_PARTS = {"reading": 0.5, "weighting": 0.1, "writing": 0.3, "finishing": 0.1}
 
 
 @click.command()
@@ -56,6 +60,29 @@ from fastmef.cli import options
     " same picture to within a level of 255. Only the ratios between the photographs count.",
 )
 @options.refine
+@click.option(
+    "--mode",
+    type=click.Choice(["multiscale", "exact"]),
+    help="exact: the plain weighted sum at full size, by a model for a fixed number of photographs."
+    "  [default: what the model was made for]",
+)
+@click.option(
+    "--memory",
+    metavar="SIZE",
+    help="The most memory to use, such as 2GB.  [default: half of what is free]",
+)
+@click.option(
+    "--depth",
+    type=click.Choice(["8", "16", "half", "float"]),
+    help="Of the picture: 8 or 16 bits, half or float.  [default: that of the photographs]",
+)
+@click.option("--quality", type=click.IntRange(1, 100), help="Of JPEG and WebP.  [default: 95]")
+@click.option(
+    "--compression",
+    metavar="NAME",
+    help="Of TIFF: none, deflate, lzw, zstd; of PNG: 0 to 9; of WebP: lossy, lossless; of OpenEXR:"
+    " zip, piz and others.",
+)
 @options.device
 @options.force
 def fuse(
@@ -70,15 +97,21 @@ def fuse(
     weights_out: Path | None,
     weights_in: Path | None,
     refine: int,
+    mode: str | None,
+    memory: str | None,
+    depth: str | None,
+    quality: int | None,
+    compression: str | None,
     device: str | None,
     force: bool,
 ) -> None:
     """Fuse two or more photographs into one.
 
     They show the same scene from the same place (a tripod, or frames that were aligned) and have
-    the same size; their order does not matter. JPEG, PNG, TIFF and WebP with 8 bits a channel can
-    be read and written. The photographs are turned upright; EXIF and colour profile of the first
-    go into the result.
+    the same size; their order does not matter. JPEG, PNG, TIFF, WebP, OpenEXR and Radiance HDR can
+    be read and written, in the depth of the photographs. TIFF and PNG are read and written in
+    strips, so that they may be larger than the memory. The photographs are turned upright; metadata
+    and colour profile of the first go into the result.
 
     \b
     Examples:
@@ -86,11 +119,13 @@ def fuse(
         fastmef fuse dark.jpg bright.jpg -o fused.jpg --brightness 0.3 --bias 0 --bias 0.7
         fastmef fuse dark.jpg bright.jpg -o fused.jpg --mask - --mask without-people.png
     """
-    from fastmef.data.images import check_image_output, read_image, same_profile, write_image
+    from fastmef.cli.progress import late_progress
     from fastmef.data.maps import check_map_output, map_paths, read_maps, read_mask, write_maps
+    from fastmef.data.sinks import check_image_output, check_options
+    from fastmef.data.sources import open_sources
     from fastmef.errors import InputError
-    from fastmef.inference.inputs import check_bracket
 
+    begun = time.perf_counter()
     if len(images) < 2:
         raise InputError(f"two or more photographs are needed, got {len(images)}")
     for option, given in (("--bias", bias), ("--mask", masks)):
@@ -106,52 +141,48 @@ def fuse(
     if weights_in is not None:
         maps_in = map_paths(weights_in, images)
     check_image_output(output, force=force)
-    begun = time.perf_counter()
-    photos = [read_image(path) for path in images]
-    height, width = check_bracket(photos)[0].shape[:2]
-    check_image_output(output, (width, height), force)
-    if not same_profile(photos):
-        click.echo(
-            "fastmef: note: the photographs have different colour profiles;"
-            f" that of {click.format_filename(images[0])} is used for all",
-            err=True,
+    check_options(output, quality=quality, compression=compression, depth=depth)
+    with contextlib.ExitStack() as stack:
+        sources = open_sources(images)
+        for source in sources:
+            stack.callback(source.close)
+        height, width = sources[0].height, sources[0].width
+        check_image_output(output, (width, height), force)
+        allowed = [None if str(path) == "-" else read_mask(path, (width, height)) for path in masks]
+
+        from fastmef.allocator import keep_freed_memory
+        from fastmef.inference.controls import base_size
+        from fastmef.inference.fuser import Fuser
+        from fastmef.inference.memory import format_memory, peak_memory
+
+        keep_freed_memory()
+        fuser = Fuser(model, mode=mode, device=device, memory=memory)
+        weights = None if maps_in is None else read_maps(maps_in, base_size(width, height))
+        started = time.perf_counter()
+        report = stack.enter_context(late_progress(_PARTS))
+        used = fuser.fuse_into(
+            output,
+            sources,
+            depth=depth,
+            quality=quality,
+            compression=compression,
+            force=force,
+            progress=report,
+            want_weights=maps_out is not None,
+            color=color,
+            contrast=contrast,
+            brightness=brightness,
+            bias=bias or None,
+            masks=allowed or None,
+            weights=weights,
+            refine=refine,
         )
-    allowed = [None if str(path) == "-" else read_mask(path, (width, height)) for path in masks]
-    reading = time.perf_counter() - begun
-
-    begun = time.perf_counter()
-    from fastmef.allocator import keep_freed_memory
-    from fastmef.inference.controls import base_size
-    from fastmef.inference.fuse import fuse_with_weights
-    from fastmef.inference.models import ready_model
-
-    keep_freed_memory()
-    ready_model(model, device)
-    weights = None if maps_in is None else read_maps(maps_in, base_size(width, height))
-    loading = time.perf_counter() - begun
-
-    begun = time.perf_counter()
-    fused, used = fuse_with_weights(
-        photos,
-        model,
-        color=color,
-        contrast=contrast,
-        brightness=brightness,
-        bias=bias or None,
-        masks=allowed or None,
-        weights=weights,
-        refine=refine,
-        device=device,
-    )
-    fusing = time.perf_counter() - begun
-
-    begun = time.perf_counter()
-    write_image(output, fused, photos[0].icc_profile, photos[0].exif, force)
     if maps_out is not None:
         write_maps(maps_out, used, force)
-    writing = time.perf_counter() - begun
+    ended = time.perf_counter()
+    peak = peak_memory()
     click.echo(
-        f"{click.format_filename(output)}: {width}×{height}, {len(photos)} photographs"
-        f" fused in {fusing:.2f} s (start-up {loading:.2f} s, reading {reading:.2f} s,"
-        f" writing {writing:.2f} s)"
+        f"{click.format_filename(output)}: {width}×{height}, {len(images)} photographs fused by"
+        f" {fuser.mode} in {ended - started:.2f} s (start-up {started - begun:.2f} s)"
+        + (f", {format_memory(peak)} of memory" if peak else "")
     )

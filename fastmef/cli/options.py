@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Define the options that several commands share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ model = click.option(
     default="default",
     show_default=True,
     metavar="NAME|FILE",
-    help="The trained network: the name of one that comes with fastmef, or a .safetensors file.",
+    help="The trained network: the name of a bundled one, or a .safetensors file.",
 )
 color = click.option(
     "--color",
@@ -19,7 +19,7 @@ color = click.option(
     default=0.5,
     show_default=True,
     metavar="0…1",
-    help="How much washed-out colour is given back, from none to all.",
+    help="How much of the washed-out colour is restored, from none to all.",
 )
 contrast = click.option(
     "--contrast",
@@ -27,7 +27,7 @@ contrast = click.option(
     default=1.0,
     show_default=True,
     metavar="0…4",
-    help="Of fine detail and texture: 0 removes it, 1 is as photographed, 2 twice as strong.",
+    help="Strength of fine detail and texture: 0 removes it, 1 keeps it, 2 doubles it.",
 )
 brightness = click.option(
     "--brightness",
@@ -43,12 +43,12 @@ refine = click.option(
     default=20,
     show_default=True,
     metavar="STEPS",
-    help="How long the network's weights are tuned to these photographs; 0 is quickest.",
+    help="Optimisation steps that tune the network's weights to these photographs; 0 is fastest.",
 )
 device = click.option(
     "--device",
     metavar="NAME",
-    help="Compute on cpu or cuda.  [default: the graphics card if there is one]",
+    help="Device to compute on: cpu or cuda.  [default: cuda if there is a GPU]",
 )
-force = click.option("--force", is_flag=True, help="Replace a file that exists already.")
+force = click.option("--force", is_flag=True, help="Replace a file that exists.")
 FILE = click.Path(path_type=Path)

@@ -2,25 +2,57 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
 
+_PATIENCE = 1.0  # seconds
 
-def progress_bar() -> Progress:
+
+def progress_bar(count: ProgressColumn | None = None) -> Progress:
     """A bar with count and remaining time, gone when done; nothing where stderr is no terminal."""
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        count or MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=console,
         transient=True,
         disable=not console.is_terminal,
     )
+
+
+@contextmanager
+def late_progress(parts: dict[str, float]) -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a function that reports what is being done, on a bar that appears after a second.
+
+    Args:
+        parts: what is done, in this order, and its share of the whole time.
+    """
+    bar = progress_bar(TaskProgressColumn())
+    task = bar.add_task("fusing", total=sum(parts.values()))
+    begun, names = time.monotonic(), list(parts)
+
+    def report(what: str, done: int, total: int) -> None:
+        before = sum(parts[name] for name in names[: names.index(what)])
+        share = done / total if total else 0.0
+        bar.update(task, description=what, completed=before + parts[what] * share)
+        if time.monotonic() - begun > _PATIENCE:
+            bar.start()
+
+    try:
+        yield report
+    finally:
+        bar.stop()

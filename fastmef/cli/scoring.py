@@ -1,4 +1,4 @@
-"""What results are compared with, in the form that the metrics take."""
+"""Simple fusion methods that results are compared with."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Image = NDArray[np.uint8]
 
 
 def as_tensor(*images: Image) -> Tensor:
-    """(K, 3, H, W), uint8."""
+    """Return the images as one tensor ``(K, 3, H, W)``, uint8."""
     return torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image in images])
 
 
 def plain_mean(images: Sequence[Image]) -> Image:
-    """Every exposure counts the same everywhere."""
+    """Return the mean of the exposures, rounded to the nearest level."""
     return np.uint8(np.mean(images, axis=0) + 0.5)
 
 
 def mertens(images: Sequence[Image]) -> Image | None:
-    """OpenCV's exposure fusion with default arguments, or ``None`` without OpenCV."""
+    """Return OpenCV's exposure fusion with its defaults, or ``None`` without OpenCV."""
     try:
         import cv2
     except ImportError:

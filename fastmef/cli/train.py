@@ -12,7 +12,7 @@ from fastmef.cli import options
 
 
 class _Setting(click.Option):
-    """An option that, when it is not given, leaves the value to TrainConfig."""
+    """An option whose default is that of TrainConfig."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         from fastmef.training.config import TrainConfig
@@ -42,50 +42,62 @@ class _Numbers(click.ParamType):
             self.fail(f"{value!r} is not a list of numbers such as 0.4,0.35,0.25", param, ctx)
 
 
-# Parameter of TrainConfig, type of its option, explanation.
+# Field of TrainConfig, type of its option, help text.
 SETTINGS: tuple[tuple[str, Any, str], ...] = (
-    ("steps", int, "Training steps."),
-    ("width", int, "Size of the network; 64 is the paper's."),
-    ("initial", str, "Start from these weights: a bundled name or a .safetensors file."),
-    ("seed", int, "Another number gives another run; the same one the same run."),
-    ("batch_size", int, "Patches in a step; a longer bracket is a step of its own."),
-    ("patch", int, "Side of a patch in pixels."),
-    ("learning_rate", float, "Largest step size."),
-    ("warmup", int, "Steps until the largest step size is reached."),
-    ("weight_decay", float, "Pull of the weights towards zero."),
-    ("clip", float, "Longest gradient; longer ones are shortened to it. 0: no limit."),
+    ("steps", int, "Number of optimisation steps."),
+    ("width", int, "Channels of the first group of the network; 64 is the paper's."),
+    ("initial", str, "Weights to start from: the name of bundled ones, or a .safetensors file."),
+    ("seed", int, "Seed of the random numbers. The same seed repeats the run."),
+    (
+        "batch_size",
+        int,
+        "Patches in a step. A bracket of more than two exposures is a step of its own.",
+    ),
+    ("patch", int, "Side of the square patches, in pixels."),
+    ("learning_rate", float, "Peak of the learning rate."),
+    ("warmup", int, "Steps in which the learning rate rises to its peak."),
+    ("weight_decay", float, "Weight decay of the optimiser."),
+    ("clip", float, "Largest norm of the gradient; larger ones are scaled to it. 0: no limit."),
     (
         "exposures",
         click.Choice(("any", "fixed")),
-        "A network for any number of exposures, or for that of your scenes.",
+        "Train a network for any number of exposures, or for the number in your scenes.",
     ),
-    ("in_features", click.Choice(("gray", "rgb")), "What the network sees."),
-    ("skip_connections", bool, "Sharper weight maps; the paper's network has none."),
-    ("upsampling", click.Choice(("bilinear", "nearest")), "In the decoder."),
+    (
+        "in_features",
+        click.Choice(("gray", "rgb")),
+        "What the network reads of each exposure: its luma or all channels.",
+    ),
+    (
+        "skip_connections",
+        bool,
+        "Join encoder and decoder, for sharper weight maps. The paper's network does not.",
+    ),
+    ("upsampling", click.Choice(("bilinear", "nearest")), "Upsampling in the decoder."),
     (
         "blend",
         click.Choice(("multiscale", "sum")),
-        "Weights at a coarse level and detail by local contrast, or the paper's sum by weights.",
+        "Fuse weights at a coarse level and detail by local contrast, or sum as the paper does.",
     ),
-    ("levels", int, "Halvings of a patch before the network sees it, with --blend multiscale."),
+    ("levels", int, "How often --blend multiscale halves a patch before the network sees it."),
     ("structure", float, "Weight of the paper's loss."),
     (
         "gamma",
         str,
-        "Which exposure counts where in the paper's loss: any of variance, gradient,"
-        " well_exposedness, joined by _.",
+        "What decides where an exposure counts in the paper's loss: any of variance, gradient"
+        " and well_exposedness, joined by _.",
     ),
-    ("luminance", bool, "Compare brightness too in the paper's loss, not contrast alone."),
-    ("scales", _Numbers(), "Weight of the paper's loss at full size, half size, a quarter, …"),
+    ("luminance", bool, "Let the paper's loss compare brightness as well as contrast."),
+    ("scales", _Numbers(), "Weights of the paper's loss at full size, half size, a quarter, …"),
     ("mef_ssim", float, "Weight of MEF-SSIM ma2015, 3 scales."),
     ("mef_ssim_1_scale", float, "Weight of MEF-SSIM ma2015, 1 scale."),
     ("mefnet", float, "Weight of MEF-SSIM mefnet."),
     ("color2018", float, "Weight of MEF-SSIM color2018, at half size."),
-    ("brightness", float, "Weight of the pull towards well-exposed brightness."),
-    ("color", float, "Weight of colour contrast."),
-    ("precision", click.Choice(("auto", "float32", "bfloat16")), "Of the arithmetic."),
-    ("checkpoint_every", int, "Steps between checkpoints."),
-    ("validate_every", int, "Steps between validations."),
+    ("brightness", float, "Weight of the brightness term, a pull towards well-exposed brightness."),
+    ("color", float, "Weight of the colour contrast term."),
+    ("precision", click.Choice(("auto", "float32", "bfloat16")), "Precision of the arithmetic."),
+    ("checkpoint_every", int, "Number of steps between checkpoints."),
+    ("validate_every", int, "Number of steps between validations."),
 )
 
 
@@ -112,12 +124,12 @@ def _settings(command: Callable[..., None]) -> Callable[..., None]:
     type=options.FILE,
     help="The folder for checkpoints, the log and the trained model.safetensors.",
 )
-@click.option("--resume", is_flag=True, help="Go on with the run in RUN where it stopped.")
+@click.option("--resume", is_flag=True, help="Continue the run in RUN from its last checkpoint.")
 @click.option(
     "--exclude",
     multiple=True,
     metavar="NAME",
-    help="A scene or HDR file that takes no part. May be given several times.",
+    help="A scene or HDR file to leave out. May be given several times.",
 )
 @click.option(
     "--recipe",
@@ -139,8 +151,8 @@ def train(
     DIR holds one folder a scene, with under.jpg and over.jpg in it, or two or more exposures whose
     names sort from dark to bright; no fused examples are needed. Scenes may have different numbers
     of exposures. HDR files (.hdr, .exr) in DIR are rendered to brackets. Every 8th scene of the
-    first DIR is kept aside for validation. Photographs smaller than a patch are continued by their
-    mirror image. Training can be stopped at any time, and goes on with --resume.
+    first DIR is held back for validation. Photographs smaller than a patch are padded by
+    reflection. Training can be stopped at any time, and continues with --resume.
 
     \b
     Example:
@@ -171,7 +183,7 @@ def train(
         try:
             weights = train_network(folders, run, config, resume, show, exclude)
         except KeyboardInterrupt:
-            click.echo("fastmef: note: --resume goes on from the last checkpoint", err=True)
+            click.echo("fastmef: note: --resume continues from the last checkpoint", err=True)
             raise
     click.echo(f"{click.format_filename(weights)} written")
 

@@ -6,15 +6,18 @@ An entry of 12 bytes may name any range of the file, and thousands of entries th
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from fastmef.data.damage import Fault, damaged
+
+Reader = Callable[[int, int], bytes]
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _SIZES |= {16: 8, 17: 8, 18: 8}
+_LARGEST_DIRECTORY = 64 << 20  # bytes of all values, which are read into memory
 _SUB_DIRECTORIES = (0x8769, 0x8825)  # EXIF, GPS
 
 
@@ -22,80 +25,103 @@ _SUB_DIRECTORIES = (0x8769, 0x8825)  # EXIF, GPS
 class _Layout:
     """How numbers are stored: classic TIFF, or BigTIFF with 64-bit offsets."""
 
+    read: Reader
     order: str
     big: bool
 
     @classmethod
-    def of(cls, content: bytes) -> _Layout:
-        if content[:4] not in SIGNATURES:
+    def of(cls, read: Reader) -> _Layout:
+        start = read(0, 4)
+        if start not in SIGNATURES:
             raise damaged("no header at its start")
-        return cls("<" if content[:1] == b"I" else ">", b"+" in content[2:4])
+        return cls(read, "<" if start[:1] == b"I" else ">", b"+" in start[2:])
 
-    def number(self, kind: str, content: bytes, offset: int) -> int:
-        (value,) = struct.unpack_from(self.order + kind, content, offset)
+    def number(self, kind: str, offset: int) -> int:
+        """Read one number; ``kind`` is its type for :mod:`struct`."""
+        layout = struct.Struct(self.order + kind)
+        (value,) = layout.unpack(self.read(offset, layout.size))
         return value
 
-    def first(self, content: bytes) -> int:
-        return self.number("Q", content, 8) if self.big else self.number("I", content, 4)
+    def first(self) -> int:
+        """Return the offset of the first directory."""
+        return self.number("Q", 8) if self.big else self.number("I", 4)
 
-    def entries(self, content: bytes, offset: int) -> Iterator[tuple[int, int, int, bool]]:
-        """Yield tag, size in bytes, value or offset, and whether the value lies in the file."""
-        count = self.number("Q" if self.big else "H", content, offset)
+    def entries(self, offset: int, size: int) -> Iterator[tuple[int, int, int, bool]]:
+        """Yield tag, size in bytes, value or offset, and whether the value lies in the file.
+
+        ``size`` is that of the file.
+        """
+        count = self.number("Q" if self.big else "H", offset)
+        layout = struct.Struct(self.order + ("HHQQ" if self.big else "HHII"))
         inline = 8 if self.big else 4
-        for i in range(count):
-            place = offset + (8 + 20 * i if self.big else 2 + 12 * i)
-            tag, kind, values, value = struct.unpack_from(
-                self.order + ("HHQQ" if self.big else "HHII"), content, place
-            )
-            size = _SIZES.get(kind, 0) * values
-            yield tag, size, value, size <= inline or value + size <= len(content)
+        start = offset + (8 if self.big else 2)
+        table = self.read(start, count * layout.size)
+        for tag, kind, values, value in layout.iter_unpack(
+            table[: len(table) // layout.size * layout.size]
+        ):
+            length = _SIZES.get(kind, 0) * values
+            yield tag, length, value, length <= inline or value + length <= size
+        if len(table) < count * layout.size:
+            raise struct.error("cut off in the middle of a directory")
 
-    def following(self, content: bytes, offset: int) -> int:
-        count = self.number("Q" if self.big else "H", content, offset)
+    def following(self, offset: int) -> int:
+        """Return the offset of the directory after the one at ``offset``; 0 if it is the last."""
+        count = self.number("Q" if self.big else "H", offset)
         if self.big:
-            return self.number("Q", content, offset + 8 + 20 * count)
-        return self.number("I", content, offset + 2 + 12 * count)
+            return self.number("Q", offset + 8 + 20 * count)
+        return self.number("I", offset + 2 + 12 * count)
 
 
-def check_directory(content: bytes) -> None:
+def check_directory(read: Reader, size: int) -> None:
     """Refuse a TIFF of several pages, or whose entries lie outside it or are larger than it.
+
+    Args:
+        read: returns bytes of the file, given their offset and number.
+        size: of the file.
 
     Raises:
         Fault: see above.
     """
-    layout = _Layout.of(content)
+    layout = _Layout.of(read)
     try:
-        start = layout.first(content)
+        start = layout.first()
         sizes = 0
-        for _, size, _, inside in layout.entries(content, start):
-            sizes += size
-            if not inside or sizes > len(content):
+        for _, length, _, inside in layout.entries(start, size):
+            sizes += length
+            if not inside or sizes > size:
                 raise damaged("its entries are larger than the file")
-        if layout.following(content, start):
+            if sizes > _LARGEST_DIRECTORY:
+                raise Fault(f"more than {_LARGEST_DIRECTORY} bytes of metadata")
+        if layout.following(start):
             raise Fault("a TIFF of several pages")
     except struct.error as error:
         raise damaged("its directory is cut off") from error
-    if not exif_is_bounded(content):
+    if not _is_bounded(read, size):
         raise damaged("its entries are larger than the file")
 
 
 def exif_is_bounded(block: bytes) -> bool:
-    """Return whether the entries of an EXIF block, or a TIFF, are together no larger than it.
+    """Return whether the entries of an EXIF block are together no larger than it.
 
     Entries outside the block are ignored, as by Pillow: cameras and editors leave such ones.
     """
     block = block.removeprefix(b"Exif\0\0")
+    return _is_bounded(lambda offset, size: block[offset : offset + size], len(block))
+
+
+def _is_bounded(read: Reader, size: int) -> bool:
+    """Return whether the entries of all directories are together no larger than the file."""
     sizes = 0
     try:
-        layout = _Layout.of(block)
-        pending, seen = [layout.first(block)], set()
+        layout = _Layout.of(read)
+        pending, seen = [layout.first()], set()
         while pending:
             offset = pending.pop()
             seen.add(offset)
             try:
-                for tag, size, value, inside in layout.entries(block, offset):
-                    sizes += size if inside else 0
-                    if sizes > len(block):
+                for tag, length, value, inside in layout.entries(offset, size):
+                    sizes += length if inside else 0
+                    if sizes > size:
                         return False
                     if tag in _SUB_DIRECTORIES and value not in seen:
                         pending.append(value)

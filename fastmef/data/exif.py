@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from PIL import ExifTags, Image
 
 ORIENTATION = ExifTags.Base.Orientation
 
-# Tags that describe how the pixels were stored in a TIFF, and blocks kept elsewhere (ICC) or not
-# at all (XMP, IPTC, Photoshop, previews).
+# Tags that describe how the pixels were stored in a TIFF, and blocks that are kept elsewhere (ICC,
+# XMP, IPTC) or not at all (Photoshop, previews).
 _STORAGE = frozenset(
     (254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 277, 278, 279, 280, 281, 284)
     + (288, 289, 290, 291, 292, 293, 297, 301, 317, 318, 319, 320, 321, 322, 323, 324, 325, 330)
@@ -16,22 +19,30 @@ _STORAGE = frozenset(
 )
 _IMAGE_WIDTH, _IMAGE_HEIGHT = ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight
 _MAKER_NOTE = ExifTags.Base.MakerNote
-_SUB_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+SUB_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 
 
-def carried_exif(source: Image.Exif, width: int, height: int) -> bytes | None:
-    """The EXIF block for an upright image of ``width`` × ``height`` made from ``source``'s.
+def carried_exif(
+    tags: Mapping[int, Any], directories: Mapping[int, Mapping[int, Any]], width: int, height: int
+) -> bytes | None:
+    """Return the EXIF block for the upright image of ``width`` × ``height``.
 
     Orientation becomes 1 and the recorded size the real one. Left out are the thumbnail, which
     shows another image, and the maker's private note, whose inner offsets break when it moves.
     ``None`` when nothing was recorded.
+
+    Args:
+        tags: of the main directory.
+        directories: EXIF and GPS, by the tags that point to them.
+        width: of the upright image.
+        height: of the upright image.
     """
     target = Image.Exif()
-    for tag in source:
-        if tag not in _STORAGE and tag not in _SUB_DIRECTORIES and tag != ORIENTATION:
-            target[tag] = source[tag]
-    for directory in _SUB_DIRECTORIES:
-        entries = {tag: value for tag, value in source.get_ifd(directory).items()}
+    for tag, value in tags.items():
+        if tag not in _STORAGE and tag not in SUB_DIRECTORIES and tag != ORIENTATION:
+            target[tag] = value
+    for directory in SUB_DIRECTORIES:
+        entries = dict(directories.get(directory, {}))
         entries.pop(_MAKER_NOTE, None)
         entries.pop(ExifTags.IFD.Interop, None)
         if _IMAGE_WIDTH in entries or _IMAGE_HEIGHT in entries:

@@ -7,6 +7,7 @@ import errno
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from fastmef.data.partial import create_partial, remove_orphans
@@ -48,8 +49,8 @@ def check_output(path: str | os.PathLike[str], force: bool = False) -> None:
         raise OutputError(f"cannot write {display(path)}: {reason(error)}") from error
 
 
-def atomic_write(path: str | os.PathLike[str], content: Content, force: bool = False) -> None:
-    """Write a file that appears under its name complete, or not at all.
+class AtomicFile:
+    """A file that is written in parts and appears under its name complete, or not at all.
 
     The content goes into a temporary file in the same folder, which takes the name when every byte
     has reached the disk. A link is followed. A file that is replaced keeps its permission bits,
@@ -57,32 +58,85 @@ def atomic_write(path: str | os.PathLike[str], content: Content, force: bool = F
     writers of the same name succeeds.
 
     Raises:
-        OutputError: as :func:`check_output`, or the system refuses while writing.
+        OutputError: as :func:`check_output`, or the system refuses while writing; the temporary
+            file is removed then.
     """
-    check_output(path, force)
-    target = Path(os.path.realpath(path))
-    remove_orphans(target.parent)
-    try:
-        descriptor, partial = create_partial(target.parent)
+
+    def __init__(self, path: str | os.PathLike[str], force: bool = False) -> None:
+        check_output(path, force)
+        self._path, self._force = path, force
+        self._target = Path(os.path.realpath(path))
+        remove_orphans(self._target.parent)
+        with self._report():
+            self._descriptor, self.partial = create_partial(self._target.parent)
+        self._open = True
+        with self._report():
+            _keep_mode_and_owner(self._target, self._descriptor)
+
+    def write(self, content: Content) -> None:
+        """Append ``content``."""
+        with self._report():
+            write_all(self._descriptor, content)
+
+    def rewrite(self, offset: int, content: Content) -> None:
+        """Replace bytes that were written before."""
+        with self._report():
+            os.lseek(self._descriptor, offset, os.SEEK_SET)
+            write_all(self._descriptor, content)
+            os.lseek(self._descriptor, 0, os.SEEK_END)
+
+    def commit(self) -> None:
+        """Give the file its name."""
+        with self._report():
+            os.fsync(self._descriptor)
+            if os.name == "nt":  # an open file cannot be renamed there
+                self._close()
+            # Elsewhere the file stays open, and thereby locked, until it has its name.
+            _publish(self.partial, self._target, self._force)
+        self.abort()  # the temporary name, where the file has two
+        _sync_folder(self._target.parent)
+
+    def abort(self) -> None:
+        """Remove the temporary file. Does nothing after :meth:`commit`."""
+        if self._open:
+            self.partial.unlink(missing_ok=True)
+            self._close()
+            self._open = False
+
+    def _close(self) -> None:
+        """Close the descriptor."""
+        with contextlib.suppress(OSError):  # closed before it was renamed, on Windows
+            os.close(self._descriptor)
+
+    @contextlib.contextmanager
+    def _report(self) -> Iterator[None]:
+        """Remove the temporary file when anything fails, and name the target in system errors."""
         try:
-            with os.fdopen(descriptor, "r+b", buffering=0) as file:
-                _keep_mode_and_owner(target, descriptor)
-                write_all(descriptor, content)
-                os.fsync(descriptor)
-                if os.name == "nt":  # an open file cannot be renamed there
-                    file.close()
-                # Elsewhere the file stays open, and thereby locked, until it has its name.
-                _publish(partial, target, force)
-        finally:
-            partial.unlink(missing_ok=True)
-        _sync_folder(target.parent)
-    except FileExistsError as error:
-        raise _exists(path) from error
-    except OSError as error:
-        raise OutputError(f"cannot write {display(path)}: {reason(error)}") from error
+            yield
+        except BaseException as error:
+            if hasattr(self, "_open"):
+                self.abort()
+            if isinstance(error, FileExistsError):
+                raise _exists(self._path) from error
+            if isinstance(error, OSError):
+                message = f"cannot write {display(self._path)}: {reason(error)}"
+                raise OutputError(message) from error
+            raise
+
+
+def atomic_write(path: str | os.PathLike[str], content: Content, force: bool = False) -> None:
+    """Write a file that appears under its name complete, or not at all.
+
+    Raises:
+        OutputError: see :class:`AtomicFile`.
+    """
+    file = AtomicFile(path, force)
+    file.write(content)
+    file.commit()
 
 
 def _check_existing(path: str | os.PathLike[str], target: Path, force: bool) -> None:
+    """Refuse a target that must not be replaced."""
     try:
         mode = target.lstat().st_mode
     except FileNotFoundError:
@@ -99,10 +153,12 @@ def _check_existing(path: str | os.PathLike[str], target: Path, force: bool) -> 
 
 
 def _exists(path: str | os.PathLike[str]) -> OutputError:
+    """Return the error for a file that exists."""
     return OutputError(f"{display(path)} exists already; --force (force=True) replaces it")
 
 
 def _keep_mode_and_owner(target: Path, descriptor: int) -> None:
+    """Give an open file the permission bits, owner and group of the one that it replaces."""
     if not hasattr(os, "fchown"):
         return
     with contextlib.suppress(FileNotFoundError):

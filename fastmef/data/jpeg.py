@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import re
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
+from PIL.JpegImagePlugin import JpegImageFile
 
 from fastmef.data.damage import Fault, damaged
-from fastmef.data.limits import MAX_SCANS
+from fastmef.data.decoded import DecodedSource, Rows
+from fastmef.data.kinds import check_kind
+from fastmef.data.limits import MAX_SCANS, max_whole_bytes
+from fastmef.data.metadata import embedded
+from fastmef.data.reading import Content
 
 SIGNATURE = b"\xff\xd8\xff"
 
@@ -18,8 +24,8 @@ _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}
 _NEXT_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
 
 
-def check_jpeg(content: bytes) -> None:
-    """Refuse a file that is cut off, or whose many scans would take minutes.
+def check_jpeg(content: bytes) -> int:
+    """Refuse a file that is cut off, or whose many scans would take minutes; return their number.
 
     Raises:
         Fault: see above.
@@ -31,7 +37,7 @@ def check_jpeg(content: bytes) -> None:
             raise damaged("it is truncated")
         position, marker = found.end(), content[found.end() - 1]
         if marker == _END:
-            return
+            return scans
         if marker in _WITHOUT_LENGTH:
             continue
         if marker == _START_OF_SCAN:
@@ -41,14 +47,45 @@ def check_jpeg(content: bytes) -> None:
         position += int.from_bytes(content[position : position + 2], "big")
 
 
-def decode_jpeg(content: bytes) -> NDArray[np.uint8]:
-    """Return the pixels (H, W, 3), RGB, of a JPEG with one or three channels.
+def decode_jpeg(content: bytes, channels: int = 3) -> NDArray[np.uint8]:
+    """Return the pixels ``(H, W, C)`` of a JPEG with one or three channels.
 
     Raises:
         Fault: libjpeg reports an error or a warning, which it does only where data are damaged.
     """
     try:
-        pixels = simplejpeg.decode_jpeg(content, "RGB", strict=True)
+        return simplejpeg.decode_jpeg(content, "RGB" if channels == 3 else "GRAY", strict=True)
     except ValueError as error:
         raise damaged(str(error).removeprefix("Corrupt JPEG data: ")) from error
-    return pixels
+
+
+def open_jpeg(content: Content) -> DecodedSource:
+    """Open a JPEG; of the several pictures in a camera's multi-picture file the first is read."""
+    whole = content.whole(max_whole_bytes())
+    scans = check_jpeg(whole)
+    # The class is called directly: Image.open() compares sizes with a limit of the whole process.
+    image = JpegImageFile(io.BytesIO(whole))
+    check_kind(image, len(whole))
+    channels = 1 if image.mode == "L" else 3
+    found = embedded(image)
+    turned = found.orientation >= 5
+    width, height = (image.height, image.width) if turned else image.size
+    # All coefficients, 16 bits each, are in memory when they come in several scans.
+    coefficients = 2 * image.width * image.height * channels if scans > 1 else 0
+
+    def decode() -> Rows:
+        again = content.whole(max_whole_bytes())
+        check_jpeg(again)
+        return decode_jpeg(again, channels), None
+
+    return DecodedSource(
+        content.name,
+        (image.height, image.width, channels),
+        np.uint8,
+        False,
+        found.upright(width, height, channels),
+        decode,
+        len(whole) + coefficients,
+        found.orientation,
+        release=content.close,
+    )

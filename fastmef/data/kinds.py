@@ -7,59 +7,45 @@ from PIL import Image
 from fastmef.data.damage import Fault, damaged
 from fastmef.data.limits import excess_pixels
 
-ALLOWED = "8-bit RGB or grey JPEG, PNG, TIFF or WebP"
+ALLOWED = "RGB or grey JPEG, PNG, TIFF, WebP, OpenEXR or Radiance HDR"
 
 _REFUSED_MODES = {
     "1": "a 1-bit",
     "P": "a palette",
+    "PA": "a palette",
     "CMYK": "a CMYK",
-    "I": "a 32-bit",
-    "F": "a floating-point",
+    "I": "a 32-bit integer",
 }
 
 
-def check_kind(image: Image.Image, content: bytes) -> None:
-    """Refuse an opened, not yet decoded image that cannot be fused.
+def refuse(what: str) -> Fault:
+    """Return the fault of an image of a kind that is not supported, such as ``"a CMYK"``."""
+    return Fault(f"{what} image; allowed: {ALLOWED}")
+
+
+def check_size(width: int, height: int, size: int) -> None:
+    """Refuse an image of these sides in a file of ``size`` bytes if it is empty or too large.
+
+    Raises:
+        Fault: see above.
+    """
+    if width < 1 or height < 1:
+        raise damaged("it has no pixels")
+    excess = excess_pixels(width, height, size)
+    if excess is not None:
+        raise Fault(excess)
+
+
+def check_kind(image: Image.Image, size: int) -> None:
+    """Refuse an opened, not yet decoded 8-bit image that cannot be fused.
 
     Args:
         image: opened by Pillow.
-        content: of its file.
+        size: of its file, in bytes.
 
     Raises:
-        Fault: it has too many pixels, or is of a kind that :func:`fastmef.data.images.read_image`
-            does not read.
+        Fault: it has too many pixels, or is of a kind that fastmef does not read.
     """
-    if image.width < 1 or image.height < 1:
-        raise damaged("it has no pixels")
-    excess = excess_pixels(image.width, image.height, len(content))
-    if excess is not None:
-        raise Fault(excess)
-    refused = _refused_kind(image, content)
-    if refused is not None:
-        raise Fault(f"{refused} image; allowed: {ALLOWED}")
-
-
-def _refused_kind(image: Image.Image, content: bytes) -> str | None:
-    # Pillow cuts 16-bit colour down to 8 without a word, so the files are asked themselves.
-    tags = getattr(image, "tag_v2", {})
-    if image.format == "TIFF" and (tags.get(254, 0) & 1 or 50706 in tags):
-        return "a camera raw"  # what Pillow sees in it is the preview
-    bits = _bits(image, content)
-    if bits > 8:
-        return f"a {bits}-bit"
-    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA", "RGBX") or "transparency" in image.info:
-        return "an alpha-channel (transparent)"
-    if image.mode not in ("RGB", "L"):
-        return _REFUSED_MODES.get(image.mode, f"a {image.mode}")
-    frames = getattr(image, "n_frames", 1) if image.format == "PNG" else 1
-    if frames > 1:
-        return f"a {frames}-frame"
-    return None
-
-
-def _bits(image: Image.Image, content: bytes) -> int:
-    if image.format == "PNG":
-        return content[24]  # of IHDR, always the first chunk
-    if image.format == "TIFF":
-        return max(image.tag_v2.get(258, (1,)))  # type: ignore[attr-defined]
-    return 8
+    check_size(image.width, image.height, size)
+    if image.mode not in ("RGB", "L", "RGBA", "LA"):
+        raise refuse(_REFUSED_MODES.get(image.mode, f"a {image.mode}"))

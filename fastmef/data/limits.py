@@ -15,7 +15,8 @@ MAX_PROFILE = 16 << 20  # bytes of an ICC profile: what fits a JPEG
 _UNQUESTIONED_PIXELS = 64_000_000
 _PIXELS_PER_BYTE = 200
 
-_BYTES_PER_PIXEL = 4
+_BYTES_PER_PIXEL = 16  # four channels of 32 bits
+_WHOLE_BYTES_PER_PIXEL = 4  # of kinds whose file is in memory while it is decoded
 _METADATA_BYTES = 64 << 20
 _VARIABLE = "FASTMEF_MAX_PIXELS"
 
@@ -28,6 +29,11 @@ def max_pixels() -> int:
 def max_image_bytes() -> int:
     """Return the most bytes that the file of an image may have."""
     return max_pixels() * _BYTES_PER_PIXEL + _METADATA_BYTES
+
+
+def max_whole_bytes() -> int:
+    """Return the most bytes of a file that is read into memory as a whole."""
+    return max_pixels() * _WHOLE_BYTES_PER_PIXEL + _METADATA_BYTES
 
 
 def excess_pixels(width: int, height: int, size: int) -> str | None:
@@ -51,6 +57,7 @@ def excess_pixels(width: int, height: int, size: int) -> str | None:
 
 
 def _chosen_pixels() -> int | None:
+    """Return the limit of the environment variable, ``None`` if it is not set."""
     text = os.environ.get(_VARIABLE)
     if not text:
         return None

@@ -5,24 +5,21 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.PngImagePlugin import PngImageFile
 
-from fastmef.data import png
-from fastmef.data.damage import Fault
 from fastmef.data.files import atomic_write, check_output, display, reason
 from fastmef.data.images import describe, read_image
-from fastmef.data.limits import excess_pixels, max_image_bytes
-from fastmef.data.reading import read_bytes
+from fastmef.data.sources import open_source
 from fastmef.errors import InputError, OutputError
 
 Size = tuple[int, int]  # width, height
 
-_ALLOWED = "an 8-bit or 16-bit grey PNG"
+_ALLOWED = "an 8-bit or 16-bit grey PNG or TIFF"
 _GREY = 0  # PNG's colour type
 _BLACK = 15  # the highest level of a mask that is black: JPEG does not keep 0
 
@@ -98,14 +95,14 @@ def read_maps(paths: Sequence[Path], size: Size) -> NDArray[np.float32]:
     """Read what :func:`write_maps` has written, as it is or edited.
 
     Args:
-        paths: K grey PNGs of 8 or 16 bits.
+        paths: K grey images of 8 or 16 bits.
         size: (width, height) that all must have.
 
     Returns:
         ``(K, height, width)``, float32 in [0, 1].
 
     Raises:
-        InputError: a file that cannot be read, is damaged, is not such a PNG or has another size.
+        InputError: a file that cannot be read, is damaged, of another kind or of another size.
     """
     return np.stack([_read_map(path, size) for path in paths])
 
@@ -130,36 +127,21 @@ def enlarge_map(plane: NDArray[np.floating], size: Size) -> NDArray[np.float32]:
 
 
 def _read_map(path: Path, size: Size) -> NDArray[np.float32]:
-    content = read_bytes(path, max_image_bytes(), _ALLOWED)
-    try:
-        levels = _decode(content)
-    except Fault as fault:
-        raise InputError(f"{display(path)}: {fault}") from fault
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:  # Pillow's decoders report damage by errors of every type
-        raise InputError(f"{display(path)}: damaged, or of an unsupported kind") from error
+    """Read one map, float32 in [0, 1]."""
+    with closing(open_source(path)) as source:
+        if source.channels != 1 or source.has_alpha or source.dtype not in (np.uint8, np.uint16):
+            raise InputError(
+                f"{display(path)}: a colour, transparent or floating-point image;"
+                f" needed: {_ALLOWED}"
+            )
+        levels = source.rows(0, source.height)[0][..., 0]
     _check_size(path, (levels.shape[1], levels.shape[0]), size)
     highest = np.iinfo(levels.dtype).max
     return levels.astype(np.float32) / np.float32(highest)
 
 
-def _decode(content: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    if not content.startswith(png.SIGNATURE):
-        raise Fault(f"not a PNG; needed: {_ALLOWED}")
-    parsed = png.parse_png(content)
-    depth, color = parsed.chunks[0][1][8:10]
-    if color != _GREY or depth not in (8, 16):
-        raise Fault(f"a {depth}-bit PNG of another kind; needed: {_ALLOWED}")
-    image = PngImageFile(io.BytesIO(parsed.without_comments()))
-    excess = excess_pixels(image.width, image.height, len(content))
-    if excess is not None:
-        raise Fault(excess)
-    parsed.check_pixels()
-    return np.asarray(image).astype(np.uint8 if depth == 8 else np.uint16)
-
-
 def _check_size(path: str | os.PathLike[str], size: Size, needed: Size) -> None:
+    """Refuse a map of another size than that of the photographs."""
     if size != needed:
         raise InputError(
             f"{display(path)}: {size[0]}×{size[1]} pixels; needed: {needed[0]}×{needed[1]}"

@@ -1,116 +1,158 @@
-"""The checks that Pillow leaves out for PNG: all checksums, and that the pixels are all there."""
+"""PNG: read in strips of rows, with all checksums, which Pillow leaves out.
+
+The image data are decompressed here and every strip of rows is given to libpng as an image of its
+own, stored without compression and headed by the last row of the strip before, on which its first
+row may depend. So the file is never in memory, and what undoes the filters is the library.
+"""
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+import io
+from typing import Any
 
-from fastmef.data.damage import damaged
-from fastmef.data.limits import MAX_PROFILE
+import numpy as np
+from numpy.typing import NDArray
+from PIL.PngImagePlugin import PngImageFile
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
+from fastmef.data.alpha import split_alpha
+from fastmef.data.damage import damaged, report_faults
+from fastmef.data.decoded import DecodedSource, Rows
+from fastmef.data.extras import import_extra
+from fastmef.data.kinds import check_size, refuse
+from fastmef.data.metadata import Embedded
+from fastmef.data.png_chunks import GREY, PALETTE, Header, Inflater, Png, assemble, parse_png
+from fastmef.data.reading import Content
 
-_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2))
-_PASSES = (*_ADAM7, (0, 1, 1, 2))  # first column, first row, steps
-_COMMENTS = (b"tEXt", b"zTXt", b"iTXt")
-_EXIF_COMMENT = b"Raw profile type exif\0"
-
-
-@dataclass(frozen=True)
-class Png:
-    """A PNG of sound chunks."""
-
-    chunks: list[tuple[bytes, memoryview]]
-    """Type and data, in the order of the file."""
-
-    def without_comments(self) -> bytes:
-        """Return the file without comments and colour profile, which may unfold to any size."""
-        parts: list[bytes | memoryview] = [SIGNATURE]
-        for kind, data in self.chunks:
-            comment = kind in _COMMENTS and bytes(data[:22]) != _EXIF_COMMENT
-            if not comment and kind != b"iCCP":
-                checksum = zlib.crc32(data, zlib.crc32(kind))
-                parts += [struct.pack(">I", len(data)), kind, data, struct.pack(">I", checksum)]
-        return b"".join(parts)
-
-    def icc_profile(self) -> bytes | None:
-        for kind, data in self.chunks:
-            if kind == b"iCCP":
-                name = bytes(data[:81]).partition(b"\0")[0]
-                return _inflate(data[len(name) + 2 :], MAX_PROFILE, "the colour profile")
-        return None
-
-    def check_pixels(self) -> None:
-        """Decompress the image data and compare their checksum, size and filter types."""
-        header = bytes(self.chunks[0][1])
-        width, height, depth, color, interlaced = struct.unpack(">IIBBxxB", header)
-        bits = depth * _CHANNELS[color]
-        passes = [
-            (-(-(width - left) // across), -(-(height - top) // down))
-            for left, top, across, down in (_PASSES if interlaced else ((0, 0, 1, 1),))
-        ]
-        shapes = [(rows, 1 + (columns * bits + 7) // 8) for columns, rows in passes if columns > 0]
-        expected = sum(rows * stride for rows, stride in shapes if rows > 0)
-        data = b"".join(data for kind, data in self.chunks if kind == b"IDAT")
-        raw = _inflate(data, expected, "the image data")
-        if len(raw) != expected:
-            raise damaged(f"{len(raw)} bytes of image data instead of {expected}")
-        start = 0
-        for rows, stride in shapes:
-            end = start + max(0, rows) * stride
-            if raw[start:end:stride].translate(None, b"\0\1\2\3\4"):
-                raise damaged("an unknown filter of a row")
-            start = end
+_BLOCK = 1 << 20  # bytes of rows that are decoded at once
 
 
-def parse_png(content: bytes) -> Png:
-    """Split a PNG into its chunks, and compare the checksum of every one.
+def open_png(content: Content) -> DecodedSource | PngSource:
+    """Open a PNG of 8 or 16 bits; alpha is kept as the mask of valid pixels.
 
     Raises:
-        Fault: the file is truncated, a checksum is wrong, or the chunks are in the wrong order.
+        Fault: see :func:`parse_png`; it is of a kind that is not supported.
     """
-    chunks = list(_chunks(memoryview(content)))
-    kinds = [kind for kind, _ in chunks]
-    if kinds[0] != b"IHDR" or len(chunks[0][1]) != 13 or kinds.count(b"IHDR") != 1:
-        raise damaged("no header at its start")
-    count = kinds.count(b"IDAT")
-    first = kinds.index(b"IDAT") if count else 0
-    if not count or kinds[first : first + count] != [b"IDAT"] * count:
-        raise damaged("its image data are not in one place")
-    if chunks[0][1][9] not in _CHANNELS:
-        raise damaged("an unknown colour type")
-    return Png(chunks)
+    png = parse_png(content)
+    header = png.header
+    check_size(header.width, header.height, content.size)
+    if header.color == PALETTE:
+        raise refuse("a palette")
+    if header.depth == 1:
+        raise refuse("a 1-bit")
+    if b"tRNS" in png.kinds:
+        raise refuse("a transparent-colour (alpha)")
+    if b"acTL" in png.kinds:
+        raise refuse("a several-frame")
+    if header.depth == 16 and header.color != GREY:
+        import_extra("imagecodecs", "photo", "reading 16-bit colour PNG")
+    found = png.embedded()
+    if found.orientation == 1 and header.depth >= 8 and not header.interlaced:
+        return PngSource(content, png, found)
+    turned = found.orientation >= 5
+    has_alpha = header.channels in (2, 4)
+    channels = header.channels - has_alpha
+    width, height = (header.height, header.width) if turned else (header.width, header.height)
+    raw_bytes = sum(rows * stride for rows, stride in header.passes())
+
+    def decode() -> Rows:
+        inflater = Inflater(content, png.data)
+        raw = inflater.read(raw_bytes)
+        inflater.finish()
+        _check_filters(raw, header.passes())
+        return split_alpha(_decode(header, header.height, raw))
+
+    return DecodedSource(
+        content.name,
+        (header.height, header.width, channels),
+        np.uint8 if header.depth <= 8 else np.uint16,
+        has_alpha,
+        found.upright(width, height, channels),
+        decode,
+        3 * raw_bytes,
+        found.orientation,
+        release=content.close,
+    )
 
 
-def _chunks(content: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """Yield type and data of every chunk to the end of the image; what follows it is ignored."""
-    position, kind = len(SIGNATURE), b""
-    while kind != b"IEND":
-        if position + 12 > len(content):
-            raise damaged("it is truncated")
-        length = int.from_bytes(content[position : position + 4], "big")
-        end = position + 8 + length
-        if end + 4 > len(content):
-            raise damaged("it is truncated, or the length of a part is wrong")
-        kind, data = bytes(content[position + 4 : position + 8]), content[position + 8 : end]
-        if zlib.crc32(data, zlib.crc32(kind)) != int.from_bytes(content[end : end + 4], "big"):
-            raise damaged(f"the checksum of its part {ascii(kind)[2:-1]} is wrong")
-        yield kind, data
-        position = end + 4
+class PngSource:
+    """A PNG whose rows are decoded when they are asked for, in the order of the file."""
+
+    streams, linear = True, False
+
+    def __init__(self, content: Content, png: Png, found: Embedded) -> None:
+        header = png.header
+        self.name, self.width, self.height = content.name, header.width, header.height
+        self.has_alpha = header.channels in (2, 4)
+        self.channels = header.channels - self.has_alpha
+        self.dtype = np.dtype(np.uint8 if header.depth == 8 else np.uint16)
+        self.metadata = found.upright(self.width, self.height, self.channels)
+        self._content, self._png = content, png
+        ((_, self._stride),) = header.passes()
+        self._block_rows = max(1, _BLOCK // self._stride)
+        self.resident_bytes = 5 * (self._block_rows + 1) * self._stride + 4 * _BLOCK
+        self._restart()
+
+    def rows(self, top: int, bottom: int) -> Rows:
+        pixels = np.empty((bottom - top, self.width, self.channels), self.dtype)
+        valid = np.empty((bottom - top, self.width), np.bool_) if self.has_alpha else None
+        with report_faults(self.name):
+            if top < self._next:
+                self._restart()
+            while self._next < bottom:
+                start = self._next
+                end = top if start < top else bottom
+                block, mask = split_alpha(self._decode_rows(min(self._block_rows, end - start)))
+                if start >= top:
+                    pixels[start - top : self._next - top] = block
+                    if valid is not None:
+                        valid[start - top : self._next - top] = mask
+        return pixels, valid
+
+    def close(self) -> None:
+        self._content.close()
+
+    def _restart(self) -> None:
+        """Go back to the first row."""
+        self._inflater = Inflater(self._content, self._png.data)
+        self._next, self._before = 0, b""
+
+    def _decode_rows(self, count: int) -> NDArray[Any]:
+        """Decode the next rows, alpha as stored."""
+        header = self._png.header
+        raw = self._inflater.read(count * self._stride)
+        _check_filters(raw, [(count, self._stride)])
+        if self._before:
+            raw = b"\0" + self._before + raw
+            block = _decode(header, count + 1, raw)[1:]
+        else:
+            block = _decode(header, count, raw)
+        self._before = block[-1].astype(block.dtype.newbyteorder(">")).tobytes()
+        self._next += count
+        if self._next == header.height:
+            self._inflater.finish()
+            self._content.check_unchanged()
+        return block
 
 
-def _inflate(data: bytes | memoryview, limit: int, what: str) -> bytes:
-    """Decompress at most ``limit`` bytes, to the end of the stream and its checksum."""
-    stream = zlib.decompressobj()
-    try:
-        raw = stream.decompress(data, limit + 1)
-    except zlib.error as error:
-        raise damaged(f"{what} cannot be decompressed") from error
-    if len(raw) > limit:
-        raise damaged(f"{what} have more than {limit} bytes")
-    if not stream.eof or stream.unused_data:
-        raise damaged(f"{what} end too early or too late")
-    return raw
+def _check_filters(raw: bytes, passes: list[tuple[int, int]]) -> None:
+    """Refuse rows whose first byte names no filter."""
+    start = 0
+    for rows, stride in passes:
+        end = start + rows * stride
+        if raw[start:end:stride].translate(None, b"\0\1\2\3\4"):
+            raise damaged("an unknown filter of a row")
+        start = end
+
+
+def _decode(header: Header, height: int, raw: bytes) -> NDArray[Any]:
+    """Undo the filters of rows; returns ``(height, W, C)`` with alpha as stored."""
+    content = assemble(header, height, raw, [])
+    if header.depth == 16:
+        if header.color == GREY:
+            pixels = np.asarray(PngImageFile(io.BytesIO(content))).astype(np.uint16)
+        else:
+            imagecodecs = import_extra("imagecodecs", "photo", "reading 16-bit colour PNG")
+            pixels = imagecodecs.png_decode(content)
+    else:
+        pixels = np.asarray(PngImageFile(io.BytesIO(content)))
+    return pixels.reshape(height, header.width, header.channels)

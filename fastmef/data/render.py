@@ -8,6 +8,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmef.data.srgb import srgb_decode as srgb_decode
+from fastmef.data.srgb import srgb_encode as srgb_encode
 from fastmef.errors import InputError
 from fastmef.reference.color import GRAY_COEFFICIENTS
 
@@ -30,34 +32,6 @@ FEWEST_STOPS, MOST_STOPS = 2.0, 12.0
 
 # At or below this luma, 8 bits and JPEG leave no texture.
 _CRUSHED_LEVEL = 10.0
-
-
-def srgb_encode(linear: NDArray[np.floating]) -> NDArray[np.floating]:
-    r"""The sRGB transfer function (IEC 61966-2-1), linear light to encoded values.
-
-    :math:`V = 12.92\,L` for :math:`L \le 0.0031308`, else :math:`1.055\,L^{1/2.4} - 0.055`
-
-    Args:
-        linear: floating point, >= 0, any shape.
-
-    Returns:
-        Same shape and dtype; 0 stays 0 and 1 stays 1.
-    """
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-
-
-def srgb_decode(encoded: NDArray[np.floating]) -> NDArray[np.floating]:
-    r"""The inverse of :func:`srgb_encode`.
-
-    :math:`L = V / 12.92` for :math:`V \le 0.04045`, else :math:`((V + 0.055) / 1.055)^{2.4}`
-
-    Args:
-        encoded: floating point, >= 0, any shape.
-
-    Returns:
-        Same shape and dtype.
-    """
-    return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
 
 
 def render_exposures(

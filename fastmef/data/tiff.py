@@ -1,87 +1,237 @@
-"""The checks that Pillow and libtiff leave out for TIFF: missing pixels, and checksums."""
+"""TIFF and BigTIFF: strips and tiles are decoded when their rows are asked for.
+
+What zlib and imagecodecs do not read, JPEG inside TIFF, and LZW where imagecodecs is not installed,
+is decoded as a whole by libtiff, in Pillow.
+"""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator
+import io
 from typing import Any
 
+import numpy as np
 import simplejpeg
-from PIL import Image
+from numpy.typing import NDArray
+from PIL.TiffImagePlugin import TiffImageFile
 
-from fastmef.data.damage import damaged
+from fastmef.data.alpha import split_alpha
+from fastmef.data.damage import damaged, report_faults
+from fastmef.data.decoded import DecodedSource, Rows
+from fastmef.data.directories import check_directory
 from fastmef.data.jpeg import check_jpeg, decode_jpeg
+from fastmef.data.kinds import check_kind, refuse
+from fastmef.data.libtiff import collect_errors
+from fastmef.data.limits import max_whole_bytes
+from fastmef.data.metadata import Embedded, Metadata
+from fastmef.data.reading import Content
+from fastmef.data.tiff_codecs import (
+    check_length,
+    decompress,
+    require_decoders,
+    undo_predictor,
+)
+from fastmef.data.tiff_layout import (
+    ASSOCIATED,
+    DEFLATE,
+    JPEG,
+    JPEG_TABLES,
+    NONE,
+    WHITE_IS_ZERO,
+    YCBCR,
+    ZSTD,
+    Layout,
+    read_embedded,
+    read_layout,
+    read_tags,
+)
+from fastmef.errors import MissingExtraError
 
-_NONE, _JPEG, _DEFLATE = 1, 7, (8, 32946)
-_YCBCR = 6
-_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES = 256, 257, 258, 259, 262, 277
-_ROWS_PER_STRIP, _PLANAR, _JPEG_TABLES = 278, 284, 347
-_STRIPS, _TILES = (273, 279), (324, 325)
-_TILE_WIDTH, _TILE_HEIGHT = 322, 323
-_PADDING = 3  # bytes to the next word, which some writers count
 _END_OF_JPEG = b"\xff\xd9"
+_SLICE = 4 << 20  # bytes of an uncompressed strip that are read at once
+_LARGEST_BAND = 64 << 20  # bytes; an image of larger strips is decoded once, as a whole
 
 
-def check_strips(image: Image.Image, content: bytes) -> None:
-    """Check the strips or tiles of an opened, not yet decoded TIFF.
-
-    Pillow leaves rows without a strip black, and libtiff stops reading at the last pixel, before
-    the checksum that follows it.
+def open_tiff(content: Content) -> DecodedSource | TiffSource:
+    """Open a TIFF of one page.
 
     Raises:
-        Fault: a strip is missing, too short, outside the file, or its data are damaged.
+        Fault: it is damaged, or of a kind that is not supported.
+        MissingExtraError: its compression needs imagecodecs.
     """
-    tags: Any = image.tag_v2  # type: ignore[attr-defined]
-    starts, lengths = (tags.get(tag, ()) for tag in (_TILES if _TILES[0] in tags else _STRIPS))
-    sizes = list(_sizes(tags))
-    if not len(starts) == len(lengths) == len(sizes):
-        raise damaged(f"{min(len(starts), len(lengths))} of {len(sizes)} parts of the image")
-    compression = tags.get(_COMPRESSION, _NONE)
-    subsampled = tags.get(_PHOTOMETRIC) == _YCBCR
-    for start, length, (size, most) in zip(starts, lengths, sizes, strict=True):
-        part = content[start : start + length]
+    check_directory(content.read, content.size)
+    with content.stream() as file:
+        tags = read_tags(file, None, None)
+        found = read_embedded(file, tags)
+    layout = read_layout(tags, content)
+    if layout.compression == JPEG or layout.photometric == YCBCR:
+        return _open_by_libtiff(content, layout, tags, found)
+    try:
+        require_decoders(layout)
+    except MissingExtraError:
+        if layout.bits == 8 and layout.extra is None and layout.compression != ZSTD:
+            return _open_by_libtiff(content, layout, tags, found)
+        raise
+    source = TiffSource(content, layout, found)
+    if found.orientation == 1 and source.streams:
+        return source
+    shape = (layout.height, layout.width, source.channels)
+    return DecodedSource(
+        content.name, shape, source.dtype, source.has_alpha,
+        _upright(found, layout, source.channels),
+        lambda: source.rows(0, layout.height),
+        source.resident_bytes, found.orientation, release=content.close,
+    )  # fmt: skip
+
+
+class TiffSource:
+    """A TIFF whose strips or tiles are decoded when their rows are asked for, in any order."""
+
+    linear = False
+
+    def __init__(self, content: Content, layout: Layout, found: Embedded) -> None:
+        self.name, self.width, self.height = content.name, layout.width, layout.height
+        self.has_alpha = layout.extra is not None
+        self.channels = layout.samples - self.has_alpha
+        self.dtype = layout.dtype.newbyteorder("=")
+        self.metadata = found.upright(self.width, self.height, self.channels)
+        self._content, self._layout = content, layout
+        # Rows of uncompressed strips are read where they lie, without the rest of the strip.
+        self._sliced = layout.compression == NONE and not layout.tiled
+        self._slice_rows = max(1, _SLICE // layout.row_bytes)
+        band = layout.row_bytes * layout.planes * layout.across * layout.tile[0]
+        if self._sliced:
+            band = min(band, max(_SLICE, layout.row_bytes))
+        self.streams = self._sliced or band <= _LARGEST_BAND
+        longest = 0 if self._sliced else max(layout.lengths, default=0)
+        self.resident_bytes = 3 * band + min(longest, content.size)
+        self._band: tuple[int, NDArray[Any]] | None = None
+
+    def rows(self, top: int, bottom: int) -> Rows:
+        layout = self._layout
+        with report_faults(self.name):
+            stored = np.empty((bottom - top, self.width, layout.samples), self.dtype)
+            for band in range(top // layout.tile[0], -(-bottom // layout.tile[0])):
+                start = band * layout.tile[0]
+                first, last = max(top, start), min(bottom, start + layout.tile[0])
+                target = stored[first - top : last - top]
+                if self._sliced:
+                    self._read_rows(band, first - start, target)
+                else:
+                    target[...] = self._decode_band(band)[first - start : last - start]
+            if layout.photometric == WHITE_IS_ZERO:
+                color = stored[..., : self.channels]
+                np.subtract(np.iinfo(self.dtype).max, color, out=color)
+            if bottom == self.height:
+                self._content.check_unchanged()
+            return split_alpha(stored, layout.extra == ASSOCIATED)
+
+    def close(self) -> None:
+        self._content.close()
+        self._band = None
+
+    def _read_rows(self, band: int, first: int, target: NDArray[Any]) -> None:
+        """Read rows of an uncompressed strip, ``first`` rows below its top."""
+        layout = self._layout
+        for plane, part in enumerate(_split(target, layout.planes)):
+            index = plane * layout.down + band
+            check_length(layout.lengths[index], layout, band)
+            for top in range(0, len(part), self._slice_rows):
+                rows = part[top : top + self._slice_rows]
+                offset = layout.offsets[index] + (first + top) * layout.row_bytes
+                raw = self._content.read(offset, len(rows) * layout.row_bytes)
+                if len(raw) != len(rows) * layout.row_bytes:
+                    raise damaged("it is truncated")
+                rows[...] = undo_predictor(raw, rows.shape, layout)
+
+    def _decode_band(self, band: int) -> NDArray[Any]:
+        """Return the pixels ``(rows, W, samples)`` of a row of tiles, or of a strip."""
+        if self._band is not None and self._band[0] == band:
+            return self._band[1]
+        layout = self._layout
+        self._band = None
+        height, across = layout.rows_of(band), layout.across
+        pixels = np.empty((height, across * layout.tile[1], layout.samples), self.dtype)
+        for plane, part in enumerate(_split(pixels, layout.planes)):
+            for column in range(across):
+                index = (plane * layout.down + band) * across + column
+                left = column * layout.tile[1]
+                target = part[:, left : left + layout.tile[1]]
+                target[...] = self._decode_tile(index, band, target.shape)
+        self._band = (band, pixels[:, : self.width])
+        return self._band[1]
+
+    def _decode_tile(self, index: int, band: int, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Decompress one strip or tile to ``shape``."""
+        layout = self._layout
+        length = layout.lengths[index]
+        part = self._content.read(layout.offsets[index], length)
         if len(part) != length:
             raise damaged("it is truncated")
-        if compression == _JPEG:
-            _check_jpeg(part, bytes(tags.get(_JPEG_TABLES, b"")), most)
-        elif compression in _DEFLATE:
-            _check_deflate(part, 0 if subsampled else size, most)
-        elif compression == _NONE and not subsampled and not size <= length <= most + _PADDING:
-            raise damaged(f"a part of the image has {length} instead of {size} bytes")
-
-
-def _sizes(tags: Any) -> Iterator[tuple[int, int]]:
-    """Yield the bytes of every strip or tile without compression: those needed, and the most.
-
-    Some writers fill the last strip with rows below the image.
-    """
-    width, height = tags[_WIDTH], tags[_HEIGHT]
-    samples, bits = tags.get(_SAMPLES, 1), tags.get(_BITS, (1,))
-    depth = bits[0] * samples if len(bits) == 1 else sum(bits)
-    planes = samples if tags.get(_PLANAR, 1) == 2 else 1
-    for _ in range(planes):
-        if _TILES[0] in tags:
-            across, down = tags[_TILE_WIDTH], tags[_TILE_HEIGHT]
-            size = (across * depth // planes + 7) // 8 * down
-            yield from [(size, size)] * (-(-width // across) * -(-height // down))
+        needed = shape[0] * layout.row_bytes
+        if layout.compression == NONE:
+            check_length(length, layout, band)
+            raw = part
         else:
-            rows = min(tags.get(_ROWS_PER_STRIP, height), height)
-            stride = (width * depth // planes + 7) // 8
-            for top in range(0, height, rows):
-                yield min(rows, height - top) * stride, rows * stride
+            raw = decompress(part, layout.compression, needed, layout.tile[0] * layout.row_bytes)
+        return undo_predictor(raw[:needed], shape, layout)
 
 
-def _check_deflate(part: bytes, size: int, most: int) -> None:
-    stream = zlib.decompressobj()
-    try:
-        raw = stream.decompress(part, most + 1)
-    except zlib.error as error:
-        raise damaged("its image data cannot be decompressed") from error
-    if len(raw) < size or not stream.eof:
-        raise damaged("its image data end too early or too late")
+def _split(pixels: NDArray[Any], planes: int) -> list[NDArray[Any]]:
+    """Return views of the samples that are stored together."""
+    if planes == 1:
+        return [pixels]
+    return [pixels[..., plane : plane + 1] for plane in range(planes)]
+
+
+def _upright(found: Embedded, layout: Layout, channels: int) -> Metadata:
+    """Return the metadata of the upright image."""
+    turned = found.orientation >= 5
+    width, height = (layout.height, layout.width) if turned else (layout.width, layout.height)
+    return found.upright(width, height, channels)
+
+
+def _open_by_libtiff(
+    content: Content, layout: Layout, tags: dict[int, Any], found: Embedded
+) -> DecodedSource:
+    """Open an 8-bit TIFF that Pillow decodes as a whole."""
+    if layout.bits != 8 or layout.extra is not None:
+        raise refuse("a TIFF with JPEG inside that is not 8-bit RGB or grey:")
+    metadata = _upright(found, layout, layout.samples)
+    sides = (layout.height, layout.width)
+    # Pillow turns the image upright when it loads it.
+    shape = (*(sides[::-1] if found.orientation >= 5 else sides), layout.samples)
+
+    def decode() -> Rows:
+        whole = content.whole(max_whole_bytes())
+        image = TiffImageFile(io.BytesIO(whole))
+        check_kind(image, len(whole))
+        _check_parts(layout, bytes(tags.get(JPEG_TABLES, b"")), whole)
+        with collect_errors() as errors:
+            pixels = np.array(image)
+        if errors:
+            raise damaged(f"{errors[0]} reports an error")
+        return pixels.reshape(shape), None
+
+    extra = content.size + 5 * layout.width * layout.height
+    return DecodedSource(
+        content.name, shape, np.uint8, False, metadata, decode, extra, release=content.close
+    )
+
+
+def _check_parts(layout: Layout, tables: bytes, content: bytes) -> None:
+    """Check what libtiff leaves out: it stops at the last pixel, before a checksum."""
+    most = layout.tile[0] * layout.row_bytes
+    for index, (start, length) in enumerate(zip(layout.offsets, layout.lengths, strict=True)):
+        part = content[start : start + length]
+        if layout.compression == JPEG:
+            _check_jpeg(part, tables, most)
+        elif layout.compression in DEFLATE:
+            band = index // layout.across % layout.down
+            decompress(part, layout.compression, layout.rows_of(band) * layout.row_bytes, most)
 
 
 def _check_jpeg(part: bytes, tables: bytes, most: int) -> None:
+    """Refuse a damaged or oversized JPEG of a strip or tile."""
     whole = tables.removesuffix(_END_OF_JPEG) + part[2:] if tables else part
     check_jpeg(whole)
     try:

@@ -49,20 +49,13 @@ class Control:
 
     def controls(self, order: Sequence[int], device: torch.device) -> Controls:
         """Return the checked options for exposures in this order."""
-        bias = valid = weights = None
+        bias = weights = None
         if self.bias is not None:
             bias = torch.tensor([[float(self.bias[k]) for k in order]], device=device)
-        if self.masks is not None and any(mask is not None for mask in self.masks):
-            shape = next(mask.shape for mask in self.masks if mask is not None)
-            given = [self.masks[k] for k in order]
-            planes = [np.ones(shape, bool) if mask is None else mask for mask in given]
-            valid = torch.from_numpy(np.stack(planes)).to(device)[None]
         if self.weights is not None:
             weights = torch.from_numpy(np.float32(self.weights)[list(order)]).to(device)[None]
             weights = weights.clamp_min(_SMALLEST_WEIGHT)
-        return Controls(
-            self.color, self.contrast, self.brightness, self.refine, bias, valid, weights
-        )
+        return Controls(self.color, self.contrast, self.brightness, self.refine, bias, weights)
 
 
 def check_controls(given: Control, count: int, size: tuple[int, ...]) -> None:

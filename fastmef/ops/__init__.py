@@ -1,5 +1,28 @@
-"""The operations behind :mod:`fastmef.functional`: one file each, backend choice included."""
+"""The operations behind :mod:`fastmef.functional`, one file each: the declaration, and autograd.
 
-from fastmef.ops import filters, fusion, guided, loss, mef_ssim, multiscale, norm_act, ssim
+``<operation>_kernels.py`` calls the kernels of each backend where that takes more than a few lines.
+"""
 
-__all__ = ["filters", "fusion", "guided", "loss", "mef_ssim", "multiscale", "norm_act", "ssim"]
+from fastmef.ops import (
+    filters,
+    fusion,
+    guided,
+    loss,
+    mef_ssim,
+    mef_ssim_once,
+    multiscale,
+    norm_act,
+    ssim,
+)
+
+__all__ = [
+    "filters",
+    "fusion",
+    "guided",
+    "loss",
+    "mef_ssim",
+    "mef_ssim_once",
+    "multiscale",
+    "norm_act",
+    "ssim",
+]

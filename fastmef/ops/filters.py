@@ -1,7 +1,7 @@
 """local_variance, sobel_gradient and gamma_weights: the maps the loss is made of.
 
-Images are flattened to ``(N, H, W)`` for the kernels. The backward passes save the inputs only and
-make from them again what they need.
+Images are flattened to ``(N, H, W)`` for the kernels. The backward passes save only the inputs and
+recompute from them what they need.
 """
 
 from __future__ import annotations
@@ -15,7 +15,17 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fastmef import backends, reference
-from fastmef.ops._arrays import (
+from fastmef.ops.common.autograd import recompute, reference_gradients
+from fastmef.ops.common.operation import (
+    FLOATS,
+    GPU_FLOATS,
+    LaunchError,
+    Operation,
+    Support,
+    options_schema,
+    triton_launcher,
+)
+from fastmef.ops.common.tensors import (
     BORDERS,
     attribute_bits,
     axis_taps,
@@ -25,13 +35,12 @@ from fastmef.ops._arrays import (
     map_like,
     map_shape,
     require,
+    window_taps,
 )
-from fastmef.ops._by_reference import Recompute
-from fastmef.ops._library import register, triton_launcher
 
 
-class _Filter(NamedTuple):
-    """A product of attributes; with ``eps`` as shares of the sum over the exposures."""
+class Filter(NamedTuple):
+    """A product of attributes as the C++ kernels take it; with ``eps`` as shares of the sum."""
 
     attributes: str
     window: int
@@ -41,32 +50,60 @@ class _Filter(NamedTuple):
     eps: float | None = None
 
 
-def _variance(*options: Any) -> _Filter:
-    return _Filter("variance", *options)
+class VarianceOptions(NamedTuple):
+    window: int
+    sigma: float | None
+    floor: float
+    border: str
+
+    def as_filter(self) -> Filter:
+        return Filter("variance", *self)
+
+    def as_kernel_arguments(self, images: Tensor) -> tuple[Any, ...]:
+        """Return what the Triton launchers take after the images."""
+        return window_taps(images, self.window, self.sigma), self.floor, self.border
 
 
-def _sobel() -> _Filter:
-    return _Filter("gradient", 1, None, 0.0)
+class SobelOptions(NamedTuple):
+    def as_filter(self) -> Filter:
+        return Filter("gradient", 1, None, 0.0)
+
+    def as_kernel_arguments(self, images: Tensor) -> tuple[Any, ...]:
+        return ()
 
 
-def _gamma(attributes: str, window: int, sigma: float | None, floor: float, eps: float) -> _Filter:
-    return _Filter(attributes, window, sigma, floor, eps=eps)
+class GammaOptions(NamedTuple):
+    attributes: str
+    window: int
+    sigma: float | None
+    floor: float
+    eps: float
+
+    def as_filter(self) -> Filter:
+        return Filter(self.attributes, self.window, self.sigma, self.floor, eps=self.eps)
+
+    def as_kernel_arguments(self, images: Tensor) -> tuple[Any, ...]:
+        taps = window_taps(images, self.window, self.sigma)
+        return self.attributes, taps, self.floor, self.eps
 
 
-def _sweep(
-    which: _Filter,
+Options = VarianceOptions | SobelOptions | GammaOptions
+
+
+def _run_cpp(
+    options: Filter,
     images: Tensor,
     values: Tensor | None = None,
-    upstream: Tensor | None = None,
-    gradient: Tensor | None = None,
+    grad_output: Tensor | None = None,
+    grad_images: Tensor | None = None,
 ) -> None:
-    """Fills ``values`` or ``gradient``. ``(N, H, W)`` images are exposures of their own."""
-    attributes, window, sigma, floor, border, eps = which
+    """Fill ``values`` or ``grad_images``. ``(N, H, W)`` images are exposures of their own."""
+    attributes, window, sigma, floor, border, eps = options
     require(
         images.is_floating_point()
         and images.ndim in (3, 4)
         and images.numel() > 0
-        and (upstream is None or upstream.shape == map_shape(images, window, border)),
+        and (grad_output is None or grad_output.shape == map_shape(images, window, border)),
         f"filters of {tuple(images.shape)} are not defined, or a gradient does not fit",
     )
     height, width = images.shape[-2:]
@@ -82,118 +119,132 @@ def _sweep(
         0.0 if eps is None else eps,
         gray_stack(images),
         gray_stack(values),
-        gray_stack(upstream),
-        gray_stack(gradient),
+        gray_stack(grad_output),
+        gray_stack(grad_images),
         torch.get_num_threads(),
     )
 
 
-class _Op(NamedTuple):
-    """A registered operation and the one of its gradient."""
+class MapOperation(Operation):
+    """One of the maps, with a gradient w.r.t. the images."""
 
-    forward: Callable[..., Tensor]
-    backward: Callable[..., Tensor]
+    def __init__(
+        self,
+        name: str,
+        images: str,
+        options: Callable[..., Options],
+        forward_kernel: str,
+        backward_kernel: str,
+    ) -> None:
+        super().__init__(name, cpp=Support(FLOATS), triton=Support(GPU_FLOATS))
+        launch = triton_launcher(forward_kernel, name)
+        launch_backward = triton_launcher(backward_kernel, f"{name}_backward")
+
+        def new_values(images: Tensor, *given: Any) -> Tensor:
+            filter_ = options(*given).as_filter()
+            return map_like(images, filter_.window, filter_.border)
+
+        def run_cpp(images: Tensor, *given: Any) -> Tensor:
+            values = new_values(images, *given)
+            _run_cpp(options(*given).as_filter(), images, values=values)
+            return values
+
+        def run_cpp_backward(grad_output: Tensor, images: Tensor, *given: Any) -> Tensor:
+            grad_images = gradient_like(images)
+            filter_ = options(*given).as_filter()
+            _run_cpp(filter_, images, grad_output=grad_output, grad_images=grad_images)
+            return grad_images
+
+        def run_triton(images: Tensor, *given: Any) -> Tensor:
+            return launch(images, *options(*given).as_kernel_arguments(images))
+
+        def run_triton_backward(grad_output: Tensor, images: Tensor, *given: Any) -> Tensor:
+            arguments = options(*given).as_kernel_arguments(images)
+            return launch_backward(grad_output, images, *arguments)
+
+        schema = ", ".join(filter(None, [f"Tensor {images}", options_schema(options)]))
+        self.options = options
+        self.forward = self.register(
+            f"{name}({schema}) -> Tensor", new_values, cpp=run_cpp, triton=run_triton
+        )
+        self.backward = self.register(
+            f"{name}_backward(Tensor grad_output, {schema}) -> Tensor",
+            lambda grad_output, images, *given: gradient_like(images),
+            cpp=run_cpp_backward,
+            triton=run_triton_backward,
+        )
 
 
-def _register(name: str, arguments: str, parse: Callable[..., _Filter]) -> _Op:
-    """``arguments`` are those of the schema, images first; ``parse`` is given the others."""
-
-    def new_values(images: Tensor, *options: Any) -> Tensor:
-        which = parse(*options)
-        return map_like(images, which.window, which.border)
-
-    def values_cpu(images: Tensor, *options: Any) -> Tensor:
-        values = new_values(images, *options)
-        _sweep(parse(*options), images, values=values)
-        return values
-
-    def gradient_cpu(upstream: Tensor, images: Tensor, *options: Any) -> Tensor:
-        gradient = gradient_like(images)
-        _sweep(parse(*options), images, upstream=upstream, gradient=gradient)
-        return gradient
-
-    return _Op(
-        register(
-            f"{name}({arguments}) -> Tensor",
-            new_values,
-            cpp=values_cpu,
-            triton=triton_launcher("filters", name),
-        ),
-        register(
-            f"{name}_backward(Tensor upstream, {arguments}) -> Tensor",
-            lambda upstream, images, *options: gradient_like(images),
-            cpp=gradient_cpu,
-            triton=triton_launcher("filters", f"{name}_backward"),
-        ),
-    )
-
-
-_OPS = {
-    "local_variance": _register(
-        "local_variance",
-        "Tensor images, int window, float? sigma, float floor, str border",
-        _variance,
-    ),
-    "sobel_gradient": _register("sobel_gradient", "Tensor images", _sobel),
-    "gamma_weights": _register(
-        "gamma_weights",
-        "Tensor exposures, str attributes, int window, float? sigma, float floor, float eps",
-        _gamma,
-    ),
-}
+LOCAL_VARIANCE = MapOperation(
+    "local_variance", "images", VarianceOptions, "filters.variance", "filters.variance"
+)
+SOBEL_GRADIENT = MapOperation(
+    "sobel_gradient", "images", SobelOptions, "filters.sobel", "filters.backward"
+)
+GAMMA_WEIGHTS = MapOperation(
+    "gamma_weights", "exposures", GammaOptions, "filters.gamma", "filters.gamma"
+)
 
 
 class Map(torch.autograd.Function):
-    """One of the maps, by its name; the options follow the images."""
+    """One of the maps. ``compute`` is its reference, which is used where no kernel starts."""
 
     @staticmethod
-    def forward(ctx: Any, name: str, images: Tensor, *options: Any) -> Tensor:
+    def forward(
+        ctx: Any,
+        operation: MapOperation,
+        compute: Callable[..., Tensor],
+        images: Tensor,
+        options: Options,
+    ) -> Tensor:
         ctx.save_for_backward(images)
-        ctx.name = name
-        ctx.options = options
-        return _OPS[name].forward(images, *options)
+        ctx.operation, ctx.compute, ctx.options = operation, compute, options
+        return operation.forward(images, *options)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> Any:
+    def backward(ctx: Any, grad_output: Tensor) -> Any:
         (images,) = ctx.saved_tensors
-        gradient = _OPS[ctx.name].backward(upstream, images, *ctx.options)
-        return None, gradient, *(None,) * len(ctx.options)
+        try:
+            grad_images = ctx.operation.backward(grad_output, images, *ctx.options)
+        except LaunchError:
+            (grad_images,) = reference_gradients(ctx.compute, (images,), (True,), (grad_output,))
+        return None, None, grad_images, None
 
 
-def _planewise(name: str, images: Tensor, *options: Any) -> Tensor:
-    out = Map.apply(name, flatten_planes(images), *options)
-    return out.reshape(*images.shape[:-2], *out.shape[-2:])
+def _run(
+    operation: MapOperation, compute: Callable[..., Tensor], images: Tensor, options: Options
+) -> Tensor:
+    if operation.has_kernels_for(images):
+        try:
+            return Map.apply(operation, compute, images, options)
+        except LaunchError:
+            pass
+    return recompute(compute, images)
+
+
+def _run_on_planes(
+    operation: MapOperation, compute: Callable[..., Tensor], images: Tensor, options: Options
+) -> Tensor:
+    values = _run(operation, compute, flatten_planes(images), options)
+    return values.reshape(*images.shape[:-2], *values.shape[-2:])
 
 
 def local_variance(
     images: Tensor, window: int, sigma: float | None, floor: float, border: str
 ) -> Tensor:
-    if backends.choose("local_variance", images) != backends.REFERENCE:
-        return _planewise("local_variance", images, window, sigma, floor, border)
-    compute = partial(
-        reference.local_variance, window=window, sigma=sigma, floor=floor, border=border
-    )
-    return Recompute.apply(compute, images)
+    options = VarianceOptions(window, sigma, floor, border)
+    compute = partial(reference.local_variance, **options._asdict())
+    return _run_on_planes(LOCAL_VARIANCE, compute, images, options)
 
 
 def sobel_gradient(images: Tensor) -> Tensor:
-    if backends.choose("sobel_gradient", images) != backends.REFERENCE:
-        return _planewise("sobel_gradient", images)
-    return Recompute.apply(reference.sobel_gradient, images)
+    return _run_on_planes(SOBEL_GRADIENT, reference.sobel_gradient, images, SobelOptions())
 
 
 def gamma_weights(
     exposures: Tensor, attributes: str, window: int, sigma: float | None, floor: float, eps: float
 ) -> Tensor:
-    if backends.choose("gamma_weights", exposures) != backends.REFERENCE:
-        return Map.apply("gamma_weights", exposures, attributes, window, sigma, floor, eps)
-    compute = partial(
-        reference.gamma_weights,
-        attributes=attributes,
-        window=window,
-        sigma=sigma,
-        floor=floor,
-        eps=eps,
-    )
-    return Recompute.apply(compute, exposures)
+    options = GammaOptions(attributes, window, sigma, floor, eps)
+    compute = partial(reference.gamma_weights, **options._asdict())
+    return _run(GAMMA_WEIGHTS, compute, exposures, options)

@@ -4,7 +4,7 @@ The kernels read uint8, uint16, float16, bfloat16, float32 and, on the CPU, floa
 they are, planar or channels last, and write the fused image in the same type and layout: integers
 are rounded to the nearest. Sums are formed in float32, for float64 tensors in float64.
 
-On a GPU the CUDA C++ kernels serve up to eight exposures, Triton serves the rest.
+On a GPU the CUDA C++ kernels run up to eight exposures, Triton runs the rest.
 """
 
 from __future__ import annotations
@@ -17,22 +17,30 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from fastmef import backends, reference
-from fastmef.ops import _cuda, _fusion_kernels
-from fastmef.ops._arrays import fused_like, gradient_like, require
-from fastmef.ops._by_reference import Recompute
-from fastmef.ops._library import register
+from fastmef import reference
+from fastmef.ops import fusion_kernels as kernels
+from fastmef.ops.common.autograd import gradients, recompute
+from fastmef.ops.common.cuda import MOST_EXPOSURES
+from fastmef.ops.common.operation import GPU_STORED, STORED, LaunchError, Operation, Support
+from fastmef.ops.common.tensors import fused_like, gradient_like, require
+
+SOFTMAX_FUSE = Operation(
+    "softmax_fuse",
+    cpp=Support(STORED),
+    cuda=Support(GPU_STORED, lambda logits, exposures: logits.shape[1] <= MOST_EXPOSURES),
+    triton=Support(GPU_STORED),
+)
 
 
-def _outputs_like(
+def _new_outputs(
     logits: Tensor, exposures: Tensor, want_weights: bool, *others: Any, **options: Any
 ) -> tuple[Tensor, Tensor]:
     return fused_like(exposures), gradient_like(logits, want_weights)
 
 
-def _gradients_like(
-    by_fused: Tensor | None,
-    by_weights: Tensor | None,
+def _new_gradients(
+    grad_fused: Tensor | None,
+    grad_weights: Tensor | None,
     logits: Tensor,
     exposures: Tensor,
     for_logits: bool,
@@ -43,7 +51,7 @@ def _gradients_like(
     return gradient_like(logits, for_logits), gradient_like(exposures, for_exposures)
 
 
-def _fuse_by(
+def forward_on(
     run: Callable[..., None],
     logits: Tensor,
     exposures: Tensor,
@@ -51,17 +59,18 @@ def _fuse_by(
     temperature: float = 1.0,
     valid: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    inputs = _fusion_kernels.Inputs(logits, exposures, temperature, valid)
+    """Allocate the outputs and fill them with the kernel ``run``."""
+    inputs = kernels.Inputs(logits, exposures, temperature, valid)
     inputs.require_fit()
-    fused, weights = _outputs_like(logits, exposures, want_weights)
+    fused, weights = _new_outputs(logits, exposures, want_weights)
     run(inputs, fused, weights if want_weights else None)
     return fused, weights
 
 
-def _backward_by(
+def backward_on(
     run: Callable[..., None],
-    by_fused: Tensor | None,
-    by_weights: Tensor | None,
+    grad_fused: Tensor | None,
+    grad_weights: Tensor | None,
     logits: Tensor,
     exposures: Tensor,
     for_logits: bool,
@@ -69,75 +78,59 @@ def _backward_by(
     temperature: float = 1.0,
     valid: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    inputs = _fusion_kernels.Inputs(logits, exposures, temperature, valid)
+    """Allocate the gradients and fill them with the kernel ``run``."""
+    inputs = kernels.Inputs(logits, exposures, temperature, valid)
     inputs.require_fit()
-    require(by_weights is None or by_weights.shape == logits.shape, "by_weights does not fit")
+    require(grad_weights is None or grad_weights.shape == logits.shape, "grad_weights does not fit")
     require(
-        by_fused is None or by_fused.shape == exposures.shape[:1] + exposures.shape[2:],
-        "by_fused does not fit",
+        grad_fused is None or grad_fused.shape == exposures.shape[:1] + exposures.shape[2:],
+        "grad_fused does not fit",
     )
-    by_logits = gradient_like(logits, for_logits)
-    by_exposures = gradient_like(exposures, for_exposures)
-    if by_fused is None:
-        by_exposures.zero_()
+    grad_logits = gradient_like(logits, for_logits)
+    grad_exposures = gradient_like(exposures, for_exposures)
+    if grad_fused is None:
+        grad_exposures.zero_()
     run(
         inputs,
-        by_fused,
-        by_weights,
-        by_logits if for_logits else None,
-        by_exposures if for_exposures and by_fused is not None else None,
+        grad_fused,
+        grad_weights,
+        grad_logits if for_logits else None,
+        grad_exposures if for_exposures and grad_fused is not None else None,
     )
-    return by_logits, by_exposures
+    return grad_logits, grad_exposures
 
 
-# The kernels that no CPU tensor reaches through the dispatcher; emulated ones are called by name.
-_fuse_cuda = partial(_fuse_by, _fusion_kernels.cuda_forward)
-_backward_cuda = partial(_backward_by, _fusion_kernels.cuda_backward)
-
-
-def _backend(logits: Tensor, exposures: Tensor) -> str:
-    few = logits.shape[1] <= _cuda.MOST_EXPOSURES
-    return backends.choose("softmax_fuse", logits, exposures, cuda=few)
-
-
-def _fuse_fits(logits: Tensor, exposures: Tensor, *others: Any, **options: Any) -> bool:
-    usable = _backend(logits, exposures) == backends.CUDA
-    return usable and _cuda.has_kernels(logits.device.index)
-
-
-def _gradients_fit(
-    by_fused: Tensor | None, by_weights: Tensor | None, *others: Any, **options: Any
-) -> bool:
-    return _fuse_fits(*others, **options)
-
-
-_fuse = register(
+_fuse = SOFTMAX_FUSE.register(
     "softmax_fuse(Tensor logits, Tensor exposures, bool want_weights, float temperature=1.0, "
     "Tensor? valid=None) -> (Tensor, Tensor)",
-    _outputs_like,
-    cpp=partial(_fuse_by, _fusion_kernels.cpp_forward),
-    triton=partial(_fuse_by, _fusion_kernels.triton_forward),
-    cuda=_fuse_cuda,
-    cuda_fits=_fuse_fits,
+    _new_outputs,
+    case=lambda logits, exposures, *others, **options: ((logits, exposures), {}),
+    cpp=partial(forward_on, kernels.cpp_forward),
+    cuda=partial(forward_on, kernels.cuda_forward),
+    triton=partial(forward_on, kernels.triton_forward),
 )
-_fuse_backward = register(
-    "softmax_fuse_backward(Tensor? by_fused, Tensor? by_weights, Tensor logits, Tensor exposures, "
-    "bool for_logits, bool for_exposures, float temperature=1.0, Tensor? valid=None) "
-    "-> (Tensor, Tensor)",
-    _gradients_like,
-    cpp=partial(_backward_by, _fusion_kernels.cpp_backward),
-    triton=partial(_backward_by, _fusion_kernels.triton_backward),
-    cuda=_backward_cuda,
-    cuda_fits=_gradients_fit,
+_fuse_backward = SOFTMAX_FUSE.register(
+    "softmax_fuse_backward(Tensor? grad_fused, Tensor? grad_weights, Tensor logits, "
+    "Tensor exposures, bool for_logits, bool for_exposures, float temperature=1.0, "
+    "Tensor? valid=None) -> (Tensor, Tensor)",
+    _new_gradients,
+    case=lambda fused, weights, logits, exposures, *others, **options: ((logits, exposures), {}),
+    cpp=partial(backward_on, kernels.cpp_backward),
+    cuda=partial(backward_on, kernels.cuda_backward),
+    triton=partial(backward_on, kernels.triton_backward),
 )
 
 
 class SoftmaxFuse(torch.autograd.Function):
-    """Saves the inputs; the backward pass forms the weights again."""
+    """Saves the inputs; the backward pass computes the weights again.
+
+    ``compute`` is the reference, which is used where no kernel starts.
+    """
 
     @staticmethod
     def forward(
         ctx: Any,
+        compute: Callable[..., tuple[Tensor, Tensor]],
         logits: Tensor,
         exposures: Tensor,
         want_weights: bool,
@@ -146,7 +139,7 @@ class SoftmaxFuse(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(logits, exposures, valid)
-        ctx.temperature, ctx.want_weights = temperature, want_weights
+        ctx.compute, ctx.temperature, ctx.want_weights = compute, temperature, want_weights
         fused, weights = _fuse(logits, exposures, want_weights, temperature, valid)
         constant = [] if want_weights else [weights]
         ctx.mark_non_differentiable(*constant, *([] if fused.is_floating_point() else [fused]))
@@ -154,22 +147,40 @@ class SoftmaxFuse(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, by_fused: Tensor | None, by_weights: Tensor | None) -> Any:
+    def backward(ctx: Any, grad_fused: Tensor | None, grad_weights: Tensor | None) -> Any:
         logits, exposures, valid = ctx.saved_tensors
-        for_logits, for_exposures = ctx.needs_input_grad[:2]
-        by_logits, by_exposures = _fuse_backward(
-            by_fused,
-            # Compiled graphs may pass zeros for what has no gradient.
-            by_weights if ctx.want_weights else None,
-            logits,
-            exposures,
-            for_logits,
-            for_exposures,
-            ctx.temperature,
-            valid,
-        )
-        gradients = by_logits if for_logits else None, by_exposures if for_exposures else None
-        return *gradients, None, None, None
+        _, for_logits, for_exposures, *_ = ctx.needs_input_grad
+        # Compiled graphs may pass zeros for what has no gradient.
+        grad_weights = grad_weights if ctx.want_weights else None
+        try:
+            grad_logits, grad_exposures = _fuse_backward(
+                grad_fused,
+                grad_weights,
+                logits,
+                exposures,
+                for_logits,
+                for_exposures,
+                ctx.temperature,
+                valid,
+            )
+        except LaunchError:
+            grad_logits, grad_exposures = _reference_backward(ctx, grad_fused, grad_weights)
+        grads = grad_logits if for_logits else None, grad_exposures if for_exposures else None
+        return None, *grads, None, None, None
+
+
+def _reference_backward(
+    ctx: Any, grad_fused: Tensor | None, grad_weights: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    logits, exposures, _ = ctx.saved_tensors
+    given = grad_fused, grad_weights
+
+    def compute(logits: Tensor, exposures: Tensor) -> tuple[Tensor, ...]:
+        outputs = ctx.compute(logits, exposures)
+        return tuple(x for x, grad in zip(outputs, given, strict=True) if grad is not None)
+
+    grad_outputs = tuple(x for x in given if x is not None)
+    return gradients(compute, (logits, exposures), ctx.needs_input_grad[1:3], grad_outputs)
 
 
 def softmax_fuse(
@@ -179,10 +190,13 @@ def softmax_fuse(
     temperature: float = 1.0,
     valid: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Fused image and weights; the weights are empty if they are not wanted."""
-    if _backend(logits, exposures) != backends.REFERENCE:
-        return SoftmaxFuse.apply(logits, exposures, want_weights, temperature, valid)
+    """Return the fused image and the weights; the weights are empty if they are not wanted."""
     compute = partial(reference.softmax_fuse, temperature=temperature, valid=valid)
+    if SOFTMAX_FUSE.has_kernels_for(logits, exposures):
+        try:
+            return SoftmaxFuse.apply(compute, logits, exposures, want_weights, temperature, valid)
+        except LaunchError:
+            pass
     if logits.dtype == exposures.dtype:
-        return Recompute.apply(compute, logits, exposures)
+        return recompute(compute, logits, exposures)
     return compute(logits, exposures)

@@ -1,8 +1,8 @@
 """guided_upsample_fuse: full-size fusion by logits of a smaller size.
 
-Two kernels read the exposures as they are stored: one makes the small guide, one fuses. The lines
-between them are made at the small size by plain PyTorch. The backward pass is that of the
-reference: it is not meant for training. CUDA C++ serves up to eight exposures, Triton the rest.
+Two kernels read the exposures as they are stored: one computes the small guide, one fuses. Plain
+PyTorch computes the lines between them at the small size. The backward pass is that of the
+reference: it is not meant for training. CUDA C++ runs up to eight exposures, Triton the rest.
 """
 
 from __future__ import annotations
@@ -15,21 +15,41 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fastmef import backends, reference
-from fastmef.ops import _cuda, fusion
-from fastmef.ops._arrays import color_stack, fused_like, fused_stack, require
-from fastmef.ops._by_reference import gradients
-from fastmef.ops._library import register, triton_launcher
+from fastmef.ops import fusion
+from fastmef.ops.common import cuda
+from fastmef.ops.common.autograd import gradients
+from fastmef.ops.common.cuda import MOST_EXPOSURES
+from fastmef.ops.common.operation import (
+    GPU_STORED,
+    LaunchError,
+    Operation,
+    Support,
+    triton_launcher,
+)
+from fastmef.ops.common.tensors import color_stack, fused_like, fused_stack, require
 from fastmef.reference.color import GRAY_COEFFICIENTS
 
-# The CUDA C++ kernels hold positions in 32 bits.
-_LONGEST_BY_CUDA = 46340
+# The CUDA C++ kernels hold products of two positions in 32 bits.
+LONGEST_ON_CUDA = 46340
 
-_guide_kernel = triton_launcher("guided", "guide")
-_fuse_kernel = triton_launcher("guided", "fuse")
+
+def _cuda_covers(exposures: Tensor, *others: Tensor) -> bool:
+    _, count, _, height, width = exposures.shape
+    return count <= MOST_EXPOSURES and max(height, width) <= LONGEST_ON_CUDA
+
+
+GUIDED_UPSAMPLE_FUSE = Operation(
+    "guided_upsample_fuse",
+    cuda=Support(GPU_STORED, _cuda_covers),
+    triton=Support(GPU_STORED),
+)
+
+_guide_kernel = triton_launcher("guided.guide", "guide")
+_fuse_kernel = triton_launcher("guided.fuse", "fuse")
 
 
 def _gray(exposures: Tensor) -> tuple[float, ...]:
-    """Coefficients of the mean luma in [0, 1]."""
+    """Return the coefficients of the mean luma in [0, 1]."""
     highest = 1 if exposures.is_floating_point() else torch.iinfo(exposures.dtype).max
     return tuple(x / (highest * exposures.shape[1]) for x in GRAY_COEFFICIENTS)
 
@@ -71,7 +91,7 @@ def _guide_cuda(exposures: Tensor, rows: int, columns: int) -> Tensor:
     _require_guide(exposures, rows, columns)
     guide = _new_guide(exposures, rows, columns)
     backends.CUDA_MODULE.guided_guide(  # type: ignore[union-attr]
-        _cuda.place("guided_guide", exposures),
+        cuda.device_and_stream("guided_guide", exposures),
         tuple(exposures.shape),
         rows,
         columns,
@@ -87,7 +107,7 @@ def _fuse_cuda(slopes: Tensor, offsets: Tensor, exposures: Tensor) -> Tensor:
     fused = fused_like(exposures)
     slopes, offsets = slopes.contiguous(), offsets.contiguous()
     backends.CUDA_MODULE.guided_fuse(  # type: ignore[union-attr]
-        _cuda.place("guided_fuse", exposures, slopes, offsets),
+        cuda.device_and_stream("guided_fuse", exposures, slopes, offsets),
         tuple(exposures.shape),
         *slopes.shape[-2:],
         _gray(exposures),
@@ -99,17 +119,6 @@ def _fuse_cuda(slopes: Tensor, offsets: Tensor, exposures: Tensor) -> Tensor:
     return fused
 
 
-def _backend(exposures: Tensor, *others: Tensor) -> str:
-    _, count, _, height, width = exposures.shape
-    covered = count <= _cuda.MOST_EXPOSURES and max(height, width) <= _LONGEST_BY_CUDA
-    return backends.choose("guided_upsample_fuse", exposures, *others, cuda=covered)
-
-
-def _fits(exposures: Tensor) -> bool:
-    usable = _backend(exposures) == backends.CUDA
-    return usable and _cuda.has_kernels(exposures.device.index)
-
-
 def _fuse_triton(slopes: Tensor, offsets: Tensor, exposures: Tensor) -> Tensor:
     _require_lines(slopes, offsets, exposures)
     fused = fused_like(exposures)
@@ -117,19 +126,18 @@ def _fuse_triton(slopes: Tensor, offsets: Tensor, exposures: Tensor) -> Tensor:
     return fused
 
 
-_guide = register(
+_guide = GUIDED_UPSAMPLE_FUSE.register(
     "guided_guide(Tensor exposures, int rows, int columns) -> Tensor",
     _new_guide,
-    triton=_guide_triton,
     cuda=_guide_cuda,
-    cuda_fits=lambda exposures, rows, columns: _fits(exposures),
+    triton=_guide_triton,
 )
-_fuse = register(
+_fuse = GUIDED_UPSAMPLE_FUSE.register(
     "guided_fuse(Tensor slopes, Tensor offsets, Tensor exposures) -> Tensor",
     lambda slopes, offsets, exposures: fused_like(exposures),
-    triton=_fuse_triton,
+    case=lambda slopes, offsets, exposures: ((exposures, slopes, offsets), {}),
     cuda=_fuse_cuda,
-    cuda_fits=lambda slopes, offsets, exposures: _fits(exposures),
+    triton=_fuse_triton,
 )
 
 
@@ -140,7 +148,7 @@ def _fast(logits: Tensor, exposures: Tensor, radius: int, eps: float) -> Tensor:
 
 
 class GuidedUpsampleFuse(torch.autograd.Function):
-    """Saves the inputs; the backward pass computes the reference."""
+    """Saves the inputs; the backward pass is that of the reference."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, exposures: Tensor, radius: int, eps: float) -> Tensor:
@@ -150,19 +158,22 @@ class GuidedUpsampleFuse(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> Any:
+    def backward(ctx: Any, grad_fused: Tensor) -> Any:
         radius, eps = ctx.options
         compute = partial(reference.guided.guided_upsample_fuse, radius=radius, eps=eps)
         needed = ctx.needs_input_grad[:2]
-        return *gradients(compute, ctx.saved_tensors, needed, (upstream,)), None, None
+        return *gradients(compute, ctx.saved_tensors, needed, (grad_fused,)), None, None
 
 
 def guided_upsample_fuse(logits: Tensor, exposures: Tensor, radius: int, eps: float) -> Tensor:
-    """The fused image, like the exposures."""
-    if _backend(exposures, logits) == backends.REFERENCE:
-        # Not torch.softmax(), which rounds differently where the blocks of its threads end.
-        enlarged = reference.guided.guided_logits(logits, exposures, radius, eps)
-        return fusion.softmax_fuse(enlarged, exposures, False, 1.0, None)[0]
-    if exposures.is_floating_point():
-        return GuidedUpsampleFuse.apply(logits, exposures, radius, eps)
-    return _fast(logits, exposures, radius, eps)
+    """Return the fused image, in the dtype and layout of the exposures."""
+    if GUIDED_UPSAMPLE_FUSE.has_kernels_for(exposures, logits):
+        try:
+            if exposures.is_floating_point():
+                return GuidedUpsampleFuse.apply(logits, exposures, radius, eps)
+            return _fast(logits, exposures, radius, eps)
+        except LaunchError:
+            pass
+    # Not torch.softmax(), which rounds differently where the blocks of its threads end.
+    enlarged = reference.guided.guided_logits(logits, exposures, radius, eps)
+    return fusion.softmax_fuse(enlarged, exposures, False, 1.0, None)[0]

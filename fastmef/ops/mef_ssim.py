@@ -1,8 +1,8 @@
 """MEF-SSIM ma2015 and mefnet: maps of the exposures, scores of fused images with their gradient.
 
-The score of one scale is made together with its gradient by the fused image, if that is wanted; the
-backward pass only scales. No gradient flows to the exposures. The C++ kernels take contiguous
-tensors; others are copied first.
+The score of one scale is computed together with its gradient w.r.t. the fused image, if that is
+wanted; the backward pass only scales. No gradient flows to the exposures. The kernels take
+contiguous tensors; others are copied first.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fastmef import backends
-from fastmef.ops._arrays import axis_taps, gradient_like, map_shape, require
-from fastmef.ops._library import register, triton_launcher
-from fastmef.ops._recording import recorded
+from fastmef.ops.common.autograd import detach_if_no_grad
+from fastmef.ops.common.operation import LaunchError, Operation, Support, triton_launcher
+from fastmef.ops.common.tensors import gradient_like, map_shape, require, window_taps
 from fastmef.reference import mef_ma2015, mef_mefnet
 from fastmef.reference.mef_ma2015 import WINDOW, Ma2015Level
 from fastmef.reference.mef_mefnet import MefnetSources
@@ -25,27 +25,32 @@ from fastmef.reference.mef_ssim import Steps
 
 Four = tuple[Tensor, Tensor, Tensor, Tensor]
 
+MEF_SSIM = Operation(
+    "mef_ssim",
+    cpp=Support((torch.float32, torch.float64)),
+    triton=Support((torch.float32,)),
+)
+
 
 def mef_shape(images: Tensor, sigma: float) -> Any:
-    """The sizes and windows of ``(B, K, H, W)``, as the compiled module takes them."""
+    """Return the sizes and windows of ``(B, K, H, W)`` as the compiled module takes them."""
     require(
         images.ndim == 4 and images.numel() > 0 and images.dtype in (torch.float32, torch.float64),
         f"scores of {images.dtype} {tuple(images.shape)} are not defined",
     )
-    height, width = images.shape[2:]
-    taps = axis_taps(WINDOW, sigma, height), axis_taps(WINDOW, sigma, width)
+    taps = window_taps(images, WINDOW, sigma)
     return backends.CPU.MefShape(  # type: ignore[union-attr]
         tuple(images.shape), *taps, torch.get_num_threads()
     )
 
 
 def addresses(*tensors: Tensor) -> tuple[int, ...]:
-    """0 where there is nothing to read or write."""
+    """Return addresses, 0 where there is nothing to read or write."""
     return tuple(x.data_ptr() if x.numel() else 0 for x in tensors)
 
 
 def require_fit(exposures: Tensor, planes: dict[tuple[int, ...], Sequence[Tensor]]) -> None:
-    """That tensors have the shape they are listed under, and the dtype of the exposures."""
+    """Require the shape that tensors are listed under, and the dtype of the exposures."""
     require(
         all(
             x.shape == shape and x.dtype == exposures.dtype
@@ -154,48 +159,74 @@ def _mefnet_factors_cpu(*arguments: Any) -> Four:
         f"the reference does not fit exposures {tuple(exposures.shape)}",
     )
     factors = _mefnet_factors_like(*arguments)
-    luminance, structure, by_luminance, by_structure = addresses(*factors)
+    luminance, structure, grad_luminance, grad_structure = addresses(*factors)
     backends.CPU.mefnet_factors(  # type: ignore[union-attr]
         fused.dtype == torch.float64,
         mef_shape(maps[0], mef_mefnet.SIGMA),
         addresses(*maps),
-        (fused.data_ptr(), structure, luminance, by_structure, by_luminance),
+        (fused.data_ptr(), structure, luminance, grad_structure, grad_luminance),
         mef_mefnet.C1,
         mef_mefnet.C2,
     )
     return factors
 
 
-_level = register(
+_launch_level = triton_launcher("mef_ssim.ma2015_level", "ma2015_level")
+_launch_quality = triton_launcher("mef_ssim.scores", "ma2015_quality")
+_launch_mefnet_sources = triton_launcher("mef_ssim.mefnet_sources", "mefnet_sources")
+_launch_mefnet_factors = triton_launcher("mef_ssim.scores", "mefnet_factors")
+
+
+def _level_triton(images: Tensor) -> Four:
+    return _launch_level(images, window_taps(images, WINDOW, mef_ma2015.SIGMA))
+
+
+def _quality_triton(*arguments: Any) -> tuple[Tensor, Tensor]:
+    taps = window_taps(arguments[0], WINDOW, mef_ma2015.SIGMA)
+    return _launch_quality(*arguments, taps, mef_ma2015.C)
+
+
+def _mefnet_sources_triton(exposures: Tensor) -> Four:
+    return _launch_mefnet_sources(exposures, window_taps(exposures, WINDOW, mef_mefnet.SIGMA))
+
+
+def _mefnet_factors_triton(*arguments: Any) -> Four:
+    taps = window_taps(arguments[0], WINDOW, mef_mefnet.SIGMA)
+    return _launch_mefnet_factors(*arguments, taps, mef_mefnet.C1, mef_mefnet.C2)
+
+
+_level = MEF_SSIM.register(
     "ma2015_level(Tensor images) -> (Tensor, Tensor, Tensor, Tensor)",
     _level_like,
     cpp=_level_cpu,
-    triton=triton_launcher("mef_ssim", "ma2015_level"),
+    triton=_level_triton,
 )
-_quality = register(
+_quality = MEF_SSIM.register(
     "ma2015_quality(Tensor exposures, Tensor means, Tensor gains, Tensor variance, Tensor fused, "
     "bool with_gradient) -> (Tensor, Tensor)",
     _quality_like,
     cpp=_quality_cpu,
-    triton=triton_launcher("mef_ssim", "ma2015_quality"),
+    triton=_quality_triton,
 )
-_mefnet_sources = register(
+_mefnet_sources = MEF_SSIM.register(
     "mefnet_sources(Tensor exposures) -> (Tensor, Tensor, Tensor, Tensor)",
     _mefnet_sources_like,
     cpp=_mefnet_sources_cpu,
-    triton=triton_launcher("mef_ssim", "mefnet_sources"),
+    triton=_mefnet_sources_triton,
 )
-_mefnet_factors = register(
+_mefnet_factors = MEF_SSIM.register(
     "mefnet_factors(Tensor exposures, Tensor reference, Tensor mean, Tensor variance, "
     "Tensor luminance, Tensor fused, bool with_gradient) -> (Tensor, Tensor, Tensor, Tensor)",
     _mefnet_factors_like,
+    case=lambda exposures, reference, *others: ((exposures, *others[:-1]), {}),
     cpp=_mefnet_factors_cpu,
-    triton=triton_launcher("mef_ssim", "mefnet_factors"),
+    triton=_mefnet_factors_triton,
 )
 
 
-def scaled(upstream: Tensor, gradient: Tensor) -> Tensor:
-    return upstream[:, None, None] * gradient
+def scaled(grad_score: Tensor, gradient: Tensor) -> Tensor:
+    """Scale the gradient of each image by that of its score, ``(B,)``."""
+    return grad_score[:, None, None] * gradient
 
 
 class Quality(torch.autograd.Function):
@@ -209,9 +240,9 @@ class Quality(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> Any:
+    def backward(ctx: Any, grad_quality: Tensor) -> Any:
         (gradient,) = ctx.saved_tensors
-        return scaled(upstream, gradient), *(None,) * len(Ma2015Level._fields)
+        return scaled(grad_quality, gradient), *(None,) * len(Ma2015Level._fields)
 
 
 class Factors(torch.autograd.Function):
@@ -225,25 +256,27 @@ class Factors(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, by_luminance: Tensor, by_structure: Tensor) -> Any:
+    def backward(ctx: Any, grad_luminance: Tensor, grad_structure: Tensor) -> Any:
         luminance, structure = ctx.saved_tensors
-        gradient = scaled(by_luminance, luminance) + scaled(by_structure, structure)
+        gradient = scaled(grad_luminance, luminance) + scaled(grad_structure, structure)
         return gradient, *(None,) * len(MefnetSources._fields)
 
 
-def _is_served(*tensors: Tensor) -> bool:
-    return backends.choose("mef_ssim", *tensors) != backends.REFERENCE
-
-
 def ma2015_level(images: Tensor) -> Ma2015Level:
-    if _is_served(images):
-        return Ma2015Level(*_level(images))
+    if MEF_SSIM.has_kernels_for(images):
+        try:
+            return Ma2015Level(*_level(images))
+        except LaunchError:
+            pass
     return mef_ma2015.ma2015_level(images)
 
 
 def ma2015_quality(level: Ma2015Level, fused: Tensor) -> Tensor:
-    if _is_served(*level, fused):
-        return Quality.apply(recorded(fused), *level)
+    if MEF_SSIM.has_kernels_for(*level, fused):
+        try:
+            return Quality.apply(detach_if_no_grad(fused), *level)
+        except LaunchError:
+            pass
     return mef_ma2015.ma2015_quality(level, fused)
 
 
@@ -257,15 +290,21 @@ def ma2015_qualities(sources: Sequence[Ma2015Level], fused: Tensor) -> Tensor:
 
 @torch.no_grad()
 def mefnet_sources(exposures: Tensor) -> MefnetSources:
-    if _is_served(exposures):
-        return MefnetSources(exposures, *_mefnet_sources(exposures))
+    if MEF_SSIM.has_kernels_for(exposures):
+        try:
+            return MefnetSources(exposures, *_mefnet_sources(exposures))
+        except LaunchError:
+            pass
     return mef_mefnet.mefnet_sources(exposures)
 
 
 def mefnet_factors(sources: MefnetSources, fused: Tensor) -> tuple[Tensor, Tensor]:
     floats = (sources.exposures, sources.mean, sources.variance, sources.luminance)
-    if _is_served(*floats, fused):
-        return Factors.apply(recorded(fused), *sources)
+    if MEF_SSIM.has_kernels_for(*floats, fused):
+        try:
+            return Factors.apply(detach_if_no_grad(fused), *sources)
+        except LaunchError:
+            pass
     return mef_mefnet.mefnet_factors(sources, fused)
 
 

@@ -1,8 +1,8 @@
-"""MEF-SSIM of one fused image, for which the maps of the exposures are made but never stored.
+"""MEF-SSIM of one fused image, for which the maps of the exposures are computed but never stored.
 
-One sweep a scale makes the maps row by row, the score and, if it is wanted, its gradient by the
-fused image. It pays only when nothing is scored twice; for many results of one scene the maps are
-kept, as in :mod:`fastmef.ops.mef_ssim`.
+One sweep a scale computes the maps row by row, the score and, if it is wanted, its gradient w.r.t.
+the fused image. It pays only when nothing is scored twice; for many results of one scene the maps
+are kept, as in :mod:`fastmef.ops.mef_ssim`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,17 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fastmef import backends
-from fastmef.ops._arrays import gradient_like, require
-from fastmef.ops._library import register
-from fastmef.ops._recording import recorded
-from fastmef.ops.mef_ssim import STEPS, addresses, mef_shape, plane_shape, require_fit, scaled
+from fastmef.ops.common.autograd import detach_if_no_grad
+from fastmef.ops.common.tensors import gradient_like, require
+from fastmef.ops.mef_ssim import (
+    MEF_SSIM,
+    STEPS,
+    addresses,
+    mef_shape,
+    plane_shape,
+    require_fit,
+    scaled,
+)
 from fastmef.reference import mef_ma2015
 from fastmef.reference.mef_ssim import mef_ssim_score, mef_ssim_sources
 
@@ -65,12 +72,12 @@ def _halve_cpu(images: Tensor) -> Tensor:
     return out
 
 
-_once = register(
+_once = MEF_SSIM.register(
     "ma2015_once(Tensor exposures, Tensor fused, bool with_gradient) -> (Tensor, Tensor)",
     _once_like,
     cpp=_once_cpu,
 )
-_halve = register("halve(Tensor images) -> Tensor", _halve_like, cpp=_halve_cpu)
+_halve = MEF_SSIM.register("halve(Tensor images) -> Tensor", _halve_like, cpp=_halve_cpu)
 
 
 class Once(torch.autograd.Function):
@@ -84,9 +91,9 @@ class Once(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> Any:
+    def backward(ctx: Any, grad_quality: Tensor) -> Any:
         (gradient,) = ctx.saved_tensors
-        return scaled(upstream, gradient), None
+        return scaled(grad_quality, gradient), None
 
 
 class Halve(torch.autograd.Function):
@@ -99,18 +106,18 @@ class Halve(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> Any:
+    def backward(ctx: Any, grad_output: Tensor) -> Any:
         height, width = ctx.size
         # A repeated last row or column counts twice.
         rows, columns = (
-            torch.full((n,), 0.5, dtype=upstream.dtype, device=upstream.device)
-            for n in upstream.shape[-2:]
+            torch.full((n,), 0.5, dtype=grad_output.dtype, device=grad_output.device)
+            for n in grad_output.shape[-2:]
         )
         if height % 2:
             rows[-1] = 1
         if width % 2:
             columns[-1] = 1
-        shares = upstream * rows[:, None] * columns
+        shares = grad_output * rows[:, None] * columns
         doubled = shares.repeat_interleave(2, -2).repeat_interleave(2, -1)
         return doubled[..., :height, :width]
 
@@ -121,7 +128,7 @@ def ma2015_once(exposures: Tensor, fused: Tensor, scales: int = 3) -> Tensor:
     ``exposures`` ``(B, K, H, W)`` and ``fused`` ``(B, H, W)`` are grey, in [0, 1] and of one dtype,
     float32 or float64, on the CPU.
     """
-    exposures, fused = exposures.detach(), recorded(fused)
+    exposures, fused = exposures.detach(), detach_if_no_grad(fused)
     qualities = []
     for scale in range(scales):
         if scale:
@@ -137,7 +144,7 @@ def mef_ssim_once(
     if variant == "ma2015":
         images = STEPS.score_input(exposures, variant, exposures.dim() == 4)
         image = STEPS.score_input(fused, variant, fused.dim() == 3).to(images.dtype)
-        if backends.choose("mef_ssim", images, image) == backends.CPP:
+        if MEF_SSIM.backend(images, image) == backends.CPP:
             levels = len(mef_ma2015.BETA) if scales is None else scales
             return mef_ma2015.ma2015_combine(ma2015_once(images, image, levels))
     return mef_ssim_score(mef_ssim_sources(exposures, variant, scales, STEPS), fused, STEPS)

@@ -17,15 +17,24 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fastmef import backends
-from fastmef.ops import _multiscale_kernels as kernels
 from fastmef.ops import fusion
-from fastmef.ops._arrays import fused_like, require
-from fastmef.ops._by_reference import gradients
-from fastmef.ops._library import register
-from fastmef.ops._recording import recorded
+from fastmef.ops import multiscale_kernels as kernels
+from fastmef.ops.common.autograd import detach_if_no_grad, gradients
+from fastmef.ops.common.operation import GPU_STORED, STORED, LaunchError, Operation, Support
+from fastmef.ops.common.tensors import fused_like, require
 from fastmef.reference import multiscale
 from fastmef.reference.multiscale import ExposurePyramid, Knee
 from fastmef.reference.pyramid import halved_size
+
+
+def _triton_covers(*tensors: Tensor, validity: Tensor | None = None, radius: int = 0) -> bool:
+    """The Triton kernels have no masks, and windows up to a size."""
+    return validity is None and radius <= kernels.LARGEST_TRITON_RADIUS
+
+
+_SUPPORT = {"cpp": Support(STORED), "triton": Support(GPU_STORED, _triton_covers)}
+EXPOSURE_PYRAMID = Operation("exposure_pyramid", **_SUPPORT)
+MULTISCALE_FUSE = Operation("multiscale_fuse", **_SUPPORT)
 
 
 def _next_level(
@@ -88,21 +97,23 @@ def _band_backward_by(
     return grad_coarse
 
 
-_reduce = register(
+_reduce = EXPOSURE_PYRAMID.register(
     "pyramid_reduce(Tensor fine, bool is_base, Tensor? validity=None) -> (Tensor, Tensor)",
     _next_level,
+    case=lambda fine, is_base, validity=None: ((fine,), {"validity": validity}),
     cpp=partial(_reduce_by, kernels.cpp_reduce),
     triton=partial(_reduce_by, kernels.triton_reduce),
 )
-_band = register(
+_band = MULTISCALE_FUSE.register(
     "blend_band(Tensor fine, Tensor coarse, Tensor fused_coarse, Tensor? shares, "
     "Tensor? validity, Tensor? coarse_validity, int radius, float floor, float contrast, "
     "bool finest, float low, float high, bool want_slope) -> (Tensor, Tensor)",
     _band_like,
+    case=lambda *given: (given[:3], {"validity": given[4], "radius": given[6]}),
     cpp=partial(_band_by, kernels.cpp_band),
     triton=partial(_band_by, kernels.triton_band),
 )
-_band_backward = register(
+_band_backward = MULTISCALE_FUSE.register(
     "blend_band_backward(Tensor grad_fused, Tensor? slope, bool in_double) -> Tensor",
     _coarse_gradient,
     cpp=partial(_band_backward_by, kernels.cpp_band_backward),
@@ -111,7 +122,7 @@ _band_backward = register(
 
 
 class PyramidReduce(torch.autograd.Function):
-    """Saves its input; the backward pass computes the reference."""
+    """Saves its input; the backward pass is that of the reference."""
 
     @staticmethod
     def forward(
@@ -152,7 +163,7 @@ class BlendBand(torch.autograd.Function):
         options: dict[str, Any],
     ) -> Tensor:
         needed = ctx.needs_input_grad[:4]
-        ctx.by_kernel = needed == (False, False, True, False)
+        ctx.uses_kernel = needed == (False, False, True, False)
         bends = options["finest"] and options["knee"] is not None
         fused, slope = _run_band(
             fine,
@@ -162,7 +173,7 @@ class BlendBand(torch.autograd.Function):
             validity,
             coarse_validity,
             options,
-            want_slope=ctx.by_kernel and bends and fine.is_floating_point(),
+            want_slope=ctx.uses_kernel and bends and fine.is_floating_point(),
         )
         ctx.options = options
         ctx.save_for_backward(fine, coarse, fused_coarse, shares, validity, coarse_validity, slope)
@@ -175,11 +186,14 @@ class BlendBand(torch.autograd.Function):
     def backward(ctx: Any, grad_fused: Tensor) -> Any:
         *inputs, slope = ctx.saved_tensors
         fused_coarse = inputs[2]
-        if ctx.by_kernel:
+        if ctx.uses_kernel:
             in_double = fused_coarse.dtype == torch.float64
             bent = slope if slope.numel() else None
-            grad_coarse = _band_backward(grad_fused, bent, in_double)
-            return None, None, grad_coarse, None, None, None, None
+            try:
+                grad_coarse = _band_backward(grad_fused, bent, in_double)
+                return None, None, grad_coarse, None, None, None, None
+            except LaunchError:
+                pass
         compute = partial(multiscale.blend_band, **ctx.options)
         needed = (*ctx.needs_input_grad[:4], False, False)
         return *gradients(compute, tuple(inputs), needed, (grad_fused,)), None
@@ -213,31 +227,27 @@ def _run_band(
     )
 
 
-def _backend(operation: str, *tensors: Tensor, valid: Tensor | None, radius: int = 0) -> str:
-    """The Triton kernels have no masks, and windows up to a size."""
-    backend = backends.choose(operation, *tensors)
-    covered = valid is None and radius <= kernels.LARGEST_TRITON_RADIUS
-    return backend if covered or backend != backends.TRITON else backends.REFERENCE
-
-
-def _reduce_level(
+def reduce_level(
     fine: Tensor, is_base: bool, validity: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    if _backend("exposure_pyramid", fine, valid=validity) == backends.REFERENCE:
+    fine = detach_if_no_grad(fine)
+    # torch.compile differentiates the reference itself: it cannot trace a nested backward pass.
+    traced = fine.requires_grad and torch.compiler.is_compiling()
+    if traced or not EXPOSURE_PYRAMID.has_kernels_for(fine, validity=validity):
         return multiscale.pyramid_reduce(fine, is_base, validity)
-    fine = recorded(fine)
-    if not fine.requires_grad:
-        coarse, coarse_validity = _reduce(fine, is_base, validity)
-    elif torch.compiler.is_compiling():
+    try:
+        if fine.requires_grad:
+            coarse, coarse_validity = PyramidReduce.apply(fine, is_base, validity)
+        else:
+            coarse, coarse_validity = _reduce(fine, is_base, validity)
+    except LaunchError:
         return multiscale.pyramid_reduce(fine, is_base, validity)
-    else:
-        coarse, coarse_validity = PyramidReduce.apply(fine, is_base, validity)
     return coarse, None if validity is None else coarse_validity
 
 
 def exposure_pyramid(exposures: Tensor, levels: int, valid: Tensor | None) -> ExposurePyramid:
-    """The levels below the exposures, by one sweep over each level."""
-    return multiscale.build_pyramid(exposures, levels, valid, _reduce_level)
+    """Return the levels below the exposures, made by one sweep over each level."""
+    return multiscale.build_pyramid(exposures, levels, valid, reduce_level)
 
 
 def _blend_band(
@@ -249,25 +259,21 @@ def _blend_band(
     coarse_validity: Tensor | None,
     **options: Any,
 ) -> Tensor:
-    fine, coarse, fused_coarse = recorded(fine), recorded(coarse), recorded(fused_coarse)
+    fine, coarse = detach_if_no_grad(fine), detach_if_no_grad(coarse)
+    fused_coarse = detach_if_no_grad(fused_coarse)
     tensors = fine, coarse, fused_coarse, shares, validity, coarse_validity
-    backend = _backend(
-        "multiscale_fuse",
-        fine,
-        coarse,
-        fused_coarse,
-        valid=validity,
-        radius=options["radius"],
-    )
-    by_reference = any(x is not None and x.requires_grad for x in (fine, coarse, shares))
+    needs_reference = any(x is not None and x.requires_grad for x in (fine, coarse, shares))
     # torch.compile differentiates the reference itself: it cannot trace a nested backward pass.
-    if (
-        backend == backends.REFERENCE
-        or isinstance(options["contrast"], Tensor)
-        or (by_reference and torch.compiler.is_compiling())
-    ):
-        return multiscale.blend_band(*tensors, **options)
-    return BlendBand.apply(*tensors, options)
+    traced = needs_reference and torch.compiler.is_compiling()
+    has_kernels = MULTISCALE_FUSE.has_kernels_for(
+        fine, coarse, fused_coarse, validity=validity, radius=options["radius"]
+    )
+    if has_kernels and not traced and not isinstance(options["contrast"], Tensor):
+        try:
+            return BlendBand.apply(*tensors, options)
+        except LaunchError:
+            pass
+    return multiscale.blend_band(*tensors, **options)
 
 
 def multiscale_fuse(
@@ -282,7 +288,7 @@ def multiscale_fuse(
     knee: Knee | None,
     valid: Tensor | None,
 ) -> Tensor:
-    """The fused image, like the exposures; ``contrasts`` has one number for each level."""
+    """Return the fused image, like the exposures; ``contrasts`` has one number for each level."""
     levels = len(contrasts)
     stacks = [exposures, *pyramid.inner, pyramid.base]
     validities = multiscale.validity_of_levels(valid, pyramid, levels)
@@ -309,3 +315,67 @@ def multiscale_fuse(
             knee=knee,
         )
     return fused
+
+
+def reduce_rows(
+    fine: Tensor,
+    validity: Tensor | None,
+    first: int,
+    coarse: Tensor,
+    coarse_validity: Tensor | None,
+) -> None:
+    """Fill ``coarse`` with the rows of the next level of ``fine`` from row ``first`` on.
+
+    For images that are too large for the memory: ``fine`` is a window of rows of theirs, whose
+    first row is even. All rows of ``coarse`` whose sources lie inside the window are those of the
+    whole image, bit for bit. ``coarse`` has the dtype of the next level; nothing is recorded for
+    autograd.
+    """
+    if EXPOSURE_PYRAMID.backend(fine, validity=validity) == backends.CPP:
+        require(
+            first + coarse.shape[-2] <= halved_size(fine.shape[-2:], 1)[0],
+            "the rows of the next level do not fit the window",
+        )
+        kernels.cpp_reduce(fine, validity, coarse, coarse_validity, first)
+        return
+    is_base = not fine.is_floating_point() and coarse.is_floating_point()
+    reduced, reduced_validity = reduce_level(fine, is_base, validity)
+    rows = slice(first, first + coarse.shape[-2])
+    coarse.copy_(reduced[..., rows, :])
+    if coarse_validity is not None and reduced_validity is not None:
+        coarse_validity.copy_(reduced_validity[..., rows, :])
+
+
+def blend_rows(
+    fine: Tensor,
+    coarse: Tensor,
+    fused_coarse: Tensor,
+    shares: Tensor | None,
+    validity: Tensor | None,
+    coarse_validity: Tensor | None,
+    first: int,
+    fused: Tensor,
+    **options: Any,
+) -> None:
+    """Fill ``fused`` with the rows of one level from row ``first`` of the window ``fine`` on.
+
+    As :func:`reduce_rows`; ``coarse`` and ``fused_coarse`` are the window of the next level that
+    begins at half the first row of ``fine`` and is half as high.
+    """
+    tensors = fine, coarse, fused_coarse, shares, validity, coarse_validity
+    radius = options["radius"]
+    backend = MULTISCALE_FUSE.backend(*tensors[:3], validity=validity, radius=radius)
+    if backend == backends.CPP:
+        low, high = options["knee"] or (0.0, 0.0)
+        numbers = radius, options["floor"], options["contrast"], options["finest"], low, high
+        band = kernels.Band(*tensors, *numbers)
+        band.require_fit()
+        require(
+            fused.dtype == (fine.dtype if band.finest else band.dtype)
+            and first + fused.shape[-2] <= fine.shape[-2],
+            "the rows of the result do not fit the window",
+        )
+        kernels.cpp_band(band, fused, None, first)
+        return
+    whole = _blend_band(*tensors, **options)
+    fused.copy_(whole[..., first : first + fused.shape[-2], :])

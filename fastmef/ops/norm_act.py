@@ -15,19 +15,21 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from fastmef.ops._library import register, triton_launcher
+from fastmef.ops.common.operation import GPU_FLOATS, Operation, Support, triton_launcher
 
-_moments = triton_launcher("norm_act_statistics", "moments")
-_slabs = triton_launcher("norm_act", "slabs")
-_merge = triton_launcher("norm_act_statistics", "merge")
-_apply = triton_launcher("norm_act", "apply")
-_backward = triton_launcher("norm_act", "backward")
-_pool = triton_launcher("norm_act_pool", "apply")
-_pool_slabs = triton_launcher("norm_act_pool", "slabs")
-_pool_backward = triton_launcher("norm_act_pool", "backward")
-_upsample = triton_launcher("norm_act_upsample", "apply")
-_strips = triton_launcher("norm_act_upsample", "strips")
-_gather = triton_launcher("norm_act_upsample", "gather")
+NORM_ACT = Operation("norm_act", triton=Support(GPU_FLOATS))
+
+_moments = triton_launcher("norm_act.statistics", "moments")
+_slabs = triton_launcher("norm_act.activation", "slabs")
+_merge = triton_launcher("norm_act.statistics", "merge")
+_apply = triton_launcher("norm_act.activation", "apply")
+_backward = triton_launcher("norm_act.activation", "backward")
+_pool = triton_launcher("norm_act.pool", "apply")
+_pool_slabs = triton_launcher("norm_act.pool", "slabs")
+_pool_backward = triton_launcher("norm_act.pool", "backward")
+_upsample = triton_launcher("norm_act.upsample", "apply")
+_strips = triton_launcher("norm_act.upsample", "strips")
+_gather = triton_launcher("norm_act.upsample", "gather")
 
 Group = Any  # dist.ProcessGroup is missing from builds of torch without distributed
 
@@ -76,15 +78,15 @@ def _forward_triton(x: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
 
 
 def _sums_fake(
-    by_y: Tensor | None, by_after: Tensor | None, x: Tensor, *options: Any
+    grad_y: Tensor | None, grad_after: Tensor | None, x: Tensor, *options: Any
 ) -> tuple[Tensor, Tensor]:
     then = options[-1]
-    by_z = torch.empty_like(x) if then == "bilinear" else x.new_empty((0,))
-    return x.new_empty((2, x.shape[1]), dtype=torch.float32), by_z
+    grad_z = torch.empty_like(x) if then == "bilinear" else x.new_empty((0,))
+    return x.new_empty((2, x.shape[1]), dtype=torch.float32), grad_z
 
 
 def _sums_triton(
-    by_y: Tensor | None, by_after: Tensor | None, x: Tensor, *options: Any
+    grad_y: Tensor | None, grad_after: Tensor | None, x: Tensor, *options: Any
 ) -> tuple[Tensor, Tensor]:
     *affine, then = options
     channels = x.shape[1]
@@ -92,60 +94,60 @@ def _sums_triton(
     def new_parts(count: int) -> Tensor:
         return x.new_empty((count, 2, channels), dtype=torch.float32)
 
-    by_z = x.new_empty((0,))
+    grad_z = x.new_empty((0,))
     if then == "pool":
         parts = new_parts(_pool_slabs(x)[0])
-        _pool_backward(x, by_y, by_after, None, parts, *affine, None, None)
+        _pool_backward(x, grad_y, grad_after, None, parts, *affine, None, None)
     elif then == "bilinear":
-        parts, by_z = new_parts(_strips(x)[0]), torch.empty_like(x)
-        _gather(x, by_after, by_z, parts, *affine)
+        parts, grad_z = new_parts(_strips(x)[0]), torch.empty_like(x)
+        _gather(x, grad_after, grad_z, parts, *affine)
     else:
         parts = new_parts(_slabs(x.numel() // channels, channels)[0])
-        _backward(x, by_y, None, parts, *affine, None, None)
-    return parts.sum(0), by_z
+        _backward(x, grad_y, None, parts, *affine, None, None)
+    return parts.sum(0), grad_z
 
 
 def _gradient_triton(
-    by_y: Tensor | None, by_after: Tensor | None, x: Tensor, *options: Any
+    grad_y: Tensor | None, grad_after: Tensor | None, x: Tensor, *options: Any
 ) -> Tensor:
     *affine, then, sums, count = options
-    by_x = torch.empty_like(x)
+    grad_x = torch.empty_like(x)
     if then == "pool":
-        _pool_backward(x, by_y, by_after, by_x, None, *affine, sums, count)
+        _pool_backward(x, grad_y, grad_after, grad_x, None, *affine, sums, count)
     else:
-        _backward(x, by_y, by_x, None, *affine, sums, count)
-    return by_x
+        _backward(x, grad_y, grad_x, None, *affine, sums, count)
+    return grad_x
 
 
 _AFFINE = "Tensor mean, Tensor variance, Tensor? weight, Tensor? bias, float eps, str then"
 _RUNNING = "Tensor(a!)? running_mean, Tensor(b!)? running_variance, float momentum"
 
 # Also move the running statistics: the unbiased variance, as nn.BatchNorm2d does.
-statistics = register(
+statistics = NORM_ACT.register(
     f"norm_statistics(Tensor x, {_RUNNING}) -> Tensor",
     lambda x, *running: x.new_empty((3, x.shape[1]), dtype=torch.float32),
     triton=_statistics_triton,
 )
-merge_statistics = register(
+merge_statistics = NORM_ACT.register(
     f"norm_merge_statistics(Tensor parts, {_RUNNING}) -> Tensor",
     lambda parts, *running: parts.new_empty(parts.shape[1:]),
     triton=_merge_triton,
 )
-_norm_act = register(
+_norm_act = NORM_ACT.register(
     f"norm_act(Tensor x, {_AFFINE}, bool keep) -> (Tensor, Tensor)",
     lambda x, *options: _outputs(x, *options[-2:]),
     triton=_forward_triton,
 )
 # The sums over z, and for "bilinear" z itself, from which the gradient is made as for "".
-_sums = register(
-    f"norm_act_sums(Tensor? by_y, Tensor? by_after, Tensor x, {_AFFINE}) -> (Tensor, Tensor)",
+_sums = NORM_ACT.register(
+    f"norm_act_sums(Tensor? grad_y, Tensor? grad_after, Tensor x, {_AFFINE}) -> (Tensor, Tensor)",
     _sums_fake,
     triton=_sums_triton,
 )
-_gradient = register(
-    f"norm_act_backward(Tensor? by_y, Tensor? by_after, Tensor x, {_AFFINE}, "
+_gradient = NORM_ACT.register(
+    f"norm_act_backward(Tensor? grad_y, Tensor? grad_after, Tensor x, {_AFFINE}, "
     "Tensor? sums, Tensor? count) -> Tensor",
-    lambda by_y, by_after, x, *options: torch.empty_like(x),
+    lambda grad_y, grad_after, x, *options: torch.empty_like(x),
     triton=_gradient_triton,
 )
 
@@ -164,11 +166,11 @@ def shared_statistics(
     return merge_statistics(parts, running_mean, running_variance, momentum)
 
 
-def _channels_last(upstream: Tensor | None) -> Tensor | None:
+def _channels_last(grad: Tensor | None) -> Tensor | None:
     # torch.compile makes gradients of empty results, too.
-    if upstream is None or upstream.ndim == 1:
+    if grad is None or grad.ndim == 1:
         return None
-    return upstream.contiguous(memory_format=torch.channels_last)
+    return grad.contiguous(memory_format=torch.channels_last)
 
 
 class NormAct(torch.autograd.Function):
@@ -200,32 +202,32 @@ class NormAct(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, by_y: Tensor | None, by_after: Tensor | None) -> Any:
-        if by_y is None and by_after is None:
+    def backward(ctx: Any, grad_y: Tensor | None, grad_after: Tensor | None) -> Any:
+        if grad_y is None and grad_after is None:
             return (None,) * 10
         x, weight, bias, mean, variance, count = ctx.saved_tensors
         for_x, for_weight, for_bias = ctx.needs_input_grad[:3]
-        by_y, by_after = _channels_last(by_y), _channels_last(by_after)
-        then = ctx.then if by_after is not None else ""
+        grad_y, grad_after = _channels_last(grad_y), _channels_last(grad_after)
+        then = ctx.then if grad_after is not None else ""
         affine = (mean, variance, weight, bias, ctx.eps)
         sums: Any = None
-        by_x = None
+        grad_x = None
         if for_weight or for_bias or count is not None or then == "bilinear":
-            sums, by_z = _sums(by_y, by_after, x, *affine, then)
+            sums, grad_z = _sums(grad_y, grad_after, x, *affine, then)
             if then == "bilinear":
-                by_y, by_after, then = by_z, None, ""
+                grad_y, grad_after, then = grad_z, None, ""
         if for_x:
             total = sums if count is not None else None
             if ctx.group is not None:
                 total = sums.clone()
                 dist.all_reduce(total, group=ctx.group)
-            by_x = _gradient(by_y, by_after, x, *affine, then, total, count)
-        by_weight = by_bias = None
+            grad_x = _gradient(grad_y, grad_after, x, *affine, then, total, count)
+        grad_weight = grad_bias = None
         if for_weight:
-            by_weight = (sums[1] * torch.rsqrt(variance + ctx.eps)).to(weight.dtype)
+            grad_weight = (sums[1] * torch.rsqrt(variance + ctx.eps)).to(weight.dtype)
         if for_bias:
-            by_bias = sums[0].to(bias.dtype)
-        return by_x, by_weight, by_bias, *(None,) * 7
+            grad_bias = sums[0].to(bias.dtype)
+        return grad_x, grad_weight, grad_bias, *(None,) * 7
 
 
 def norm_act(

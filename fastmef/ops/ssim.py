@@ -1,4 +1,4 @@
-"""ssim: its mean, whose gradients are made with the value, and its map.
+"""ssim: its mean, whose gradients are computed with the value, and its map.
 
 Images are flattened to ``(N, H, W)`` for the kernels.
 """
@@ -6,16 +6,31 @@ Images are flattened to ``(N, H, W)`` for the kernels.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fastmef import backends, reference
-from fastmef.ops._arrays import (
+from fastmef.ops.common.autograd import (
+    detach_if_no_grad,
+    gradient_in_forward,
+    recompute,
+    reference_gradients,
+)
+from fastmef.ops.common.operation import (
+    FLOATS,
+    GPU_FLOATS,
+    LaunchError,
+    Operation,
+    Support,
+    options_schema,
+    triton_launcher,
+)
+from fastmef.ops.common.tensors import (
     BORDERS,
     axis_taps,
     flatten_planes,
@@ -25,24 +40,43 @@ from fastmef.ops._arrays import (
     map_shape,
     require,
     scalar_dtype,
+    window_taps,
 )
-from fastmef.ops._by_reference import GradientInForward, Recompute
-from fastmef.ops._library import register, triton_launcher
-from fastmef.ops._recording import recorded
 
-_OPTIONS = "int window, float? sigma, float c1, float c2, bool luminance, str border"
+SSIM = Operation("ssim", cpp=Support(FLOATS), triton=Support(GPU_FLOATS))
 
 
-def _sweep(
+class SsimOptions(NamedTuple):
+    window: int
+    sigma: float | None
+    c1: float
+    c2: float
+    luminance: bool
+    border: str
+
+    def as_kernel_arguments(self, a: Tensor) -> tuple[Any, ...]:
+        """Return what the Triton launchers take after the images."""
+        return window_taps(a, self.window, self.sigma), *self[2:]
+
+
+_COUNT = len(SsimOptions._fields)
+_SCHEMA = f"Tensor a, Tensor b, {options_schema(SsimOptions)}"
+
+
+def _run_cpp(
     a: Tensor,
     b: Tensor,
-    options: Sequence[Any],
+    options: SsimOptions,
     values: Tensor | None = None,
-    upstream: Tensor | None = None,
+    grad_output: Tensor | None = None,
     weight: float = 0.0,
-    by_a: Tensor | None = None,
-    by_b: Tensor | None = None,
+    grad_a: Tensor | None = None,
+    grad_b: Tensor | None = None,
 ) -> float:
+    """Fill what is given and return the sum of the map.
+
+    The gradients are those of the sum of all windows, weighted by ``grad_output`` or ``weight``.
+    """
     window, sigma, c1, c2, luminance, border = options
     require(
         a.is_floating_point()
@@ -50,7 +84,7 @@ def _sweep(
         and a.ndim == 3
         and a.shape == b.shape
         and a.numel() > 0
-        and (upstream is None or upstream.shape == map_shape(a, window, border)),
+        and (grad_output is None or grad_output.shape == map_shape(a, window, border)),
         f"ssim of {tuple(a.shape)} and {tuple(b.shape)} is not defined, or a gradient does not fit",
     )
     return backends.CPU.ssim(  # type: ignore[union-attr]
@@ -65,120 +99,135 @@ def _sweep(
         gray_stack(a),
         gray_stack(b),
         gray_stack(values),
-        gray_stack(upstream),
+        gray_stack(grad_output),
         weight,
-        gray_stack(by_a),
-        gray_stack(by_b),
+        gray_stack(grad_a),
+        gray_stack(grad_b),
         torch.get_num_threads(),
     )
 
 
-def _map_like(a: Tensor, b: Tensor, *options: Any) -> Tensor:
-    window, *_, border = options
-    return map_like(a, window, border)
+def _new_map(a: Tensor, b: Tensor, *given: Any) -> Tensor:
+    options = SsimOptions(*given)
+    return map_like(a, options.window, options.border)
 
 
-def _map_cpu(a: Tensor, b: Tensor, *options: Any) -> Tensor:
-    values = _map_like(a, b, *options)
-    _sweep(a, b, options, values)
+def _map_cpp(a: Tensor, b: Tensor, *given: Any) -> Tensor:
+    values = _new_map(a, b, *given)
+    _run_cpp(a, b, SsimOptions(*given), values)
     return values
 
 
-def _gradients_like(a: Tensor, b: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
-    *_, for_a, for_b = options
+def _new_gradients(a: Tensor, b: Tensor, *given: Any) -> tuple[Tensor, Tensor]:
+    *_, for_a, for_b = given
     return gradient_like(a, for_a), gradient_like(b, for_b)
 
 
-def _gradients_cpu(
-    a: Tensor, b: Tensor, *options: Any, upstream: Tensor | None = None, weight: float = 0.0
+def _gradients_cpp(
+    a: Tensor, b: Tensor, *given: Any, grad_output: Tensor | None = None, weight: float = 0.0
 ) -> tuple[float, Tensor, Tensor]:
-    """The sum of the map and the gradients, the windows weighted by ``upstream`` or ``weight``."""
-    *others, for_a, for_b = options
-    by_a, by_b = _gradients_like(a, b, *options)
-    wanted = by_a if for_a else None, by_b if for_b else None
-    return _sweep(a, b, others, None, upstream, weight, *wanted), by_a, by_b
+    *others, for_a, for_b = given
+    grad_a, grad_b = _new_gradients(a, b, *given)
+    wanted = grad_a if for_a else None, grad_b if for_b else None
+    total = _run_cpp(a, b, SsimOptions(*others), None, grad_output, weight, *wanted)
+    return total, grad_a, grad_b
 
 
-def _map_backward_cpu(
-    upstream: Tensor, a: Tensor, b: Tensor, *options: Any
+def _map_backward_cpp(
+    grad_output: Tensor, a: Tensor, b: Tensor, *given: Any
 ) -> tuple[Tensor, Tensor]:
-    _, by_a, by_b = _gradients_cpu(a, b, *options, upstream=upstream)
-    return by_a, by_b
+    return _gradients_cpp(a, b, *given, grad_output=grad_output)[1:]
 
 
-def _mean_cpu(a: Tensor, b: Tensor, *options: Any) -> tuple[Tensor, Tensor, Tensor]:
-    window, *_, border, _, _ = options
-    share = 1 / max(1, math.prod(map_shape(a, window, border)))
-    total, by_a, by_b = _gradients_cpu(a, b, *options, weight=share)
-    return torch.tensor(share * total, dtype=scalar_dtype(a)), by_a, by_b
+def _mean_cpp(a: Tensor, b: Tensor, *given: Any) -> tuple[Tensor, Tensor, Tensor]:
+    options = SsimOptions(*given[:_COUNT])
+    share = 1 / max(1, math.prod(map_shape(a, options.window, options.border)))
+    total, grad_a, grad_b = _gradients_cpp(a, b, *given, weight=share)
+    return torch.tensor(share * total, dtype=scalar_dtype(a)), grad_a, grad_b
 
 
-def _mean_like(a: Tensor, b: Tensor, *options: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return a.new_empty((), dtype=scalar_dtype(a)), *_gradients_like(a, b, *options)
+def _new_mean(a: Tensor, b: Tensor, *given: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return a.new_empty((), dtype=scalar_dtype(a)), *_new_gradients(a, b, *given)
 
 
-_map = register(
-    f"ssim_map(Tensor a, Tensor b, {_OPTIONS}) -> Tensor",
-    _map_like,
-    cpp=_map_cpu,
-    triton=triton_launcher("ssim", "ssim_map"),
+def _triton(name: str) -> Callable[..., Any]:
+    """Return the launcher ``name`` with the arguments of its schema."""
+    launch = triton_launcher("ssim.launchers", name)
+
+    def run(*arguments: Any) -> Any:
+        first = next(i for i, x in enumerate(arguments) if not isinstance(x, Tensor))
+        images, others = arguments[:first], arguments[first:]
+        options = SsimOptions(*others[:_COUNT])
+        return launch(*images, *options.as_kernel_arguments(images[-1]), *others[_COUNT:])
+
+    return run
+
+
+_map = SSIM.register(
+    f"ssim_map({_SCHEMA}) -> Tensor", _new_map, cpp=_map_cpp, triton=_triton("ssim_map")
 )
-_map_backward = register(
-    f"ssim_map_backward(Tensor upstream, Tensor a, Tensor b, {_OPTIONS}, bool for_a, bool for_b) "
-    "-> (Tensor, Tensor)",
-    lambda upstream, *arguments: _gradients_like(*arguments),
-    cpp=_map_backward_cpu,
-    triton=triton_launcher("ssim", "ssim_map_backward"),
+_map_backward = SSIM.register(
+    f"ssim_map_backward(Tensor grad_output, {_SCHEMA}, bool for_a, bool for_b) -> (Tensor, Tensor)",
+    lambda grad_output, *arguments: _new_gradients(*arguments),
+    cpp=_map_backward_cpp,
+    triton=_triton("ssim_map_backward"),
 )
-_mean = register(
-    f"ssim_mean(Tensor a, Tensor b, {_OPTIONS}, bool for_a, bool for_b) "
-    "-> (Tensor, Tensor, Tensor)",
-    _mean_like,
-    cpp=_mean_cpu,
-    triton=triton_launcher("ssim", "ssim_mean"),
+_mean = SSIM.register(
+    f"ssim_mean({_SCHEMA}, bool for_a, bool for_b) -> (Tensor, Tensor, Tensor)",
+    _new_mean,
+    cpp=_mean_cpp,
+    triton=_triton("ssim_mean"),
 )
 
 
 class SsimMap(torch.autograd.Function):
+    """The map. ``compute`` is its reference, which is used where no kernel starts."""
+
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, *options: Any) -> Tensor:
+    def forward(
+        ctx: Any, compute: Callable[..., Tensor], a: Tensor, b: Tensor, options: SsimOptions
+    ) -> Tensor:
         ctx.save_for_backward(a, b)
-        ctx.options = options
+        ctx.compute, ctx.options = compute, options
         return _map(a, b, *options)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> Any:
+    def backward(ctx: Any, grad_output: Tensor) -> Any:
         a, b = ctx.saved_tensors
-        for_a, for_b = ctx.needs_input_grad[:2]
-        by_a, by_b = _map_backward(upstream, a, b, *ctx.options, for_a, for_b)
-        return by_a if for_a else None, by_b if for_b else None, *(None,) * len(ctx.options)
+        _, for_a, for_b, _ = ctx.needs_input_grad
+        try:
+            grad_a, grad_b = _map_backward(grad_output, a, b, *ctx.options, for_a, for_b)
+        except LaunchError:
+            grad_a, grad_b = reference_gradients(
+                ctx.compute, (a, b), (for_a, for_b), (grad_output,)
+            )
+        return None, grad_a if for_a else None, grad_b if for_b else None, None
 
 
 class SsimMean(torch.autograd.Function):
-    """The wanted gradients are made with the value; the backward pass scales them."""
+    """The mean. The wanted gradients are computed with it; the backward pass scales them."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, *options: Any) -> Tensor:
+    def forward(ctx: Any, a: Tensor, b: Tensor, options: SsimOptions) -> Tensor:
         wanted = ctx.needs_input_grad[:2]
         ctx.dtype = a.dtype
         if any(wanted) and a.dtype == torch.float16:
-            # A pixel's share in the mean would underflow before the upstream gradient scales it.
+            # A pixel's share in the mean would underflow before grad_output scales it.
             a, b = a.float(), b.float()
-        value, by_a, by_b = _mean(a, b, *options, *wanted)
-        ctx.save_for_backward(by_a, by_b)
-        ctx.options = options
+        value, grad_a, grad_b = _mean(a, b, *options, *wanted)
+        ctx.save_for_backward(grad_a, grad_b)
         return value
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> Any:
-        by_a, by_b = ctx.saved_tensors
-        for_a, for_b = ctx.needs_input_grad[:2]
+    def backward(ctx: Any, grad_output: Tensor) -> Any:
+        grad_a, grad_b = ctx.saved_tensors
+        for_a, for_b, _ = ctx.needs_input_grad
         return (
-            (upstream * by_a).to(ctx.dtype) if for_a else None,
-            (upstream * by_b).to(ctx.dtype) if for_b else None,
-            *(None,) * len(ctx.options),
+            (grad_output * grad_a).to(ctx.dtype) if for_a else None,
+            (grad_output * grad_b).to(ctx.dtype) if for_b else None,
+            None,
         )
 
 
@@ -194,14 +243,7 @@ def ssim(
     border: str,
     reduction: str,
 ) -> Tensor:
-    a, b = recorded(a), recorded(b)
-    if backends.choose("ssim", a, b) != backends.REFERENCE:
-        options = (window, sigma, (k1 * data_range) ** 2, (k2 * data_range) ** 2, luminance, border)
-        planes = flatten_planes(a), flatten_planes(b)
-        if reduction == "mean":
-            return SsimMean.apply(*planes, *options)
-        values = SsimMap.apply(*planes, *options)
-        return values.reshape(*a.shape[:-2], *values.shape[-2:])
+    a, b = detach_if_no_grad(a), detach_if_no_grad(b)
     compute = partial(
         reference.ssim,
         window=window,
@@ -213,5 +255,16 @@ def ssim(
         border=border,
         reduction=reduction,
     )
-    function = GradientInForward if reduction == "mean" else Recompute
-    return function.apply(compute, a, b)
+    if SSIM.has_kernels_for(a, b):
+        c1, c2 = (k1 * data_range) ** 2, (k2 * data_range) ** 2
+        options = SsimOptions(window, sigma, c1, c2, luminance, border)
+        planes = flatten_planes(a), flatten_planes(b)
+        try:
+            if reduction == "mean":
+                return SsimMean.apply(*planes, options)
+            values = SsimMap.apply(compute, *planes, options)
+            return values.reshape(*a.shape[:-2], *values.shape[-2:])
+        except LaunchError:
+            pass
+    function = gradient_in_forward if reduction == "mean" else recompute
+    return function(compute, a, b)

@@ -40,6 +40,8 @@ class _WindowSum(torch.autograd.Function):
     GPU may compute that in TensorFloat-32, whose ten bits leave nothing of small variances.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(planes: Tensor, taps: tuple[float, ...], dim: int, padding: int) -> Tensor:
         if padding:
@@ -113,9 +115,10 @@ def halve(images: Tensor) -> Tensor:
 
 
 def plane_mean(images: Tensor) -> Tensor:
-    """A constant for each plane, subtracted before variances are formed.
+    """Return a constant for each plane, to be subtracted before variances are formed.
 
     :math:`E[x^2] - E[x]^2` cancels in bright flat areas; every variance and covariance is
-    unchanged by a constant, and around the mean the cancellation is small. No gradient.
+    unchanged by a constant, and around the mean the cancellation is small. No gradient. Values that
+    are not finite count as 0: through the constant they would spoil windows that lack them.
     """
-    return images.detach().mean(dim=(-2, -1), keepdim=True)
+    return images.detach().nan_to_num(0.0, 0.0, 0.0).mean(dim=(-2, -1), keepdim=True)

@@ -15,6 +15,11 @@ from fastmef.reference.pyramid import expand, reduce
 
 Knee = tuple[float, float]
 
+# The defaults of multiscale_fuse: radius of the windows, what is added to the variance, and how far
+# from black and white overshoot is compressed.
+RADIUS, FLOOR = 4, 1e-6
+KNEE: Knee = (1 / 128, 1 / 32)
+
 
 class ExposurePyramid(NamedTuple):
     """The Gaussian pyramid of exposures ``(B, K, C, H, W)`` without its finest level.
@@ -195,8 +200,8 @@ def blend_band(
     validity: Tensor | None = None,
     coarse_validity: Tensor | None = None,
     *,
-    radius: int = 4,
-    floor: float = 1e-6,
+    radius: int = RADIUS,
+    floor: float = FLOOR,
     contrast: float | Tensor = 1.0,
     finest: bool = True,
     knee: Knee | None = None,
@@ -233,9 +238,9 @@ def multiscale_fuse(
     pyramid: ExposurePyramid | None = None,
     shares: Tensor | None = None,
     contrast: float | Tensor | Sequence[float | Tensor] = 1.0,
-    radius: int = 4,
-    floor: float = 1e-6,
-    knee: Knee | None = (1 / 128, 1 / 32),
+    radius: int = RADIUS,
+    floor: float = FLOOR,
+    knee: Knee | None = KNEE,
     valid: Tensor | None = None,
 ) -> Tensor:
     """See :func:`fastmef.functional.multiscale_fuse`."""
@@ -288,10 +293,9 @@ def _box(images: Tensor, radius: int) -> Tensor:
 
 def _variance(gray: Tensor, radius: int, validity: Tensor | None) -> Tensor:
     """The variance of ``(B, K, H, W)`` in each window, not below 0."""
-    # Around a constant: the squares of large values would cancel. One pixel that is not finite must
-    # not reach all the others through it.
-    finite = gray.detach().nan_to_num(0.0, 0.0, 0.0)
-    centred = gray - finite.mean(dim=(-2, -1), keepdim=True)
+    # Around a constant: the squares of large values would cancel. It does not depend on the image,
+    # so that a strip of rows has the variances of the whole.
+    centred = gray - 0.5
     if validity is None:
         return (_box(centred.square(), radius) - _box(centred, radius).square()).clamp_min(0)
     weight = _box(validity, radius)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -32,14 +33,27 @@ def expand(images: Tensor, size: Sequence[int]) -> Tensor:
     Border pixels are repeated.
     """
     planes = images.reshape(-1, 1, *images.shape[-2:])
-    doubled = F.interpolate(planes, scale_factor=2, mode="bilinear", align_corners=False)
-    return doubled[..., : size[0], : size[1]].reshape(*images.shape[:-2], *size)
+    # Not F.interpolate: its rounding depends on the height, and a strip of rows must be doubled as
+    # the whole image is.
+    padded = F.pad(planes, (1, 1, 1, 1), mode="replicate")
+    wide = _doubled(padded, -1)
+    return _doubled(wide, -2)[..., : size[0], : size[1]].reshape(*images.shape[:-2], *size)
 
 
 def halved_size(size: Sequence[int], levels: int) -> tuple[int, int]:
     """Return the height and width after ``levels`` halvings, each rounded up."""
     height, width = ((n - 1) // 2**levels + 1 for n in size)
     return height, width
+
+
+def _doubled(padded: Tensor, dim: int) -> Tensor:
+    """Double the inner pixels along an axis whose ends were repeated."""
+    size = padded.shape[dim] - 2
+    before, own, after = (padded.narrow(dim, start, size) for start in range(3))
+    pairs = torch.stack(
+        (0.75 * own + 0.25 * before, 0.75 * own + 0.25 * after), padded.ndim + dim + 1
+    )
+    return pairs.flatten(padded.ndim + dim, padded.ndim + dim + 1)
 
 
 def _binomial(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:

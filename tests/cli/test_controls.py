@@ -160,7 +160,7 @@ class TestWeights:
 
     def test_missing(self, refused, fuse, photographs, tmp_path):
         line = refused(*fuse(photographs, "--weights-in", tmp_path / "maps"))
-        assert "dark.weights.png: no such file; needed: an 8-bit or 16-bit grey PNG" in line
+        assert "dark.weights.png: no such file; needed: " in line
 
     def test_size(self, refused, fuse, large, tmp_path):
         for name in "abc":

@@ -1,86 +1,18 @@
-"""The CUDA kernels on the CPU: their own source, compiled against a stand-in for CUDA's header.
-
-Launchers, kernels and binding are those that nvcc compiles. What is not tested here: how fast they
-are, and what several threads of a warp do at the same time.
-"""
+"""Tests of the CUDA C++ kernels on the CPU; see tests/support/emulation.py."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
-import subprocess
-import sys
-import sysconfig
-from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from fastmef import backends
-from fastmef.ops import _cuda
-
-SOURCES = Path(__file__).parents[2] / "csrc" / "cuda"
-EMULATION = Path(__file__).parent / "emulation"
-NAME = "_cuda_emulated"
-
-
-def _why_not() -> str:
-    if not SOURCES.is_dir():
-        return "the sources of the CUDA kernels are not here"
-    if importlib.util.find_spec("pybind11") is None:
-        return "pybind11 is not installed"
-    if sys.platform != "linux" or not _compiler():
-        return "no C++ compiler on Linux (c++, g++ or clang++; CXX names another)"
-    return ""
-
-
-def _compiler() -> str | None:
-    for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
-        if name and shutil.which(name):
-            return name
-    return None
-
-
-def _build(folder: Path) -> Path:
-    import pybind11
-
-    includes = (EMULATION, pybind11.get_include(), sysconfig.get_paths()["include"])
-    flags = ["-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wno-unknown-pragmas"]
-    # A misaligned access or an index beyond an array ends the process: no run-time library needed.
-    flags += ["-fsanitize=alignment,bounds", "-fsanitize-undefined-trap-on-error"]
-    flags += [f"-DFASTMEF_MODULE={NAME}", '-DFASTMEF_CUDA_BUILT_FOR="no GPU"']
-    flags += [f"-I{x}" for x in includes]
-    commands, objects = [], []
-    for source in sorted([*SOURCES.glob("*.cu"), *SOURCES.glob("*.cpp")]):
-        objects.append(folder / f"{source.stem}.o")
-        command = [_compiler(), *flags, "-x", "c++", "-c", source, "-o", objects[-1]]
-        commands.append(subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE))
-    for command in commands:
-        _, errors = command.communicate()
-        if command.returncode:
-            raise RuntimeError(errors.decode())
-    library = folder / f"{NAME}.so"
-    subprocess.run([str(_compiler()), "-shared", *map(str, objects), "-o", library], check=True)
-    return library
-
-
-@pytest.fixture(scope="session")
-def module(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    if reason := _why_not():
-        pytest.skip(reason)
-    library = _build(tmp_path_factory.mktemp("emulation"))
-    spec = importlib.util.spec_from_file_location(NAME, library)
-    assert spec is not None and spec.loader is not None
-    emulated = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(emulated)
-    return emulated
+from fastmef.ops.common import cuda
 
 
 @pytest.fixture
-def emulated(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+def emulated(emulation: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The compiled module where the ops look for the real one."""
-    monkeypatch.setattr(backends, "CUDA_MODULE", module)
-    monkeypatch.setattr(_cuda, "place", lambda operation, *tensors: (0, 0))
-    yield module
+    monkeypatch.setattr(backends, "CUDA_MODULE", emulation)
+    monkeypatch.setattr(cuda, "device_and_stream", lambda operation, *tensors: (0, 0))
+    return emulation

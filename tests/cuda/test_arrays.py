@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastmef.ops._arrays import ABSENT, STORAGE, Stack, color_stack
+from fastmef.ops.common.tensors import ABSENT, STORAGE, Stack, color_stack
 
 PLANES, IMAGES, FUSED = (1, 2, 1, 12, 12), (1, 2, 3, 12, 12), (1, 1, 3, 12, 12)
 LINES = (1, 2, 1, 2, 2)
@@ -24,8 +24,8 @@ READ: dict[str, dict[str, tuple[int, ...]]] = {
         "logits": PLANES,
         "valid": PLANES,
         "exposures": IMAGES,
-        "by_fused": FUSED,
-        "by_weights": PLANES,
+        "grad_fused": FUSED,
+        "grad_weights": PLANES,
     },
     "guided_guide": {"exposures": IMAGES},
     "guided_fuse": {"exposures": IMAGES, "slopes": LINES, "offsets": LINES},
@@ -33,7 +33,7 @@ READ: dict[str, dict[str, tuple[int, ...]]] = {
 }
 WRITTEN: dict[str, dict[str, tuple[int, ...]]] = {
     "softmax_fuse": {"fused": FUSED, "weights": PLANES},
-    "softmax_fuse_backward": {"by_logits": PLANES, "by_exposures": IMAGES},
+    "softmax_fuse_backward": {"grad_logits": PLANES, "grad_exposures": IMAGES},
     "guided_guide": {"guide": (1, 1, 1, 2, 2)},
     "guided_fuse": {"fused": FUSED},
     "fusion_loss": {"gradient": PLANES, "partials": (1, 1, 1, 1, 1), "value": (1, 1, 1, 1, 1)},
@@ -116,10 +116,10 @@ def test_addresses(emulated: ModuleType, operation: str, memory: Tensor) -> None
         ("softmax_fuse", "valid", torch.uint16, "valid must be uint8"),
         ("softmax_fuse", "fused", torch.float16, "fused images and gradients must be of the type"),
         ("softmax_fuse", "weights", torch.uint16, "weights and gradients must be float32"),
-        ("softmax_fuse_backward", "by_weights", torch.uint16, "weights and gradients must be"),
-        ("softmax_fuse_backward", "by_logits", torch.uint16, "weights and gradients must be"),
-        ("softmax_fuse_backward", "by_fused", torch.float16, "fused images and gradients must"),
-        ("softmax_fuse_backward", "by_exposures", torch.float16, "fused images and gradients"),
+        ("softmax_fuse_backward", "grad_weights", torch.uint16, "weights and gradients must be"),
+        ("softmax_fuse_backward", "grad_logits", torch.uint16, "weights and gradients must be"),
+        ("softmax_fuse_backward", "grad_fused", torch.float16, "fused images and gradients must"),
+        ("softmax_fuse_backward", "grad_exposures", torch.float16, "fused images and gradients"),
         ("guided_fuse", "fused", torch.float16, "the fused image must be of the type"),
         ("fusion_loss", "source", torch.uint16, "tensors must be float32"),
         ("fusion_loss", "exposures", torch.uint16, "tensors must be float32"),

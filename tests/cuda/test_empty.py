@@ -7,15 +7,17 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
+import cuda_kernels
 import pytest
 import torch
 from torch import Tensor
 
 from fastmef import functional
 from fastmef.errors import InputError
-from fastmef.ops import _fusion_kernels as kernels
-from fastmef.ops import _loss_cuda, fusion, guided
-from fastmef.ops._arrays import color_stack
+from fastmef.ops import fusion, guided
+from fastmef.ops import fusion_kernels as kernels
+from fastmef.ops.common.tensors import color_stack
+from fastmef.ops.loss_kernels import LossOptions, run_cuda
 
 # (B, K, C, H, W), one after the other without elements.
 EMPTY = [
@@ -73,18 +75,18 @@ def operations(shape: tuple[int, ...]) -> list[Callable[[], Any]]:
     fused = torch.zeros((shape[0], *shape[2:]))
     lines = torch.zeros((*shape[:2], 1, 1))
     calls: list[Callable[[], Any]] = [
-        lambda: guided._guide_cuda(exposures, 1, 1),
+        lambda: cuda_kernels.guided_guide(exposures, 1, 1),
         lambda: guided._guide_triton(exposures, 1, 1),
-        lambda: guided._fuse_cuda(lines, lines, exposures),
+        lambda: cuda_kernels.guided_fuse(lines, lines, exposures),
         lambda: guided._fuse_triton(lines, lines, exposures),
     ]
     for run in (kernels.cpp_forward, kernels.cuda_forward, kernels.triton_forward):
-        calls.append(partial(fusion._fuse_by, run, logits, exposures, True))
+        calls.append(partial(fusion.forward_on, run, logits, exposures, True))
     for run in (kernels.cpp_backward, kernels.cuda_backward, kernels.triton_backward):
         given = (fused, None, logits, exposures, True, True)
-        calls.append(partial(fusion._backward_by, run, *given))
+        calls.append(partial(fusion.backward_on, run, *given))
     if shape[2]:
-        calls.append(lambda: _loss_cuda.sweep(logits, logits.clone(), LOSS, None, 1.0))
+        calls.append(lambda: run_cuda(logits, logits.clone(), LossOptions(*LOSS), None, 1.0))
     return calls
 
 
@@ -114,9 +116,9 @@ def test_small_sizes(size: tuple[int, int]) -> None:
     exposures = torch.zeros(1, 2, 3, 12, 12)
     lines = torch.zeros(1, 2, *size)
     for call in (
-        lambda: guided._guide_cuda(exposures, *size),
+        lambda: cuda_kernels.guided_guide(exposures, *size),
         lambda: guided._guide_triton(exposures, *size),
-        lambda: guided._fuse_cuda(lines, lines, exposures),
+        lambda: cuda_kernels.guided_fuse(lines, lines, exposures),
         lambda: guided._fuse_triton(lines, lines, exposures),
     ):
         with pytest.raises(RuntimeError, match="^fastmef: no guide of"):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ctypes
 from types import ModuleType
 
+import cuda_kernels
 import pytest
 import torch
 from cases import INTEGERS, arrange, logits_for, stack
 from torch import Tensor
 
 from fastmef import reference
-from fastmef.ops import fusion
 
 pytestmark = pytest.mark.usefixtures("emulated")
 
@@ -21,7 +21,7 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 def check(
     logits: Tensor, exposures: Tensor, temperature: float = 1.0, valid: Tensor | None = None
 ) -> None:
-    fused, weights = fusion._fuse_cuda(logits, exposures, True, temperature, valid)
+    fused, weights = cuda_kernels.fuse(logits, exposures, True, temperature, valid)
     exact, exact_weights = reference.softmax_fuse(
         logits.double(), exposures.double(), temperature, valid
     )
@@ -34,7 +34,7 @@ def check(
         assert error <= 4e-7 + 0.51 * torch.finfo(exposures.dtype).eps
     rounding = 0.51 * torch.finfo(logits.dtype).eps
     assert (weights.double() - exact_weights).abs().max() <= 4e-7 + rounding
-    alone, none = fusion._fuse_cuda(logits, exposures, False, temperature, valid)
+    alone, none = cuda_kernels.fuse(logits, exposures, False, temperature, valid)
     assert torch.equal(alone, fused) and none.numel() == 0
 
 
@@ -96,7 +96,9 @@ def test_gradients(layout: str, dtype: torch.dtype, count: int, width: int) -> N
     x, images = (t.double().requires_grad_() for t in (logits, exposures))
     outputs = reference.softmax_fuse(x, images, 0.7, valid)
     exact = torch.autograd.grad(outputs, (x, images), (by_fused.double(), by_weights.double()))
-    ours = fusion._backward_cuda(by_fused, by_weights, logits, exposures, True, True, 0.7, valid)
+    ours = cuda_kernels.fuse_backward(
+        by_fused, by_weights, logits, exposures, True, True, 0.7, valid
+    )
     eps = torch.finfo(dtype).eps
     for want, got in zip(exact, ours, strict=True):
         error = (got.double() - want).abs().max()
@@ -104,14 +106,16 @@ def test_gradients(layout: str, dtype: torch.dtype, count: int, width: int) -> N
     # Each alone, and from each output alone.
     for_logits, for_images = ours
     arguments = (logits, exposures)
-    alone, none = fusion._backward_cuda(by_fused, by_weights, *arguments, True, False, 0.7, valid)
+    alone, none = cuda_kernels.fuse_backward(
+        by_fused, by_weights, *arguments, True, False, 0.7, valid
+    )
     assert torch.equal(alone, for_logits) and none.numel() == 0
-    none, alone = fusion._backward_cuda(by_fused, None, *arguments, False, True, 0.7, valid)
+    none, alone = cuda_kernels.fuse_backward(by_fused, None, *arguments, False, True, 0.7, valid)
     assert torch.equal(alone, for_images) and none.numel() == 0
     (want,) = torch.autograd.grad(
         reference.softmax_fuse(x, images, 0.7, valid)[1], x, by_weights.double()
     )
-    got, zero = fusion._backward_cuda(None, by_weights, *arguments, True, True, 0.7, valid)
+    got, zero = cuda_kernels.fuse_backward(None, by_weights, *arguments, True, True, 0.7, valid)
     assert not zero.any()
     assert (got.double() - want).abs().max() <= (1 + want.abs().max()) * (8e-7 + 0.51 * eps)
 
@@ -124,10 +128,10 @@ def test_planes_of_any_strides_beside_dense_images(layout: str) -> None:
     valid = stack(*logits.shape, dtype=torch.float32, seed=7) < 0.6
     check(arrange(logits, layout), exposures, 0.7, arrange(valid, layout))
     given = (by_fused, by_weights, logits)
-    expected = fusion._backward_cuda(*given, exposures, True, True, 0.7, valid)
+    expected = cuda_kernels.fuse_backward(*given, exposures, True, True, 0.7, valid)
     for index in range(3):
         moved = [arrange(x, layout) if i == index else x for i, x in enumerate(given)]
-        found = fusion._backward_cuda(*moved, exposures, True, True, 0.7, valid)
+        found = cuda_kernels.fuse_backward(*moved, exposures, True, True, 0.7, valid)
         for x, y in zip(expected, found, strict=True):
             torch.testing.assert_close(x, y, rtol=1e-6, atol=1e-6)
 
@@ -146,7 +150,7 @@ def test_exposures_left_out_have_no_part() -> None:
         logits, valid = logits_for(exposures), torch.ones(1, count, 4, 8, dtype=torch.bool)
         logits[:, 1], valid[:, 1] = 1e30, False
         check(logits, exposures, 1.0, valid)
-        assert not fusion._fuse_cuda(logits, exposures, True, 1.0, valid)[1][:, 1].any()
+        assert not cuda_kernels.fuse(logits, exposures, True, 1.0, valid)[1][:, 1].any()
 
 
 def test_gradient_of_the_weights_of_integers() -> None:
@@ -155,7 +159,7 @@ def test_gradient_of_the_weights_of_integers() -> None:
     by_weights = stack(1, 3, 2, 8, dtype=torch.float32, seed=6)
     x = logits.double().requires_grad_()
     (exact,) = torch.autograd.grad(x.softmax(1), x, by_weights.double())
-    got, _ = fusion._backward_cuda(None, by_weights, logits, exposures, True, False)
+    got, _ = cuda_kernels.fuse_backward(None, by_weights, logits, exposures, True, False)
     assert (got - exact).abs().max() <= 1e-6
 
 
@@ -164,7 +168,7 @@ def test_extreme_logits_and_nan() -> None:
         exposures = stack(1, count, 3, 4, 4, dtype=torch.float32)
         logits = torch.full((1, count, 4, 4), -1e30)
         logits[:, 1] = 1e30
-        fused, weights = fusion._fuse_cuda(logits, exposures, True)
+        fused, weights = cuda_kernels.fuse(logits, exposures, True)
         assert torch.equal(fused, exposures[:, 1])
         assert weights[0, :, 0, 0].tolist() == [0.0, 1.0, 0.0][:count]
         logits[0, 0, 2, 1] = torch.nan
@@ -172,7 +176,7 @@ def test_extreme_logits_and_nan() -> None:
         logits[0, 1, 2, 3] = torch.inf
         logits[0, :, 3, 3] = -torch.inf
         exposures[0, 1, 2, 3, 0] = torch.nan
-        fused, weights = fusion._fuse_cuda(logits, exposures, True)
+        fused, weights = cuda_kernels.fuse(logits, exposures, True)
         exact, exact_weights = reference.softmax_fuse(logits, exposures)
         assert torch.equal(fused.isnan(), exact.isnan())
         assert torch.equal(weights.isnan(), exact_weights.isnan())
@@ -183,13 +187,13 @@ def test_integers_round_to_even_and_keep_the_range() -> None:
         low = torch.tensor([0, 1, 2, 3, highest - 1, highest], dtype=torch.int32)
         high = torch.tensor([1, 2, 3, 4, highest, highest], dtype=torch.int32)
         exposures = torch.stack((low, high)).to(dtype).reshape(1, 2, 1, 1, 6)
-        fused, _ = fusion._fuse_cuda(torch.zeros(1, 2, 1, 6), exposures, False)
+        fused, _ = cuda_kernels.fuse(torch.zeros(1, 2, 1, 6), exposures, False)
         assert fused.flatten().tolist() == torch.round((low + high) / 2).tolist()
 
 
 def test_layout_is_kept() -> None:
     exposures = arrange(stack(1, 2, 3, 8, 16, dtype=torch.uint8), "channels_last")
-    fused, _ = fusion._fuse_cuda(logits_for(exposures), exposures, False)
+    fused, _ = cuda_kernels.fuse(logits_for(exposures), exposures, False)
     assert fused.permute(0, 2, 3, 1).is_contiguous()
 
 
@@ -199,10 +203,10 @@ def test_runs_of_pixels_where_memory_allows(emulated: ModuleType, layout: str) -
     for dtype, pixels in ((torch.uint8, 16), (torch.float16, 8), (torch.float32, 4)):
         exposures = arrange(stack(2, 2, 3, 32, 256, dtype=dtype), layout)
         logits = logits_for(exposures)
-        fusion._fuse_cuda(logits, exposures, True)
+        cuda_kernels.fuse(logits, exposures, True)
         assert launched() == 2 * 32 * 256 // (1 if layout == "misaligned" else pixels)
         if layout == "planar" and dtype.is_floating_point:
-            fusion._backward_cuda(exposures[:, 0], None, logits, exposures, True, True)
+            cuda_kernels.fuse_backward(exposures[:, 0], None, logits, exposures, True, True)
             assert launched() == 2 * 32 * 256 // pixels
 
 
@@ -232,8 +236,8 @@ def test_each_stride_counts(emulated: ModuleType, dtype: torch.dtype, odd: str) 
     assert launched() == 2 * 32 * 256 // (1 if odd != "none" else 16 if dtype == torch.uint8 else 4)
     if dtype.is_floating_point:
         arguments = (images[:, 0], None, logits_for(images))
-        expected = fusion._backward_cuda(*arguments, images, True, True)
-        found = fusion._backward_cuda(*arguments, exposures, True, True)
+        expected = cuda_kernels.fuse_backward(*arguments, images, True, True)
+        found = cuda_kernels.fuse_backward(*arguments, exposures, True, True)
         assert launched() == 2 * 32 * 256 // (1 if odd != "none" else 4)
         for x, y in zip(expected, found, strict=True):
             torch.testing.assert_close(x, y, rtol=1e-6, atol=1e-6)

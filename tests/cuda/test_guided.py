@@ -5,13 +5,13 @@ from __future__ import annotations
 import ctypes
 from types import ModuleType
 
+import cuda_kernels
 import pytest
 import torch
 from cases import INTEGERS, arrange, stack
 from torch import Tensor
 
 from fastmef import reference
-from fastmef.ops import guided
 
 pytestmark = pytest.mark.usefixtures("emulated")
 
@@ -24,14 +24,14 @@ def check(exposures: Tensor, rows: int, columns: int) -> None:
     slopes, offsets = torch.randn(2, batch, count, rows, columns, generator=generator)
     exact_guide = reference.guided.luma_guide(exposures, torch.float64)
     small = torch.nn.functional.adaptive_avg_pool2d(exact_guide, (rows, columns))
-    guide = guided._guide_cuda(exposures, rows, columns)
+    guide = cuda_kernels.guided_guide(exposures, rows, columns)
     assert guide.dtype == torch.float32 and (guide - small).abs().max() <= 1e-6
     a, b = (
         torch.nn.functional.interpolate(x.double(), (height, width), mode="bilinear")
         for x in (slopes, offsets)
     )
     exact = reference.softmax_fuse(a * exact_guide + b, exposures.double())[0]
-    fused = guided._fuse_cuda(slopes, offsets, exposures)
+    fused = cuda_kernels.guided_fuse(slopes, offsets, exposures)
     assert fused.dtype == exposures.dtype
     error = (fused.double() - exact).abs().max()
     if exposures.dtype in INTEGERS:
@@ -78,7 +78,7 @@ def test_runs_of_pixels_where_memory_allows(emulated: ModuleType, layout: str) -
     for dtype in DTYPES:
         exposures = arrange(stack(3, 2, 3, 8, 256, dtype=dtype), layout)
         lines = torch.zeros(3, 2, 7, 9)
-        guided._fuse_cuda(lines, lines, exposures)
+        cuda_kernels.guided_fuse(lines, lines, exposures)
         # Eight strips between the seven rows of lines.
         assert launched() == 3 * 8 * 256 // (1 if layout == "misaligned" else 4)
 
@@ -86,6 +86,6 @@ def test_runs_of_pixels_where_memory_allows(emulated: ModuleType, layout: str) -
 def test_layout_is_kept() -> None:
     planar = stack(1, 2, 3, 8, 12, dtype=torch.uint8)
     lines = torch.zeros(1, 2, 2, 3)
-    assert guided._fuse_cuda(lines, lines, planar).is_contiguous()
+    assert cuda_kernels.guided_fuse(lines, lines, planar).is_contiguous()
     exposures = planar.movedim(2, -1).contiguous().movedim(-1, 2)
-    assert guided._fuse_cuda(lines, lines, exposures).permute(0, 2, 3, 1).is_contiguous()
+    assert cuda_kernels.guided_fuse(lines, lines, exposures).permute(0, 2, 3, 1).is_contiguous()

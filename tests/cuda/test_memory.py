@@ -8,36 +8,40 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
+import cuda_kernels
 import pytest
 import torch
 from cases import LOSS, loss_inputs, stack
 from torch import Tensor
 
-from fastmef.ops import fusion, guided, loss
-from fastmef.ops._arrays import color_stack, fused_stack, gray_stack
+from fastmef.ops import guided
+from fastmef.ops.common.tensors import color_stack, fused_stack, gray_stack
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 FUSION, SMALL = (2, 3, 3, 9, 21), (2, 2)
 
 
 def fuse(*x: Tensor) -> list[Tensor]:
-    return list(fusion._fuse_cuda(*x, True))
+    return list(cuda_kernels.fuse(*x, True))
 
 
 def fuse_backward(*x: Tensor) -> list[Tensor]:
     logits, exposures = x
     fused, by_weights = exposures[:, 0].clone(), logits.clone()
-    return list(fusion._backward_cuda(fused, by_weights, logits, exposures, True, True))
+    return list(cuda_kernels.fuse_backward(fused, by_weights, logits, exposures, True, True))
 
 
 def guide_and_fuse(*x: Tensor) -> list[Tensor]:
     logits, exposures = x
     lines = logits[..., : SMALL[0], : SMALL[1]].contiguous()
-    return [guided._guide_cuda(exposures, *SMALL), guided._fuse_cuda(lines, lines, exposures)]
+    return [
+        cuda_kernels.guided_guide(exposures, *SMALL),
+        cuda_kernels.guided_fuse(lines, lines, exposures),
+    ]
 
 
 def one_pass(*x: Tensor) -> list[Tensor]:
-    return list(loss._loss_cuda_sweep(*x, None, *LOSS.values(), (1.0,), True))
+    return list(cuda_kernels.loss(*x, None, *LOSS.values(), (1.0,), True))
 
 
 def of_fusion() -> tuple[Tensor, ...]:
@@ -119,10 +123,10 @@ def shifted(*shape: int) -> Tensor:
 def test_results_in_memory_of_the_callers(emulated: ModuleType) -> None:
     """The operations allocate results that allow runs of pixels; the binding takes any."""
     exposures, logits = stack(1, 2, 3, 8, 16, dtype=torch.float32), torch.zeros(1, 2, 8, 16)
-    fused, weights = fusion._fuse_cuda(logits, exposures, True)
-    by_logits, by_exposures = fusion._backward_cuda(fused, None, logits, exposures, True, True)
+    fused, weights = cuda_kernels.fuse(logits, exposures, True)
+    by_logits, by_exposures = cuda_kernels.fuse_backward(fused, None, logits, exposures, True, True)
     lines = torch.ones(1, 2, 4, 4)
-    by_guide = guided._fuse_cuda(lines, lines, exposures)
+    by_guide = cuda_kernels.guided_fuse(lines, lines, exposures)
     place, shape, absent = (0, 0), tuple(exposures.shape), gray_stack(None)
     read: tuple[Any, ...] = (gray_stack(logits), absent, color_stack(exposures))
 

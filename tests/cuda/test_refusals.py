@@ -7,13 +7,15 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+import cuda_kernels
 import pytest
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from fastmef.ops import _cuda, _loss_cuda, fusion, guided
-from fastmef.ops._arrays import color_stack, gray_stack
+from fastmef.ops.common import cuda
+from fastmef.ops.common.tensors import color_stack, gray_stack
+from fastmef.ops.loss_kernels import LossOptions, run_cuda
 
 OPTIONS = ("variance", False, 11, 1.5, 0.01, 0.03, 1e-4, 1e-12)
 
@@ -23,26 +25,26 @@ def images(count: int = 2, dtype: torch.dtype = torch.float32) -> tuple[Tensor, 
 
 
 def fuse(count: int = 2, dtype: torch.dtype = torch.float32) -> Any:
-    return fusion._fuse_cuda(*images(count, dtype), True)
+    return cuda_kernels.fuse(*images(count, dtype), True)
 
 
 def fuse_backward(count: int = 2, dtype: torch.dtype = torch.float32) -> Any:
     logits, exposures = images(count, dtype)
-    return fusion._backward_cuda(exposures[:, 0], None, logits, exposures, True, True)
+    return cuda_kernels.fuse_backward(exposures[:, 0], None, logits, exposures, True, True)
 
 
 def guided_guide(count: int = 2, dtype: torch.dtype = torch.float32) -> Any:
-    return guided._guide_cuda(images(count, dtype)[1], 2, 3)
+    return cuda_kernels.guided_guide(images(count, dtype)[1], 2, 3)
 
 
 def guided_fuse(count: int = 2, dtype: torch.dtype = torch.float32) -> Any:
     lines = torch.zeros(1, count, 2, 3)
-    return guided._fuse_cuda(lines, lines, images(count, dtype)[1])
+    return cuda_kernels.guided_fuse(lines, lines, images(count, dtype)[1])
 
 
 def loss(count: int = 2, dtype: torch.dtype = torch.float32) -> Any:
     logits = images(count)[0].to(dtype)
-    return _loss_cuda.sweep(logits, logits.clone(), OPTIONS, torch.empty_like(logits), 1.0)
+    return run_cuda(logits, logits.clone(), LossOptions(*OPTIONS), torch.empty_like(logits), 1.0)
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
@@ -58,7 +60,7 @@ def test_tensors_on_one_gpu() -> None:
     with FakeTensorMode():
         first, second = (torch.empty(2, device=f"cuda:{i}") for i in (0, 1))
         on_cpu = torch.empty(2)
-        assert _cuda.common_device("ssim", first, None, first).index == 0
+        assert cuda.common_device("ssim", first, None, first).index == 0
         for tensors, found in (
             ((first, second), "cuda:0, cuda:1"),
             ((first, on_cpu), "cpu, cuda:0"),
@@ -67,7 +69,7 @@ def test_tensors_on_one_gpu() -> None:
             with pytest.raises(
                 RuntimeError, match=f"ssim needs its tensors on one GPU, got {found}"
             ):
-                _cuda.place("ssim", *tensors)
+                cuda.device_and_stream("ssim", *tensors)
 
 
 @pytest.mark.usefixtures("emulated")
@@ -76,9 +78,9 @@ def test_types(operation: str) -> None:
     with pytest.raises(ValueError, match=f"^{operation}: .* (must be|be of at most)"):
         OPERATIONS[operation](dtype=torch.float64)
     with pytest.raises(ValueError, match="^softmax_fuse: logits must be float32"):
-        fusion._fuse_cuda(images()[0].double(), images()[1], True)
+        cuda_kernels.fuse(images()[0].double(), images()[1], True)
     with pytest.raises(ValueError, match="^softmax_fuse_backward: fused images and gradients must"):
-        fusion._backward_cuda(images()[1][:, 0].half(), None, *images(), True, True)
+        cuda_kernels.fuse_backward(images()[1][:, 0].half(), None, *images(), True, True)
 
 
 @pytest.mark.usefixtures("emulated")
@@ -94,24 +96,26 @@ def test_sizes() -> None:
     for size in ((12, 10), (10, 12)):
         text = "^fusion_loss: .*11 x 11 pixels, got {} x {}$".format(*size)
         with pytest.raises(ValueError, match=text):
-            _loss_cuda.sweep(*torch.zeros(2, 1, 2, *size), OPTIONS, None, 1.0)
+            run_cuda(*torch.zeros(2, 1, 2, *size), LossOptions(*OPTIONS), None, 1.0)
     for size in ((1, 46341), (46341, 1)):
         text = "^guided_guide: sides of at most 46340 pixels, got {} x {}$".format(*size)
         with pytest.raises(ValueError, match=text):
-            guided._guide_cuda(torch.zeros(1, 1, 3, *size), 1, 1)
+            cuda_kernels.guided_guide(torch.zeros(1, 1, 3, *size), 1, 1)
 
 
 @pytest.mark.usefixtures("emulated")
 def test_shapes_that_do_not_fit() -> None:
     logits, exposures = images()
     for call in (
-        lambda: fusion._fuse_cuda(logits[..., 1:], exposures, True),
-        lambda: fusion._fuse_cuda(logits[:0], exposures[:0], True),
-        lambda: fusion._fuse_cuda(logits, exposures, True, 1.0, logits[..., 1:] > 0),
-        lambda: fusion._backward_cuda(exposures[:, 0, :1], None, logits, exposures, True, True),
-        lambda: guided._guide_cuda(exposures[:, :, :2], 2, 2),
-        lambda: guided._fuse_cuda(logits, logits[..., 1:], exposures),
-        lambda: _loss_cuda.sweep(logits[..., 1:], logits, OPTIONS, None, 1.0),
+        lambda: cuda_kernels.fuse(logits[..., 1:], exposures, True),
+        lambda: cuda_kernels.fuse(logits[:0], exposures[:0], True),
+        lambda: cuda_kernels.fuse(logits, exposures, True, 1.0, logits[..., 1:] > 0),
+        lambda: cuda_kernels.fuse_backward(
+            exposures[:, 0, :1], None, logits, exposures, True, True
+        ),
+        lambda: cuda_kernels.guided_guide(exposures[:, :, :2], 2, 2),
+        lambda: cuda_kernels.guided_fuse(logits, logits[..., 1:], exposures),
+        lambda: run_cuda(logits[..., 1:], logits, LossOptions(*OPTIONS), None, 1.0),
     ):
         with pytest.raises(RuntimeError, match="^fastmef: "):
             call()
@@ -182,7 +186,7 @@ def test_every_status_is_raised(
     emulated: ModuleType, monkeypatch: pytest.MonkeyPatch, operation: str, device: int
 ) -> None:
     library = ctypes.CDLL(emulated.__file__)
-    monkeypatch.setattr(_cuda, "place", lambda operation, *tensors: (device, 0))
+    monkeypatch.setattr(cuda, "device_and_stream", lambda operation, *tensors: (device, 0))
     library.refuse_call(1000)
     OPERATIONS[operation]()
     calls = 1000 - library.refuse_call(-1)
@@ -197,7 +201,7 @@ def test_every_status_is_raised(
 
 
 def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, emulated: ModuleType) -> None:
-    monkeypatch.setattr(_cuda, "place", lambda operation, *tensors: (5, 0))
+    monkeypatch.setattr(cuda, "device_and_stream", lambda operation, *tensors: (5, 0))
     for operation, call in OPERATIONS.items():
         with pytest.raises(RuntimeError, match=f"^{operation}: invalid argument"):
             call()
@@ -208,6 +212,6 @@ def test_the_stream(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch, opera
     library = ctypes.CDLL(emulated.__file__)
     library.last_stream.restype = ctypes.c_size_t
     for stream in (0, 0x7F0123456789):
-        monkeypatch.setattr(_cuda, "place", lambda operation, *tensors, s=stream: (0, s))
+        monkeypatch.setattr(cuda, "device_and_stream", lambda operation, *tensors, s=stream: (0, s))
         OPERATIONS[operation]()
         assert library.last_stream() == stream

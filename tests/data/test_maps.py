@@ -63,14 +63,16 @@ def test_depths(tmp_path, depth):
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "1"])
 def test_other_kinds(tmp_path, mode):
     Image.new(mode, (4, 3)).save(tmp_path / "x.png")
-    with pytest.raises(InputError, match="x.png: a .* PNG of another kind; needed: an 8-bit or 16"):
+    with pytest.raises(InputError, match="x.png: a.* image; (needed|allowed): "):
         read_maps([tmp_path / "x.png"], (4, 3))
 
 
-def test_no_png(tmp_path):
-    Image.new("L", (4, 3)).save(tmp_path / "x.jpg")
-    with pytest.raises(InputError, match="x.jpg: not a PNG; needed: an 8-bit or 16-bit grey PNG"):
-        read_maps([tmp_path / "x.jpg"], (4, 3))
+def test_tiff(tmp_path):
+    """Editors save maps in it, too."""
+    levels = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000
+    Image.fromarray(levels).save(tmp_path / "x.tif")
+    read = read_maps([tmp_path / "x.tif"], (4, 3))
+    np.testing.assert_allclose(read[0], levels / 65535, rtol=1e-6)
 
 
 def test_damage(paths):
@@ -94,7 +96,7 @@ def test_too_few_pixels(tmp_path):
     pixels = chunk(b"IDAT", zlib.compress(bytes(2 * 5)))
     data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
     (tmp_path / "x.png").write_bytes(data)
-    with pytest.raises(InputError, match="x.png: damaged: 10 bytes of image data instead of 15"):
+    with pytest.raises(InputError, match="x.png: damaged: its image data end too early"):
         read_maps([tmp_path / "x.png"], (4, 3))
 
 

@@ -96,7 +96,7 @@ class TestRefused:
         write_exr(tmp_path / "a.exr", {"RGB": light})
         self.refused(tmp_path / "a.exr", "NaN or infinite")
 
-    @pytest.mark.parametrize(("name", "module"), [("a.hdr", "cv2"), ("a.exr", "OpenEXR")])
+    @pytest.mark.parametrize(("name", "module"), [("a.hdr", "imagecodecs"), ("a.exr", "OpenEXR")])
     def test_missing_extra(self, tmp_path, monkeypatch, name, module):
         (tmp_path / name).write_bytes(b"x")
         monkeypatch.setitem(sys.modules, module, None)

@@ -241,7 +241,7 @@ class TestEval:
         result = run("eval", scenes, "--model", model, "--json", tmp_path / "a.json")
         assert result.exit_code == 2
         note, error = result.stderr.splitlines()
-        assert note.startswith(f"fastmef: note: a scene is left out: {path}: damaged")
+        assert note.startswith(f"fastmef: note: a scene is skipped: {path}: damaged")
         assert error == "fastmef: error: 1 of 3 scenes could not be scored"
         assert "means over 2 scenes" in result.stdout
         report = json.loads((tmp_path / "a.json").read_text())

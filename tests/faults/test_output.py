@@ -36,7 +36,7 @@ def full_disk(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("kind", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("kind", ["jpg", "png", "tif", "webp", "hdr", "exr"])
 def test_picture_on_a_full_disk(tmp_path, kind, effort, rng, count):
     write_image(tmp_path / f"whole.{kind}", PIXELS)
     size = (tmp_path / f"whole.{kind}").stat().st_size
@@ -76,7 +76,7 @@ def test_picture_on_a_small_file_system(tmp_path):
         pytest.skip("mounting is not allowed here")
     noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
     try:
-        for name in ("a.png", "a.tif", "a.jpg"):
+        for name in ("a.png", "a.tif", "a.jpg", "a.exr", "a.hdr"):
             with pytest.raises(OutputError, match="no space left"):
                 write_image(tmp_path / name, noise)
         assert list(tmp_path.iterdir()) == []

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fastmef import backends, functional, reference
+from fastmef.ops.common.operation import OPERATIONS
 
 HERE = Path(__file__).parent
 # Where terms cancel the largest error of one image varies by several times, whatever computes it.
@@ -109,6 +110,6 @@ def operation(request: pytest.FixtureRequest) -> Operation:
     """Every operation that has a Triton kernel."""
     if backends.WHY_NO_TRITON:
         pytest.skip(backends.WHY_NO_TRITON)
-    if request.param.name not in backends.SERVED[backends.TRITON]:
+    if backends.TRITON not in OPERATIONS[request.param.name].support:
         pytest.skip("the reference serves this operation on GPUs")
     return request.param

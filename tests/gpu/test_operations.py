@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from fastmef.ops.common.operation import OPERATIONS
+
 SIZES = [(45, 70), (129, 270)]
 
 
@@ -27,11 +29,11 @@ def test_values_and_gradients(operation: Any, size: tuple[int, int]) -> None:
         assert error <= 2 * allowed + 1e-6 * (e.abs().max() + 1)
 
 
-def test_the_kernel_serves_it(operation: Any) -> None:
-    from fastmef import backends
-
-    inputs = on_gpu(operation.inputs(4, 5))
-    assert backends.choose(operation.name, *inputs) != backends.REFERENCE
+def test_kernels_are_used(operation: Any) -> None:
+    limits = {"window": 11, "scales": (1.0,)} if "loss" in operation.name else {}
+    given = (*on_gpu(operation.inputs(4, 5)), *([None] if limits else []))
+    given = given[::-1] if operation.name == "guided_upsample_fuse" else given
+    assert OPERATIONS[operation.name].has_kernels_for(*given, **limits)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)

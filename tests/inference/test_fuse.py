@@ -182,6 +182,45 @@ class TestResult:
         assert np.array_equal(fastmef.fuse([i[::-1, ::2] for i in images], network), expected)
 
 
+class TestKinds:
+    """Arrays and tensors of every depth and number of channels."""
+
+    @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+    def test_float_stays_float(self, network, dtype):
+        images = photographs(*LARGE, 3)
+        fused = fastmef.fuse([(image / 255).astype(dtype) for image in images], network, refine=0)
+        assert fused.dtype == dtype
+        error = np.abs(255 * fused.astype(float) - fastmef.fuse(images, network, refine=0))
+        assert error.max() <= 0.5 + (0.3 if dtype == np.float16 else 1e-2)
+        assert (fused * 255 % 1).astype(float).std() > 0.1
+
+    @pytest.mark.parametrize("size", [(40, 51), LARGE])
+    def test_grey_stays_grey(self, network, size):
+        grey = [image[..., 1] for image in photographs(*size, 3)]
+        fused = fastmef.fuse(grey, network)
+        assert fused.shape == size
+        colour = fastmef.fuse([np.repeat(image[..., None], 3, 2) for image in grey], network)
+        assert np.abs(fused[..., None] - colour.astype(float)).max() <= 1
+        planes = fastmef.fuse([image[..., None] for image in grey], network)
+        assert np.array_equal(planes[..., 0], fused)
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_tensors(self, network, channels):
+        images = [image[..., :channels] for image in photographs(*LARGE)]
+        tensors = [torch.from_numpy(image).permute(2, 0, 1) for image in images]
+        expected = torch.from_numpy(fastmef.fuse(images, network)).permute(2, 0, 1)
+        fused = fastmef.fuse(tensors, network)
+        assert torch.equal(fused, expected) and fused.is_contiguous()
+        assert torch.equal(fastmef.fuse(torch.stack(tensors), network), expected)
+
+    def test_one_fuser_for_many_brackets(self, network):
+        fuser = fastmef.Fuser(network, device="cpu")
+        for size in ((30, 40), LARGE):
+            images = photographs(*size)
+            assert np.array_equal(fuser.fuse(images), fastmef.fuse(images, network))
+            assert not np.array_equal(fuser.fuse(images, brightness=1.0), fuser.fuse(images))
+
+
 class TestInputs:
     def test_paths_photos_and_arrays(self, network, tmp_path):
         images = photographs(16, 24)
@@ -211,13 +250,17 @@ class TestInputs:
             ([good, good[:-1]], "image 0 is 9×8 pixels, image 1 is 9×7"),
             ([good, good[..., :2]], r"image 1 has shape \(8, 9, 2\), dtype uint8; needed: shape"),
             ([good, np.zeros((8, 9, 4), np.uint8)], r"image 1 has shape \(8, 9, 4\)"),
-            ([good, good[..., 0]], r"image 1 has shape \(8, 9\)"),
+            ([good, good[..., 0]], "image 0 is 3, image 1 is 1"),
+            ([good[..., 0], good[0]], r"image 1 is 3×9 pixels"),
             ([good, good[:0]], r"image 1 has shape \(0, 9, 3\)"),
             ([good, good.astype(np.uint16)], "image 0 is uint8, image 1 is uint16"),
-            ([good.astype(np.int16), good], "image 0 has .* dtype int16; needed: .* uint8 or uint"),
-            ([good.astype(np.float32), good], "dtype float32"),
-            ([np.full((8, 9, 3), np.nan), good], "dtype float64"),
-            ([good, torch.zeros(8, 9, 3)], "image 1 is a Tensor; needed: a NumPy array or a path"),
+            ([good.astype(np.int16), good], "image 0 has .* dtype int16; needed: .* uint8, uint16"),
+            ([good.astype(np.float32), good], "image 0 is float32, image 1 is uint8"),
+            ([np.full((8, 9, 3), np.nan)] * 2, r"must be in \[0, 1\], got NaN"),
+            ([np.full((8, 9, 3), 1.5)] * 2, r"must be in \[0, 1\], got values from 1.5 to 1.5"),
+            ([good, torch.zeros(8, 9, 3)], r"image 1 has shape \(8, 9, 3\), dtype float32; needed"),
+            ([good, torch.zeros(3, 8, 9, dtype=torch.bfloat16)], "dtype bfloat16; needed"),
+            ([good, 5], "image 1 is a int; needed: an array, a tensor or a path"),
             ([good, "missing.jpg"], "missing.jpg: no such file"),
         ],
     )
@@ -250,7 +293,7 @@ class TestInputs:
                 return torch.empty(2**62, dtype=torch.uint8)
             raise torch.OutOfMemoryError
 
-        monkeypatch.setattr("fastmef.inference.fuse.fuse_any", exhaust)
+        monkeypatch.setattr("fastmef.inference.fuser.fuse_streamed", exhaust)
         with pytest.raises(InputError, match="images of 9×8 pixels need more memory"):
             fastmef.fuse([self.good, self.good], network, device="cpu")
 
@@ -258,7 +301,7 @@ class TestInputs:
         def fail(*_):
             raise RuntimeError("something else")
 
-        monkeypatch.setattr("fastmef.inference.fuse.fuse_any", fail)
+        monkeypatch.setattr("fastmef.inference.fuser.fuse_streamed", fail)
         with pytest.raises(RuntimeError, match="something else"):
             fastmef.fuse([self.good, self.good], network, device="cpu")
 

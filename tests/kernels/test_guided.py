@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fastmef import backends, functional
+from fastmef.ops.common.operation import OPERATIONS
 from fastmef.reference import guided as reference
 
 INTEGERS = {torch.uint8: 255, torch.uint16: 65535}
@@ -29,7 +30,7 @@ def stack(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def check(logits: Tensor, exposures: Tensor, device: torch.device) -> None:
-    assert backends.choose("guided_upsample_fuse", logits, exposures) == backends.TRITON
+    assert OPERATIONS["guided_upsample_fuse"].backend(exposures, logits) == backends.TRITON
     got = functional.guided_upsample_fuse(logits.to(device), exposures.to(device)).cpu()
     highest = INTEGERS.get(exposures.dtype, 1)
     # In double a result is not rounded, whatever the exposures are stored in.

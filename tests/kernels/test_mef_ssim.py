@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fastmef import backends, ops
+from fastmef.ops.common.operation import OPERATIONS
 from fastmef.reference import mef_ma2015, mef_mefnet
 from fastmef.reference.mef_ssim import REFERENCE, mef_ssim_score, mef_ssim_sources
 
@@ -56,7 +57,7 @@ SHAPES = [(2, 2, 1, 1), (1, 2, 2, 5), (1, 3, 4, 3), (1, 2, 12, 11), (1, 5, 3, 3)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_ma2015_level(shape: tuple[int, ...], device: torch.device) -> None:
     images = 255 * scene(*shape)
-    assert backends.choose("mef_ssim", images.to(device)) == backends.TRITON
+    assert OPERATIONS["mef_ssim"].backend(images.to(device)) == backends.TRITON
     ours = ops.mef_ssim.ma2015_level(images.to(device))
     exact = mef_ma2015.ma2015_level(images.double())
     single = mef_ma2015.ma2015_level(images)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fastmef import backends, functional, reference
 from fastmef.ops import multiscale
+from fastmef.ops.common.operation import OPERATIONS
 
 # The interpreter is slow; windows of 3×3 pixels are enough where the variance is not in question.
 SHAPES = [
@@ -34,7 +35,7 @@ def test_values(shape: tuple[int, ...], device: torch.device) -> None:
 @pytest.mark.parametrize("layout", ["planar", "channels_last", "strided"])
 def test_stored_types(dtype: torch.dtype, layout: str, device: torch.device) -> None:
     exposures = bracket(1, 2, 3, 7, 10, dtype=dtype)
-    assert backends.choose("multiscale_fuse", exposures.to(device)) == backends.TRITON
+    assert OPERATIONS["multiscale_fuse"].backend(exposures.to(device)) == backends.TRITON
     fused = check_fused(exposures, 1, layout, device)
     if layout == "channels_last":
         assert fused.permute(0, 2, 3, 1).is_contiguous()

@@ -13,9 +13,10 @@ import triton.language as tl
 from torch import Tensor
 
 from fastmef import backends, functional, ops
-from fastmef.kernels._tile import locate
-from fastmef.kernels._windows import plane_constant, windows_of
-from fastmef.kernels.gamma import launch_gamma
+from fastmef.kernels.common.tiles import locate
+from fastmef.kernels.common.windows import plane_constant, windows_of
+from fastmef.kernels.filters.gamma import launch_gamma
+from fastmef.ops.common.operation import OPERATIONS
 
 Far = Callable[[Tensor, int], Tensor]
 
@@ -115,7 +116,7 @@ def _ramp(*shape: int, device: torch.device) -> Tensor:
 def test_maps_of_gamma_weights(far: Far, device: torch.device) -> None:
     exposures, upstream = _ramp(1, 2, 5, 5, device=device), _ramp(1, 2, 3, 3, device=device)
     shifts = torch.empty(1, 2, device=device)
-    windows = windows_of(exposures, 3, None, False)
+    windows = windows_of(exposures, ((1 / 3,) * 3,) * 2, False)
     near = torch.zeros(3, upstream.numel(), device=device)
     apart = far(near, 0)
     for out in (near, apart):
@@ -149,7 +150,7 @@ FUNCTIONS: dict[str, tuple[str, Callable[[Tensor], Tensor], int]] = {
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_windowed(name: str, axis: int, far: Far, device: torch.device) -> None:
     operation, function, axes = FUNCTIONS[name]
-    if operation not in backends.SERVED[backends.TRITON]:
+    if backends.TRITON not in OPERATIONS[operation].support:
         pytest.skip("the reference serves this operation")
     if axis >= axes:
         pytest.skip(f"{axes} axes only")

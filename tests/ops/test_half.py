@@ -148,8 +148,10 @@ def test_not_a_number_is_not_hidden(dtype: torch.dtype) -> None:
 def test_the_kernels_serve(kernels: Any) -> None:
     for dtype in HALVES:
         source, exposures = inputs("logits", dtype, 1, 2, 20, 21)
-        assert ops.loss.backends.choose("fusion_loss", source, exposures) == "cpp"
-        assert ops.loss.backends.choose("weighted_ssim_loss", source[:, 0], exposures) == "cpp"
+        limits = {"window": 11, "scales": (1.0,)}
+        assert ops.loss.FUSION_LOSS.backend(source, exposures, None, **limits) == "cpp"
+        fused = source[:, 0]
+        assert ops.loss.WEIGHTED_SSIM_LOSS.backend(fused, exposures, None, **limits) == "cpp"
 
 
 @pytest.mark.parametrize("dtype", HALVES, ids=str)

@@ -1,205 +1,75 @@
-"""The C++ loss against the float64 reference: values, gradients, shapes, layouts, determinism."""
+"""weighted_ssim_loss and fusion_loss on every backend: value, gradient w.r.t. F or the logits."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import pytest
-import torch
-from cases import GAMMAS, LOSS, loss_inputs, scene
+from cases import GAMMAS, loss_inputs
+from conformance import Case, Conformance
 from torch import Tensor
 
-from fastmef import ops, reference
+from fastmef import backends, functional, reference
 
-OPTIONS = {**LOSS, "scales": (1.0,)}
-
-pytestmark = pytest.mark.usefixtures("kernels")
-
-
-def evaluate(
-    by: str, source: Tensor, exposures: Tensor, dtype: torch.dtype, **changes: Any
-) -> tuple[Tensor, Tensor]:
-    """Value and gradient by source of one implementation, as float64."""
-    options = {**OPTIONS, **changes}
-    reduction = options.pop("reduction", "mean")
-    mask = options.pop("mask", None)
-    mask = None if mask is None else mask.to(dtype)
-    source = source.to(dtype).clone(memory_format=torch.preserve_format).requires_grad_()
-    exposures = exposures.to(dtype)
-    if source.ndim == 4:
-        function = ops.loss.fusion_loss if by == "cpp" else reference.fusion_loss
-        value = function(source, exposures, **options)
-    elif by == "cpp":
-        value = ops.loss.weighted_ssim_loss(source, exposures, mask, reduction, **options)
-    else:
-        value = reference.weighted_ssim_loss(
-            source, exposures, mask=mask, reduction=reduction, **options
-        )
-    upstream = torch.linspace(0.5, 1.5, max(value.numel(), 1), dtype=dtype).reshape(value.shape)
-    value.backward(upstream)
-    assert source.grad is not None
-    return value.detach().double(), source.grad.double()
+# The derivatives of one window's SSIM reach 2 / C2 = 2000 and cancel where nothing varies.
+NOISE = (2e-6, 1e-4)
 
 
-def check_double(source: Tensor, exposures: Tensor, **changes: Any) -> None:
-    exact = evaluate("reference", source, exposures, torch.float64, **changes)
-    ours = evaluate("cpp", source, exposures, torch.float64, **changes)
-    for e, o in zip(exact, ours, strict=True):
-        assert (o - e).abs().max() <= 1e-12 * (1 + e.abs().max())
+def _case(form: str, name: str, count: int = 2, thorough: bool = False, **options: Any) -> Case:
+    operation = "fusion_loss" if form == "logits" else "weighted_ssim_loss"
+
+    def inputs(height: int, width: int) -> tuple[Tensor, ...]:
+        return loss_inputs(form, 2, count, height, width)
+
+    window, scales = options.get("window", 11), options.get("scales", (1.0,))
+    reduction = options.get("reduction", "mean")
+    return Case(
+        name,
+        partial(getattr(functional, operation), **options),
+        partial(getattr(reference, operation), **options),
+        inputs,
+        noise=NOISE,
+        thorough=thorough,
+        limits={"window": window, "scales": scales, "reduction": reduction},
+        record_tensors=lambda source, exposures: (source, exposures, None),
+    )
 
 
-def check(source: Tensor, exposures: Tensor, **changes: Any) -> None:
-    """No further from float64 than the reference in float32 is, twice over, plus rounding."""
-    check_double(source, exposures, **changes)
-    exact = evaluate("reference", source, exposures, torch.float64, **changes)
-    single = evaluate("reference", source, exposures, torch.float32, **changes)
-    ours = evaluate("cpp", source, exposures, torch.float32, **changes)
-    # The derivatives of one window's SSIM reach 2 / C2 = 2000 and cancel where nothing varies.
-    windows = reference.crop_to_centers(exposures, changes.get("window", 11))[:, 0].numel()
-    rounding = (2e-7 + 5e-6 / windows, 1e-6 * float(exact[1].abs().max()) + 1e-4 / windows)
-    for e, s, o, extra in zip(exact, single, ours, rounding, strict=True):
-        assert (o - e).abs().max() <= 2 * (s - e).abs().max() + extra
+# The interpreter takes its time: one form without luminance, the other with it, and few taps.
+BOTH = not backends.INTERPRETED
+WINDOW = 11 if BOTH else 3
 
 
-@pytest.mark.parametrize("form", ["fused", "logits"])
-@pytest.mark.parametrize("gamma", GAMMAS)
-@pytest.mark.parametrize("luminance", [False, True])
-def test_every_gamma(form: str, gamma: str, luminance: bool) -> None:
-    check(*loss_inputs(form, 2, 3, 34, 41), gamma=gamma, luminance=luminance)
+def _cases(form: str) -> tuple[Case, ...]:
+    case: Callable[..., Case] = partial(_case, form)
+    return (
+        *(
+            case(
+                f"{gamma}, {'with' if luminance else 'no'} luminance",
+                gamma=gamma,
+                luminance=luminance,
+                window=WINDOW,
+                thorough=gamma == GAMMAS[-1] and luminance,
+            )
+            for gamma, luminance in itertools.product(
+                GAMMAS, (False, True) if BOTH else (form == "logits",)
+            )
+        ),
+        *(case(f"{count} exposures", count, window=WINDOW) for count in (1, 3, 5)),
+        case("small window", window=3, thorough=form == "fused"),
+        case("flat window", window=5, sigma=None),
+        case("three scales", scales=(0.4, 0.35, 0.25), window=3),
+        case("second scale only", scales=(0.0, 1.0), window=3),
+    )
 
 
-@pytest.mark.parametrize("form", ["fused", "logits"])
-@pytest.mark.parametrize(
-    "shape",
-    [(1, 1), (2, 2), (3, 100), (1, 100000), (3000, 1), (10, 10), (11, 11), (12, 37), (129, 270)],
-)
-@pytest.mark.parametrize("exposures", [1, 2, 5])
-def test_sizes(form: str, shape: tuple[int, int], exposures: int) -> None:
-    check(*loss_inputs(form, 1, exposures, *shape))
+class TestWeightedSsimLoss(Conformance):
+    operation = "weighted_ssim_loss"
+    cases = (*_cases("fused"), _case("fused", "map", reduction="none", window=3, thorough=True))
 
 
-@pytest.mark.parametrize("form", ["fused", "logits"])
-@pytest.mark.parametrize("shape", [(64, 64), (61, 83), (35, 530), (300, 9)])
-@pytest.mark.parametrize("scales", [(0.4, 0.35, 0.25), (0.0, 1.0), (1.0, 0.0, 2.0)])
-def test_scales(form: str, shape: tuple[int, int], scales: tuple[float, ...]) -> None:
-    check(*loss_inputs(form, 1, 2, *shape), scales=scales)
-
-
-@pytest.mark.parametrize("form", ["fused", "logits"])
-def test_more_scales_than_the_image_has(form: str) -> None:
-    for shape in ((35, 530), (1, 300), (1, 1)):
-        check_double(*loss_inputs(form, 1, 2, *shape), scales=(1.0,) * 40)
-
-
-@pytest.mark.parametrize("window, sigma", [(1, 1.5), (3, 1.5), (7, None), (11, None), (21, 3.0)])
-def test_windows(window: int, sigma: float | None) -> None:
-    check(*loss_inputs("fused", 1, 2, 50, 60), window=window, sigma=sigma)
-
-
-def test_each_instruction_set(isa: str) -> None:
-    for form in ("fused", "logits"):
-        check(*loss_inputs(form, 1, 2, 40, 290), luminance=True, scales=(1.0, 1.0))
-        check(
-            *loss_inputs(form, 1, 3, 40, 45), gamma="variance_gradient_well_exposedness", window=5
-        )
-
-
-@pytest.mark.parametrize("scales", [(1.0,), (0.5, 0.3, 0.2)])
-def test_mask(scales: tuple[float, ...]) -> None:
-    fused, exposures = loss_inputs("fused", 2, 2, 45, 51)
-    mask = (scene(2, 45, 51, seed=3) > 0.5).double() * scene(2, 45, 51, seed=4)
-    check(fused, exposures, mask=mask, scales=scales)
-
-
-def test_map_with_upstream_gradient() -> None:
-    fused, exposures = loss_inputs("fused", 2, 2, 45, 300)
-    check(fused, exposures, reduction="none")
-    check(fused, exposures, reduction="none", mask=scene(2, 45, 300, seed=3))
-
-
-def test_map_with_expanded_upstream_gradient() -> None:
-    fused, exposures = loss_inputs("fused", 1, 2, 20, 20)
-    fused.requires_grad_()
-    ops.loss.weighted_ssim_loss(fused, exposures, None, "none", **OPTIONS).sum().backward()
-    _, expected = evaluate("reference", fused.detach(), exposures, torch.float64)
-    assert fused.grad is not None
-    torch.testing.assert_close(fused.grad, expected * 200)
-
-
-def test_bright_flat_area_keeps_its_precision() -> None:
-    generator = torch.Generator().manual_seed(0)
-    exposures = 0.9 + 1e-3 * torch.randn(1, 2, 64, 64, generator=generator, dtype=torch.float64)
-    fused = 0.9 + 1e-3 * torch.randn(1, 64, 64, generator=generator, dtype=torch.float64)
-    exposures, fused = exposures.float().double(), fused.float().double()
-    exact = evaluate("reference", fused, exposures, torch.float64, reduction="none")
-    ours = evaluate("cpp", fused, exposures, torch.float32, reduction="none")
-    assert (ours[0] - exact[0]).abs().max() < 5e-7
-
-
-@pytest.mark.parametrize("form", ["fused", "logits"])
-def test_strided_loss_inputs(form: str) -> None:
-    source, exposures = loss_inputs(form, 2, 3, 80, 90)
-    source, exposures = source[..., ::2, 1::3], exposures[..., ::2, 1::3]
-    assert not exposures.is_contiguous()
-    check(source, exposures, scales=(1.0, 1.0))
-    source, exposures = loss_inputs(form, 2, 3, 40, 50)
-    transposed = exposures.to(memory_format=torch.channels_last)
-    check(source.transpose(-1, -2), transposed.transpose(-1, -2))
-    check(source[:1].expand_as(source), exposures[:, :1].expand_as(exposures))
-
-
-def test_gradcheck() -> None:
-    for form in ("fused", "logits"):
-        source, exposures = loss_inputs(form, 1, 2, 13, 14)
-        source.requires_grad_()
-
-        def loss(x: Tensor, e: Tensor = exposures, form: str = form) -> Tensor:
-            options = {**OPTIONS, "scales": (1.0, 0.5), "luminance": True}
-            if form == "logits":
-                return ops.loss.fusion_loss(x, e, **options)
-            return ops.loss.weighted_ssim_loss(x, e, None, "mean", **options)
-
-        assert torch.autograd.gradcheck(loss, source, atol=1e-7)
-
-
-@pytest.mark.parametrize("form", ["fused", "logits"])
-def test_same_bits_for_any_number_of_threads(form: str) -> None:
-    source, exposures = loss_inputs(form, 2, 2, 150, 300)
-    before = torch.get_num_threads()
-    results = []
-    try:
-        for threads in (1, 2, 3, 7, 1):
-            torch.set_num_threads(threads)
-            results.append(evaluate("cpp", source, exposures, torch.float32, scales=(1.0, 0.5)))
-    finally:
-        torch.set_num_threads(before)
-    for value, gradient in results[1:]:
-        assert torch.equal(value, results[0][0])
-        assert torch.equal(gradient, results[0][1])
-
-
-def test_without_gradient_the_value_is_the_same() -> None:
-    fused, exposures = loss_inputs("fused", 1, 2, 150, 300)
-    value, _ = evaluate("cpp", fused, exposures, torch.float64)
-    with torch.no_grad():
-        alone = ops.loss.weighted_ssim_loss(fused, exposures, None, "mean", **OPTIONS)
-    assert not alone.requires_grad
-    torch.testing.assert_close(alone, value, rtol=0, atol=1e-14)
-
-
-def test_not_a_number_is_not_hidden() -> None:
-    for bad in (float("nan"), float("inf")):
-        for plane in ("source", "exposures"):
-            for form in ("fused", "logits"):
-                source, exposures = loss_inputs(form, 1, 2, 30, 30)
-                (source if plane == "source" else exposures)[..., 12, 12] = bad
-                if plane == "source" and form == "logits" and bad == float("inf"):
-                    source[:, 1, 12, 12] = bad
-                with torch.no_grad():
-                    if form == "fused":
-                        out = ops.loss.weighted_ssim_loss(
-                            source.float(), exposures.float(), None, "mean", **OPTIONS
-                        )
-                    else:
-                        out = ops.loss.fusion_loss(source.float(), exposures.float(), **OPTIONS)
-                assert out.isnan()
+class TestFusionLoss(Conformance):
+    operation = "fusion_loss"
+    cases = _cases("logits")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import random
 import struct
+import tempfile
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -82,6 +84,59 @@ def encodings() -> dict[str, bytes]:
         file = io.BytesIO()
         image.save(file, name.split()[0].upper(), **options)
         contents[name] = file.getvalue()
+    return contents
+
+
+def deep_encodings() -> dict[str, bytes]:
+    """Name and content of photographs with alpha, of 16 bits, in floating point or HDR.
+
+    Without the packages that write them there are fewer.
+    """
+    contents: dict[str, bytes] = {}
+    try:
+        import imagecodecs
+        import tifffile
+
+        deep = picture().astype(np.uint16) * 257
+        single = picture().astype(np.float32) / 255
+        masked = np.dstack([deep, np.full(deep.shape[:2], 65535, np.uint16)])
+        variants = {
+            "tiff 16-bit": (deep, {"rowsperstrip": 9}),
+            "tiff 16-bit big": (deep, {"rowsperstrip": 9, "bigtiff": True, "byteorder": ">"}),
+            "tiff 16-bit alpha": (masked, {"extrasamples": ["unassalpha"], "compression": "lzw"}),
+            "tiff 16-bit deflate": (deep, {"compression": "zlib", "predictor": True}),
+            "tiff 16-bit lzw tiles": (deep, {"compression": "lzw", "tile": (16, 32)}),
+            "tiff 16-bit zstd": (deep, {"compression": "zstd", "predictor": True}),
+            "tiff 16-bit packbits": (deep, {"compression": "packbits", "rowsperstrip": 9}),
+            "tiff float": (single, {"rowsperstrip": 9}),
+            "tiff float deflate": (single, {"compression": "zlib", "predictor": True}),
+            "tiff half": (single.astype(np.float16), {"compression": "zstd"}),
+        }
+        for name, (pixels, options) in variants.items():
+            file = io.BytesIO()
+            tifffile.imwrite(file, pixels, photometric="rgb", **options)
+            contents[name] = file.getvalue()
+        contents["png 16-bit"] = imagecodecs.png_encode(deep)
+        contents["png 16-bit alpha"] = imagecodecs.png_encode(masked)
+        contents["png 8-bit alpha"] = imagecodecs.png_encode((masked // 257).astype(np.uint8))
+    except ImportError:
+        pass
+    try:
+        import cv2
+        import OpenEXR
+
+        light = picture().astype(np.float32) / 255 * 8
+        contents["hdr"] = cv2.imencode(".hdr", light[..., ::-1])[1].tobytes()
+        with tempfile.TemporaryDirectory() as folder:
+            for name, method in (("zip", "ZIP"), ("piz", "PIZ"), ("half dwaa", "DWAA")):
+                pixels = light.astype(np.float16) if "half" in name else light
+                compression = getattr(OpenEXR, f"{method}_COMPRESSION")
+                header = {"type": OpenEXR.scanlineimage, "compression": compression}
+                path = Path(folder) / "a.exr"
+                OpenEXR.File(header, {"RGB": pixels}).write(str(path))
+                contents[f"exr {name}"] = path.read_bytes()
+    except ImportError:
+        pass
     return contents
 
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fastmef import backends, ops
-from fastmef.ops._library import LIBRARY
+from fastmef import backends, ops  # noqa: F401  # declares every operation
+from fastmef.ops.common.operation import OPERATIONS
 from fastmef.reference import mef_ma2015, mef_mefnet
 
-# Modules register what they define; not every one is imported by the package.
-for _module in pkgutil.iter_modules(ops.__path__):
-    importlib.import_module(f"fastmef.ops.{_module.name}")
-REGISTERED = sorted(name.split("::")[1] for name in LIBRARY._op_defs)
+REGISTERED = sorted(name for operation in OPERATIONS.values() for name in operation.kernels)
 
 Calls = dict[str, list[tuple[Any, ...]]]
 

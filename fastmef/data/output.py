@@ -1,0 +1,141 @@
+"""What all image files that are written have in common."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmef.data.depth import convert_depth
+from fastmef.data.files import AtomicFile, display
+from fastmef.data.metadata import Metadata
+from fastmef.errors import InputError
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image that is to be written, before its first row."""
+
+    path: str | os.PathLike[str]
+    force: bool
+    height: int
+    width: int
+    channels: int
+    dtype: np.dtype[Any]
+    """Of the rows that are given."""
+    stored: np.dtype[Any]
+    """Of the file."""
+    alpha: bool
+    metadata: Metadata
+
+    @property
+    def samples(self) -> int:
+        """Return the channels of the file, alpha included."""
+        return self.channels + self.alpha
+
+    @property
+    def row_bytes(self) -> int:
+        return self.width * self.samples * self.stored.itemsize
+
+    @property
+    def full(self) -> Any:
+        """Return the value of white, and of a valid pixel's alpha."""
+        return 1.0 if self.stored.kind == "f" else np.iinfo(self.stored).max
+
+
+class WritesRows(ABC):
+    """Checks rows and brings them to the depth of the file, for a format that takes them."""
+
+    resident_bytes: int
+
+    def __init__(self, picture: Picture) -> None:
+        self.picture = picture
+        self._file: AtomicFile | None = None
+        self._done = 0
+
+    def write_rows(self, pixels: NDArray[Any], alpha: NDArray[np.bool_] | None) -> None:
+        picture = self.picture
+        try:
+            self._check(pixels, alpha)
+            rows = self.prepare(pixels)
+            if picture.alpha:
+                joined = np.zeros((len(rows), picture.width, picture.samples), picture.stored)
+                joined[..., : picture.channels] = rows
+                joined[..., -1] = picture.full if alpha is None else alpha * picture.full
+                rows = joined
+            self.add(rows)
+        except BaseException:
+            self.abort()
+            raise
+        self._done += len(pixels)
+
+    def commit(self) -> None:
+        picture = self.picture
+        try:
+            if self._done != picture.height:
+                raise InputError(
+                    f"{display(picture.path)}: {self._done} of {picture.height} rows were written"
+                )
+            self.finish()
+            self.file.commit()
+        except BaseException:
+            self.abort()
+            raise
+
+    def abort(self) -> None:
+        if self._file is not None:
+            self._file.abort()
+
+    @property
+    def file(self) -> AtomicFile:
+        """Start the file when its first byte is there, and return it."""
+        if self._file is None:
+            self._file = AtomicFile(self.picture.path, self.picture.force)
+        return self._file
+
+    def prepare(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Return pixels as the file stores them, without alpha."""
+        return convert_depth(pixels, self.picture.stored)
+
+    @abstractmethod
+    def add(self, rows: NDArray[Any]) -> None:
+        """Write rows ``(n, W, samples)`` of the stored dtype."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Write what follows the last row."""
+
+    def _check(self, pixels: NDArray[Any], alpha: NDArray[np.bool_] | None) -> None:
+        """Refuse rows that do not fit the announced picture."""
+        picture = self.picture
+        if pixels.dtype != picture.dtype or pixels.shape[1:] != (picture.width, picture.channels):
+            raise InputError(
+                f"rows of {display(picture.path)} must be (n, {picture.width}, {picture.channels})"
+                f" {picture.dtype}, got {pixels.shape} {pixels.dtype}"
+            )
+        if alpha is not None and alpha.shape != pixels.shape[:2]:
+            raise InputError(f"alpha must be {pixels.shape[:2]}, got {alpha.shape}")
+        if self._done + len(pixels) > picture.height:
+            raise InputError(f"{display(picture.path)}: more than {picture.height} rows")
+        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+            raise InputError(f"{display(picture.path)}: the result holds NaN or infinite values")
+
+
+class WholeImage(WritesRows):
+    """Collects the rows of an image that is encoded as a whole."""
+
+    def __init__(self, picture: Picture) -> None:
+        super().__init__(picture)
+        shape = (picture.height, picture.width, picture.samples)
+        self.pixels: NDArray[Any] = np.empty(shape, picture.stored)
+
+    def add(self, rows: NDArray[Any]) -> None:
+        self.pixels[self._done : self._done + len(rows)] = rows
+
+    def abort(self) -> None:
+        super().abort()
+        self.pixels = self.pixels[:0]

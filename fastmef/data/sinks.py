@@ -1,0 +1,219 @@
+"""Image files that are written in strips of rows and appear complete, or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmef.data.depth import DEPTHS
+from fastmef.data.encoders import ExrSink, HdrSink, JpegSink, WebpSink
+from fastmef.data.extras import import_extra
+from fastmef.data.files import check_output, display
+from fastmef.data.metadata import Metadata
+from fastmef.data.output import Picture, WritesRows
+from fastmef.data.png_sink import PngSink
+from fastmef.data.tiff_sink import TiffSink
+from fastmef.errors import InputError, OutputError
+
+ENDINGS = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".webp": "WebP",
+    ".exr": "OpenEXR",
+    ".hdr": "Radiance HDR",
+}
+
+_LARGEST_SIDE = {"JPEG": 65500, "WebP": 16383, "PNG": (1 << 31) - 1}
+_DEPTHS = {
+    "JPEG": ("8",),
+    "PNG": ("8", "16"),
+    "TIFF": ("8", "16", "half", "float"),
+    "WebP": ("8",),
+    "OpenEXR": ("half", "float"),
+    "Radiance HDR": ("float",),
+}
+_COMPRESSIONS: dict[str, tuple[str, ...]] = {
+    "JPEG": (),
+    "PNG": tuple("0123456789"),
+    "TIFF": ("none", "deflate", "lzw", "zstd"),
+    "WebP": ("lossy", "lossless"),
+    "OpenEXR": ("none", "rle", "zips", "zip", "piz", "pxr24", "b44", "b44a", "dwaa", "dwab"),
+    "Radiance HDR": (),
+}
+_WITH_QUALITY = ("JPEG", "WebP")
+_WITHOUT_ALPHA = ("JPEG", "Radiance HDR")
+
+
+class Sink(Protocol):
+    """A file that gets its name when :meth:`commit` returns; before, nothing is seen of it."""
+
+    resident_bytes: int
+    """Memory that writing holds at its peak, beside the rows that are passed."""
+
+    def write_rows(self, pixels: NDArray[Any], alpha: NDArray[np.bool_] | None) -> None:
+        """Append rows ``(n, W, C)`` from top to bottom, and which of their pixels are valid.
+
+        Raises:
+            InputError: rows of another shape or dtype than announced, or NaN or infinite values.
+            OutputError: the system refuses; nothing is left behind.
+        """
+        ...
+
+    def commit(self) -> None:
+        """Give the complete file its name.
+
+        Raises:
+            InputError: rows are missing.
+            OutputError: the system refuses; nothing is left behind.
+        """
+        ...
+
+    def abort(self) -> None:
+        """Leave nothing behind. Does nothing after :meth:`commit`."""
+        ...
+
+
+def create_sink(
+    path: str | os.PathLike[str],
+    height: int,
+    width: int,
+    channels: int,
+    dtype: Any,
+    alpha: bool,
+    metadata: Metadata,
+    *,
+    quality: int | None = None,
+    compression: str | None = None,
+    depth: str | None = None,
+    force: bool = False,
+) -> Sink:
+    """Start a file of the kind that the ending of ``path`` names.
+
+    TIFF and PNG are written as the rows come. JPEG, WebP, OpenEXR and Radiance HDR are encoded as a
+    whole. OpenEXR and Radiance HDR get the scene-linear radiance of the rows.
+
+    Args:
+        path: ends in .jpg, .jpeg, .png, .tif, .tiff, .webp, .exr or .hdr.
+        height: of the image.
+        width: of the image.
+        channels: 1 or 3.
+        dtype: of the rows that :meth:`Sink.write_rows` gets: uint8, uint16, float16 or float32.
+            Floats are display-referred, 1 is white.
+        alpha: keep which pixels are valid; JPEG and Radiance HDR have no place for it.
+        metadata: written where the format has a place for it.
+        quality: of JPEG and lossy WebP, 1 to 100; ``None`` is 95.
+        compression: of TIFF ``"none"`` (``None``), ``"deflate"``, ``"lzw"`` or ``"zstd"``; of PNG
+            ``"0"`` to ``"9"`` (``None`` is 4); of WebP ``"lossy"`` (``None``) or ``"lossless"``; of
+            OpenEXR the name of one of its methods in small letters (``None`` is ``"zip"``).
+        depth: ``"8"``, ``"16"``, ``"half"`` or ``"float"``; ``None`` is that of ``dtype`` if the
+            format has it, else the nearest that it has.
+        force: replace an existing file.
+
+    Raises:
+        OutputError: see :func:`check_image_output`; the format does not have such an option.
+        MissingExtraError: the format or its compression needs a package that is not installed.
+    """
+    kind = _kind(path)
+    check_options(path, quality=quality, compression=compression, depth=depth)
+    check_image_output(path, (width, height), force)
+    stored = DEPTHS[depth] if depth else _nearest(kind, np.dtype(dtype))
+    picture = Picture(
+        path, force, height, width, channels, np.dtype(dtype), np.dtype(stored),
+        alpha and kind not in _WITHOUT_ALPHA, metadata,
+    )  # fmt: skip
+    sink: WritesRows
+    if kind == "TIFF":
+        sink = TiffSink(picture, compression or "none")
+    elif kind == "PNG":
+        sink = PngSink(picture, int(compression or "4"))
+    elif kind == "JPEG":
+        sink = JpegSink(picture, quality or 95)
+    elif kind == "WebP":
+        sink = WebpSink(picture, quality or 95, compression == "lossless")
+    elif kind == "OpenEXR":
+        sink = ExrSink(picture, compression or "zip")
+    else:
+        sink = HdrSink(picture)
+    return sink
+
+
+def check_image_output(
+    path: str | os.PathLike[str], size: tuple[int, int] | None = None, force: bool = False
+) -> None:
+    """Find out before any work is done whether an image (width, height) can be written to ``path``.
+
+    Raises:
+        OutputError: unknown ending, existing file, unwritable folder, or an image too large for
+            the format.
+        MissingExtraError: the format needs a package that is not installed.
+    """
+    kind = _kind(path)
+    if kind == "OpenEXR":
+        import_extra("OpenEXR", "hdr", "writing OpenEXR files")
+    if kind == "Radiance HDR":
+        import_extra("imagecodecs", "hdr", "writing Radiance HDR files")
+    limit = _LARGEST_SIDE.get(kind)
+    if size and limit and max(size) > limit:
+        raise OutputError(
+            f"{display(path)}: {size[0]}×{size[1]} pixels do not fit a {kind} file, whose sides"
+            f" are at most {limit}; use .png or .tif"
+        )
+    check_output(path, force)
+
+
+def check_options(
+    path: str | os.PathLike[str],
+    *,
+    quality: int | None = None,
+    compression: str | None = None,
+    depth: str | None = None,
+) -> None:
+    """Find out before any work is done whether the format of ``path`` has these options.
+
+    Raises:
+        InputError: it has not.
+        MissingExtraError: the compression needs a package that is not installed.
+    """
+    kind = _kind(path)
+    if quality is not None:
+        if kind not in _WITH_QUALITY:
+            raise InputError(f"quality is an option of JPEG and WebP, not of {kind}")
+        if not 1 <= quality <= 100:
+            raise InputError(f"quality must lie in 1 to 100, got {quality}")
+    if compression is not None:
+        allowed = _COMPRESSIONS[kind]
+        if not allowed:
+            raise InputError(f"{kind} has no choice of compression, got {compression!r}")
+        if compression not in allowed:
+            raise InputError(
+                f"the compression of {kind} is one of {', '.join(allowed)}; got {compression!r}"
+            )
+        if compression in ("lzw", "zstd"):
+            import_extra("imagecodecs", "photo", f"writing TIFF with {compression.upper()}")
+    if depth is not None and depth not in _DEPTHS[kind]:
+        raise InputError(f"the depth of {kind} is one of {', '.join(_DEPTHS[kind])}; got {depth!r}")
+
+
+def _nearest(kind: str, dtype: np.dtype[Any]) -> Any:
+    """Return the depth of a format that loses least of ``dtype``."""
+    names = list(DEPTHS)
+    position = [np.dtype(known) for known in DEPTHS.values()].index(dtype)
+    fitting = [name for name in _DEPTHS[kind] if names.index(name) >= position]
+    return DEPTHS[fitting[0] if fitting else _DEPTHS[kind][-1]]
+
+
+def _kind(path: str | os.PathLike[str]) -> str:
+    """Return the name of the format that the ending of ``path`` names."""
+    ending = Path(path).suffix.lower()
+    if ending not in ENDINGS:
+        raise OutputError(
+            f"cannot write {display(path)}: the name must end in one of {', '.join(ENDINGS)}"
+        )
+    return ENDINGS[ending]

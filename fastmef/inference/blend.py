@@ -1,0 +1,203 @@
+"""The second sweep over the frames: strips of the result, with the bands of detail blended in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fastmef import ops
+from fastmef.inference.core import KNEE
+from fastmef.inference.frames import Frames
+from fastmef.inference.pyramid import KeptPyramid
+from fastmef.reference.multiscale import (
+    FLOOR,
+    RADIUS,
+    effective_validity,
+    reduced_dtype,
+    working_dtype,
+)
+from fastmef.reference.pyramid import halved_size
+
+Rows = tuple[int, int]
+Level = tuple[Tensor, "Tensor | None"]  # rows of the exposures, and how far they are valid
+
+
+def blended_rows(begin: int, end: int, heights: Sequence[int]) -> list[Rows]:
+    """Return which rows of every level the rows ``[begin, end)`` of the first one are blended from.
+
+    Args:
+        heights: of the levels whose bands are blended in, finest first, and of the next one.
+
+    Returns:
+        ``[begin, end)`` for each of ``heights`` but the last. Begins are even.
+    """
+    windows = []
+    for height, coarse in zip(heights, heights[1:], strict=False):
+        begin, end = max(0, begin - RADIUS) // 2 * 2, min(height, (end + RADIUS + 1) // 2 * 2)
+        windows.append((begin, end))
+        begin, end = begin // 2, min(coarse, (end + 1) // 2)
+    return windows
+
+
+def needed_rows(blended: Sequence[Rows], heights: Sequence[int], kept: int) -> list[Rows]:
+    """Return ``blended`` rows of every level and those that coarser levels are reduced from.
+
+    Args:
+        kept: the finest level that is in memory; finer ones are reduced from the frames.
+    """
+    windows = list(blended)
+    for level in range(min(kept, len(windows)) - 1, 0, -1):
+        begin, end = windows[level]
+        finer = windows[level - 1]
+        # A row is reduced from four, of which one lies on either side of its own two.
+        begin, end = max(0, 2 * begin - 2), min(heights[level - 1], 2 * end + 2)
+        windows[level - 1] = min(begin, finer[0]), max(end, finer[1])
+    return windows
+
+
+class StripBlender:
+    """Makes rows of the fused image from the frames, the kept pyramid and the fused base.
+
+    Args:
+        order: the frames to use, in the order of ``shares``. ``fused`` and the base of the pyramid
+            are in that order already.
+        fused: the fused base ``(1, C, h, w)``.
+        base: of the exposures in ``order``, ``(1, K, C, h, w)``.
+    """
+
+    def __init__(
+        self,
+        frames: Frames,
+        pyramid: KeptPyramid,
+        order: Sequence[int],
+        base: Tensor,
+        fused: Tensor,
+        shares: Tensor,
+        contrast: float,
+        strip: int,
+    ) -> None:
+        self._frames, self._pyramid, self._order = frames, pyramid, list(order)
+        self._base, self._shares, self._contrast = base, shares, contrast
+        self._sorted = self._order == list(range(len(frames)))
+        levels = pyramid.last
+        size = frames.height, frames.width
+        self._heights = [halved_size(size, level)[0] for level in range(levels + 1)]
+        # The fused image is held down to the level after the finest kept one: that level's own is
+        # as large as a frame in bytes.
+        self._held = min(pyramid.first + 1, levels)
+        self._fused = fused.to(base.dtype)
+        for level in range(levels - 1, self._held - 1, -1):
+            self._fused = self._whole_level(level, strip)
+
+    def rows(self, begin: int, end: int, out: Tensor) -> NDArray[np.bool_] | None:
+        """Fill ``out`` ``(1, C, rows, W)`` with rows of the result.
+
+        Returns:
+            Where any frame is valid, ``(rows, W)``, or ``None`` if no frame has alpha.
+        """
+        heights = self._heights[: self._held + 1]
+        blended = blended_rows(begin, end, heights)
+        needed = needed_rows(blended, heights, self._pyramid.first)
+        window = self._frames.window(self._order, *needed[0])
+        valid = None if window.valid is None else effective_validity(window.valid)
+        levels: list[Level] = [(window.images, valid)]
+        for level in range(1, self._pyramid.first):
+            levels.append(self._reduced(levels[-1], needed[level - 1][0], needed[level]))
+        fused = self._fused[..., slice(*_half(blended[-1])), :]
+        for level in range(self._held - 1, -1, -1):
+            # What the finer level is blended from.
+            wanted = (begin, end) if level == 0 else _half(blended[level - 1])
+            fine, coarse = (
+                _inside(levels[n], needed[n], rows) if n < len(levels) else self._kept(n, *rows)
+                for n, rows in ((level, blended[level]), (level + 1, _half(blended[level])))
+            )
+            target = out if level == 0 else self._empty(level, wanted)
+            self._blend(level, fine, coarse, fused, wanted[0] - blended[level][0], target)
+            fused = target
+        if window.alpha is None:
+            return None
+        return window.alpha[begin - needed[0][0] : end - needed[0][0]]
+
+    def _whole_level(self, level: int, strip: int) -> Tensor:
+        fused = self._empty(level, (0, self._heights[level]))
+        height = self._heights[level]
+        for begin in range(0, height, strip):
+            end = min(begin + strip, height)
+            ((top, bottom),) = blended_rows(begin, end, self._heights[level : level + 2])
+            half = _half((top, bottom))
+            self._blend(
+                level,
+                self._kept(level, top, bottom),
+                self._kept(level + 1, *half),
+                self._fused[..., slice(*half), :],
+                begin - top,
+                fused[..., begin:end, :],
+            )
+        return fused
+
+    def _blend(
+        self, level: int, fine: Level, coarse: Level, fused: Tensor, first: int, out: Tensor
+    ) -> None:
+        ops.multiscale.blend_rows(
+            fine[0],
+            coarse[0],
+            fused,
+            self._shares,
+            fine[1],
+            coarse[1],
+            first,
+            out,
+            radius=RADIUS,
+            floor=FLOOR,
+            contrast=self._contrast,
+            finest=level == 0,
+            knee=KNEE,
+        )
+
+    def _kept(self, level: int, begin: int, end: int) -> Level:
+        """Return rows of a level in memory, its frames in order."""
+        rows = slice(begin, end)
+        valid = self._pyramid.valid(level)
+        stack = self._base if level == self._pyramid.last else self._pyramid.stack(level)
+        window = stack[..., rows, :]
+        window_valid = None if valid is None else valid[..., rows, :]
+        if self._sorted:
+            return window, window_valid
+        if level != self._pyramid.last:
+            gathered = window.new_empty((1, len(self._order), *window.shape[2:]))
+            for position, k in enumerate(self._order):  # faster than an index of uint16
+                gathered[:, position].copy_(window[:, k])
+            window = gathered
+        return window, None if window_valid is None else window_valid[:, self._order]
+
+    def _reduced(self, finer: Level, finer_begin: int, wanted: Rows) -> Level:
+        """Reduce a window to rows of the next level, all of whose sources lie in it."""
+        images, valid = finer
+        begin, end = wanted
+        shape = (*images.shape[:3], end - begin, (images.shape[-1] + 1) // 2)
+        coarse = images.new_empty(shape, dtype=reduced_dtype(images, False))
+        coarse_valid = None
+        if valid is not None:
+            mask_shape = *shape[:2], *shape[3:]
+            coarse_valid = images.new_empty(mask_shape, dtype=working_dtype(images))
+        first = begin - finer_begin // 2
+        ops.multiscale.reduce_rows(images, valid, first, coarse, coarse_valid)
+        return coarse, coarse_valid
+
+    def _empty(self, level: int, rows: Rows) -> Tensor:
+        width = halved_size((1, self._frames.width), level)[1]
+        shape = 1, self._frames.channels, rows[1] - rows[0], width
+        return self._fused.new_empty(shape)
+
+
+def _half(rows: Rows) -> Rows:
+    return rows[0] // 2, (rows[1] + 1) // 2
+
+
+def _inside(level: Level, has: Rows, wanted: Rows) -> Level:
+    rows = slice(wanted[0] - has[0], wanted[1] - has[0])
+    images, valid = level
+    return images[..., rows, :], None if valid is None else valid[..., rows, :]

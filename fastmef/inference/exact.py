@@ -1,0 +1,268 @@
+"""The plain weighted sum at full size, by a network for a fixed number of exposures.
+
+The network runs group by group, each in strips of rows. What is held between two groups are the
+features after a pool or before an enlargement, a quarter of the pixels or less. Images whose
+features do not fit the memory are fused in bands of rows that overlap by what the network sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fastmef import functional
+from fastmef.errors import InputError
+from fastmef.inference.controls import Control
+from fastmef.inference.frames import Frames
+from fastmef.inference.memory import format_memory
+from fastmef.inference.order import dark_to_bright
+from fastmef.inference.plan import Plan
+from fastmef.inference.results import check_finite
+from fastmef.inference.stream import Progress, reduce_to_base
+from fastmef.nn.blocks import follow
+from fastmef.nn.bodies import DEPTHS, STRIDE, StackBody
+from fastmef.nn.multiscale import base_levels
+from fastmef.nn.network import FusionNet
+from fastmef.reference.multiscale import unit_range, working_dtype
+from fastmef.reference.restoration import restore_color
+
+# Rows on either side of a strip that convolutions of a group, and the enlargement before them,
+# reach: at most three rows and one, rounded up to an even number.
+_MARGIN = 4
+_LAST = len(DEPTHS) - 1
+_ORDER_ROWS = 256  # of a strip of the frames while they are brought into order
+# What a strip of the finest level takes at a time, by default.
+_STRIP_BYTES = 200_000_000
+# By default bands take no more, even if there is more memory: they hardly become faster.
+_BAND_BYTES = 700_000_000
+
+
+def receptive_rows() -> int:
+    """Return how many rows around a pixel the network sees, rounded up to its stride."""
+    reach = 0
+    for level, depth in enumerate(DEPTHS):
+        reach = -(-(reach + depth) // 2) if level < _LAST else reach + depth
+    for level in reversed(range(len(DEPTHS))):
+        reach += DEPTHS[level]
+        if level:
+            reach = 2 * reach + 1
+    return -(-reach // STRIDE) * STRIDE
+
+
+@dataclass(frozen=True)
+class Bands:
+    """How an image is divided: rows of a band without its overlap, and of a strip of a group."""
+
+    band: int
+    strip: int
+
+
+def make_bands(network: FusionNet, height: int, width: int, memory: int) -> Bands:
+    """Return the division that fits ``memory``, in bytes.
+
+    Raises:
+        InputError: none does.
+    """
+    channels = network.config["width"] * next(network.parameters()).element_size()
+    # Six tensors of the width of the network live at once in a strip of the finest group.
+    strip_row = 6 * channels * width
+    # In channels of every full-size pixel: 2/4 and 4/16 are held at once before enlargements; with
+    # skip connections 1, 2/4 and 4/16 more.
+    band_row = channels * width * (10 if network.config["skip_connections"] else 3) // 4
+    margins = 2 * receptive_rows()
+    strip = min(_STRIP_BYTES, memory // 3) // strip_row // STRIDE * STRIDE - 2 * _MARGIN
+    strip = max(2 * STRIDE, strip // STRIDE * STRIDE)
+    left = min(_BAND_BYTES, memory - (strip + 2 * _MARGIN) * strip_row)
+    rows = left // band_row
+    if rows >= height:
+        return Bands(-(-height // STRIDE) * STRIDE, strip)
+    band = (rows - margins) // STRIDE * STRIDE
+    if band < STRIDE:
+        least = (margins + STRIDE) * band_row + (2 * STRIDE + 2 * _MARGIN) * strip_row
+        raise InputError(
+            f"images of {width}×{height} pixels need {format_memory(least)} of memory at full size,"
+            f" {format_memory(max(0, memory))} can be used; --memory sets another limit"
+        )
+    return Bands(band, strip)
+
+
+def fuse_exactly(
+    network: FusionNet,
+    frames: Frames,
+    memory: int,
+    given: Control,
+    sink: Any,
+    progress: Progress,
+    want_weights: bool,
+) -> NDArray[np.float32]:
+    """Fuse ``frames`` into ``sink`` and return the weights ``(K, H, W)``, if they are wanted.
+
+    Args:
+        memory: that features may take, in bytes.
+    """
+    expected = network.config["exposures"]
+    if expected != len(frames):
+        raise InputError(f"this model fuses exactly {expected} images, got {len(frames)}")
+    given.require_defaults()
+    if frames.has_alpha:
+        raise InputError("images with alpha need a model for any number of exposures")
+    height, width = frames.height, frames.width
+    bands = make_bands(network, height, width, memory)
+    plan = Plan(base_levels(height, width), _ORDER_ROWS, 0)
+    base = reduce_to_base(frames, plan, progress).base
+    order = [k for group in dark_to_bright(frames, base) for k in group]
+    weights = torch.empty((len(order), height, width)) if want_weights else None
+    for begin in range(0, frames.height, bands.band):
+        end = min(begin + bands.band, frames.height)
+        _Band(network, frames, order, bands.strip, begin, end).fuse(
+            given.color, sink, weights, progress
+        )
+    if weights is None:
+        return np.empty((0, 0, 0), np.float32)
+    as_given = np.empty(weights.shape, np.float32)
+    as_given[order] = weights.numpy()
+    return as_given
+
+
+class _Band:
+    """Rows ``[begin, end)`` of the result, from features of these rows and a margin."""
+
+    def __init__(
+        self,
+        network: FusionNet,
+        frames: Frames,
+        order: list[int],
+        strip: int,
+        begin: int,
+        end: int,
+    ) -> None:
+        assert isinstance(network.body, StackBody)
+        self._network, self._body = network, network.body
+        self._frames, self._order, self._strip = frames, order, strip
+        self._begin, self._end = begin, end
+        margin = receptive_rows()
+        self._top = max(0, begin - margin)
+        self._bottom = min(frames.height, end + margin)
+
+    def fuse(self, color: float, sink: Any, weights: Tensor | None, progress: Progress) -> None:
+        """Write the rows to ``sink`` and fill those of ``weights``."""
+        features, skipped = self._encode()
+        for level in range(_LAST, 0, -1):
+            features = self._decode(level, features, skipped)
+            progress("weighting", len(DEPTHS) - level, len(DEPTHS))
+        for begin in range(self._begin, self._end, self._strip):
+            end = min(begin + self._strip, self._end)
+            logits = self._logits(begin, end, features, skipped)
+            images, exposures = self._images(begin, end)
+            fused, maps = functional.softmax_fuse(logits, images, return_weights=True)
+            check_finite(fused)
+            if color and images.shape[2] == 3:
+                fused = restore_color(fused, maps, images, color)
+            if not exposures.is_floating_point():
+                highest = torch.iinfo(exposures.dtype).max
+                fused = (fused * highest).round_().clamp_(0, highest)
+            fused = fused.to(exposures.dtype)
+            sink.write_rows(fused[0].permute(1, 2, 0).contiguous().cpu().numpy(), None)
+            if weights is not None:
+                weights[:, begin:end] = maps[0].cpu()
+            progress("writing", end, self._frames.height)
+
+    def _images(self, begin: int, end: int) -> tuple[Tensor, Tensor]:
+        """Return rows of the exposures in floating point, and as they are stored."""
+        stored = self._frames.window(self._order, begin, end).images
+        return unit_range(stored, working_dtype(stored)).contiguous(), stored
+
+    def _planes(self, begin: int, end: int) -> Tensor:
+        """Return what the network reads of rows of the band, which are multiples of its stride."""
+        end = min(self._top + end, self._bottom)
+        images, _ = self._images(self._top + begin, end)
+        network = self._network
+        dtype = next(network.parameters()).dtype
+        planes = network.planes(images.expand(-1, -1, 3, -1, -1).to(dtype))
+        return network.features(planes.flatten(1, 2))
+
+    def _rows(self, level: int) -> int:
+        """Return how many rows the features of a level have."""
+        return -(-(self._bottom - self._top) // STRIDE) * STRIDE >> level
+
+    def _encode(self) -> tuple[Tensor, list[Tensor]]:
+        read: Callable[[int, int], Tensor] = self._planes
+        skipped: list[Tensor] = []
+        pooled: Tensor | None = None
+        parts: Any
+        for level, group in enumerate(self._body.encoder):
+            skips = self._body.skip_connections and level < _LAST
+            last = level == _LAST
+            whole = pooled = None
+            for begin, end, top, bottom in self._strips(level):
+                window = read(top, bottom)
+                parts = (None, group(window)) if last else group(window, then="pool", keep=skips)
+                if skips:
+                    whole = _put(whole, self._rows(level), begin, end, parts[0], top)
+                by = 1 if last else 2
+                rows = self._rows(level) // by
+                pooled = _put(pooled, rows, begin // by, end // by, parts[1], top // by)
+            if whole is not None:
+                skipped.append(whole)
+            assert pooled is not None
+            read = _reader(pooled)
+        assert pooled is not None
+        return pooled, skipped
+
+    def _decode(self, level: int, features: Tensor, skipped: list[Tensor]) -> Tensor:
+        """Return the output of the group of ``level``, before it is enlarged."""
+        result = None
+        for begin, end, top, bottom in self._strips(level):
+            part = self._group(level, top, bottom, features, skipped)
+            result = _put(result, self._rows(level), begin, end, part, top)
+        assert result is not None
+        return result
+
+    def _group(
+        self, level: int, top: int, bottom: int, features: Tensor, skipped: list[Tensor]
+    ) -> Tensor:
+        """Return the group of ``level`` on rows of its input, whose outermost rows are wrong."""
+        if level == _LAST:
+            window = features[..., top:bottom, :]
+        else:
+            window = follow(features[..., top // 2 : bottom // 2, :], self._body.upsampling)
+            if self._body.skip_connections:
+                window = torch.cat((window, skipped[level][..., top:bottom, :]), dim=1)
+        return self._body.decoder[_LAST - level](window)
+
+    def _logits(self, begin: int, end: int, features: Tensor, skipped: list[Tensor]) -> Tensor:
+        begin, end = begin - self._top, end - self._top
+        top, bottom = max(0, begin - _MARGIN), min(self._rows(0), (end + _MARGIN + 1) // 2 * 2)
+        logits = self._body.head(self._group(0, top, bottom, features, skipped))
+        logits = logits[..., begin - top : end - top, : self._frames.width]
+        return logits.to(torch.promote_types(logits.dtype, torch.float32)).contiguous()
+
+    def _strips(self, level: int) -> list[tuple[int, int, int, int]]:
+        """Return rows of each strip of a level, and of the window that they are made from."""
+        rows = self._rows(level)
+        step = self._strip >> level if level == 0 else max(STRIDE, self._strip >> level)
+        strips = []
+        for begin in range(0, rows, step):
+            end = min(begin + step, rows)
+            margin = STRIDE if level == 0 else _MARGIN
+            strips.append((begin, end, max(0, begin - margin), min(rows, end + margin)))
+        return strips
+
+
+def _reader(features: Tensor) -> Callable[[int, int], Tensor]:
+    return lambda begin, end: features[..., begin:end, :]
+
+
+def _put(whole: Tensor | None, rows: int, begin: int, end: int, window: Tensor, top: int) -> Tensor:
+    """Copy rows ``[begin, end)`` of a window that begins at ``top``; allocate on first use."""
+    if whole is None:
+        batch, channels, _, width = window.shape
+        whole = window.new_empty((batch, rows, width, channels)).permute(0, 3, 1, 2)
+    whole[..., begin:end, :] = window[..., begin - top : end - top, :]
+    return whole

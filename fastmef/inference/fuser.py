@@ -1,0 +1,224 @@
+"""Fuser: a model, loaded once, that fuses brackets of any length, size and depth."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fastmef.data.sinks import create_sink
+from fastmef.data.sources import Source
+from fastmef.errors import InputError, is_out_of_memory, shown
+from fastmef.inference.arrays import ArraySink, ArraySource
+from fastmef.inference.controls import Control, check_controls
+from fastmef.inference.exact import fuse_exactly
+from fastmef.inference.frames import Frames
+from fastmef.inference.inputs import ImageLike, like_inputs, opened
+from fastmef.inference.memory import available_memory, parse_memory, used_memory
+from fastmef.inference.models import ready_model
+from fastmef.inference.plan import Bracket, make_plan
+from fastmef.inference.stream import Progress, fuse_streamed
+from fastmef.nn.network import FusionNet
+
+# In which values are computed for files of a depth: float16 has fewer levels than uint16.
+_DEPTHS = {"16": np.uint16, "half": np.uint16, "float": np.float32}
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Report nothing."""
+
+
+class Fuser:
+    """Fuses brackets of photographs with one model.
+
+    The weights are loaded once. Frames are read in strips of rows, twice: the first sweep reduces
+    them to a small pyramid, the second blends the finest bands of detail. What a fusion takes is
+    that pyramid and a few strips, so photographs can be larger than the memory.
+
+    Args:
+        model: see :func:`fastmef.fuse`.
+        mode: ``"multiscale"`` of models for any number of images, ``"exact"`` (the plain weighted
+            sum at full size) of those for a fixed number; ``None`` is the one of the model.
+        device: such as ``"cpu"`` or ``"cuda"``; ``None`` is the GPU if there is one, else the CPU.
+        memory: the most bytes that the process may have while it fuses, a number or a text such as
+            ``"2GB"``; ``None`` is what it has and half of what is free.
+
+    Raises:
+        InputError: no such model or device, or ``memory`` is no size.
+
+    Example:
+        >>> import numpy as np
+        >>> from fastmef import FusionNet
+        >>> fuser = Fuser(FusionNet("any", width=4), device="cpu")
+        >>> dark = np.full((4, 6, 3), 20, np.uint8)
+        >>> [fuser.fuse([dark, dark + step]).shape for step in (100, 180)]
+        [(4, 6, 3), (4, 6, 3)]
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | FusionNet = "default",
+        *,
+        mode: str | None = None,
+        device: str | torch.device | None = None,
+        memory: int | float | str | None = None,
+    ) -> None:
+        self._memory = None if memory is None else parse_memory(memory)
+        self.network, self.device = ready_model(model, device)
+        self.mode = "multiscale" if self.network.takes_any else "exact"
+        if mode not in (None, self.mode):
+            raise InputError(f"the mode of this model is {self.mode!r}, got {shown(mode)}")
+
+    def fuse(self, images: Sequence[ImageLike], **options: Any) -> Any:
+        """Return the fused image; see :func:`fastmef.fuse` for images and options."""
+        return self._fuse(images, Control(**options), want_weights=False)[0]
+
+    def fuse_with_weights(
+        self, images: Sequence[ImageLike], **options: Any
+    ) -> tuple[Any, NDArray[np.float32]]:
+        """Return the fused image and the weights.
+
+        See :func:`fastmef.inference.fuse.fuse_with_weights`.
+        """
+        return self._fuse(images, Control(**options), want_weights=True)
+
+    def _fuse(
+        self, images: Sequence[ImageLike], given: Control, want_weights: bool
+    ) -> tuple[Any, NDArray[np.float32]]:
+        with opened(images) as sources:
+            first = sources[0]
+            check_controls(given, len(sources), (first.height, first.width))
+            sink = ArraySink(first.height, first.width, first.channels, first.dtype)
+            frames = Frames(sources, given.masks, self.device)
+            weights = self._run(frames, sink, given, _silent, want_weights)
+        return like_inputs(sink, images), weights
+
+    def fuse_into(
+        self,
+        output: str | os.PathLike[str],
+        images: Sequence[ImageLike],
+        *,
+        depth: str | None = None,
+        quality: int | None = None,
+        compression: str | None = None,
+        force: bool = False,
+        progress: Progress = _silent,
+        want_weights: bool = True,
+        **options: Any,
+    ) -> NDArray[np.float32]:
+        """Fuse images into a file, which appears complete or not at all.
+
+        Neither the photographs nor the result are in memory as a whole where the formats of their
+        files can be read and written in strips of rows, as TIFF and PNG.
+
+        Args:
+            output: see :func:`fastmef.data.sinks.create_sink`, as ``quality`` and ``compression``.
+            images: see :func:`fastmef.fuse`. Metadata of the first file goes into the result.
+            depth: ``"8"``, ``"16"``, ``"half"`` or ``"float"``; ``None`` is that of the images.
+            force: replace an existing file.
+            progress: called with what is being done, and how much of how much of it is.
+            want_weights: return the weights; those of the exact mode are as large as the images.
+            options: see :func:`fastmef.fuse`.
+
+        Returns:
+            The weights, ``(K, h, w)`` in the order of the images.
+
+        Raises:
+            InputError: see :func:`fastmef.fuse`.
+            OutputError: see :func:`fastmef.data.sinks.create_sink`.
+        """
+        with opened(images) as sources:
+            first, given = sources[0], Control(**options)
+            check_controls(given, len(sources), (first.height, first.width))
+            frames = Frames(sources, given.masks, self.device, _working(first, depth))
+            sink = create_sink(
+                output,
+                first.height,
+                first.width,
+                first.channels,
+                frames.stored,
+                frames.has_alpha,
+                first.metadata,
+                quality=quality,
+                compression=compression,
+                depth=depth,
+                force=force,
+            )
+            try:
+                weights = self._run(frames, sink, given, progress, want_weights)
+                progress("finishing", 0, 0)
+                for source in sources:  # their memory is the encoder's now
+                    source.close()
+                sink.commit()
+            finally:
+                sink.abort()
+        return weights
+
+    def stream(
+        self, sources: Sequence[Any], sink: Any, given: Control, progress: Progress = _silent
+    ) -> NDArray[np.float32]:
+        """Fuse ``sources`` into ``sink``; see :mod:`fastmef.data.sources` and ``sinks``.
+
+        Returns:
+            The weights, ``(K, h, w)`` in the order of the sources.
+
+        Raises:
+            InputError: see :func:`fastmef.fuse`. The sink is neither committed nor aborted.
+        """
+        check_controls(given, len(sources), (sources[0].height, sources[0].width))
+        return self._run(Frames(sources, given.masks, self.device), sink, given, progress)
+
+    def _run(
+        self,
+        frames: Frames,
+        sink: Any,
+        given: Control,
+        progress: Progress,
+        want_weights: bool = True,
+    ) -> NDArray[np.float32]:
+        memory = available_memory() // 2
+        if self._memory is not None:
+            memory = self._memory - used_memory()
+        bracket = Bracket(
+            len(frames),
+            frames.height,
+            frames.width,
+            frames.channels,
+            frames.stored.itemsize,
+            frames.stored.kind == "f",
+            frames.masked,
+            any(source.streams for source in frames.sources),
+            all(isinstance(source, ArraySource) for source in frames.sources),
+            sum(source.resident_bytes for source in frames.sources) + sink.resident_bytes,
+        )
+        with torch.no_grad(), _memory_reported(frames.height, frames.width, self.device):
+            if self.mode == "exact":
+                left = memory - bracket.resident_bytes
+                return fuse_exactly(self.network, frames, left, given, sink, progress, want_weights)
+            plan = make_plan(bracket, memory)
+            frames.decode()
+            return fuse_streamed(self.network, frames, plan, given, sink, progress)
+
+
+def _working(source: Source, depth: str | None) -> np.dtype[Any]:
+    """Return the dtype to compute in: that of the sources, or that of the file if it is deeper."""
+    stored, asked = np.dtype(source.dtype), np.dtype(_DEPTHS.get(depth or "8", np.uint8))
+    return asked if asked.itemsize > stored.itemsize else stored
+
+
+@contextlib.contextmanager
+def _memory_reported(height: int, width: int, device: torch.device) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError(
+            f"images of {width}×{height} pixels need more memory than there is on device"
+            f" {str(device)!r}"
+        ) from error

@@ -1,0 +1,117 @@
+"""How a bracket is fused within the memory there is: what is kept, and strips of how many rows."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+from fastmef.errors import InputError
+from fastmef.inference.memory import format_memory
+from fastmef.nn.multiscale import base_levels
+from fastmef.reference.multiscale import RADIUS
+from fastmef.reference.pyramid import halved_size
+
+# The finest level that may be kept. Every further one is reduced again in the second sweep, with
+# more rows around each strip: 4 % of the time of the fusion.
+_KEPT = (1, 2, 3)
+# Rows of a strip. Taller ones repeat fewer rows around them; shorter ones stay in the cache.
+_STRIPS = (256, 128, 64, 32)
+# Measured: what network and descent take for each exposure of the base, for each of its pixels, and
+# what the process takes beside what is counted here.
+_BASE_BYTES = 450
+_OTHER_BYTES = 48_000_000
+_PYRAMID_BYTES = 100_000_000  # of files: what is larger is kept from a coarser level on
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """What decides how much memory a fusion takes."""
+
+    count: int
+    height: int
+    width: int
+    channels: int
+    itemsize: int
+    floating: bool = False
+    masked: bool = False
+    streams: bool = False
+    in_memory: bool = False
+    resident_bytes: int = 0
+    """Memory that sources and sink take beside the rows, and do not have yet."""
+
+    @property
+    def levels(self) -> int:
+        return base_levels(self.height, self.width)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a bracket is fused.
+
+    Attributes:
+        kept: the finest level of the pyramid that is kept in memory.
+        strip: rows of the frames that are read, and of the result that are made, at a time.
+        memory: estimate of the bytes that are allocated.
+    """
+
+    kept: int
+    strip: int
+    memory: int
+
+
+def make_plan(bracket: Bracket, memory: int) -> Plan:
+    """Return the fastest plan that fits ``memory``, in bytes beside what the process has already.
+
+    Raises:
+        InputError: none does.
+    """
+    kept = [level for level in _KEPT if level <= max(bracket.levels, 1)]
+    if not bracket.in_memory:
+        # Of files decoding takes most of the time, and fine levels would be most of the memory.
+        small = [level for level in kept[1:] if _stored(bracket, level) <= _PYRAMID_BYTES]
+        kept = small or kept[-1:]
+    plans = [
+        Plan(level, strip, estimate(bracket, level, strip))
+        for level, strip in itertools.product(kept, _STRIPS)
+    ]
+    for plan in plans:
+        if plan.memory <= memory:
+            return plan
+    least = min(plan.memory for plan in plans)
+    raise InputError(
+        f"{bracket.count} images of {bracket.width}×{bracket.height} pixels need"
+        f" {format_memory(least)} of memory, {format_memory(memory)} can be used; --memory sets"
+        " another limit"
+    )
+
+
+def estimate(bracket: Bracket, kept: int, strip: int) -> int:
+    """Return how many bytes a fusion allocates that keeps levels from ``kept`` on."""
+    levels = bracket.levels
+    size = bracket.height, bracket.width
+    pixels = [h * w for h, w in (halved_size(size, level) for level in range(levels + 1))]
+    values = bracket.count * bracket.channels
+    base = bracket.count * pixels[-1] * _BASE_BYTES
+    if levels == 0:
+        return base + 3 * values * pixels[0] * bracket.itemsize + bracket.resident_bytes
+    inner = 4 if bracket.floating else 2
+    mask = 4 * bracket.count if bracket.masked else 0
+    stored = _stored(bracket, kept)
+    held = min(kept + 1, levels)
+    stored += 2 * 4 * bracket.channels * pixels[held]  # fused, and the level that it is made from
+    rows = min(bracket.height, strip + 2 * (RADIUS + 2) * 2**kept)
+    row = values * bracket.itemsize + bracket.channels * bracket.itemsize + 2 * mask
+    row += values * inner // 2  # the levels that are reduced again, and their fused images
+    if bracket.streams:
+        row += 2 * values * bracket.itemsize  # the window, and the one that it is joined from
+    # The base is fused before the second sweep: its memory is used again there.
+    working = max(base, rows * bracket.width * row)
+    return stored + working + bracket.resident_bytes + _OTHER_BYTES
+
+
+def _stored(bracket: Bracket, kept: int) -> int:
+    """Return the bytes of the levels of the pyramid from ``kept`` on."""
+    values = bracket.channels * (4 if bracket.floating else 2) + (4 if bracket.masked else 0)
+    size = bracket.height, bracket.width
+    sizes = (halved_size(size, level) for level in range(kept, bracket.levels + 1))
+    return bracket.count * values * sum(h * w for h, w in sizes)

@@ -1,0 +1,1 @@
+"""What the operations share: their declaration, tensors as kernels take them, autograd helpers."""

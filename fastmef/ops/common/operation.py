@@ -1,0 +1,157 @@
+"""An operation is declared once: :class:`Operation`.
+
+The record says which dtypes and cases the kernels of each backend handle. Everything else reads
+it: the choice that :mod:`fastmef.ops` makes before it calls an operation, the dispatch among GPU
+kernels inside a registered operation, :func:`fastmef.show_config`, and the list of operations for
+``opcheck``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, get_type_hints
+
+import torch
+from torch import Tensor
+
+from fastmef import backends
+
+LIBRARY = torch.library.Library("fastmef", "DEF")
+OPERATIONS: dict[str, Operation] = {}
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+STORED = (torch.uint8, torch.uint16, *FLOATS)
+# float64 on a GPU is left to the reference.
+GPU_FLOATS, GPU_STORED = FLOATS[:-1], STORED[:-1]
+
+_SCHEMA_TYPES = {bool: "bool", int: "int", float: "float", float | None: "float?", str: "str"}
+
+
+class RefusedError(RuntimeError):
+    """A registered operation was called directly with tensors that do not fit each other."""
+
+
+class LaunchError(RuntimeError):
+    """No kernel of a registered operation could be started for these tensors."""
+
+
+def any_case(*tensors: Tensor | None, **limits: Any) -> bool:
+    return True
+
+
+class Support(NamedTuple):
+    """What the kernels of one backend handle.
+
+    ``covers`` is given the tensors and keyword arguments of :meth:`Operation.backend`.
+    """
+
+    dtypes: tuple[torch.dtype, ...]
+    covers: Callable[..., bool] = any_case
+
+
+def every_tensor(*arguments: Any, **options: Any) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
+    """Case of a registered operation whose tensors all decide, and no option does."""
+    return tuple(x for x in arguments if isinstance(x, Tensor)), {}
+
+
+class Operation:
+    """A public operation: what each backend supports, and the registered operations behind it."""
+
+    def __init__(self, name: str, **support: Support) -> None:
+        """``support``: by backend, ``cpp``, ``cuda`` and ``triton``."""
+        self.name, self.support = name, support
+        self.kernels: dict[str, dict[str, Callable[..., Any]]] = {}  # by registered operation
+        OPERATIONS[name] = self
+
+    def backends(self, *tensors: Tensor | None, **limits: Any) -> Iterator[str]:
+        """Yield the backends whose kernels can run this case, the preferred one first."""
+        given = [x for x in tensors if x is not None]
+        devices = {x.device for x in given}
+        if len({x.type for x in devices}) != 1:
+            return
+        for backend in backends.usable_on(devices.pop()):
+            support = self.support.get(backend)
+            if support is None or (backend, self.name) in backends.FAILED:
+                continue
+            if all(x.dtype in support.dtypes for x in given) and support.covers(*tensors, **limits):
+                yield backend
+
+    def backend(self, *tensors: Tensor | None, **limits: Any) -> str:
+        """Return the backend that runs this case; the reference where no kernel does."""
+        for backend in self.backends(*tensors, **limits):
+            return backend
+        return backends.REFERENCE
+
+    def has_kernels_for(self, *tensors: Tensor | None, **limits: Any) -> bool:
+        return self.backend(*tensors, **limits) != backends.REFERENCE
+
+    def register(
+        self,
+        schema: str,
+        fake: Callable[..., Any],
+        case: Callable[..., tuple[tuple[Tensor | None, ...], dict[str, Any]]] = every_tensor,
+        **kernels: Callable[..., Any],
+    ) -> Callable[..., Any]:
+        """Define ``fastmef::<schema>``; to ``torch.compile`` it is one opaque call.
+
+        ``fake`` makes outputs without values. ``kernels`` holds one function a backend, all with
+        the arguments of the schema; ``case`` turns these into those of :meth:`backend`. Under
+        Triton's interpreter the Triton kernels run on CPU tensors.
+        """
+        name = schema.split("(")[0]
+        self.kernels[name] = kernels
+        LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+        on_cpu = kernels.get(backends.TRITON if backends.INTERPRETED else backends.CPP)
+        if on_cpu is not None:
+            LIBRARY.impl(name, on_cpu, "CPU")
+        if backends.TRITON in kernels or backends.CUDA in kernels:
+            LIBRARY.impl(name, self.dispatcher(name, kernels, case), "CUDA")
+        torch.library.register_fake(f"fastmef::{name}", fake, lib=LIBRARY)
+        return getattr(torch.ops.fastmef, name).default
+
+    def dispatcher(
+        self, name: str, kernels: dict[str, Callable[..., Any]], case: Callable[..., Any]
+    ) -> Callable[..., Any]:
+        """Return a function that runs the first kernel of this case that starts."""
+
+        def run(*arguments: Any, **options: Any) -> Any:
+            tensors, limits = case(*arguments, **options)
+            for backend in list(self.backends(*tensors, **limits)):
+                try:
+                    return kernels[backend](*arguments, **options)
+                except (RefusedError, torch.OutOfMemoryError):
+                    raise
+                except Exception as error:
+                    self.give_up(backend, error)
+            raise LaunchError(
+                f"fastmef: no GPU kernel of {name} could be started for these tensors"
+            )
+
+        return run
+
+    def give_up(self, backend: str, error: Exception) -> None:
+        """Use ``backend`` no more for this operation, and say so once."""
+        reason = " ".join(str(error).split()) or repr(error)
+        backends.FAILED[backend, self.name] = reason
+        warnings.warn(
+            f"fastmef: {backend} kernels of {self.name} failed and are not used again: {reason}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def options_schema(options: Any) -> str:
+    """Return the fields of a ``NamedTuple`` as arguments of a schema."""
+    fields = get_type_hints(options).items()
+    return ", ".join(f"{_SCHEMA_TYPES[kind]} {name}" for name, kind in fields)
+
+
+def triton_launcher(module: str, name: str) -> Callable[..., Any]:
+    """Return ``fastmef.kernels.<module>.<name>``, imported on the first call: Triton is slow."""
+
+    def launch(*args: Any, **options: Any) -> Any:
+        return getattr(importlib.import_module(f"fastmef.kernels.{module}"), name)(*args, **options)
+
+    return launch

@@ -1,0 +1,59 @@
+"""The losses composed of maps that are differentiable w.r.t. every tensor, exposures and mask too.
+
+Slower than the sweep of :mod:`fastmef.ops.loss`, which gives no gradient w.r.t. those.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastmef import reference
+from fastmef.ops import filters, fusion, ssim
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+def _quality_map(
+    fused: Tensor,
+    exposures: Tensor,
+    gamma: str,
+    luminance: bool,
+    window: int,
+    sigma: float | None,
+    k1: float,
+    k2: float,
+    floor: float,
+    eps: float,
+) -> Tensor:
+    """Return sum_k gamma_k SSIM_k from operations that are differentiable w.r.t. the exposures."""
+    weights = filters.gamma_weights(exposures, gamma, window, sigma, floor, eps)
+    # One exposure at a time: together F would have to be copied for each.
+    terms = (
+        weight * ssim.ssim(fused, exposure, window, sigma, k1, k2, 1.0, luminance, "valid", "none")
+        for weight, exposure in zip(weights.unbind(1), exposures.unbind(1), strict=True)
+    )
+    return sum(terms, start=fused.new_zeros(()))
+
+
+def weighted_ssim_loss(
+    fused: Tensor, exposures: Tensor, mask: Tensor | None, reduction: str, **options: Any
+) -> Tensor:
+    dtype = fused.dtype
+    if dtype in _HALF:
+        # The maps would be rounded one by one.
+        fused, exposures = fused.float(), exposures.float()
+        mask = None if mask is None else mask.float()
+    value = reference.weighted_ssim_loss(
+        fused, exposures, mask=mask, reduction=reduction, quality_map=_quality_map, **options
+    )
+    return value.to(dtype) if reduction == "none" else value
+
+
+def fusion_loss(logits: Tensor, exposures: Tensor, **options: Any) -> Tensor:
+    if logits.dtype in _HALF:
+        logits, exposures = logits.float(), exposures.float()
+    fused, _ = fusion.softmax_fuse(logits, exposures.unsqueeze(2), want_weights=False)
+    return weighted_ssim_loss(fused.squeeze(1), exposures, None, "mean", **options)

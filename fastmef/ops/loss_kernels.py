@@ -1,0 +1,274 @@
+"""weighted_ssim_loss and fusion_loss on the kernels of each backend.
+
+The C++ kernels handle every case in one sweep. The one-pass CUDA C++ kernel knows windows of 11
+pixels, two or three exposures and a single scale without a mask; Triton runs everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastmef import backends
+from fastmef.ops.common import cuda
+from fastmef.ops.common.operation import triton_launcher
+from fastmef.ops.common.tensors import (
+    Taps,
+    attribute_bits,
+    axis_taps,
+    gradient_like,
+    gray_stack,
+    map_like,
+    map_shape,
+    require,
+    scalar_dtype,
+    window_taps,
+)
+
+CUDA_WINDOW = 11
+CUDA_COUNTS = (2, 3)
+
+
+class LossOptions(NamedTuple):
+    gamma: str
+    luminance: bool
+    window: int
+    sigma: float | None
+    k1: float
+    k2: float
+    floor: float
+    eps: float
+
+    def as_kernel_arguments(self) -> tuple[Any, ...]:
+        """Return what the Triton launchers take after the taps."""
+        return self.gamma, self.luminance, self.k1**2, self.k2**2, self.floor, self.eps
+
+
+def new_loss(
+    source: Tensor, exposures: Tensor, mask: Tensor | None, *given: Any
+) -> tuple[Tensor, Tensor]:
+    with_gradient = given[-1]
+    value = source.new_empty((), dtype=scalar_dtype(source))
+    return value, gradient_like(source, with_gradient)
+
+
+def new_map(fused: Tensor, exposures: Tensor, *given: Any) -> Tensor:
+    return map_like(fused, LossOptions(*given).window)
+
+
+def gradient_scale(source: Tensor, mask: Tensor | None) -> float:
+    """Return what the kernels multiply the gradient w.r.t. float16 inputs by.
+
+    A pixel's share in the mean over all pixels would underflow, and no loss scaling could bring it
+    back. With a mask the mean may be over a few windows: there the product must not overflow.
+    """
+    if source.dtype != torch.float16:
+        return 1.0
+    pixels = source.shape[0] * source.shape[-2] * source.shape[-1]
+    return float(pixels if mask is None else min(pixels, 512))
+
+
+def _level_sizes(exposures: Tensor, scales: Sequence[float]) -> list[tuple[int, int]]:
+    """Return the height and the width of every level, finest first."""
+    height, width = exposures.shape[2:]
+    sizes = []
+    for _ in scales:
+        sizes.append((height, width))
+        height, width = (height + 1) // 2, (width + 1) // 2
+    return sizes
+
+
+def _level_taps(exposures: Tensor, options: LossOptions, scales: Sequence[float]) -> list[Taps]:
+    sizes = _level_sizes(exposures, scales)
+    return [
+        (axis_taps(options.window, options.sigma, h), axis_taps(options.window, options.sigma, w))
+        for h, w in sizes
+    ]
+
+
+def _run_cpp(
+    source: Tensor,
+    exposures: Tensor,
+    weight: Tensor | None,
+    weight_is_mask: bool,
+    options: LossOptions,
+    scales: Sequence[float],
+    gradient: Tensor | None = None,
+    gradient_scale: float = 1.0,
+    values: Tensor | None = None,
+) -> float:
+    """Return the value; fill ``gradient`` or ``values``. ``weight`` may be that of the windows."""
+    gamma, luminance, window, sigma, k1, k2, floor, eps = options
+    plane = exposures.shape[:1] + exposures.shape[2:]
+    require(
+        source.is_floating_point()
+        and exposures.ndim == 4
+        and exposures.numel() > 0
+        and source.shape in (plane, exposures.shape)
+        and (not weight_is_mask or weight is None or weight.shape == plane),
+        f"the loss of {tuple(source.shape)} and {tuple(exposures.shape)} is not defined",
+    )
+    sizes, taps = _level_sizes(exposures, scales), _level_taps(exposures, options, scales)
+    total = sum(scales)
+    from_logits = source.ndim == 4
+    return backends.CPU.weighted_ssim_loss(  # type: ignore[union-attr]
+        source.dtype == torch.float64,
+        *exposures.shape[:2],
+        [(*size, *t, scale / total) for size, t, scale in zip(sizes, taps, scales, strict=True)],
+        gray_stack(None if from_logits else source),
+        gray_stack(source if from_logits else None),
+        gray_stack(exposures),
+        gray_stack(weight),
+        weight_is_mask,
+        attribute_bits(gamma),
+        luminance,
+        k1**2,
+        k2**2,
+        floor,
+        eps,
+        gray_stack(gradient),
+        gradient_scale,
+        gray_stack(values),
+        torch.get_num_threads(),
+    )
+
+
+def loss_cpp(
+    source: Tensor, exposures: Tensor, mask: Tensor | None, *given: Any
+) -> tuple[Tensor, Tensor]:
+    *options, scales, with_gradient = given
+    gradient = gradient_like(source, with_gradient)
+    scale = gradient_scale(source, mask)
+    into = gradient if with_gradient else None
+    value = _run_cpp(source, exposures, mask, True, LossOptions(*options), scales, into, scale)
+    return torch.tensor(value, dtype=scalar_dtype(source)), gradient
+
+
+def map_cpp(fused: Tensor, exposures: Tensor, *given: Any) -> Tensor:
+    require(fused.ndim == 3, "the map is one of F")
+    values = new_map(fused, exposures, *given)
+    _run_cpp(fused, exposures, None, False, LossOptions(*given), (1.0,), values=values)
+    return values
+
+
+def map_backward_cpp(grad_output: Tensor, fused: Tensor, exposures: Tensor, *given: Any) -> Tensor:
+    options = LossOptions(*given)
+    require(
+        fused.ndim == 3 and grad_output.shape == map_shape(fused, options.window, "valid"),
+        "grad_output has the shape of the map of F",
+    )
+    grad_fused = gradient_like(fused)
+    _run_cpp(fused, exposures, grad_output, False, options, (1.0,), grad_fused)
+    return grad_fused
+
+
+def cuda_covers(
+    source: Tensor,
+    exposures: Tensor,
+    mask: Tensor | None,
+    *,
+    window: int,
+    scales: Sequence[float],
+    reduction: str = "mean",
+) -> bool:
+    """Whether the case is one of those that the CUDA C++ kernel was written for."""
+    return (
+        reduction == "mean"
+        and mask is None
+        and window == CUDA_WINDOW
+        and exposures.shape[1] in CUDA_COUNTS
+        and min(exposures.shape[2:]) >= CUDA_WINDOW
+        and scales[0] > 0
+        and not any(scales[1:])
+    )
+
+
+def loss_cuda(
+    source: Tensor, exposures: Tensor, mask: Tensor | None, *given: Any
+) -> tuple[Tensor, Tensor]:
+    *options, _, with_gradient = given
+    gradient = gradient_like(source, with_gradient)
+    into = gradient if with_gradient else None
+    scale = gradient_scale(source, mask)
+    return run_cuda(source, exposures, LossOptions(*options), into, scale), gradient
+
+
+def run_cuda(
+    source: Tensor,
+    exposures: Tensor,
+    options: LossOptions,
+    gradient: Tensor | None,
+    gradient_scale: float,
+) -> Tensor:
+    """Return the value; fill ``gradient``, multiplied by ``gradient_scale``."""
+    gamma, luminance, window, sigma, k1, k2, floor, eps = options
+    require(
+        exposures.ndim == 4
+        and exposures.numel() > 0
+        and source.shape in (exposures.shape, exposures.shape[:1] + exposures.shape[2:]),
+        f"the loss of {tuple(source.shape)} and {tuple(exposures.shape)} is not defined",
+    )
+    batch, count, height, width = exposures.shape
+    windows = batch * (height - CUDA_WINDOW + 1) * (width - CUDA_WINDOW + 1)
+    module = backends.CUDA_MODULE
+    blocks = module.loss_blocks(batch, height, width)  # type: ignore[union-attr]
+    partials = source.new_empty((blocks,), dtype=torch.float64)
+    value = source.new_empty((), dtype=torch.float32)
+    module.fusion_loss(  # type: ignore[union-attr]
+        cuda.device_and_stream("fusion_loss", source, exposures),
+        (batch, count, 1, height, width),
+        source.ndim == 4,
+        gray_stack(source),
+        gray_stack(exposures),
+        gray_stack(gradient),
+        partials.data_ptr(),
+        value.data_ptr(),
+        axis_taps(window, sigma, height),
+        attribute_bits(gamma),
+        luminance,
+        k1**2,
+        k2**2,
+        floor,
+        eps,
+        -gradient_scale / windows,
+    )
+    return value
+
+
+_launch_loss = triton_launcher("loss.launchers", "weighted_ssim_loss")
+_launch_map = triton_launcher("loss.launchers", "weighted_ssim_map")
+_launch_map_backward = triton_launcher("loss.launchers", "weighted_ssim_map_backward")
+
+
+def loss_triton(
+    source: Tensor, exposures: Tensor, mask: Tensor | None, *given: Any
+) -> tuple[Tensor, Tensor]:
+    *others, scales, with_gradient = given
+    options = LossOptions(*others)
+    return _launch_loss(
+        source,
+        exposures,
+        mask,
+        _level_taps(exposures, options, scales),
+        scales,
+        gradient_scale(source, mask),
+        with_gradient,
+        *options.as_kernel_arguments(),
+    )
+
+
+def map_triton(fused: Tensor, exposures: Tensor, *given: Any) -> Tensor:
+    options = LossOptions(*given)
+    taps = window_taps(exposures, options.window, options.sigma)
+    return _launch_map(fused, exposures, taps, *options.as_kernel_arguments())
+
+
+def map_backward_triton(
+    grad_output: Tensor, fused: Tensor, exposures: Tensor, *given: Any
+) -> Tensor:
+    options = LossOptions(*given)
+    taps = window_taps(exposures, options.window, options.sigma)
+    return _launch_map_backward(grad_output, fused, exposures, taps, *options.as_kernel_arguments())

@@ -1,0 +1,198 @@
+"""The sweeps of multiscale_fuse on the kernels of each backend, into allocated memory."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastmef import backends
+from fastmef.ops.common.operation import triton_launcher
+from fastmef.ops.common.tensors import (
+    ABSENT,
+    Stack,
+    color_stack,
+    fused_stack,
+    gray_stack,
+    require,
+)
+from fastmef.reference.color import GRAY_COEFFICIENTS
+from fastmef.reference.multiscale import highest_value, working_dtype
+from fastmef.reference.pyramid import halved_size
+
+
+class Band(NamedTuple):
+    """The inputs of :func:`fastmef.reference.multiscale.blend_band`."""
+
+    fine: Tensor
+    coarse: Tensor
+    fused_coarse: Tensor
+    shares: Tensor | None
+    validity: Tensor | None
+    coarse_validity: Tensor | None
+    radius: int
+    floor: float
+    contrast: float
+    finest: bool
+    low: float  # of the knee; 0 without one
+    high: float
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype that sums are formed in."""
+        return working_dtype(self.fine, self.coarse, self.fused_coarse)
+
+    def require_fit(self) -> None:
+        fine, coarse, fused_coarse, shares, validity, coarse_validity = self[:6]
+        require_stack(fine)
+        small = halved_size(fine.shape[-2:], 1)
+        require(
+            coarse.shape == (*fine.shape[:3], *small)
+            and fused_coarse.shape == (fine.shape[0], fine.shape[2], *small),
+            f"the next level of exposures {tuple(fine.shape)} cannot be {tuple(coarse.shape)}, "
+            f"fused {tuple(fused_coarse.shape)}",
+        )
+        require(shares is None or shares.shape == fine.shape[:2], "shares are (B, K)")
+        require_validity(validity, fine)
+        require_validity(coarse_validity, coarse)
+        require((validity is None) == (coarse_validity is None), "both levels have a validity")
+        require(self.radius >= 0, "the radius is not negative")
+
+
+def require_stack(exposures: Tensor) -> None:
+    require(
+        exposures.ndim == 5 and exposures.numel() > 0,
+        f"exposures {tuple(exposures.shape)} are not (B, K, C, H, W)",
+    )
+
+
+def require_validity(validity: Tensor | None, exposures: Tensor) -> None:
+    require(
+        validity is None or validity.shape == exposures.shape[:2] + exposures.shape[3:],
+        "a validity has the shape of its level",
+    )
+
+
+def _validity_stack(validity: Tensor | None) -> Stack:
+    if validity is not None and validity.dtype == torch.bool:
+        validity = validity.view(torch.uint8)
+    return gray_stack(validity)
+
+
+def cpp_reduce(
+    fine: Tensor,
+    validity: Tensor | None,
+    coarse: Tensor,
+    coarse_validity: Tensor | None,
+    first: int = 0,
+) -> None:
+    """Fill ``coarse`` with rows of the next level, from row ``first`` on."""
+    rows = first, first + coarse.shape[-2]
+    _cpu("pyramid_reduce")(
+        coarse.dtype == torch.float64,
+        tuple(fine.shape),
+        rows,
+        color_stack(fine),
+        _validity_stack(validity),
+        _starting_at(first, color_stack(coarse), coarse),
+        _starting_at(first, _validity_stack(coarse_validity), coarse_validity),
+        torch.get_num_threads(),
+    )
+
+
+def cpp_band(band: Band, fused: Tensor, slope: Tensor | None, first: int = 0) -> None:
+    """Fill ``fused`` and ``slope`` with rows of the level, from row ``first`` on."""
+    shares = band.shares
+    _cpu("blend_band")(
+        band.dtype == torch.float64,
+        tuple(band.fine.shape),
+        (first, first + fused.shape[-2]),
+        color_stack(band.fine),
+        color_stack(band.coarse),
+        fused_stack(band.fused_coarse),
+        ABSENT if shares is None else gray_stack(shares[:, :, None, None]),
+        _validity_stack(band.validity),
+        _validity_stack(band.coarse_validity),
+        band.radius,
+        band.floor,
+        band.contrast,
+        band.finest,
+        band.low if band.finest else 0.0,
+        band.high,
+        _starting_at(first, fused_stack(fused), fused),
+        _starting_at(first, fused_stack(slope), slope),
+        torch.get_num_threads(),
+    )
+
+
+def _starting_at(first: int, stack: Stack, tensor: Tensor | None) -> Stack:
+    """Return ``stack`` with the address of row 0, where ``tensor`` begins with row ``first``."""
+    if tensor is None:
+        return stack
+    address, dtype, plane, layer, channel, row, column = stack
+    return address - first * row * tensor.element_size(), dtype, plane, layer, channel, row, column
+
+
+def cpp_band_backward(grad_fused: Tensor, slope: Tensor | None, grad_coarse: Tensor) -> None:
+    _cpu("blend_band_backward")(
+        grad_coarse.dtype == torch.float64,
+        tuple(grad_fused.shape),
+        fused_stack(grad_fused),
+        fused_stack(slope),
+        fused_stack(grad_coarse),
+        torch.get_num_threads(),
+    )
+
+
+# Above it the Triton kernels would hold too many rows in registers.
+LARGEST_TRITON_RADIUS = 7
+
+_triton_reduce = triton_launcher("multiscale.reduce", "reduce")
+_triton_activity = triton_launcher("multiscale.activity", "activity")
+_triton_blend = triton_launcher("multiscale.blend", "blend")
+_triton_blend_backward = triton_launcher("multiscale.backward", "blend_backward")
+
+
+def triton_reduce(
+    fine: Tensor, validity: Tensor | None, coarse: Tensor, coarse_validity: Tensor | None
+) -> None:
+    require(validity is None, "the Triton kernels know no validity")
+    _triton_reduce(fine, coarse, highest_value(coarse.dtype) / highest_value(fine.dtype))
+
+
+def triton_band(band: Band, fused: Tensor, slope: Tensor | None) -> None:
+    require(band.validity is None, "the Triton kernels know no validity")
+    require(band.radius <= LARGEST_TRITON_RADIUS, "the radius is too large for Triton")
+    fine, shares = band.fine, band.shares
+    if shares is not None:
+        # Shares that leave nothing are ignored.
+        counts = (shares > 0).any(dim=1, keepdim=True)
+        shares = torch.where(counts, shares.float(), 1.0).contiguous()
+    unit = highest_value(fine.dtype) if band.finest else 1
+    scale, coarse_scale = (unit / highest_value(x.dtype) for x in (fine, band.coarse))
+    activity = fine.new_empty((*fine.shape[:2], *fine.shape[3:]), dtype=torch.float32)
+    _triton_activity(
+        fine, shares, activity, scale / unit, band.floor, band.radius, GRAY_COEFFICIENTS
+    )
+    _triton_blend(
+        fine,
+        band.coarse,
+        band.fused_coarse,
+        activity,
+        fused,
+        slope,
+        (scale, coarse_scale, float(unit)),
+        band.contrast,
+        (band.low, band.high) if band.finest and band.low > 0 else None,
+    )
+    if slope is not None and not (band.finest and band.low > 0):
+        slope.fill_(1.0)
+
+
+def triton_band_backward(grad_fused: Tensor, slope: Tensor | None, grad_coarse: Tensor) -> None:
+    _triton_blend_backward(grad_fused, None if slope is None else slope.contiguous(), grad_coarse)
+
+
+def _cpu(kernel: str) -> Any:
+    return getattr(backends.CPU, kernel)

@@ -1,0 +1,1 @@
+"""What the kernels share: launching, windows, tiles, reflect padding, variants to compile."""

@@ -1,0 +1,38 @@
+"""Variants of the windowed kernels, for compilation without a GPU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from .launching import Configuration
+from .windows import COLUMNS
+
+# The default window. What its taps sum to makes no difference to the code.
+TAPS = tuple(math.exp(-((i - 5) ** 2) / 4.5) for i in range(11))
+WINDOW = {"TAPS_Y": TAPS, "TAPS_X": TAPS, "COLUMNS": COLUMNS}
+
+
+def configuration(
+    name: str,
+    kernel: Any,
+    given: Mapping[str, str],
+    constants: Mapping[str, Any],
+    bytes_per_pixel: float,
+    resident: int,
+    pixels: int = COLUMNS,
+) -> Configuration:
+    """Arguments that are neither ``given`` a type nor constant are int32: sizes and strides."""
+    signature = {
+        x: given.get(x, "i32") for x in kernel.arg_names if x in given or x not in constants
+    }
+    return Configuration(
+        name,
+        kernel,
+        signature,
+        constants,
+        pixels=pixels,
+        bytes_per_pixel=bytes_per_pixel,
+        resident=resident,
+    )

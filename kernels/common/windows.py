@@ -1,0 +1,181 @@
+"""Windowed sums by a march down a strip: what the filters, SSIM and MEF-SSIM are made of.
+
+A program owns 128 columns and some rows of a map. It reads the rows of its strip from top to
+bottom, the horizontal taps as shifted loads that hit the first-level cache, and pushes every
+filtered row into the windows it belongs to: ring[k] = ring[k + 1] + tap[k] * row. So a value is
+loaded once for each horizontal tap, the vertical window costs one register a tap and map, and
+nothing is exchanged between threads.
+
+The adjoint of a filter is the same march over the derivative maps with zeros beyond them, because
+the taps are symmetric. Only its first window begins elsewhere (``origin``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import triton
+import triton.language as tl
+
+from .launching import cdiv
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WARPS = 4
+COLUMNS = 32 * WARPS  # one for each thread: more would multiply the registers of the rings
+# Rows of a program; each strip filters a window of rows more than it owns. The smaller ones keep
+# small images from leaving multiprocessors idle. Not timed on a GPU.
+ROWS = (32, 16, 8)
+ENOUGH_PROGRAMS = 512
+
+
+@triton.jit
+def locate_strip(program, height, width, rows, COLUMNS: tl.constexpr):
+    """The plane (int64), first row, row after the last one, and columns that a program owns."""
+    strips = (width - 1) // COLUMNS + 1
+    blocks = (height - 1) // rows + 1
+    column = program % strips * COLUMNS + tl.arange(0, COLUMNS)
+    first = program // strips % blocks * rows
+    plane = (program // (strips * blocks)).to(tl.int64)
+    return plane, first, tl.minimum(first + rows, height), column
+
+
+@triton.jit
+def row_at(pointer, row, column, row_stride, column_stride):
+    """Pointers to the columns of one row of a plane; offsets in int64."""
+    return pointer + tl.cast(row, tl.int64) * row_stride + tl.cast(column, tl.int64) * column_stride
+
+
+@triton.jit
+def within(row, column, height, width):
+    """Whether pixels lie in a plane."""
+    row = row + tl.zeros_like(column)  # the interpreter cannot & a condition on a number
+    return (row >= 0) & (row < height) & (column >= 0) & (column < width)
+
+
+@triton.jit
+def present_width(row, height, width, PADDED: tl.constexpr):
+    """Columns of a row that :func:`load_tap` may read: none of a row beyond the plane."""
+    if PADDED:
+        row = tl.cast(row, tl.int32)  # a loop of the interpreter counts in plain numbers
+        return tl.where((row >= 0) & (row < height), width, 0)
+    return width
+
+
+@triton.jit
+def load_tap(pointer, offset: tl.constexpr, column, width, column_stride, PADDED: tl.constexpr):
+    """The values ``offset`` columns on, as float32; if ``PADDED``, 0 beyond the row."""
+    at = pointer + offset * tl.cast(column_stride, tl.int64)
+    if PADDED:
+        x = column + offset
+        return tl.load(at, mask=(x >= 0) & (x < width), other=0).to(tl.float32)
+    return tl.load(at).to(tl.float32)
+
+
+@triton.jit
+def zero_rows(COUNT: tl.constexpr, COLUMNS: tl.constexpr):
+    rows = ()
+    for _ in tl.static_range(COUNT):
+        rows = rows + (tl.zeros((COLUMNS,), tl.float32),)
+    return rows
+
+
+@triton.jit
+def push(ring, rows, TAPS: tl.constexpr):
+    """Adds a filtered row of every map to its open windows.
+
+    Map m has ``len(TAPS)`` entries of ``ring``; the first one is now the finished window that ends
+    in this row.
+    """
+    size: tl.constexpr = len(TAPS)
+    pushed = ()
+    for m in tl.static_range(len(rows)):
+        for k in tl.static_range(size - 1):
+            pushed = pushed + (ring[m * size + k + 1] + TAPS[k] * rows[m],)
+        pushed = pushed + (TAPS[size - 1] * rows[m],)
+    return pushed
+
+
+@triton.jit
+def filter_row(pointer, column, width, TAPS: tl.constexpr):
+    """One row of a contiguous map, filtered along the row, with zeros beyond it."""
+    total = TAPS[0] * load_tap(pointer, 0, column, width, 1, True)
+    for j in tl.static_range(1, len(TAPS)):
+        total += TAPS[j] * load_tap(pointer, j, column, width, 1, True)
+    return total
+
+
+@triton.jit
+def finite_or_zero(x):
+    """A subtracted constant must be finite: it would spoil windows of finite values."""
+    return tl.where(tl.abs(x) < float("inf"), x, 0.0)
+
+
+@triton.jit
+def plane_constant(pointer, height, width, row_stride, column_stride):
+    """A typical value of a plane: the mean of 8×16 of its pixels.
+
+    It is subtracted before moments are formed, because E[x²] - E[x]² cancels in bright flat areas:
+    any constant near the values there will do, and this one needs no pass over the image.
+    """
+    number = tl.arange(0, 128)
+    row = 2 * (number // 16) + 1
+    column = 2 * (number % 16) + 1
+    # (row * height) // 16 in parts of a size, so that products stay small.
+    row = row * (height // 16) + row * (height % 16) // 16
+    column = column * (width // 32) + column * (width % 32) // 32
+    values = tl.load(row_at(pointer, row, column, row_stride, column_stride)).to(tl.float32)
+    return finite_or_zero(tl.sum(values, axis=0) * 0.0078125)
+
+
+Taps: TypeAlias = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+class Windows(NamedTuple):
+    """The windows over ``(N, H, W)`` planes, and how programs share the map of their results."""
+
+    taps_y: tuple[float, ...]
+    taps_x: tuple[float, ...]
+    padded: bool
+    map_height: int
+    map_width: int
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """Of every kernel that marches down strips."""
+        return {
+            "TAPS_Y": self.taps_y,
+            "TAPS_X": self.taps_x,
+            "COLUMNS": COLUMNS,
+            "num_warps": WARPS,
+        }
+
+
+def windows_of(images: Tensor, taps: Taps, padded: bool) -> Windows:
+    """Return the windows over ``(..., H, W)`` with ``taps`` along the height and the width."""
+    height, width = images.shape[-2:]
+    y, x = taps
+    if padded:
+        return Windows(y, x, padded, height, width)
+    return Windows(y, x, padded, height - len(y) + 1, width - len(x) + 1)
+
+
+def strip_rows(planes: int, height: int, width: int, choices: Sequence[int] = ROWS) -> int:
+    """Rows of a program. The shape alone decides, so that sums have one order everywhere."""
+    for rows in choices:
+        if strip_programs(planes, height, width, rows) >= ENOUGH_PROGRAMS:
+            break
+    return rows
+
+
+def strip_programs(planes: int, height: int, width: int, rows: int) -> int:
+    return planes * cdiv(height, rows) * cdiv(width, COLUMNS)
+
+
+def single(like: Tensor, *shape: int) -> Tensor:
+    """Uninitialised float32 on the device of ``like``, whose own dtype may be a half."""
+    import torch
+
+    return like.new_empty(shape, dtype=torch.float32)

@@ -1,0 +1,218 @@
+r"""local_variance: :math:`V = \max(w * I^2 - (w * I)^2, f)`, and its gradient
+
+.. math::
+    \partial L / \partial I = 2 I (w * d) - 2\, w * (d\,\mu), \quad
+    d = \partial L / \partial V \cdot [V \ge f], \quad \mu = w * I
+
+Forward is one pass. Backward is two: the first writes d and dμ, the second filters them
+(:mod:`.backward`). Images are taken minus a constant of the plane, zeros beyond the border as well.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import triton
+import triton.language as tl
+
+from ..common.configurations import WINDOW, configuration
+from ..common.launching import BYTES, SINGLE_VALUES, launch
+from ..common.reflect_pad import fold, mirrored
+from ..common.tiles import stored
+from ..common.windows import (
+    Taps,
+    Windows,
+    load_tap,
+    locate_strip,
+    plane_constant,
+    present_width,
+    push,
+    row_at,
+    single,
+    strip_programs,
+    strip_rows,
+    windows_of,
+    zero_rows,
+)
+from .backward import attributes_gradient
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..common.launching import Configuration
+
+
+@triton.jit
+def moment_rows(
+    pointer, shift, column, width, column_stride, TAPS: tl.constexpr, PADDED: tl.constexpr
+):
+    """One row of (x, x²), x the image minus ``shift``, filtered along the row."""
+    mean = tl.zeros(column.shape, tl.float32)
+    power = tl.zeros(column.shape, tl.float32)
+    for j in tl.static_range(len(TAPS)):
+        x = load_tap(pointer, j, column, width, column_stride, PADDED) - shift
+        weighted = TAPS[j] * x
+        mean += weighted
+        power += weighted * x
+    return mean, power
+
+
+@triton.jit
+def variance_kernel(
+    images,
+    upstream,  # dL/dV, or None: then V is wanted, else d
+    out,  # V or d
+    products,  # dμ, where d is wanted
+    shifts,  # the constants of the planes, where d is wanted
+    means,  # μ, or None
+    sums,  # of μ over the program's part, where μ is wanted
+    height,
+    width,
+    map_height,
+    map_width,
+    rows,
+    floor,
+    image_plane,
+    image_row,
+    image_column,
+    upstream_plane,
+    upstream_row,
+    upstream_column,
+    TAPS_Y: tl.constexpr,
+    TAPS_X: tl.constexpr,
+    PADDED: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    size: tl.constexpr = len(TAPS_Y)
+    top: tl.constexpr = len(TAPS_Y) // 2 if PADDED else 0
+    left: tl.constexpr = len(TAPS_X) // 2 if PADDED else 0
+    program = tl.program_id(0)
+    plane, first, end, column = locate_strip(program, map_height, map_width, rows, COLUMNS)
+    inside = column < map_width
+    # What lies beyond the map is computed like its last column, and not stored.
+    from_column = tl.minimum(column, map_width - 1) - left
+    images += plane * image_plane
+    shift = plane_constant(images, height, width, image_row, image_column)
+    if upstream is not None:
+        upstream += plane * upstream_plane
+        tl.store(shifts + plane, shift)
+    to = plane * map_height * map_width + column
+    ring = zero_rows(2 * size, COLUMNS)
+    total = tl.zeros((COLUMNS,), tl.float32)
+    for row in range(first - top, end - top + size - 1):
+        at = row_at(images, row, from_column, image_row, image_column)
+        present = present_width(row, height, width, PADDED)
+        filtered = moment_rows(at, shift, from_column, present, image_column, TAPS_X, PADDED)
+        ring = push(ring, filtered, TAPS_Y)
+        done = row + top - size + 1
+        if done >= first:
+            mean = ring[0]
+            variance = ring[size] - mean * mean
+            here = to + tl.cast(done, tl.int64) * map_width
+            if upstream is not None:
+                given = row_at(upstream, done, column, upstream_row, upstream_column)
+                d = tl.load(given, mask=inside, other=0).to(tl.float32)
+                d = tl.where(variance >= floor, d, 0.0)
+                tl.store(out + here, d, mask=inside)
+                tl.store(products + here, d * mean, mask=inside)
+            else:
+                # A comparison with NaN is false: NaN stays.
+                variance = tl.where(variance < floor, floor, variance)
+                tl.store(out + here, stored(variance, out.dtype.element_ty), mask=inside)
+            if means is not None:
+                tl.store(means + here, mean + shift, mask=inside)
+                total += tl.where(inside, mean + shift, 0.0)
+    if means is not None:
+        tl.store(sums + program, tl.sum(total, axis=0))
+
+
+def launch_variance(
+    images: Tensor,
+    windows: Windows,
+    floor: float,
+    out: Tensor,
+    upstream: Tensor | None = None,
+    products: Tensor | None = None,
+    shifts: Tensor | None = None,
+    means: Tensor | None = None,
+    sums: Tensor | None = None,
+) -> None:
+    planes, height, width = images.shape
+    size = windows.map_height, windows.map_width
+    rows = strip_rows(planes, *size)
+    launch(
+        variance_kernel,
+        strip_programs(planes, *size, rows),
+        images.device,
+        images,
+        upstream,
+        out,
+        products,
+        shifts,
+        means,
+        sums,
+        height,
+        width,
+        *size,
+        rows,
+        floor,
+        *images.stride(),
+        *((0, 0, 0) if upstream is None else upstream.stride()),
+        PADDED=windows.padded,
+        **windows.constants,
+    )
+
+
+def local_variance(images: Tensor, taps: Taps, floor: float, border: str) -> Tensor:
+    windows = windows_of(images, taps, border == "zero")
+    if border == "reflect":
+        images, windows = mirrored(images, windows)
+    out = images.new_empty((images.shape[0], windows.map_height, windows.map_width))
+    launch_variance(images, windows, floor, out)
+    return out
+
+
+def local_variance_backward(
+    upstream: Tensor, images: Tensor, taps: Taps, floor: float, border: str
+) -> Tensor:
+    windows = windows_of(images, taps, border == "zero")
+    dtype = images.dtype
+    if border == "reflect":
+        images, windows = mirrored(images, windows)
+    maps, shifts = single(images, 2, *upstream.shape), single(images, images.shape[0])
+    launch_variance(images, windows, floor, maps[0], upstream, maps[1], shifts)
+    gradient = (
+        single(images, *images.shape) if border == "reflect" else images.new_empty(images.shape)
+    )
+    attributes_gradient(images, windows, gradient, shifts, maps[0], maps[1])
+    return fold(gradient, windows, dtype) if border == "reflect" else gradient
+
+
+def _configuration(dtype: str, border: str, backward: bool = False) -> Configuration:
+    given = {"images": f"*{dtype}:16", "out": "*fp32:16" if backward else f"*{dtype}:16"}
+    given |= {"floor": "fp32"}
+    if backward:
+        given |= {"upstream": f"*{dtype}:16", "products": "*fp32:16", "shifts": "*fp32:16"}
+    absent = ("upstream", "products", "shifts", "means", "sums")
+    size = BYTES[dtype]
+    return configuration(
+        f"local_variance{' backward, first pass' if backward else ''}, {border} border, {dtype}",
+        variance_kernel,
+        given,
+        {
+            **WINDOW,
+            "PADDED": border == "zero",
+            "image_column": 1,
+            "upstream_column": 1,
+            **{x: None for x in absent if x not in given},
+        },
+        2 * size + (8 if backward else 0),
+        resident=SINGLE_VALUES,
+    )
+
+
+CONFIGURATIONS = [
+    *(_configuration(dtype, "valid") for dtype in ("fp16", "bf16", "fp32")),
+    _configuration("fp32", "zero"),
+    *(_configuration("fp32", border, backward=True) for border in ("valid", "zero")),
+]

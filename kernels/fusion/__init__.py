@@ -1,0 +1,1 @@
+"""softmax_fuse and its backward pass."""

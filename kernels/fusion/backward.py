@@ -1,0 +1,138 @@
+r"""The gradients of softmax_fuse, in one pass
+
+.. math::
+    \partial L / \partial x_k = W_k (t_k - \sum_j W_j t_j), \quad
+    t_k = \sum_c \partial L / \partial F_c I_{kc} + \partial L / \partial W_k, \quad
+    \partial L / \partial I_{kc} = W_k \partial L / \partial F_c
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import triton
+import triton.language as tl
+
+from ..common.exposures import load_layers, softmax
+from ..common.launching import cdiv, launch
+from ..common.tiles import stored
+from .rows import WARPS, columns_for, is_one_row, locate_pixels, row_size
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@triton.jit
+def fuse_backward_kernel(
+    by_fused,
+    by_weights,
+    logits,
+    exposures,
+    by_logits,
+    by_exposures,
+    height,
+    width,
+    pixels,
+    fused_batch,
+    fused_channel,
+    fused_row,
+    fused_column,
+    weights_batch,
+    weights_layer,
+    weights_row,
+    weights_column,
+    logits_batch,
+    logits_layer,
+    logits_row,
+    logits_column,
+    exposures_batch,
+    exposures_layer,
+    exposures_channel,
+    exposures_row,
+    exposures_column,
+    K: tl.constexpr,
+    C: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    b, y, first, lane, inside = locate_pixels(width, height, COLUMNS)
+    logits += b * logits_batch + y * logits_row + first * logits_column + lane * logits_column
+    weight = softmax(load_layers(logits, logits_layer, inside, K), K)
+    if by_fused is not None:
+        by_fused += b * fused_batch + y * fused_row + first * fused_column + lane * fused_column
+    if by_weights is not None:
+        by_weights += b * weights_batch + y * weights_row + first * weights_column
+    exposures += b * exposures_batch + y * exposures_row + first * exposures_column
+    # Gradients are dense.
+    here = y * width + first + lane
+
+    if by_exposures is not None:
+        to = by_exposures + b * K * C * pixels + here
+        for k in tl.static_range(K):
+            upstream = by_fused
+            for _ in tl.static_range(C):
+                value = weight[k] * tl.load(upstream, mask=inside, other=0).to(tl.float32)
+                tl.store(to, stored(value, by_exposures.dtype.element_ty), mask=inside)
+                upstream += fused_channel
+                to += pixels
+
+    if by_logits is not None:
+        terms = ()
+        mean = tl.zeros((COLUMNS,), tl.float32)
+        for k in tl.static_range(K):
+            term = tl.zeros((COLUMNS,), tl.float32)
+            if by_weights is not None:
+                at = by_weights + lane * weights_column
+                term += tl.load(at, mask=inside, other=0).to(tl.float32)
+                by_weights += weights_layer
+            if by_fused is not None:
+                channel = exposures + lane * exposures_column
+                upstream = by_fused
+                for _ in tl.static_range(C):
+                    values = tl.load(channel, mask=inside, other=0).to(tl.float32)
+                    term += tl.load(upstream, mask=inside, other=0).to(tl.float32) * values
+                    channel += exposures_channel
+                    upstream += fused_channel
+                exposures += exposures_layer
+            mean += weight[k] * term
+            terms = terms + (term,)
+        to = by_logits + b * K * pixels + here
+        for k in tl.static_range(K):
+            value = weight[k] * (terms[k] - mean)
+            tl.store(to, stored(value, by_logits.dtype.element_ty), mask=inside)
+            to += pixels
+
+
+def softmax_fuse_backward(
+    by_fused: Tensor | None,
+    by_weights: Tensor | None,
+    logits: Tensor,
+    exposures: Tensor,
+    by_logits: Tensor | None,
+    by_exposures: Tensor | None,
+) -> None:
+    """Fills ``by_logits`` and ``by_exposures``, both contiguous."""
+    batch, count, channels = exposures.shape[:3]
+    height, width = row_size(logits, is_one_row(by_fused, by_weights, logits, exposures))
+    columns = columns_for(count)
+    launch(
+        fuse_backward_kernel,
+        batch * height * cdiv(width, columns),
+        logits.device,
+        by_fused,
+        by_weights,
+        logits,
+        exposures,
+        by_logits,
+        by_exposures,
+        height,
+        width,
+        height * width,
+        *((0, 0, 0, 0) if by_fused is None else by_fused.stride()),
+        *((0, 0, 0, 0) if by_weights is None else by_weights.stride()),
+        *logits.stride(),
+        *exposures.stride(),
+        K=count,
+        C=channels,
+        COLUMNS=columns,
+        num_warps=WARPS,
+    )

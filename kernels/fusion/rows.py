@@ -1,0 +1,40 @@
+"""How programs share the pixels of softmax_fuse: some columns of one row each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import triton
+import triton.language as tl
+
+from ..common.tiles import locate
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+WARPS = 4
+
+
+def columns_for(count: int) -> int:
+    """Columns of a program: about 32 weights in each of its 128 threads. Not timed on a GPU."""
+    return 1024 if count <= 4 else 512 if count <= 8 else 128
+
+
+@triton.jit
+def locate_pixels(width, height, COLUMNS: tl.constexpr):
+    """Batch, row and first column (int64) of this program, its lanes, and which are in the row."""
+    b, y, first = locate(tl.program_id(0), width, height, COLUMNS)
+    lane = tl.arange(0, COLUMNS).to(tl.int64)
+    return b, y, first, lane, lane < width - first
+
+
+def is_one_row(*images: Tensor | None) -> bool:
+    """Whether in each tensor every row begins where the row before it ends."""
+    given = [x for x in images if x is not None]
+    return all(x.shape[-2] == 1 or x.stride(-2) == x.shape[-1] * x.stride(-1) for x in given)
+
+
+def row_size(images: Tensor, one_row: bool) -> tuple[int, int]:
+    height, width = images.shape[-2:]
+    return (1, height * width) if one_row else (height, width)

@@ -1,0 +1,1 @@
+"""guided_upsample_fuse: ``guide`` averages the exposures, ``fuse`` fuses them."""

@@ -1,0 +1,20 @@
+"""Luma of exposures as they are stored."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def load_colours(at, channel_stride, mask):
+    red = tl.load(at, mask=mask, other=0).to(tl.float32)
+    # Step by step: 2 * channel_stride may not fit 32 bits.
+    at += channel_stride
+    green = tl.load(at, mask=mask, other=0).to(tl.float32)
+    at += channel_stride
+    return red, green, tl.load(at, mask=mask, other=0).to(tl.float32)
+
+
+def luma_constants(gray: tuple[float, ...]) -> dict[str, float]:
+    return dict(zip(("RED", "GREEN", "BLUE"), gray, strict=True))

@@ -1,0 +1,138 @@
+r"""Backward kernel of the loss: the derivative maps of :mod:`.forward` become a gradient
+
+.. math::
+    \partial L / \partial F = w * d_\mu + 2 F (w * d_\sigma) + \sum_k I_k (w * d_k), \quad
+    \partial L / \partial x_k = W_k (I_k - F)\, \partial L / \partial F
+
+with F and the exposures less the constants of the forward pass; times a scale that keeps float16
+from underflowing. A march down strips of pixels (:mod:`..common.windows`): the windows that cover
+a pixel begin up to a window's size before it.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from ..common.exposures import load_layers, softmax, weighted_sum
+from ..common.windows import filter_row, locate_strip, present_width, push, row_at, zero_rows
+
+
+@triton.jit
+def sum_partials(partials, count):
+    """In an order that depends on their number alone."""
+    lane = tl.arange(0, 512)
+    total = tl.zeros([512], tl.float32)
+    for start in range(0, count, 512):
+        total += tl.load(partials + start + lane, mask=start + lane < count, other=0.0)
+    return tl.sum(total)
+
+
+@triton.jit
+def sum_kernel(partials, value, count):
+    tl.store(value, sum_partials(partials, count))
+
+
+# One variant serves every size and alignment: a thread loads single values anyway.
+SIZES = (
+    "height",
+    "width",
+    "rows",
+    "count_partials",
+    "source_batch",
+    "source_layer",
+    "source_row",
+    "exposures_batch",
+    "exposures_layer",
+    "exposures_row",
+)
+ADDRESSES = ("source", "exposures", "maps", "shifts", "coarse", "gradient", "partials", "value")
+
+
+@triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=ADDRESSES)
+def backward_kernel(
+    source,
+    exposures,
+    maps,
+    shifts,
+    coarse,
+    gradient,
+    partials,
+    value,
+    height,
+    width,
+    rows,
+    count_partials,
+    source_batch,
+    source_layer,
+    source_row,
+    source_column,
+    exposures_batch,
+    exposures_layer,
+    exposures_row,
+    exposures_column,
+    scale,
+    K: tl.constexpr,
+    FROM_LOGITS: tl.constexpr,
+    TAPS_Y: tl.constexpr,
+    TAPS_X: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    WY: tl.constexpr = len(TAPS_Y)
+    WX: tl.constexpr = len(TAPS_X)
+    windows_y = height - WY + 1
+    windows_x = width - WX + 1
+    program = tl.program_id(0)
+    b, top, end, x = locate_strip(program, height, width, rows, COLUMNS)
+    if partials is not None and program == 0:
+        tl.store(value, sum_partials(partials, count_partials))
+
+    inside = x < width
+    plane = windows_y.to(tl.int64) * windows_x
+    maps += b * (2 + K) * plane
+    source += b * source_batch
+    exposures += b * exposures_batch
+    at_x = x.to(tl.int64)
+
+    ring = zero_rows((2 + K) * WY, COLUMNS)
+    # The first window that covers a pixel; taps are symmetric.
+    column = x - (WX - 1)
+    for i in range(top - (WY - 1), end):
+        present = present_width(i, windows_y, windows_x, True)
+        filtered = ()
+        for m in tl.static_range(2 + K):
+            window = row_at(maps + m * plane, i, column, windows_x, 1)
+            filtered = filtered + (filter_row(window, column, present, TAPS_X),)
+        ring = push(ring, filtered, TAPS_Y)
+
+        if i >= top:
+            y = tl.cast(i, tl.int64)
+            at = exposures + y * exposures_row + at_x * exposures_column
+            images = load_layers(at, exposures_layer, inside, K)
+            at = source + y * source_row + at_x * source_column
+            if FROM_LOGITS:
+                weights = softmax(load_layers(at, source_layer, inside, K), K)
+                fused = weighted_sum(weights, images, K)
+            else:
+                fused = tl.load(at, mask=inside, other=0.0).to(tl.float32)
+            shift = shifts + b * (K + 1)
+            out = ring[0] + 2 * (fused - tl.load(shift)) * ring[WY]
+            for k in tl.static_range(K):
+                out += (images[k] - tl.load(shift + k + 1)) * ring[(2 + k) * WY]
+            if coarse is not None:
+                # A 2x2 mean counts each of its pixels a quarter; a repeated one for both.
+                half_width = (width + 1) // 2
+                to = coarse + b * half_width * ((height + 1) // 2) + y // 2 * half_width + x // 2
+                share = tl.where(x == 2 * (width // 2), 1.0, 0.5)
+                share *= tl.where(y == 2 * (height // 2), 1.0, 0.5)
+                out += share * tl.load(to, mask=inside, other=0.0)
+            out *= scale
+            if FROM_LOGITS:
+                to = b * K * height * width + y * width + x
+                for k in tl.static_range(K):
+                    by_logit = weights[k] * (images[k] - fused) * out
+                    at = gradient + to + k * height.to(tl.int64) * width
+                    tl.store(at, by_logit.to(gradient.dtype.element_ty), mask=inside)
+            else:
+                to = gradient + b * height * width + y * width + x
+                tl.store(to, out.to(gradient.dtype.element_ty), mask=inside)

@@ -1,0 +1,130 @@
+"""The variants of the loss kernels that are compiled without a GPU (``python -m bench.aot``)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ..common.configurations import WINDOW, configuration
+from ..common.launching import ARITHMETIC, BYTES, BYTES_ON_THE_WAY, MANY_MAPS, Configuration
+from .backward import backward_kernel
+from .forward import forward_kernel
+from .launchers import REGISTERS, SIDE
+from .pyramid import pyramid_kernel
+
+RESIDENT = {1: BYTES_ON_THE_WAY, 2: ARITHMETIC}
+
+
+def _configuration(
+    kernel: Any,
+    name: str,
+    count: int,
+    dtype: str,
+    from_logits: bool,
+    constants: dict[str, Any],
+    bytes_per_pixel: int,
+    resident: int,
+    maxnreg: dict[int, int] | None = None,
+) -> Configuration:
+    constants = {
+        **constants,
+        "K": count,
+        "FROM_LOGITS": from_logits,
+        "source_column": 1,
+        "exposures_column": 1,
+    }
+    images = ("source", "exposures", "gradient")
+    singles = ("partials", "maps", "shifts", "value", "levels", "coarse")
+    scalars = ("scale", "c1", "c2", "floor", "eps")
+    types = {
+        **dict.fromkeys(scalars, "fp32"),
+        **dict.fromkeys(singles, "*fp32"),
+        **dict.fromkeys(images, f"*{dtype}"),
+    }
+    given = {x: types[x] for x in types if x in kernel.arg_names and x not in constants}
+    source = "logits" if from_logits else "F"
+    name = f"{name}, {source}, K={count}, {dtype}"
+    found = configuration(name, kernel, given, constants, bytes_per_pixel, resident)
+    return replace(found, maxnreg=maxnreg or {})
+
+
+def _planes(count: int, from_logits: bool) -> int:
+    return 2 * count if from_logits else 1 + count
+
+
+def _forward(
+    count: int,
+    dtype: str = "fp32",
+    from_logits: bool = False,
+    with_gradient: bool = True,
+    luminance: bool = False,
+) -> Configuration:
+    constants = {
+        **dict.fromkeys(("weights", "norm", "values")),
+        **dict.fromkeys(("weights_batch", "weights_row", "weights_column"), 0),
+        **({} if with_gradient else {"maps": None, "shifts": None}),
+        "VARIANCE": True,
+        "GRADIENT": True,
+        "WELL_EXPOSEDNESS": luminance,
+        "LUMINANCE": luminance,
+        **WINDOW,
+    }
+    name = "forward" if with_gradient else "value only"
+    written = 4 * (2 + count) if with_gradient else 0
+    return _configuration(
+        forward_kernel,
+        name + (", luminance and well-exposedness" if luminance else ""),
+        count,
+        dtype,
+        from_logits,
+        constants,
+        BYTES[dtype] * _planes(count, from_logits) + written,
+        RESIDENT.get(count, MANY_MAPS),
+        REGISTERS if count == 2 and not from_logits and not luminance else None,
+    )
+
+
+def _backward(
+    count: int, dtype: str = "fp32", from_logits: bool = False, coarse: bool = False
+) -> Configuration:
+    constants = {**WINDOW, **({} if coarse else {"coarse": None})}
+    moved = _planes(count, from_logits) + (count if from_logits else 1)
+    return _configuration(
+        backward_kernel,
+        "backward" + (", next level" if coarse else ""),
+        count,
+        dtype,
+        from_logits,
+        constants,
+        4 * (2 + count) + BYTES[dtype] * moved + coarse,
+        {**RESIDENT, 3: ARITHMETIC}.get(count, MANY_MAPS),
+    )
+
+
+def _pyramid(count: int, from_logits: bool) -> Configuration:
+    constants: dict[str, Any] = {
+        **dict.fromkeys(("mask_batch", "mask_row", "mask_column"), 0),
+        "mask": None,
+        "LEVELS": 2,
+        "SIDE": SIDE,
+    }
+    read = 4 * _planes(count, from_logits)
+    return _configuration(
+        pyramid_kernel, "pyramid", count, "fp32", from_logits, constants, read, BYTES_ON_THE_WAY
+    )
+
+
+CONFIGURATIONS = [
+    *(_forward(count) for count in (1, 2, 3, 4)),
+    _forward(2, "bf16"),
+    _forward(2, luminance=True),
+    _forward(2, with_gradient=False),
+    *(_forward(count, from_logits=True) for count in (2, 3)),
+    _forward(2, "bf16", from_logits=True),
+    *(_backward(count) for count in (1, 2, 3, 5)),
+    _backward(2, "bf16"),
+    *(_backward(count, from_logits=True) for count in (2, 3)),
+    _backward(2, "bf16", from_logits=True),
+    _backward(2, coarse=True),
+    *(_pyramid(2, from_logits) for from_logits in (False, True)),
+]

@@ -1,0 +1,208 @@
+r"""ma2015_level: what one scale of MEF-SSIM ma2015 needs of the exposures (Ma, Zeng, Wang 2015)
+
+With :math:`\mu_k, v_k` mean and variance of exposure k over a flat window of N pixels:
+
+.. math::
+    e_k = \sqrt{N v_k} + 0.001, \quad
+    R = \sqrt{N\,\mathrm{var}\textstyle\sum_k x_k} / \textstyle\sum_k \sqrt{N v_k}, \quad
+    p = \min(\tan(\tfrac{\pi}{2} R), 10), \quad
+    g_k \propto (e_k / \sqrt N)^p / e_k
+
+scaled so that the patch :math:`s = \sum_k g_k (x_k - \mu_k)` has the norm max e; its variance is
+weighted by a Gaussian window. The gains differ from window to window, so s cannot be filtered map
+by map: every window is read, three times over, from the first-level cache. That costs 363 loads an
+exposure and pixel, once for a set of exposures, needs no memory for products of exposures, and no
+more registers for many exposures than for two. A patch is centred before it is squared.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import triton
+import triton.language as tl
+
+from ..common.configurations import WINDOW, configuration
+from ..common.launching import ARITHMETIC, BYTES_ON_THE_WAY, launch
+from ..common.windows import Taps, locate_strip, row_at, strip_programs, windows_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@triton.jit
+def tap_of(number, TAPS: tl.constexpr):
+    """One of the taps, by a number that is known at run time."""
+    tap = 0.0
+    for k in tl.static_range(len(TAPS)):
+        tap += tl.where(number == k, TAPS[k], 0.0)
+    return tap
+
+
+@triton.jit
+def quarter_sine(x):
+    """sin x for 0 <= x <= π/2 to rounding; the general one needs a stack for huge arguments."""
+    square = x * x
+    series = 1.0 - square * (1.0 / 156)
+    series = 1.0 - square * (1.0 / 110) * series
+    series = 1.0 - square * (1.0 / 72) * series
+    series = 1.0 - square * (1.0 / 42) * series
+    series = 1.0 - square * (1.0 / 20) * series
+    series = 1.0 - square * (1.0 / 6) * series
+    return x * series
+
+
+@triton.jit
+def patch_sum(
+    images, layer, width, gains, means, K: tl.constexpr, TAPS_Y: tl.constexpr, TAPS_X: tl.constexpr
+):
+    """Flat and Gaussian (mean, mean of squares) of Σ gains (x - means) over each window."""
+    share: tl.constexpr = 1.0 / (len(TAPS_Y) * len(TAPS_X))
+    flat = tl.zeros(means[0].shape, tl.float32)
+    flat_power = tl.zeros(means[0].shape, tl.float32)
+    smooth = tl.zeros(means[0].shape, tl.float32)
+    smooth_power = tl.zeros(means[0].shape, tl.float32)
+    for i in range(len(TAPS_Y)):
+        tap_y = tap_of(i, TAPS_Y)
+        row = images + tl.cast(i, tl.int64) * width
+        for j in tl.static_range(len(TAPS_X)):
+            patch = gains[0] * (tl.load(row + j) - means[0])
+            for k in tl.static_range(1, K):
+                patch += gains[k] * (tl.load(row + k * layer + j) - means[k])
+            weighted = tap_y * TAPS_X[j] * patch
+            flat += patch
+            flat_power += patch * patch
+            smooth += weighted
+            smooth_power += weighted * patch
+    return flat * share, flat_power * share, smooth, smooth_power
+
+
+@triton.jit
+def level_kernel(
+    images,  # (B, K, H, W) contiguous float32, minus the mean of each plane
+    means,  # out: Gaussian means
+    gains,  # out
+    variance,  # out
+    height,
+    width,
+    map_height,
+    map_width,
+    K: tl.constexpr,
+    TAPS_Y: tl.constexpr,
+    TAPS_X: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    count: tl.constexpr = len(TAPS_Y) * len(TAPS_X)
+    side: tl.constexpr = count**0.5
+    noise: tl.constexpr = 8 * 2.0**-23
+    tiny: tl.constexpr = 2.0**-52
+    batch, row, _, column = locate_strip(tl.program_id(0), map_height, map_width, 1, COLUMNS)
+    inside = column < map_width
+    layer = tl.cast(height, tl.int64) * width
+    map_layer = tl.cast(map_height, tl.int64) * map_width
+    # What lies beyond the map is computed like its last column, and not stored.
+    images = row_at(images + batch * K * layer, row, tl.minimum(column, map_width - 1), width, 1)
+    here = tl.cast(row, tl.int64) * map_width + column
+    means += batch * K * map_layer + here
+    gains += batch * K * map_layer + here
+    center = tl.cast(len(TAPS_Y) // 2, tl.int64) * width + len(TAPS_X) // 2
+
+    ones = ()
+    flat_means = ()
+    moments = ()
+    norms = ()
+    norm_sum = tl.zeros((COLUMNS,), tl.float32)
+    strongest = tl.zeros((COLUMNS,), tl.float32)
+    for k in tl.static_range(K):
+        image = images + k * layer
+        # Around a value of the window the variance of a bright flat area does not cancel.
+        near = tl.load(image + center)
+        one = tl.full((COLUMNS,), 1.0, tl.float32)
+        flat, power, smooth, _ = patch_sum(image, layer, width, (one,), (near,), 1, TAPS_Y, TAPS_X)
+        tl.store(means + k * map_layer, smooth + near, mask=inside)
+        spread = power - flat * flat
+        mean = flat + near
+        moment = spread + mean * mean
+        # A patch whose variance is within rounding of 0 has no structure.
+        norm = tl.sqrt_rn(tl.where(spread > noise * moment, count * spread, 0.0))
+        ones = ones + (one,)
+        flat_means = flat_means + (mean,)
+        moments = moments + (moment,)
+        norms = norms + (norm,)
+        norm_sum += norm
+        strongest = tl.maximum(strongest, norm + 0.001)
+
+    flat, power, _, _ = patch_sum(images, layer, width, ones, flat_means, K, TAPS_Y, TAPS_X)
+    total_variance = tl.maximum(power - flat * flat, 0.0)
+    agreement = (tl.sqrt_rn(count * total_variance) + tiny) / (norm_sum + tiny)
+    # The exponent reaches its cap at 0.937; stopping at 0.99 keeps the tangent on its first branch.
+    agreement = tl.minimum(agreement, 0.99)
+    half_pi: tl.constexpr = 1.5707963267948966
+    tangent = quarter_sine(half_pi * agreement) / quarter_sine(half_pi * (1.0 - agreement))
+    exponent = tl.minimum(tangent, 10.0)
+
+    raw = ()
+    raw_sum = tl.zeros((COLUMNS,), tl.float32)
+    for k in tl.static_range(K):
+        contrast = norms[k] + 0.001
+        weight = tl.exp2(exponent * tl.log2(contrast / side)) + tiny
+        raw_sum += weight
+        raw = raw + (tl.where(norms[k] > 0, weight / contrast, 0.0),)
+    unscaled = ()
+    threshold = tl.zeros((COLUMNS,), tl.float32)
+    for k in tl.static_range(K):
+        gain = raw[k] / raw_sum
+        threshold += gain * gain * moments[k]
+        unscaled = unscaled + (gain,)
+    flat, power, smooth, smooth_power = patch_sum(
+        images, layer, width, unscaled, flat_means, K, TAPS_Y, TAPS_X
+    )
+    power -= flat * flat
+    # Exposures that cancel each other leave only rounding, which must not be stretched either.
+    norm = tl.sqrt_rn(tl.where(power > noise * threshold, count * power, 1.0))
+    rescale = strongest / norm
+    for k in tl.static_range(K):
+        tl.store(gains + k * map_layer, unscaled[k] * rescale, mask=inside)
+    spread = (smooth_power - smooth * smooth) * rescale * rescale
+    # A comparison with NaN is false: NaN stays.
+    spread = tl.where(spread < 0, 0.0, spread)
+    tl.store(variance + batch * map_layer + here, spread, mask=inside)
+
+
+def ma2015_level(images: Tensor, taps: Taps) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    x = images.float()
+    x = (x - x.nan_to_num(0.0, 0.0, 0.0).mean(dim=(-2, -1), keepdim=True)).contiguous()
+    batch, count, height, width = x.shape
+    windows = windows_of(x, taps, False)
+    size = windows.map_height, windows.map_width
+    means, gains = (x.new_empty((batch, count, *size)) for _ in range(2))
+    variance = x.new_empty((batch, *size))
+    launch(
+        level_kernel,
+        strip_programs(batch, *size, 1),
+        x.device,
+        x,
+        means,
+        gains,
+        variance,
+        height,
+        width,
+        *size,
+        K=count,
+        **windows.constants,
+    )
+    return x, means, gains, variance
+
+
+_POINTERS = dict.fromkeys(("images", "means", "gains", "variance"), "*fp32:16")
+CONFIGURATIONS = [
+    configuration(
+        f"ma2015_level, K = {count}",
+        level_kernel,
+        _POINTERS,
+        {**WINDOW, "K": count},
+        12 * count + 4,
+        resident=BYTES_ON_THE_WAY if count <= 5 else ARITHMETIC,
+    )
+    for count in (2, 3, 5, 9)
+]

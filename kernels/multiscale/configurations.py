@@ -1,0 +1,107 @@
+"""The variants of multiscale_fuse that are compiled ahead of time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..common.configurations import configuration
+from ..common.launching import BYTES, BYTES_ON_THE_WAY, MANY_MAPS, SINGLE_VALUES, Configuration
+from ..common.windows import COLUMNS
+from .activity import activity_kernel
+from .backward import blend_backward_kernel
+from .blend import blend_kernel, columns_for
+from .reduce import reduce_kernel
+
+
+def _types(**pointers: str) -> dict[str, str]:
+    return {name: f"*{dtype}:16" for name, dtype in pointers.items()}
+
+
+_FLOATS = ("scale", "floor", "fine_scale", "coarse_scale", "unit", "contrast", "low", "high")
+
+
+def _configuration(
+    name: str, kernel: Any, types: dict[str, str], constants: dict[str, Any], size: float, **of: Any
+) -> Configuration:
+    numbers = {x: "fp32" for x in _FLOATS if x in kernel.arg_names}
+    return configuration(name, kernel, {**types, **numbers}, constants, size, **of)
+
+
+def _reduce_configuration(dtype: str, to: str, interleaved: bool = False) -> Configuration:
+    constants = {"K": 2, "C": 3, "COLUMNS": 256}
+    constants |= {"fine_channel" if interleaved else "fine_column": 1}
+    return _configuration(
+        f"reduce, {dtype} to {to}" + (", channels last" if interleaved else ""),
+        reduce_kernel,
+        _types(fine=dtype, coarse=to),
+        constants,
+        4 * BYTES[dtype] + BYTES[to],
+        resident=SINGLE_VALUES,
+        pixels=256,
+    )
+
+
+def _activity_configuration(dtype: str, interleaved: bool = False) -> Configuration:
+    colours = {"RED": 0.3, "GREEN": 0.59, "BLUE": 0.11}
+    constants = {"K": 2, "C": 3, "RADIUS": 4, "COLUMNS": COLUMNS, "shares": None, **colours}
+    constants |= {"fine_channel" if interleaved else "fine_column": 1}
+    return _configuration(
+        f"activity, {dtype}" + (", channels last" if interleaved else ""),
+        activity_kernel,
+        _types(fine=dtype, activity="fp32"),
+        constants,
+        3 * BYTES[dtype] + 4,
+        resident=MANY_MAPS,
+    )
+
+
+def _blend_configuration(
+    fine: str, coarse: str, count: int, finest: bool = True, interleaved: bool = False
+) -> Configuration:
+    columns = columns_for(count)
+    constants: dict[str, Any] = {"K": count, "C": 3, "COLUMNS": columns, "BENDS": finest}
+    constants |= {"slope": None, "coarse_column": 1, "below_column": 1}
+    unit = "channel" if interleaved else "column"
+    constants |= {f"fine_{unit}": 1, f"fused_{unit}": 1}
+    out = fine if finest else "fp32"
+    types = _types(fine=fine, coarse=coarse, fused_coarse="fp32", activity="fp32", fused=out)
+    return _configuration(
+        f"blend, K={count}, {fine} over {coarse}"
+        + ("" if finest else ", inner")
+        + (", channels last" if interleaved else ""),
+        blend_kernel,
+        types,
+        constants,
+        3 * count * (BYTES[fine] + BYTES[coarse] / 4) + 4 * count + 3 * BYTES[out] + 3,
+        resident=BYTES_ON_THE_WAY if count <= 3 else MANY_MAPS,
+        pixels=columns,
+    )
+
+
+def _backward_configuration(dtype: str, bends: bool) -> Configuration:
+    constants = {"C": 3, "COLUMNS": 256, "grad_column": 1, **({} if bends else {"slope": None})}
+    types = _types(grad=dtype, grad_coarse="fp32", **({"slope": "fp32"} if bends else {}))
+    return _configuration(
+        f"backward, {dtype}" + (", with slope" if bends else ""),
+        blend_backward_kernel,
+        types,
+        constants,
+        4 * BYTES[dtype] + 16 * bends + 4,
+        resident=BYTES_ON_THE_WAY,
+        pixels=256,
+    )
+
+
+CONFIGURATIONS = [
+    _reduce_configuration("u8", "u16"),
+    _reduce_configuration("u8", "u16", interleaved=True),
+    *(_reduce_configuration(x, "fp32") for x in ("u8", "u16", "fp16", "bf16", "fp32")),
+    *(_activity_configuration(x) for x in ("u8", "u16", "fp16", "bf16", "fp32")),
+    _activity_configuration("u8", interleaved=True),
+    *(_blend_configuration("u8", "u16", count) for count in (2, 3, 5, 8)),
+    _blend_configuration("u8", "u16", 2, interleaved=True),
+    _blend_configuration("u16", "u16", 2, finest=False),
+    *(_blend_configuration(x, "fp32", 2) for x in ("fp16", "bf16", "fp32")),
+    *(_backward_configuration(x, True) for x in ("bf16", "fp32")),
+    _backward_configuration("fp32", False),
+]

@@ -1,0 +1,1 @@
+"""Batch normalisation and ReLU of channels-last images, and what follows them."""

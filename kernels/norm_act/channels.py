@@ -1,0 +1,130 @@
+"""Device functions of the normalisation kernels: channels-last images as rows of channels.
+
+A pixel is a row, so a tile is (pixels, channels) with the channels next to one another in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import triton
+import triton.language as tl
+
+from ..common.launching import Configuration, cdiv, launch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def widest(channels: int) -> int:
+    """Channels of a tile: 64 of two bytes are a 128-byte line."""
+    return min(64, 1 << (channels - 1).bit_length())
+
+
+def launch_tiles(kernel: Any, count: int, x: Tensor, *arguments: Any, **options: Any) -> None:
+    """Starts ``count`` programs for each block of channels of ``x``, its first argument."""
+    channels = x.shape[1]
+    programs = count * cdiv(channels, widest(channels))
+    launch(kernel, programs, x.device, x, *arguments, CHANNELS=widest(channels), **options)
+
+
+@triton.jit
+def place(channels, CHANNELS: tl.constexpr):
+    """The tile (int64) and the channels (1, CHANNELS) of this program."""
+    blocks = (channels - 1) // CHANNELS + 1
+    program = tl.program_id(0)
+    c = (program % blocks) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
+    return (program // blocks).to(tl.int64), c
+
+
+@triton.jit
+def slab_rows(slab, steps, rows, ROWS: tl.constexpr):
+    """First row of a slab (int64), the lanes' rows after it, and how many are left from there."""
+    first = slab * steps * ROWS
+    left = tl.minimum(rows - first, steps * ROWS).to(tl.int32)
+    return first, tl.arange(0, ROWS)[:, None], left
+
+
+@triton.jit
+def affine(mean, variance, weight, bias, eps, c, channels):
+    """Centre, 1/σ², scale γ/σ and offset β of the channels ``c``, in float32."""
+    known = c < channels
+    center = tl.load(mean + c, mask=known, other=0).to(tl.float32)
+    inverse = tl.rsqrt(tl.load(variance + c, mask=known, other=1).to(tl.float32) + eps)
+    scale = inverse
+    if weight is not None:
+        scale *= tl.load(weight + c, mask=known, other=0).to(tl.float32)
+    offset = tl.zeros_like(center)
+    if bias is not None:
+        offset = tl.load(bias + c, mask=known, other=0).to(tl.float32)
+    return center, inverse * inverse, scale, offset
+
+
+@triton.jit
+def activation(x, center, scale, offset):
+    """ReLU of the normalised ``x``; NaN stays NaN."""
+    y = (x - center) * scale + offset
+    return tl.maximum(y, 0.0, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def where_positive(dy, x, center, scale, offset):
+    """The gradient of :func:`activation`; that of NaN passes."""
+    return tl.where((x - center) * scale + offset <= 0, 0.0, dy)
+
+
+@triton.jit
+def spread(sums, count, inverse, c, channels):
+    """What the statistics' own gradient takes from every dz: a mean, and a slope by x - centre."""
+    known = c < channels
+    share = 1.0 / tl.load(count)
+    level = tl.load(sums + c, mask=known, other=0) * share
+    slope = tl.load(sums + channels + c, mask=known, other=0) * share * inverse
+    return level, slope
+
+
+@triton.jit
+def put_sums(parts, part, dz, product, c, channels):
+    """Sums over the pixels of a tile, into line ``part`` of ``(parts, 2, channels)``."""
+    to = parts + part * 2 * channels + c
+    tl.store(to, tl.sum(dz, axis=0)[None, :], mask=c < channels)
+    tl.store(to + channels, tl.sum(product, axis=0)[None, :], mask=c < channels)
+
+
+def configuration(
+    name: str,
+    kernel: Any,
+    dtype: str,
+    tile: dict[str, int],
+    bytes_per_element: float,
+    resident: int,
+    num_warps: int,
+    absent: Sequence[str] = (),
+    aligned: bool = True,
+) -> Configuration:
+    """A variant for 64 channels or more, γ and β in float32; ``tile`` names and sizes its lines.
+
+    The table's pixel is one channel of one pixel before it is pooled or upsampled. Not
+    ``aligned``: a number of channels that no vector divides.
+    """
+    integers = ("rows", "height", "width", "cells", "steps", "pieces")
+    images = ("x", "y", "pooled", "up", "by_y", "by_pooled", "by_up", "by_x", "by_z")
+    constants: dict[str, Any] = {**tile, "CHANNELS": 64, **dict.fromkeys(absent)}
+    types = {
+        **dict.fromkeys(integers, "i32"),
+        **dict.fromkeys(images, f"*{dtype}:16"),
+        **dict.fromkeys(("eps", "momentum"), "fp32"),
+        "channels": "i32:16" if aligned else "i32",
+    }
+    (lines,) = tile.values()
+    return Configuration(
+        name=f"{name}, {dtype}" + ("" if aligned else ", any number of channels"),
+        kernel=kernel,
+        signature={x: types.get(x, "*fp32:16") for x in kernel.arg_names if x not in constants},
+        constants=constants,
+        pixels=lines * 64,
+        bytes_per_pixel=bytes_per_element,
+        resident=resident,
+        num_warps=num_warps,
+    )

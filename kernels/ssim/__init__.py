@@ -1,0 +1,1 @@
+"""ssim: the map, the mean, and both backward passes."""

@@ -1,0 +1,191 @@
+"""SSIM of images: its map and mean with their gradients, by the kernels of :mod:`.forward`.
+
+The mean makes its gradients together with its value: two launches, or one without gradients, and
+the sum of the programs' sums. Nothing waits for the device.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..common.launching import launch
+from ..common.reflect_pad import fold, mirrored
+from ..common.windows import Taps, Windows, single, strip_programs, strip_rows, windows_of
+from .backward import ssim_adjoint_kernel
+from .forward import ssim_kernel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def _first_pass(
+    a: Tensor,
+    b: Tensor,
+    windows: Windows,
+    c1: float,
+    c2: float,
+    luminance: bool,
+    upstream: Tensor | None = None,
+    scale: float = 0.0,
+    values: Tensor | None = None,
+    for_a: bool = False,
+    for_b: bool = False,
+    with_sum: bool = False,
+) -> tuple[Tensor | None, dict[str, Tensor | None], Tensor | None]:
+    """The program's sums, the derivative maps by name, and the constants of the planes."""
+    planes, height, width = a.shape
+    size = windows.map_height, windows.map_width
+    rows = strip_rows(planes, *size)
+    programs = strip_programs(planes, *size, rows)
+    wanted = {"by_power": True, "by_cross": True, "by_mean_a": for_a, "by_mean_b": for_b}
+    with_maps = for_a or for_b
+    maps = {x: single(a, planes, *size) if with_maps and wanted[x] else None for x in wanted}
+    shifts = single(a, 2, planes) if with_maps else None
+    sums = single(a, programs) if with_sum else None
+    launch(
+        ssim_kernel,
+        programs,
+        a.device,
+        a,
+        b,
+        upstream,
+        values,
+        sums,
+        *maps.values(),
+        shifts,
+        height,
+        width,
+        *size,
+        planes,
+        rows,
+        c1,
+        c2,
+        scale,
+        *a.stride(),
+        *b.stride(),
+        *((0, 0, 0) if upstream is None else upstream.stride()),
+        LUMINANCE=luminance,
+        PADDED=windows.padded,
+        **windows.constants,
+    )
+    return sums, maps, shifts
+
+
+def _second_pass(
+    a: Tensor,
+    b: Tensor,
+    windows: Windows,
+    maps: dict[str, Tensor | None],
+    shifts: Tensor | None,
+    gradient_a: Tensor | None,
+    gradient_b: Tensor | None,
+) -> None:
+    planes, height, width = a.shape
+    rows = strip_rows(planes, height, width)
+    launch(
+        ssim_adjoint_kernel,
+        strip_programs(planes, height, width, rows),
+        a.device,
+        a,
+        b,
+        shifts,
+        *maps.values(),
+        gradient_a,
+        gradient_b,
+        height,
+        width,
+        windows.map_height,
+        windows.map_width,
+        planes,
+        rows,
+        *a.stride(),
+        *b.stride(),
+        PADDED=windows.padded,
+        **windows.constants,
+    )
+
+
+def _prepared(a: Tensor, b: Tensor, taps: Taps, border: str) -> tuple[Tensor, Tensor, Windows]:
+    windows = windows_of(a, taps, border == "zero")
+    if border == "reflect":
+        return mirrored(a, windows)[0], *mirrored(b, windows)
+    return a, b, windows
+
+
+def _gradients(
+    a: Tensor,
+    b: Tensor,
+    windows: Windows,
+    maps: dict[str, Tensor | None],
+    shifts: Tensor | None,
+    border: str,
+    for_a: bool,
+    for_b: bool,
+) -> tuple[Tensor, Tensor]:
+    """By the images that :func:`_prepared` was given; empty where not wanted."""
+    mirror = border == "reflect"
+    grads = tuple(
+        (single(x, *x.shape) if mirror else x.new_empty(x.shape)) if wanted else None
+        for x, wanted in ((a, for_a), (b, for_b))
+    )
+    if for_a or for_b:
+        _second_pass(a, b, windows, maps, shifts, *grads)
+    by_a, by_b = (
+        a.new_empty((0,)) if x is None else fold(x, windows, a.dtype) if mirror else x
+        for x in grads
+    )
+    return by_a, by_b
+
+
+def ssim_map(
+    a: Tensor,
+    b: Tensor,
+    taps: Taps,
+    c1: float,
+    c2: float,
+    luminance: bool,
+    border: str,
+) -> Tensor:
+    a, b, windows = _prepared(a, b, taps, border)
+    values = a.new_empty((a.shape[0], windows.map_height, windows.map_width))
+    _first_pass(a, b, windows, c1, c2, luminance, values=values)
+    return values
+
+
+def ssim_map_backward(
+    upstream: Tensor,
+    a: Tensor,
+    b: Tensor,
+    taps: Taps,
+    c1: float,
+    c2: float,
+    luminance: bool,
+    border: str,
+    for_a: bool,
+    for_b: bool,
+) -> tuple[Tensor, Tensor]:
+    a, b, windows = _prepared(a, b, taps, border)
+    _, maps, shifts = _first_pass(
+        a, b, windows, c1, c2, luminance, upstream, for_a=for_a, for_b=for_b
+    )
+    return _gradients(a, b, windows, maps, shifts, border, for_a, for_b)
+
+
+def ssim_mean(
+    a: Tensor,
+    b: Tensor,
+    taps: Taps,
+    c1: float,
+    c2: float,
+    luminance: bool,
+    border: str,
+    for_a: bool,
+    for_b: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    a, b, windows = _prepared(a, b, taps, border)
+    share = 1 / (a.shape[0] * windows.map_height * windows.map_width)
+    sums, maps, shifts = _first_pass(
+        a, b, windows, c1, c2, luminance, None, share, None, for_a, for_b, with_sum=True
+    )
+    value = sums.sum() * share  # type: ignore[union-attr]
+    return value, *_gradients(a, b, windows, maps, shifts, border, for_a, for_b)

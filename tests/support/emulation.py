@@ -1,0 +1,70 @@
+"""The CUDA kernels on the CPU: their own source, compiled against a stand-in for CUDA's header.
+
+Launchers, kernels and binding are those that nvcc compiles. What is not tested here: how fast they
+are, and what several threads of a warp do at the same time.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).parents[2]
+CSRC = ROOT / "csrc"
+EMULATION = ROOT / "tests" / "cuda" / "emulation"
+NAME = "_cuda_emulated"
+
+
+def why_not() -> str:
+    if not CSRC.is_dir():
+        return "the sources of the CUDA kernels are not here"
+    if importlib.util.find_spec("pybind11") is None:
+        return "pybind11 is not installed"
+    if sys.platform != "linux" or not _compiler():
+        return "no C++ compiler on Linux (c++, g++ or clang++; CXX names another)"
+    return ""
+
+
+def _compiler() -> str | None:
+    for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
+        if name and shutil.which(name):
+            return name
+    return None
+
+
+def _build(folder: Path) -> Path:
+    import pybind11
+
+    includes = (EMULATION, CSRC, pybind11.get_include(), sysconfig.get_paths()["include"])
+    flags = ["-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wno-unknown-pragmas"]
+    # A misaligned access or an index beyond an array ends the process: no run-time library needed.
+    flags += ["-fsanitize=alignment,bounds", "-fsanitize-undefined-trap-on-error"]
+    flags += [f"-DFASTMEF_MODULE={NAME}", '-DFASTMEF_CUDA_BUILT_FOR="no GPU"']
+    flags += [f"-I{x}" for x in includes]
+    commands, objects = [], []
+    for source in sorted(x for kind in ("cu", "cpp") for x in CSRC.glob(f"cuda/**/*.{kind}")):
+        objects.append(folder / f"{source.stem}.o")
+        command = [_compiler(), *flags, "-x", "c++", "-c", source, "-o", objects[-1]]
+        commands.append(subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE))
+    for command in commands:
+        _, errors = command.communicate()
+        if command.returncode:
+            raise RuntimeError(errors.decode())
+    library = folder / f"{NAME}.so"
+    subprocess.run([str(_compiler()), "-shared", *map(str, objects), "-o", library], check=True)
+    return library
+
+
+def load(folder: Path) -> ModuleType:
+    """Compile the kernels into ``folder`` and import them."""
+    spec = importlib.util.spec_from_file_location(NAME, _build(folder))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
