@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastmef import ops
+from fastmef.inference.core import KNEE
 from fastmef.inference.frames import Frames
 from fastmef.inference.pyramid import KeptPyramid
 from fastmef.reference.multiscale import (
     FLOOR,
-    KNEE,
     RADIUS,
     effective_validity,
     reduced_dtype,

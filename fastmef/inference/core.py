@@ -22,6 +22,10 @@ STEPS = 20
 # more of the contrast between large areas.
 SOFTER = 0.6
 MARGIN = 8  # pixels of the base
+# How far below white compression begins, in the base and in the result. What is white in every
+# frame becomes level 246, so that overshoot of the bands does not make all of it nearly white.
+WHITE = 1 / 16
+KNEE = (1 / 128, WHITE)
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def fuse_base(
         fused = restore_color(fused, weights, base, controls.color)
     if controls.brightness:
         fused = fused.clamp(0, 1) ** 2**-controls.brightness
-    return FusedBase(fused, weights, shares)
+    return FusedBase(_below_white(fused), weights, shares)
 
 
 def _base_weights(
@@ -111,6 +115,12 @@ def _base_weights(
     logits = refine_logits(base_logits(logits, shares, validity), wide, steps)
     height, width = base.shape[-2:]
     return logits[..., rows : rows + height, columns : columns + width].contiguous()
+
+
+def _below_white(base: Tensor) -> Tensor:
+    """Compress the base above 1 - h: y = x - t² / (2 h), t = max(x - 1 + h, 0), h = WHITE."""
+    above = (base - (1 - WHITE)).clamp_min_(0)
+    return base - above.square_().div_(2 * WHITE)
 
 
 def _mirrored(stack: Tensor, rows: int, columns: int) -> Tensor:

@@ -15,10 +15,10 @@ from fastmef.reference.pyramid import reduce
 # size: there the base is enlarged. Without mefnet nothing knows brightness.
 MA2015 = (1.0, 1.5, 0.5)
 STRUCTURE, STRUCTURE_WINDOW, STRUCTURE_SIGMA = 2.0, 5, 1.0
-MEFNET = 0.5
+MEFNET = 0.7
 # At half the size of the base, for colour is coarse. No kernel computes it, and its gradient
 # changes slowly: it is made anew in every fifth step, which halves the time of the descent.
-COLOR2018, COLOR_STEPS = 2.0, 5
+COLOR2018, COLOR_STEPS = 3.0, 5
 
 RATE = 0.2
 MOMENTUM, SCALE_DECAY = 0.5, 0.9
@@ -28,8 +28,8 @@ EPSILON = 1e-3  # Adam's: no 0/0 where nothing has texture. The scores do not de
 class BaseLoss:
     r"""The loss of a fusion of the base, for one bracket whose maps are computed once.
 
-    .. math:: L = \sum_l \alpha_l\,(1 - Q_l) + 2\,L_\gamma + 0.5\,(1 - l \cdot cs)
-        + 2\,(1 - Q_\mathrm{color})
+    .. math:: L = \sum_l \alpha_l\,(1 - Q_l) + 2\,L_\gamma + 0.7\,(1 - l \cdot cs)
+        + 3\,(1 - Q_\mathrm{color})
 
     with the qualities Q of three scales of MEF-SSIM ``ma2015``, the γ-weighted SSIM loss
     :math:`L_\gamma` in windows of 5 pixels, MEF-SSIM ``mefnet``, and ``color2018`` at half size.

@@ -16,7 +16,7 @@ from fastmef.errors import InputError
 from fastmef.inference.arrays import ArraySource
 from fastmef.inference.blend import StripBlender
 from fastmef.inference.controls import Control
-from fastmef.inference.core import FusedBase, fill_invalid, fuse_base, informed_exposures
+from fastmef.inference.core import KNEE, FusedBase, fill_invalid, fuse_base, informed_exposures
 from fastmef.inference.frames import Frames
 from fastmef.inference.order import dark_to_bright
 from fastmef.inference.plan import Plan
@@ -24,7 +24,6 @@ from fastmef.inference.pyramid import KeptPyramid, reduce_frames
 from fastmef.nn.multiscale import base_levels
 from fastmef.nn.network import RANGE_TOLERANCE, FusionNet
 from fastmef.reference.multiscale import (
-    KNEE,
     effective_validity,
     finished,
     unit_range,

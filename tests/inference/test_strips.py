@@ -12,6 +12,7 @@ from fastmef.inference import fuser as fuser_module
 from fastmef.inference.arrays import ArraySink
 from fastmef.inference.blend import StripBlender, blended_rows, needed_rows
 from fastmef.inference.controls import Control
+from fastmef.inference.core import KNEE
 from fastmef.inference.frames import Frames
 from fastmef.inference.fuser import Fuser
 from fastmef.inference.plan import Plan
@@ -98,6 +99,7 @@ def check_strips(images, levels, kept, strip, masks=None, order=None):
         None,
         stack,
         base=base,
+        knee=KNEE,
         shares=shares,
         contrast=1.3,
         valid=None if valid is None else valid[:, order],
