@@ -1,11 +1,11 @@
-"""Everything static stands in pyproject.toml; optional compiled extensions are declared here.
+"""Build the optional compiled extensions. Everything static is in pyproject.toml.
 
-FASTMEF_CPU = auto (default: a failed build says so in one line and installation goes on),
-0 (do not build) or 1 (a failed build is an error). FASTMEF_CUDA the same; auto builds where nvcc is
-found (CUDACXX, CUDA_HOME/bin, the path, /usr/local/cuda/bin).
+FASTMEF_CPU is ``auto`` (default: a failed build says so in one line and installation goes on),
+``0`` (do not build) or ``1`` (a failed build is an error). FASTMEF_CUDA takes the same values; auto
+builds where nvcc is found (CUDACXX, CUDA_HOME/bin, the path, /usr/local/cuda/bin).
 
-FASTMEF_CUDA_ARCHS names the GPUs, such as "80;90;90+PTX"; by default those of CUDA_ARCHS that nvcc
-knows, and PTX of the newest of them, which later GPUs compile when they first load it.
+FASTMEF_CUDA_ARCHS names the GPUs, such as "80;90;90+PTX". The default is those of CUDA_ARCHS that
+nvcc knows, and PTX of the newest of them, which later GPUs compile when they first load it.
 """
 
 from __future__ import annotations
@@ -22,40 +22,19 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-# What each instruction-set variant is compiled with. Never the building machine's own set: one
-# binary runs everywhere and picks a variant when it is loaded.
-X86_VARIANTS = {
-    "baseline": [],
-    "avx2": ["-mavx2", "-mfma"],
-    "avx512": [
-        "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma",
-        "-mprefer-vector-width=512",
-    ],
-}  # fmt: skip
-VARIANT_SOURCES = [
-    "csrc/cpu/blend_band.cpp",
-    "csrc/cpu/blend_reduce.cpp",
-    "csrc/cpu/filters.cpp",
-    "csrc/cpu/fuse.cpp",
-    "csrc/cpu/loss.cpp",
-    "csrc/cpu/mef_ma2015.cpp",
-    "csrc/cpu/mef_ma2015_level.cpp",
-    "csrc/cpu/mef_halve.cpp",
-    "csrc/cpu/mef_mefnet.cpp",
-    "csrc/cpu/ssim.cpp",
-    "csrc/cpu/variant.cpp",
-]
-COMMON_SOURCES = [
-    "csrc/cpu/bind_blend.cpp",
-    "csrc/cpu/bind_mef.cpp",
-    "csrc/cpu/isa.cpp",
-    "csrc/cpu/module.cpp",
-    "csrc/cpu/parallel.cpp",
-]
-CUDA_SOURCES = sorted(str(path) for path in Path("csrc/cuda").glob("*.cu"))
+# The operations are compiled once for each instruction set; their bindings, and what the operations
+# share at run time, once.
+CSRC = Path("csrc")
+VARIANT_SOURCES = sorted(
+    str(path)
+    for path in CSRC.glob("cpu/*/*.cpp")
+    if path.parent.name != "runtime" and path.name != "bind.cpp"
+)
+COMMON_SOURCES = sorted({str(path) for path in CSRC.glob("cpu/**/*.cpp")} - {*VARIANT_SOURCES})
+CUDA_SOURCES = sorted(str(path) for path in CSRC.glob("cuda/*/*.cu"))
 CUDA_ARCHS = ("80", "86", "89", "90", "100", "120")
 OLDEST_NVCC = (12, 0)
-HEADERS = sorted(str(path) for path in Path("csrc").glob("*/*.h"))
+HEADERS = sorted(str(path) for path in CSRC.glob("**/*.h"))
 
 
 def wanted(variable: str) -> str:
@@ -66,7 +45,7 @@ def wanted(variable: str) -> str:
 
 
 class BuildExtensions(build_ext):
-    """Compiles some sources once per instruction set; an optional extension may fail."""
+    """Compile some sources once for each instruction set; an optional extension may fail."""
 
     def build_extension(self, ext: Extension) -> None:
         cuda = ext.name == "fastmef._cuda"
@@ -78,7 +57,7 @@ class BuildExtensions(build_ext):
             reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
             kernels, instead = ("CUDA C++", "Triton") if cuda else ("C++", "PyTorch")
             print(
-                f"fastmef: the {kernels} kernels were not built, {instead} will serve instead "
+                f"fastmef: the {kernels} kernels were not built, falling back to {instead} "
                 f"({reason})",
                 file=sys.stderr,
             )
@@ -87,6 +66,7 @@ class BuildExtensions(build_ext):
         nvcc = find_nvcc()
         targets = cuda_targets(nvcc)
         flags = ["-O3", "-std=c++17", "-Xcompiler=-fPIC,-fvisibility=hidden", "--threads=0"]
+        flags.append(f"-I{CSRC}")
         flags.append("-Xfatbin=-compress-all")  # a third of the size; every driver can read it
         for target in targets:
             number, ptx = target.removesuffix("+PTX"), target.endswith("+PTX")
@@ -95,7 +75,7 @@ class BuildExtensions(build_ext):
         folder = Path(self.build_temp, "cuda")
         folder.mkdir(parents=True, exist_ok=True)
         ext.extra_objects = [str(folder / f"{Path(source).stem}.o") for source in CUDA_SOURCES]
-        # Sources side by side, for the first steps of each are not divided by architecture.
+        # In parallel, because the first steps of each source are not divided by architecture.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             pairs = zip(CUDA_SOURCES, ext.extra_objects, strict=True)
             jobs = [pool.submit(self.spawn, [nvcc, *flags, "-c", s, "-o", o]) for s, o in pairs]
@@ -115,13 +95,13 @@ class BuildExtensions(build_ext):
     def _build_cpu(self, ext: Extension) -> None:
         unix = self.compiler.compiler_type == "unix"
         x86 = unix and platform.machine().lower() in ("x86_64", "amd64")
-        variants = X86_VARIANTS if x86 else {"baseline": []}
+        variants = x86_variants() if x86 else {"baseline": []}
         flags = ["-O3", "-std=c++17", "-fvisibility=hidden"] if unix else ["/O2", "/std:c++17"]
         # Without these, loops with a square root or a selection do not vectorise.
         arithmetic = ["-fno-math-errno", "-fno-trapping-math"] if unix else []
         extra = os.environ.get("FASTMEF_CPU_FLAGS", "").split()
         if x86:
-            ext.define_macros.append(("FASTMEF_X86_VARIANTS", "1"))
+            ext.define_macros.append(("FASTMEF_X86", "1"))
         ext.extra_compile_args = [*flags, *extra]
         ext.extra_link_args = extra
         ext.extra_objects = []
@@ -130,20 +110,37 @@ class BuildExtensions(build_ext):
             return self.compiler.compile(
                 [source],
                 output_dir=os.path.join(self.build_temp, variant),
-                macros=[("FASTMEF_ISA", variant)],
+                macros=[("FASTMEF_ISA", variant), *ext.define_macros],
+                include_dirs=[str(CSRC)],
                 extra_postargs=[*flags, *arithmetic, *variants[variant], *extra],
                 depends=HEADERS,
             )
 
-        # Side by side: one after the other they take minutes.
+        # In parallel: one after the other they take minutes.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             jobs = [pool.submit(compile_one, v, s) for s in VARIANT_SOURCES for v in variants]
             ext.extra_objects += [object for job in jobs for object in job.result()]
         super().build_extension(ext)
 
 
+def x86_variants() -> dict[str, list[str]]:
+    """Return the flags of every instruction set that is listed in ``instruction_sets.h``.
+
+    Never the building machine's own set: one binary runs everywhere and picks a variant when it is
+    loaded.
+    """
+    text = (CSRC / "cpu" / "runtime" / "instruction_sets.h").read_text().split("#else")[0]
+    variants = {}
+    for name, condition in re.findall(r"\bSET\((\w+), ([^;]*?), x\)", text):
+        flags = [f"-m{feature}" for feature in re.findall(r'HAS\("(\w+)"\)', condition)]
+        # By default GCC uses half of the registers' width.
+        wide = ["-mprefer-vector-width=512"] if "-mavx512f" in flags else []
+        variants[name] = [*flags, *wide]
+    return variants
+
+
 def find_nvcc() -> str:
-    """The compiler, new enough; anything else is an error that says why."""
+    """Return the path of nvcc; raise an error that says why there is none that is new enough."""
     homes = [os.environ.get(x) for x in ("CUDA_HOME", "CUDA_PATH")] + ["/usr/local/cuda"]
     for found in (
         os.environ.get("CUDACXX"),
@@ -165,7 +162,7 @@ def find_nvcc() -> str:
 
 
 def cuda_targets(nvcc: str) -> list[str]:
-    """Compute capabilities without the dot; "+PTX" is text for later GPUs."""
+    """Return compute capabilities without the dot; "+PTX" is code that later GPUs compile."""
     given = os.environ.get("FASTMEF_CUDA_ARCHS", "")
     if given:
         targets = re.split(r"[;,\s]+", given.strip().replace(".", ""))
@@ -180,9 +177,9 @@ def cuda_targets(nvcc: str) -> list[str]:
 
 
 def cuda_home(nvcc: str) -> Path | None:
-    """Asked for, because nvcc may be a script that calls the real one elsewhere.
+    """Ask nvcc for its home, because it may be a script that calls the real one elsewhere.
 
-    None: headers and libraries lie where every compiler looks, as those of Debian's package do.
+    Return None where headers and libraries lie in the system's folders, as in Debian's package.
     """
     command = [nvcc, "--dryrun", "-x", "cu", "-c", os.devnull]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stderr
@@ -191,7 +188,7 @@ def cuda_home(nvcc: str) -> Path | None:
 
 
 def cuda_folder(home: Path, pattern: str, holding: str) -> str:
-    """Toolkits keep headers and libraries below ``home`` or below ``home/targets/<system>``."""
+    """Return the folder with the file ``holding``, below ``home`` or ``home/targets/<system>``."""
     for folder in sorted([*home.glob(pattern), *home.glob(f"targets/*/{pattern}")]):
         if (folder / holding).exists():
             return str(folder)
@@ -217,7 +214,7 @@ def extensions() -> list[Extension]:
             Extension(
                 "fastmef._cpu",
                 sources=COMMON_SOURCES,
-                include_dirs=[pybind11.get_include()],
+                include_dirs=[str(CSRC), pybind11.get_include()],
                 depends=[*HEADERS, *VARIANT_SOURCES],
                 language="c++",
                 optional=cpu != "1",
@@ -228,7 +225,7 @@ def extensions() -> list[Extension]:
             Extension(
                 "fastmef._cuda",
                 sources=["csrc/cuda/module.cpp"],
-                include_dirs=[pybind11.get_include()],
+                include_dirs=[str(CSRC), pybind11.get_include()],
                 depends=[*HEADERS, *CUDA_SOURCES],
                 language="c++",
                 optional=cuda != "1",

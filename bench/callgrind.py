@@ -55,7 +55,7 @@ def run(op: str) -> None:
         colors = (255 * exposures.unsqueeze(2).expand(-1, -1, 3, -1, -1)).to(torch.uint8)
         functional.softmax_fuse(logits, colors.contiguous())
     else:
-        functional.mef_ssim(exposures, exposures.mean(dim=1))
+        functional.mef_ssim(exposures.mean(dim=1), exposures)
 
 
 def parse(profile: str) -> tuple[Counter[str], int]:
@@ -69,7 +69,7 @@ def parse(profile: str) -> tuple[Counter[str], int]:
         if line.startswith("events:"):
             events = line.split()[1:]
         elif match := re.match(r"(cfi|cfl|fl|fi|fe)=(\(\d+\))(?: (.*))?", line):
-            names.setdefault(match[2], Path(match[3] or "").name)
+            names.setdefault(match[2], "/".join(Path(match[3] or "").parts[-2:]))
             if not match[1].startswith("c"):
                 file = names[match[2]]
         elif line.startswith("calls="):
@@ -77,7 +77,7 @@ def parse(profile: str) -> tuple[Counter[str], int]:
         elif re.match(r"[+\-*\d]", line):
             costs = dict(zip(events, map(int, line.split()[1:]), strict=False))
             # Every byte that memset clears by one instruction is counted as an instruction.
-            if not of_callee and not file.startswith("memset"):
+            if not of_callee and not Path(file).name.startswith("memset"):
                 by_file[file] += costs.get("Ir", 0)
                 misses += costs.get("D1mr", 0) + costs.get("D1mw", 0)
             of_callee = False

@@ -32,7 +32,7 @@ MULTIPROCESSORS = {
     100: (228, 2048),
     120: (100, 1536),
 }
-# kThreads of csrc/cuda/launch.h, except for kColumns of csrc/cuda/loss_part.h.
+# kThreads of csrc/cuda/runtime/launch.h, except for kColumns of csrc/cuda/loss/part.h.
 THREADS, THREADS_OF_THE_LOSS = 256, 128
 ENTRY = re.compile(
     r"Compiling entry function '(?P<kernel>\w+)' for 'sm_(?P<architecture>\d+)\w?'.*?"
@@ -86,8 +86,9 @@ def readable(kernels: list[str]) -> dict[str, str]:
 def compile_all(nvcc: str, architectures: list[int]) -> list[dict[str, Any]]:
     targets = [f"--generate-code=arch=compute_{x},code=sm_{x}" for x in architectures]
     options = ["-O3", "-std=c++17", "--threads=0", "-Xptxas=-v", "-c", "-o", os.devnull]
+    options.append(f"-I{ROOT / 'csrc'}")
     results = []
-    for source in sorted((ROOT / "csrc" / "cuda").glob("*.cu")):
+    for source in sorted((ROOT / "csrc").glob("cuda/*/*.cu")):
         done = subprocess.run([nvcc, *options, *targets, source], capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(done.stderr)

@@ -32,5 +32,5 @@ for name, image in results.items():
 
 # The name of the variant is part of a score: they differ by more than methods do.
 for variant in ("mefnet", "color2018"):
-    score = mef_ssim(exposures, as_tensor(results["fastmef"])[None], variant)
+    score = mef_ssim(as_tensor(results["fastmef"])[None], exposures, variant)
     print(f"fastmef: {score_name(variant)} {float(score):.4f}")

@@ -6,32 +6,27 @@ python examples/own_gamma.py
 import torch
 from torch import Tensor
 
+import fastmef
 from fastmef import functional
 
 
 def sharpness(exposures: Tensor) -> Tensor:
-    """γ_k of (B, K, H, W): the square of local variance times well-exposedness, normalised."""
-    variance = functional.local_variance(exposures)  # at the windows inside: (B, K, H - 10, W - 10)
-    exposed = functional.well_exposedness(exposures)[..., 5:-5, 5:-5]
-    attributes = (variance * exposed).square()
-    return attributes / (attributes.sum(dim=1, keepdim=True) + 1e-12)
+    """A_k of (B, K, H, W): the square of local variance times well-exposedness.
 
-
-def loss(fused: Tensor, exposures: Tensor) -> Tensor:
-    """1 - Σ_k γ_k SSIM(F, I_k), on grey images (B, H, W) and (B, K, H, W)."""
-    pairs = fused.unsqueeze(1).expand_as(exposures)
-    ssim = functional.ssim(pairs, exposures, luminance=False, reduction="none")
-    return 1 - (sharpness(exposures) * ssim).sum(dim=1).mean()
+    The loss takes the values at the centres of its windows and divides by their sum over k.
+    """
+    variance = functional.local_variance(exposures, border="reflect")
+    return (variance * functional.well_exposedness(exposures)).square()
 
 
 torch.manual_seed(0)
 light = torch.rand(1, 1, 64, 64)
 exposures = torch.cat([0.3 * light, (2 * light).clamp(max=1)], dim=1)  # grey, dark and bright
 logits = torch.zeros_like(exposures, requires_grad=True)
+loss = fastmef.WeightedSSIMLoss(gamma=sharpness)  # or a module, whose parameters are then trained
 optimizer = torch.optim.Adam([logits], lr=0.1)
 for step in range(20):  # descends on the weights of every pixel, as fastmef.fuse does
-    fused = functional.softmax_fuse(logits, exposures.unsqueeze(2).expand(-1, -1, 3, -1, -1))
-    value = loss(fused[:, 0], exposures)
+    value = loss.from_logits(logits, exposures)
     optimizer.zero_grad()
     value.backward()
     optimizer.step()

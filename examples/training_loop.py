@@ -28,7 +28,7 @@ optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
 
 def loss_of(exposures: torch.Tensor) -> torch.Tensor:
     # The same as criterion(net(exposures).fused, exposures), without forming F in colour.
-    return criterion.from_logits(net.logits(exposures), exposures)
+    return criterion.from_logits(net(exposures, fuse=False), exposures)
 
 
 compute_loss = torch.compile(loss_of, backend=args.compile) if args.compile else loss_of

@@ -1,6 +1,6 @@
 """Unsupervised deep multi-exposure fusion with fused kernels.
 
-The public names load on first use, so that importing the package stays cheap and touches no GPU.
+The public names are loaded on first use, so that importing the package is cheap and touches no GPU.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastmef import functional, metrics, reference
+    from fastmef import functional, metrics, nn, reference
     from fastmef.backends import show_config
     from fastmef.errors import (
         DivergenceError,
@@ -40,7 +40,7 @@ _HOME = {
     "MissingExtraError": "fastmef.errors",
     "OutputError": "fastmef.errors",
 }
-_SUBMODULES = {"functional", "metrics", "reference"}
+_SUBMODULES = {"functional", "metrics", "nn", "reference"}
 
 __all__ = [
     "DivergenceError",
@@ -56,6 +56,7 @@ __all__ = [
     "fuse",
     "list_pretrained",
     "metrics",
+    "nn",
     "reference",
     "show_config",
 ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,6 +36,35 @@ def own_lines(result: subprocess.CompletedProcess[str]) -> list[str]:
     return [line for line in result.stderr.splitlines() if line.startswith("fastmef: ")]
 
 
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The names of setup.py, which declares nothing to build here."""
+    import setuptools
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("FASTMEF_CPU", "0")
+    monkeypatch.setenv("FASTMEF_CUDA", "0")
+    monkeypatch.setattr(setuptools, "setup", lambda **options: None)
+    return runpy.run_path("setup.py")
+
+
+def test_flags_follow_the_list_of_instruction_sets(names: dict[str, Any]) -> None:
+    variants = names["x86_variants"]()
+    assert list(variants) == ["avx512", "avx2", "baseline"]  # the best first
+    assert variants["baseline"] == []
+    assert variants["avx2"] == ["-mavx2", "-mfma"]
+    assert {"-mavx512f", "-mfma", "-mprefer-vector-width=512"} <= set(variants["avx512"])
+    assert not any(flag.startswith("-march") for flags in variants.values() for flag in flags)
+
+
+def test_every_source_is_compiled_in_one_way(names: dict[str, Any]) -> None:
+    sources = {str(x.relative_to(ROOT)) for x in (ROOT / "csrc" / "cpu").rglob("*.cpp")}
+    variants, common = names["VARIANT_SOURCES"], names["COMMON_SOURCES"]
+    assert sources == {*variants, *common} and not {*variants} & {*common}
+    # What defines the functions of an instruction set is compiled for each.
+    assert {x for x in sources if "namespace FASTMEF_ISA" in (ROOT / x).read_text()} == {*variants}
+
+
 def test_both_left_out(tmp_path: Path) -> None:
     result = build(tmp_path, CC="no-such-compiler", CXX="no-such-compiler")
     assert result.returncode == 0, result.stderr
@@ -45,7 +76,7 @@ def test_failed_build_is_one_line(tmp_path: Path, compiler: str) -> None:
     result = build(tmp_path, CC=compiler, CXX=compiler, FASTMEF_CPU="auto")
     assert result.returncode == 0, result.stderr
     (line,) = own_lines(result)
-    assert "the C++ kernels were not built, PyTorch will serve instead" in line
+    assert "the C++ kernels were not built, falling back to PyTorch" in line
     assert compiler in line and not list(tmp_path.rglob("*.so"))
 
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 import fastmef
 from fastmef.cli import main
-from fastmef.data.images import write_image
+from fastmef.data.images import read_image, write_image
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *(f"docs/{name}.md" for name in ("index", "photographs", "metrics"))]
@@ -35,6 +35,7 @@ def folder(tmp_path, monkeypatch):
     """A folder with the files that the pages name."""
     for name, number in (("dark", 1), ("middle", 2), ("bright", 4)):
         shutil.copy(SAMPLES / "mountain" / f"{number}.jpg", tmp_path / f"{name}.jpg")
+        write_image(tmp_path / f"{name}.tif", read_image(tmp_path / f"{name}.jpg").pixels)
     write_image(tmp_path / "mask.png", np.full((253, 420, 3), 255, np.uint8))
     shutil.copytree(SAMPLES / "mountain", tmp_path / "photos" / "mountain")
     monkeypatch.chdir(tmp_path)
@@ -67,6 +68,12 @@ def test_python(page, folder):
     if "loss" in names:
         exposures = torch.rand(1, 2, 3, 32, 32)
         assert names["loss"](names["net"](exposures).fused, exposures).isfinite()
+
+
+def test_copy_in_strips(folder):
+    (code,) = blocks("docs/files.md", "python")
+    exec(compile(code, "docs/files.md", "exec"), {})
+    assert np.array_equal(read_image("copy.png").pixels, read_image("dark.tif").pixels)
 
 
 def test_readme_is_short():

@@ -27,12 +27,25 @@ def _rehearsed(config: pytest.Config) -> bool:
     return bool(config.getoption("--rehearse", default=False))
 
 
+def missing_kernels() -> str:
+    """Say why figures of fastmef would be those of plain PyTorch; empty if some kernels run."""
+    if backends.WHY_NO_TRITON and backends.WHY_NO_CUDA:
+        return (
+            f"fastmef has no kernels for the GPU. Triton: {backends.WHY_NO_TRITON}. "
+            f"CUDA C++: {backends.WHY_NO_CUDA}"
+        )
+    return ""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not torch.cuda.is_available() and not _rehearsed(config):
-        skip = pytest.mark.skip(reason="no GPU that torch can use")
-        for item in items:
-            if HERE in item.path.parents:
-                item.add_marker(skip)
+    here = [item for item in items if HERE in item.path.parents]
+    if not here or _rehearsed(config):
+        return
+    if not torch.cuda.is_available():
+        for item in here:
+            item.add_marker(pytest.mark.skip(reason="no GPU that torch can use"))
+    elif reason := missing_kernels():
+        raise pytest.UsageError(reason)
 
 
 def pytest_benchmark_update_machine_info(

@@ -1,22 +1,23 @@
-// What makes an exposure important at a pixel: local variance, gradient, well-exposedness.
+// The attributes that make an exposure important at a pixel: local variance, gradient,
+// well-exposedness.
 #pragma once
 
-#include "math.h"
+#include "common/math.h"
 
 namespace fastmef {
 
 enum Attribute { kVariance = 1, kGradient = 2, kWellExposedness = 4 };
 
-// max(E[x^2] - E[x]^2, floor), both moments of x minus a constant.
+// Returns max(E[x^2] - E[x]^2, floor), where both moments are those of x minus a constant.
 template <class T>
-FASTMEF_HD T local_variance(T mean, T power, T floor) {
-  return larger(power - mean * mean, floor);
+FASTMEF_HD T local_variance(T mean, T second_moment, T floor) {
+  return larger(second_moment - mean * mean, floor);
 }
 
-// Where the floor takes over and the variance has no gradient; a value equal to it still has one.
+// Is the variance below the floor, so that it has no gradient? A value equal to the floor has one.
 template <class T>
-FASTMEF_HD bool is_floored(T mean, T power, T floor) {
-  return power - mean * mean < floor;
+FASTMEF_HD bool is_floored(T mean, T second_moment, T floor) {
+  return second_moment - mean * mean < floor;
 }
 
 template <class T>
@@ -24,7 +25,8 @@ struct Differences {
   T x, y;
 };
 
-// 3x3 Sobel differences from the neighbours: rows above (a), at (b) and below (c) the pixel.
+// Returns the 3x3 Sobel differences of the neighbours: rows above (a), at (b) and below (c) the
+// pixel.
 template <class T>
 FASTMEF_HD Differences<T> sobel_differences(T a0, T a1, T a2, T b0, T b2, T c0, T c1, T c2) {
   return {(a2 - a0) + 2 * (b2 - b0) + (c2 - c0), (c0 - a0) + 2 * (c1 - a1) + (c2 - a2)};

@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "hd.h"
+#include "common/hd.h"
 
 namespace fastmef {
 

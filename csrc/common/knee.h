@@ -7,7 +7,7 @@
 
 #include <math.h>
 
-#include "hd.h"
+#include "common/hd.h"
 
 namespace fastmef {
 

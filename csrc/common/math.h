@@ -5,19 +5,13 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "hd.h"
+#include "common/hd.h"
 
 namespace fastmef {
 
 template <class T>
 FASTMEF_HD T larger(T a, T b) {
   return a < b ? b : a;
-}
-
-// The number itself, or 0 for what is none.
-template <class T>
-FASTMEF_HD T finite_or_zero(T x) {
-  return x - x == 0 ? x : T(0);
 }
 
 FASTMEF_HD float square_root(float x) { return sqrtf(x); }

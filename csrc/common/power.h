@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "hd.h"
+#include "common/hd.h"
 
 namespace fastmef {
 

@@ -1,8 +1,8 @@
-// Softmax over the exposures of one pixel; over two, the usual number, with one exponential. Where
-// the largest number is not finite all weights are NaN, as PyTorch's are.
+// Softmax over the exposures of one pixel; two exposures need only one exponential. If the largest
+// logit is not finite, all weights are NaN, as in PyTorch.
 #pragma once
 
-#include "math.h"
+#include "common/math.h"
 
 namespace fastmef {
 
@@ -17,7 +17,7 @@ FASTMEF_HD void softmax_of_two(T a, T b, T& weight_a, T& weight_b) {
   weight_b = first ? small * large : large;
 }
 
-// Of the first `count` of K numbers, in place.
+// Computes the softmax of the first `count` of K numbers in place.
 template <class T, int K>
 FASTMEF_HD void softmax(T (&x)[K], int count) {
   if constexpr (K == 2) {

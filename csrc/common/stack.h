@@ -3,7 +3,7 @@
 
 #include <stdint.h>
 
-#include "convert.h"
+#include "common/convert.h"
 
 namespace fastmef {
 

@@ -1,8 +1,8 @@
 // How MEF-SSIM ma2015 weighs the structures of the exposures at one window.
 #pragma once
 
-#include "math.h"
-#include "power.h"
+#include "common/math.h"
+#include "common/power.h"
 
 namespace fastmef {
 
@@ -12,11 +12,11 @@ FASTMEF_HD T matlab_eps() {
   return T(2.220446049250313e-16);
 }
 
-// A variance that is within rounding of 0 is none; `power` is the size of what cancelled. NaN too
-// is none here, and shows in the sum of all exposures.
+// Returns 0 for a variance within rounding of 0; `second_moment` is the size of what cancelled. NaN
+// becomes 0 too, and shows in the sum over all exposures.
 template <class T>
-FASTMEF_HD T beyond_rounding(T variance, T power, T noise) {
-  return variance > noise * power ? variance : T(0);
+FASTMEF_HD T beyond_rounding(T variance, T second_moment, T noise) {
+  return variance > noise * second_moment ? variance : T(0);
 }
 
 // min(tan(pi/2 R), 10), R the norm of the sum over the sum of norms. The cap is reached at R =

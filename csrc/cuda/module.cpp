@@ -1,16 +1,10 @@
 // fastmef._cuda: the binding. Arrays arrive as addresses and strides, device and stream as numbers,
 // so that nothing of PyTorch is needed to build it. Python has validated shapes and types.
 
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
-
-#include <array>
-#include <string>
-
-#include "../common/arguments.h"
-#include "fuse.h"
-#include "guided.h"
-#include "loss.h"
+#include "common/binding.h"
+#include "cuda/fusion/softmax_fuse.h"
+#include "cuda/guided/guided.h"
+#include "cuda/loss/loss.h"
 
 namespace py = pybind11;
 
@@ -27,8 +21,8 @@ Place place_of(const PlaceTuple& t) {
 // (B, K, C, H, W)
 using Shape = std::array<int64_t, 5>;
 
-FuseArgs fuse_args(const Shape& shape, double temperature, const StackTuple& logits,
-                   const StackTuple& valid, const StackTuple& exposures) {
+FuseArgs fuse_args(const Shape& shape, double temperature, const Stack& logits, const Stack& valid,
+                   const Stack& exposures) {
   FuseArgs args{};
   args.batch = shape[0];
   args.count = static_cast<int>(shape[1]);
@@ -36,37 +30,36 @@ FuseArgs fuse_args(const Shape& shape, double temperature, const StackTuple& log
   args.height = shape[3];
   args.width = shape[4];
   args.inverse_temperature = static_cast<float>(1.0 / temperature);
-  args.logits = stack(logits);
-  args.valid = stack(valid);
-  args.exposures = stack(exposures);
+  args.logits = logits;
+  args.valid = valid;
+  args.exposures = exposures;
   return args;
 }
 
-void fuse(const PlaceTuple& place, const Shape& shape, double temperature, const StackTuple& logits,
-          const StackTuple& valid, const StackTuple& exposures, const StackTuple& fused,
-          const StackTuple& weights) {
+void fuse(const PlaceTuple& place, const Shape& shape, double temperature, const Stack& logits,
+          const Stack& valid, const Stack& exposures, const Stack& fused, const Stack& weights) {
   FuseArgs args = fuse_args(shape, temperature, logits, valid, exposures);
-  args.fused = stack(fused);
-  args.weights = stack(weights);
+  args.fused = fused;
+  args.weights = weights;
   const py::gil_scoped_release release;
   softmax_fuse(args, place_of(place));
 }
 
 void fuse_backward(const PlaceTuple& place, const Shape& shape, double temperature,
-                   const StackTuple& logits, const StackTuple& valid, const StackTuple& exposures,
-                   const StackTuple& by_fused, const StackTuple& by_weights,
-                   const StackTuple& by_logits, const StackTuple& by_exposures) {
+                   const Stack& logits, const Stack& valid, const Stack& exposures,
+                   const Stack& grad_fused, const Stack& grad_weights, const Stack& grad_logits,
+                   const Stack& grad_exposures) {
   FuseArgs args = fuse_args(shape, temperature, logits, valid, exposures);
-  args.by_fused = stack(by_fused);
-  args.by_weights = stack(by_weights);
-  args.by_logits = stack(by_logits);
-  args.by_exposures = stack(by_exposures);
+  args.grad_fused = grad_fused;
+  args.grad_weights = grad_weights;
+  args.grad_logits = grad_logits;
+  args.grad_exposures = grad_exposures;
   const py::gil_scoped_release release;
   softmax_fuse_backward(args, place_of(place));
 }
 
-void loss(const PlaceTuple& place, const Shape& shape, bool from_logits, const StackTuple& source,
-          const StackTuple& exposures, const StackTuple& gradient, int64_t partials, int64_t value,
+void loss(const PlaceTuple& place, const Shape& shape, bool from_logits, const Stack& source,
+          const Stack& exposures, const Stack& gradient, int64_t partials, int64_t value,
           const std::array<float, kWindow>& taps, int attributes, bool luminance, double c1,
           double c2, double floor, double eps, double gradient_scale) {
   LossArgs args{};
@@ -75,9 +68,9 @@ void loss(const PlaceTuple& place, const Shape& shape, bool from_logits, const S
   args.height = shape[3];
   args.width = shape[4];
   args.from_logits = from_logits;
-  args.source = stack(source);
-  args.exposures = stack(exposures);
-  args.gradient = stack(gradient);
+  args.source = source;
+  args.exposures = exposures;
+  args.gradient = gradient;
   args.partials = static_cast<double*>(pointer(partials));
   args.value = static_cast<float*>(pointer(value));
   for (int i = 0; i < kWindow; ++i) args.taps[i] = taps[i];
@@ -93,7 +86,7 @@ void loss(const PlaceTuple& place, const Shape& shape, bool from_logits, const S
 }
 
 GuidedArgs guided_args(const Shape& shape, int64_t rows, int64_t columns,
-                       const std::array<float, 3>& gray, const StackTuple& exposures) {
+                       const std::array<float, 3>& gray, const Stack& exposures) {
   GuidedArgs args{};
   args.batch = shape[0];
   args.count = static_cast<int>(shape[1]);
@@ -102,12 +95,12 @@ GuidedArgs guided_args(const Shape& shape, int64_t rows, int64_t columns,
   args.rows = rows;
   args.columns = columns;
   for (int c = 0; c < 3; ++c) args.gray[c] = gray[c];
-  args.exposures = stack(exposures);
+  args.exposures = exposures;
   return args;
 }
 
 void guide(const PlaceTuple& place, const Shape& shape, int64_t rows, int64_t columns,
-           const std::array<float, 3>& gray, const StackTuple& exposures, int64_t to) {
+           const std::array<float, 3>& gray, const Stack& exposures, int64_t to) {
   GuidedArgs args = guided_args(shape, rows, columns, gray, exposures);
   args.guide = static_cast<float*>(pointer(to));
   const py::gil_scoped_release release;
@@ -115,12 +108,12 @@ void guide(const PlaceTuple& place, const Shape& shape, int64_t rows, int64_t co
 }
 
 void fuse_by_guide(const PlaceTuple& place, const Shape& shape, int64_t rows, int64_t columns,
-                   const std::array<float, 3>& gray, const StackTuple& exposures, int64_t slopes,
-                   int64_t offsets, const StackTuple& fused) {
+                   const std::array<float, 3>& gray, const Stack& exposures, int64_t slopes,
+                   int64_t offsets, const Stack& fused) {
   GuidedArgs args = guided_args(shape, rows, columns, gray, exposures);
   args.slopes = static_cast<const float*>(pointer(slopes));
   args.offsets = static_cast<const float*>(pointer(offsets));
-  args.fused = stack(fused);
+  args.fused = fused;
   args.fused.layer = 0;  // there is one: its stride says nothing
   const py::gil_scoped_release release;
   guided_fuse(args, place_of(place));
@@ -133,20 +126,10 @@ PYBIND11_MODULE(FASTMEF_MODULE, m) {
   using namespace fastmef;
   m.doc() = "CUDA kernels. Internal: arguments are addresses and are hardly checked here.";
   m.attr("architectures") = FASTMEF_CUDA_BUILT_FOR;
-  m.def("softmax_fuse", &fuse, py::arg("place"), py::arg("shape"), py::arg("temperature"),
-        py::arg("logits"), py::arg("valid"), py::arg("exposures"), py::arg("fused"),
-        py::arg("weights"));
-  m.def("softmax_fuse_backward", &fuse_backward, py::arg("place"), py::arg("shape"),
-        py::arg("temperature"), py::arg("logits"), py::arg("valid"), py::arg("exposures"),
-        py::arg("by_fused"), py::arg("by_weights"), py::arg("by_logits"), py::arg("by_exposures"));
-  m.def("loss_blocks", &loss_blocks, py::arg("batch"), py::arg("height"), py::arg("width"));
-  m.def("fusion_loss", &loss, py::arg("place"), py::arg("shape"), py::arg("from_logits"),
-        py::arg("source"), py::arg("exposures"), py::arg("gradient"), py::arg("partials"),
-        py::arg("value"), py::arg("taps"), py::arg("attributes"), py::arg("luminance"),
-        py::arg("c1"), py::arg("c2"), py::arg("floor"), py::arg("eps"), py::arg("gradient_scale"));
-  m.def("guided_guide", &guide, py::arg("place"), py::arg("shape"), py::arg("rows"),
-        py::arg("columns"), py::arg("gray"), py::arg("exposures"), py::arg("guide"));
-  m.def("guided_fuse", &fuse_by_guide, py::arg("place"), py::arg("shape"), py::arg("rows"),
-        py::arg("columns"), py::arg("gray"), py::arg("exposures"), py::arg("slopes"),
-        py::arg("offsets"), py::arg("fused"));
+  m.def("softmax_fuse", &fuse);
+  m.def("softmax_fuse_backward", &fuse_backward);
+  m.def("loss_blocks", &loss_blocks);
+  m.def("fusion_loss", &loss);
+  m.def("guided_guide", &guide);
+  m.def("guided_fuse", &fuse_by_guide);
 }

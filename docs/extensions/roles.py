@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import textwrap
+from importlib.util import find_spec
 
 import griffe
 
@@ -16,6 +17,7 @@ ROLE = re.compile(r":(?:func|class|meth|mod):`~?([\w.]+)`", re.S)
 INLINE_MATH = re.compile(r":math:`([^`]+)`", re.S)
 DISPLAY_MATH = re.compile(r"^( *)\.\. math::(.*\n(?:(?:\1 +\S.*)?\n)*)", re.M)
 TABLE = re.compile(r"^( *)(=+ +=+)\n(.*?)\n\1\2\n", re.M | re.S)
+EXAMPLE = re.compile(r"^Example:$", re.M)  # the parser knows the plural only
 DOUBLE_BACKTICKS = re.compile(r"``([^`]+)``")
 LOGGER = griffe.get_logger(__name__)
 
@@ -43,6 +45,8 @@ def translate(text: str, obj: griffe.Object) -> str:
             with contextlib.suppress(griffe.NameResolutionError):
                 first, *attributes = name.split(".")
                 path = ".".join([obj.resolve(first), *attributes])
+        if path == name and not name.startswith("fastmef.") and find_spec(name.split(".")[0]):
+            return f"`{name}`"  # another package
         if not exists(obj.package, path):
             LOGGER.warning("%s refers to %s, which does not exist", obj.path, name)
         # What has no entry of its own is shown without a link.
@@ -65,6 +69,7 @@ def translate(text: str, obj: griffe.Object) -> str:
     text = DISPLAY_MATH.sub(display, text)
     text = INLINE_MATH.sub(lambda match: rf"\({' '.join(match[1].split())}\)", text)
     text = ROLE.sub(link, text)
+    text = EXAMPLE.sub("Examples:", text)
     return DOUBLE_BACKTICKS.sub(r"`\1`", text).strip()
 
 

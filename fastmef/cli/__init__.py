@@ -15,6 +15,7 @@ import fastmef
 from fastmef.cli.demo import demo as demo_command
 from fastmef.cli.doctor import doctor as doctor_command
 from fastmef.cli.eval import evaluate as eval_command
+from fastmef.cli.export import export as export_command
 from fastmef.cli.fuse import fuse as fuse_command
 from fastmef.cli.signals import Terminated, raise_on_termination
 from fastmef.cli.train import train as train_command
@@ -85,5 +86,12 @@ def main() -> None:
     """
 
 
-for _command in (fuse_command, demo_command, eval_command, train_command, doctor_command):
+for _command in (
+    fuse_command,
+    demo_command,
+    eval_command,
+    train_command,
+    export_command,
+    doctor_command,
+):
     main.add_command(_command)

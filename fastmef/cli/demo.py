@@ -69,7 +69,7 @@ def demo(output: Path, model: str, device: str | None, force: bool) -> None:
         candidates |= {"plain mean": plain_mean(images), "fused": fused}
         exposures = as_tensor(*images).unsqueeze(0)
         for name, image in candidates.items():
-            score = float(mef_ssim(exposures, as_tensor(image), *MEASURE))
+            score = float(mef_ssim(as_tensor(image), exposures, *MEASURE))
             seconds = f"{fusing:.2f} s" if name == "fused" else ""
             rows.append((scene.name, name, score, seconds))
 

@@ -12,7 +12,9 @@ from fastmef.data.decoded import Rows
 
 
 def split_alpha(pixels: NDArray[Any], associated: bool = False) -> Rows:
-    """Split ``(H, W, 2 or 4)`` into pixels and the mask of valid ones; others have no mask.
+    """Split ``(H, W, 2 or 4)`` into pixels and the mask of valid ones.
+
+    Without an alpha channel the mask is ``None``.
 
     A pixel is valid where alpha is above one half. Where the other channels are stored multiplied
     by alpha (``associated``), only full alpha is valid: elsewhere they are too dark.

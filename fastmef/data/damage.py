@@ -13,6 +13,7 @@ class Fault(ValueError):
 
 
 def damaged(what: str) -> Fault:
+    """Return the fault of a damaged file."""
     return Fault(f"damaged: {what}")
 
 

@@ -37,11 +37,13 @@ class _Layout:
         return cls(read, "<" if start[:1] == b"I" else ">", b"+" in start[2:])
 
     def number(self, kind: str, offset: int) -> int:
+        """Read one number; ``kind`` is its type for :mod:`struct`."""
         layout = struct.Struct(self.order + kind)
         (value,) = layout.unpack(self.read(offset, layout.size))
         return value
 
     def first(self) -> int:
+        """Return the offset of the first directory."""
         return self.number("Q", 8) if self.big else self.number("I", 4)
 
     def entries(self, offset: int, size: int) -> Iterator[tuple[int, int, int, bool]]:
@@ -63,6 +65,7 @@ class _Layout:
             raise struct.error("cut off in the middle of a directory")
 
     def following(self, offset: int) -> int:
+        """Return the offset of the directory after the one at ``offset``; 0 if it is the last."""
         count = self.number("Q" if self.big else "H", offset)
         if self.big:
             return self.number("Q", offset + 8 + 20 * count)
@@ -107,6 +110,7 @@ def exif_is_bounded(block: bytes) -> bool:
 
 
 def _is_bounded(read: Reader, size: int) -> bool:
+    """Return whether the entries of all directories are together no larger than the file."""
     sizes = 0
     try:
         layout = _Layout.of(read)

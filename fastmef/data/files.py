@@ -104,11 +104,13 @@ class AtomicFile:
             self._open = False
 
     def _close(self) -> None:
+        """Close the descriptor."""
         with contextlib.suppress(OSError):  # closed before it was renamed, on Windows
             os.close(self._descriptor)
 
     @contextlib.contextmanager
     def _report(self) -> Iterator[None]:
+        """Remove the temporary file when anything fails, and name the target in system errors."""
         try:
             yield
         except BaseException as error:
@@ -134,6 +136,7 @@ def atomic_write(path: str | os.PathLike[str], content: Content, force: bool = F
 
 
 def _check_existing(path: str | os.PathLike[str], target: Path, force: bool) -> None:
+    """Refuse a target that must not be replaced."""
     try:
         mode = target.lstat().st_mode
     except FileNotFoundError:
@@ -150,10 +153,12 @@ def _check_existing(path: str | os.PathLike[str], target: Path, force: bool) -> 
 
 
 def _exists(path: str | os.PathLike[str]) -> OutputError:
+    """Return the error for a file that exists."""
     return OutputError(f"{display(path)} exists already; --force (force=True) replaces it")
 
 
 def _keep_mode_and_owner(target: Path, descriptor: int) -> None:
+    """Give an open file the permission bits, owner and group of the one that it replaces."""
     if not hasattr(os, "fchown"):
         return
     with contextlib.suppress(FileNotFoundError):

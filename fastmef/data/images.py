@@ -104,12 +104,12 @@ def write_image(
 
 
 def same_profile(photos: Sequence[Photo]) -> bool:
-    """Whether all photographs are in one colour space, going by their embedded ICC profiles."""
+    """Return whether all photographs have the same ICC profile, or none."""
     return len({photo.icc_profile for photo in photos}) <= 1
 
 
 def describe(value: object) -> str:
-    """An argument in a few words, for messages."""
+    """Return an argument in a few words, for messages."""
     if isinstance(value, np.ndarray):
         return f"shape {value.shape}, dtype {value.dtype}"
     return type(value).__name__

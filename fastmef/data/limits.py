@@ -57,6 +57,7 @@ def excess_pixels(width: int, height: int, size: int) -> str | None:
 
 
 def _chosen_pixels() -> int | None:
+    """Return the limit of the environment variable, ``None`` if it is not set."""
     text = os.environ.get(_VARIABLE)
     if not text:
         return None

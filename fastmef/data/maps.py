@@ -127,6 +127,7 @@ def enlarge_map(plane: NDArray[np.floating], size: Size) -> NDArray[np.float32]:
 
 
 def _read_map(path: Path, size: Size) -> NDArray[np.float32]:
+    """Read one map, float32 in [0, 1]."""
     with closing(open_source(path)) as source:
         if source.channels != 1 or source.has_alpha or source.dtype not in (np.uint8, np.uint16):
             raise InputError(
@@ -140,6 +141,7 @@ def _read_map(path: Path, size: Size) -> NDArray[np.float32]:
 
 
 def _check_size(path: str | os.PathLike[str], size: Size, needed: Size) -> None:
+    """Refuse a map of another size than that of the photographs."""
     if size != needed:
         raise InputError(
             f"{display(path)}: {size[0]}×{size[1]} pixels; needed: {needed[0]}×{needed[1]}"

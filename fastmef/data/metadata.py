@@ -102,6 +102,7 @@ def _load_exif(image: Image.Image) -> Image.Exif:
 
 
 def _profile(profile: object, channels: int) -> bytes | None:
+    """Return the colour profile if it is one for this number of channels."""
     if not isinstance(profile, bytes):
         return None
     if len(profile) > MAX_PROFILE:
@@ -110,6 +111,7 @@ def _profile(profile: object, channels: int) -> bytes | None:
 
 
 def _xmp(packet: object) -> bytes | None:
+    """Return the XMP packet with its orientation set to 1."""
     if isinstance(packet, str):
         packet = packet.encode()
     if not isinstance(packet, bytes) or not packet.strip(b"\0 "):
@@ -118,6 +120,7 @@ def _xmp(packet: object) -> bytes | None:
 
 
 def _iptc(info: Mapping[str, Any]) -> bytes | None:
+    """Return the IPTC record, which JPEG keeps among the resources of Photoshop."""
     block = info.get("iptc")
     if block is None and isinstance(info.get("photoshop"), dict):
         block = info["photoshop"].get(_IPTC_BLOCK)
@@ -125,6 +128,7 @@ def _iptc(info: Mapping[str, Any]) -> bytes | None:
 
 
 def _resolution(dpi: object, turned: bool) -> tuple[float, float] | None:
+    """Return pixels per inch of the upright image if they are numbers that a printer could use."""
     try:
         across, down = (float(value) for value in dpi)  # type: ignore[attr-defined]
     except (TypeError, ValueError, ZeroDivisionError):

@@ -34,7 +34,7 @@ class Picture:
 
     @property
     def samples(self) -> int:
-        """Channels of the file, alpha included."""
+        """Return the channels of the file, alpha included."""
         return self.channels + self.alpha
 
     @property
@@ -43,7 +43,7 @@ class Picture:
 
     @property
     def full(self) -> Any:
-        """The value of white, and of a valid pixel's alpha."""
+        """Return the value of white, and of a valid pixel's alpha."""
         return 1.0 if self.stored.kind == "f" else np.iinfo(self.stored).max
 
 
@@ -92,7 +92,7 @@ class WritesRows(ABC):
 
     @property
     def file(self) -> AtomicFile:
-        """The file, started when its first byte is there."""
+        """Start the file when its first byte is there, and return it."""
         if self._file is None:
             self._file = AtomicFile(self.picture.path, self.picture.force)
         return self._file
@@ -110,6 +110,7 @@ class WritesRows(ABC):
         """Write what follows the last row."""
 
     def _check(self, pixels: NDArray[Any], alpha: NDArray[np.bool_] | None) -> None:
+        """Refuse rows that do not fit the announced picture."""
         picture = self.picture
         if pixels.dtype != picture.dtype or pixels.shape[1:] != (picture.width, picture.channels):
             raise InputError(

@@ -30,12 +30,12 @@ class Scene:
 
     @property
     def is_radiance(self) -> bool:
-        """Whether the scene is an HDR file."""
+        """Return whether the scene is an HDR file."""
         return self.images[0].suffix.lower() in RADIANCE_ENDINGS
 
 
 def find_scenes(folder: str | os.PathLike[str]) -> list[Scene]:
-    """The scenes in ``folder``, sorted by name.
+    """Return the scenes in ``folder``, sorted by name.
 
     Every subfolder that holds images (.jpg .jpeg .png .tif .tiff .webp) is a scene. Its exposures
     are ``under.*`` and ``over.*`` where both are there, else all its images in the order of their
@@ -107,7 +107,7 @@ def find_training_scenes(
 
 
 def split_scenes(scenes: Sequence[Scene]) -> tuple[list[Scene], list[Scene]]:
-    """``(training, validation)``: scenes 0, 8, 16, … of a sorted list are for validation."""
+    """Return ``(training, validation)``: scenes 0, 8, 16, … of a sorted list are for validation."""
     training = [scene for i, scene in enumerate(scenes) if i % VALIDATION_STEP]
     return training, list(scenes[::VALIDATION_STEP])
 
@@ -129,6 +129,7 @@ def _radiances(root: Path) -> list[Scene]:
 
 
 def _check_folder(folder: Path) -> None:
+    """Refuse what is no folder."""
     mode = _mode(folder)
     if not stat.S_ISDIR(mode):
         problem = "a file, not a folder" if mode else "no such folder"
@@ -136,6 +137,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _entries(folder: Path) -> list[Path]:
+    """Return what lies in a folder, hidden files left out, by name."""
     try:
         return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
@@ -143,6 +145,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _images(folder: Path, endings: Sequence[str]) -> list[Path]:
+    """Return the regular files with one of these endings."""
     images = [path for path in _entries(folder) if path.suffix.lower() in endings]
     return [path for path in images if stat.S_ISREG(_mode(path))]
 
@@ -159,6 +162,7 @@ def _mode(path: Path) -> int:
 
 
 def _ordered(folder: Path, images: list[Path]) -> tuple[Path, ...]:
+    """Return the exposures of a scene from dark to bright."""
     named = {
         name: [path for path in images if path.stem.lower() == name] for name in ("under", "over")
     }

@@ -16,7 +16,7 @@ def perspective_view(
     width: int,
     height: int,
 ) -> NDArray[np.floating]:
-    r"""The picture a pinhole camera takes at the centre of a panorama.
+    r"""Return the picture that a pinhole camera takes at the centre of a panorama.
 
     The axes are x right, y up, z towards the centre of the panorama. Pixel :math:`(i, j)` of the
     view looks along the ray
@@ -79,7 +79,7 @@ def perspective_view(
 def _rays(
     yaw: float, pitch: float, fov: float, width: int, height: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Directions of the view's pixels (x right, y up, z ahead), each broadcastable to the view."""
+    """Return the directions of the view's pixels: x right, y up, z ahead, to be broadcast."""
     x = (np.arange(width) + 0.5 - width / 2)[None, :]
     y = (height / 2 - np.arange(height) - 0.5)[:, None]
     focal = width / (2 * np.tan(fov / 2))
@@ -93,7 +93,7 @@ def _rays(
 def _read(
     panorama: NDArray[np.floating], v: NDArray[np.float64], u: NDArray[np.float64]
 ) -> NDArray[np.floating]:
-    """Bilinear reading at rows v in [-1/2, H - 1/2] and any columns u, both (h, w)."""
+    """Read bilinearly at rows v in [-1/2, H - 1/2] and any columns u, both (h, w)."""
     top = np.floor(v).astype(np.intp)
     weight = (v - top).astype(panorama.dtype)[..., None]
     return _read_rows(panorama, top, u) * (1 - weight) + _read_rows(panorama, top + 1, u) * weight
@@ -102,7 +102,7 @@ def _read(
 def _read_rows(
     panorama: NDArray[np.floating], row: NDArray[np.intp], u: NDArray[np.float64]
 ) -> NDArray[np.floating]:
-    """Linear reading at columns u of whole rows; rows -1 and H lie across a pole."""
+    """Read linearly at columns u of whole rows; rows -1 and H lie across a pole."""
     rows, columns = panorama.shape[:2]
     u = np.where((row < 0) | (row >= rows), u + columns / 2, u)
     row = np.clip(row, 0, rows - 1)

@@ -47,6 +47,7 @@ def remove_orphans(folder: Path) -> None:
 
 
 def _remove_orphan(path: str) -> None:
+    """Remove a temporary file unless its writer holds the lock."""
     descriptor = os.open(path, os.O_RDONLY | _O_UNFOLLOWED)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode) or not _lock(descriptor):

@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from fastmef.data.metadata import Metadata
 from fastmef.data.output import Picture, WritesRows
-from fastmef.data.png import SIGNATURE, chunk
+from fastmef.data.png_chunks import SIGNATURE, chunk
 
 _COLORS = {1: 0, 2: 4, 3: 2, 4: 6}  # PNG's colour types, by the number of channels
 _UP = 2  # the filter: differences to the row above
@@ -24,8 +24,8 @@ _CHUNK = 1 << 18
 class PngSink(WritesRows):
     """A PNG whose rows are filtered and compressed as they come.
 
-    Every row has the filter Up: on photographs no choice of filters row by row made a smaller file
-    (12 megapixels: 3 % larger with libpng's heuristic), and none is as fast.
+    Every row has the filter Up, the difference to the row above: on a photograph of 4 megapixels
+    libpng's choice row by row made files that were 3 % (level 1) and 5 % (level 6) larger.
 
     Args:
         picture: 8 or 16 bits.
@@ -61,6 +61,7 @@ class PngSink(WritesRows):
         self.file.write(chunk(b"IEND", b""))
 
     def _write_header(self) -> None:
+        """Write what precedes the pixels."""
         picture = self.picture
         bits, color = 8 * picture.stored.itemsize, _COLORS[picture.samples]
         header = struct.pack(">IIBBBBB", picture.width, picture.height, bits, color, 0, 0, 0)
@@ -70,6 +71,7 @@ class PngSink(WritesRows):
         )
 
     def _write_data(self, everything: bool = False) -> None:
+        """Write full chunks of compressed data, and the rest if it is everything."""
         while self._waiting and (everything or len(self._waiting) >= _CHUNK):
             self.file.write(chunk(b"IDAT", bytes(self._waiting[:_CHUNK])))
             del self._waiting[:_CHUNK]

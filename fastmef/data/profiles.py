@@ -71,6 +71,7 @@ class ConvertedSource:
             raise Fault("its colour profile cannot be used") from error
 
     def _convert(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Return pixels in the colour space of the result."""
         if self.dtype == np.uint8:
             picture = Image.fromarray(
                 np.ascontiguousarray(np.squeeze(pixels, 2))
@@ -105,15 +106,18 @@ def convert_to_first(sources: list[Any]) -> list[Any]:
 
 
 def _same(one: bytes | None, other: bytes | None) -> bool:
+    """Return whether two profiles describe the same colours."""
     # The header holds the time of making and a checksum, which say nothing about colours.
     return one == other or (one is not None and other is not None and one[128:] == other[128:])
 
 
 def _open(profile: bytes | None, channels: int) -> ImageCms.ImageCmsProfile:
+    """Return a profile for Little CMS."""
     return ImageCms.ImageCmsProfile(io.BytesIO(_bytes(profile, channels)))
 
 
 def _bytes(profile: bytes | None, channels: int) -> bytes:
+    """Return the profile, that of sRGB where there is none."""
     if profile is not None:
         return profile
     if channels == 1:

@@ -126,10 +126,12 @@ def open_exr(content: Content, masked: bool = True) -> DecodedSource:
 
 
 def _codecs() -> Any:
+    """Return imagecodecs, which holds the Radiance code."""
     return import_extra("imagecodecs", "hdr", "reading Radiance HDR files")
 
 
 def _openexr() -> Any:
+    """Return the binding of OpenEXR."""
     return import_extra("OpenEXR", "hdr", "reading OpenEXR files")
 
 
@@ -145,6 +147,7 @@ def _hdr_size(start: bytes) -> tuple[int, int]:
 
 
 def _decode_hdr(content: bytes) -> NDArray[np.float32]:
+    """Return radiance ``(H, W, 3)``."""
     try:
         return _codecs().rgbe_decode(content)
     except FastmefError:

@@ -118,6 +118,7 @@ class Content:
 
     @contextmanager
     def _report(self) -> Iterator[None]:
+        """Name the file in system errors."""
         try:
             yield
         except InputError:
@@ -137,6 +138,7 @@ def read_bytes(path: str | os.PathLike[str], limit: int, needed: str) -> bytes:
 
 
 def _open(path: str | os.PathLike[str], needed: str) -> int:
+    """Open a file without waiting for the writer of a pipe."""
     try:
         return os.open(path, os.O_RDONLY | _FLAGS)
     except FileNotFoundError as error:
@@ -148,6 +150,7 @@ def _open(path: str | os.PathLike[str], needed: str) -> int:
 
 
 def _read_at(descriptor: int, size: int, offset: int) -> bytes:
+    """Read up to ``size`` bytes at ``offset``."""
     size = min(size, _LARGEST_READ)
     if hasattr(os, "pread"):
         return os.pread(descriptor, size, offset)
@@ -156,6 +159,7 @@ def _read_at(descriptor: int, size: int, offset: int) -> bytes:
 
 
 def _read_pipe(descriptor: int, name: str, limit: int, needed: str) -> bytes:
+    """Return all that is written into a pipe."""
     deadline = time.monotonic() + WRITER_SECONDS
     content = bytearray()
     while True:

@@ -16,7 +16,7 @@ _PAPER, _INK = (255, 255, 255), (0, 0, 0)
 def contact_sheet(
     rows: Sequence[Sequence[tuple[str, NDArray[np.uint8]]]], width: int = 480
 ) -> NDArray[np.uint8]:
-    """One picture of many.
+    """Arrange many pictures in one.
 
     Args:
         rows: of ``(label, pixels)`` with pixels ``(H, W, 3)`` or grey ``(H, W)``, uint8. The

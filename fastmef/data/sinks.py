@@ -210,6 +210,7 @@ def _nearest(kind: str, dtype: np.dtype[Any]) -> Any:
 
 
 def _kind(path: str | os.PathLike[str]) -> str:
+    """Return the name of the format that the ending of ``path`` names."""
     ending = Path(path).suffix.lower()
     if ending not in ENDINGS:
         raise OutputError(

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fastmef.data import directories, jpeg, png, radiance, tiff, webp
+from fastmef.data import directories, jpeg, png, png_chunks, radiance, tiff, webp
 from fastmef.data.damage import Fault, report_faults
 from fastmef.data.decoded import Rows
 from fastmef.data.kinds import ALLOWED
@@ -44,7 +44,7 @@ class Source(Protocol):
 
     @property
     def metadata(self) -> Metadata:
-        """What the file says about the photograph, for the fused file."""
+        """Return what the file says about the photograph, for the fused file."""
         ...
 
     def rows(self, top: int, bottom: int) -> Rows:
@@ -90,7 +90,7 @@ def open_source(path: str | os.PathLike[str]) -> Source:
 
 
 _KINDS: tuple[tuple[Callable[[bytes], bool], Callable[[Content], Source]], ...] = (
-    (lambda start: start.startswith(png.SIGNATURE), png.open_png),
+    (lambda start: start.startswith(png_chunks.SIGNATURE), png.open_png),
     (lambda start: start.startswith(jpeg.SIGNATURE), jpeg.open_jpeg),
     (lambda start: start.startswith(directories.SIGNATURES), tiff.open_tiff),
     (webp.is_webp, webp.open_webp),
@@ -161,6 +161,7 @@ def open_sources(paths: Sequence[str | os.PathLike[str]]) -> list[Source]:
 
 
 def _check_alike(first: Source, other: Source) -> None:
+    """Refuse two frames that cannot be fused."""
     if (other.height, other.width) != (first.height, first.width):
         raise InputError(
             f"all images must have one size: {first.name} is {first.width}×{first.height}"

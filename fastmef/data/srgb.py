@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def srgb_encode(linear: NDArray[np.floating]) -> NDArray[np.floating]:
-    r"""The sRGB transfer function (IEC 61966-2-1), linear light to encoded values.
+    r"""Encode linear light by the sRGB transfer function (IEC 61966-2-1).
 
     :math:`V = 12.92\,L` for :math:`L \le 0.0031308`, else :math:`1.055\,L^{1/2.4} - 0.055`
 
@@ -21,7 +21,7 @@ def srgb_encode(linear: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def srgb_decode(encoded: NDArray[np.floating]) -> NDArray[np.floating]:
-    r"""The inverse of :func:`srgb_encode`.
+    r"""Decode sRGB values to linear light, the inverse of :func:`srgb_encode`.
 
     :math:`L = V / 12.92` for :math:`V \le 0.04045`, else :math:`((V + 0.055) / 1.055)^{2.4}`
 

@@ -83,6 +83,7 @@ class TiffSink(WritesRows):
         self.file.rewrite(0, self._directory(self._lengths))
 
     def _write_strip(self) -> None:
+        """Write the rows that wait as one strip."""
         strip = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting)
         self._waiting = []
         content = self._compress(strip.astype(strip.dtype.newbyteorder("<"), copy=False))
@@ -90,6 +91,7 @@ class TiffSink(WritesRows):
         self._lengths.append(len(content))
 
     def _compress(self, strip: NDArray[Any]) -> Any:
+        """Return the bytes of a strip."""
         if self._predicts:
             strip = np.diff(strip, axis=1, prepend=strip.dtype.type(0))
         raw = np.ascontiguousarray(strip).view(np.uint8).reshape(-1)
@@ -128,6 +130,7 @@ class TiffSink(WritesRows):
         return header + directory.tobytes(len(header))
 
     def _add_metadata(self, directory: ImageFileDirectory_v2) -> None:
+        """Add EXIF, XMP, IPTC, colour profile and resolution."""
         metadata = self.picture.metadata
         if metadata.exif:
             exif = Image.Exif()

@@ -20,6 +20,7 @@ _DECODER_BYTES = 15  # a pixel, in libwebp and Pillow, measured
 
 
 def is_webp(content: bytes) -> bool:
+    """Return whether a file begins as a WebP does."""
     return content[:4] == b"RIFF" and content[8:12] == b"WEBP"
 
 

@@ -1,9 +1,12 @@
-"""Every public operation: the arguments are checked here and nowhere else, then the op is called.
+"""The public operations. They check their arguments, which nothing below them does again.
 
-Images are floating point in [0, 1] unless said otherwise, planes are the last two axes. All
-operations are differentiable once with respect to their floating-point tensors. float16 and
-bfloat16 are computed in float32: maps and gradients come back in the input's dtype, scalars in
-float32.
+The fused image comes before the exposures wherever a function takes both. Images are floating point
+in [0, 1] unless said otherwise, rows and columns are the last two axes. Losses, scores and networks
+take grey images without a channel axis, ``(B, H, W)`` and ``(B, K, H, W)``, or with one of size 1,
+and RGB images with one of size 3. All operations are differentiable once w.r.t. their
+floating-point tensors. float16 and bfloat16 are computed in float32: maps and gradients come back
+in the input's dtype, scalars in float32. Transforms of ``torch.func`` in reverse mode, ``grad``,
+``vmap`` and ``jacrev``, run plain PyTorch, which they differentiate to any order.
 """
 
 from fastmef.functional.filters import (
@@ -15,10 +18,10 @@ from fastmef.functional.filters import (
 from fastmef.functional.fusion import softmax_fuse
 from fastmef.functional.guided import guided_upsample_fuse
 from fastmef.functional.loss import fusion_loss, weighted_ssim_loss
+from fastmef.functional.mef_ssim import mef_ssim
 from fastmef.functional.multiscale import exposure_pyramid, multiscale_fuse
 from fastmef.functional.shares import exposure_shares
 from fastmef.functional.ssim import ssim
-from fastmef.metrics.mef_ssim import mef_ssim
 
 __all__ = [
     "exposure_pyramid",

@@ -1,4 +1,4 @@
-"""What the arguments of the public operations have to be, each explained in one line."""
+"""Checks of single arguments, each with an error of one line."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
+from fastmef import backends
 from fastmef.errors import InputError, shown
-from fastmef.reference.gamma import ATTRIBUTES, parse_attributes
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGERS = (torch.uint8, torch.uint16)
@@ -19,14 +19,21 @@ _LARGEST_INTEGER = 1 << 53  # above, floating-point numbers have gaps
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Return whether a value is a finite real number, and no truth value."""
+    """Return whether a value is a finite real number and not a bool."""
     if isinstance(value, int):
         return not isinstance(value, bool) and abs(value) < _LARGEST_INTEGER
     return isinstance(value, Real) and math.isfinite(value)
 
 
+def can_read(tensor: Tensor) -> bool:
+    """Return whether values may be read: on the CPU, and not while a graph is being made."""
+    if torch.compiler.is_compiling() or backends.transforms_active():
+        return False
+    return tensor.device.type == "cpu"
+
+
 def check_dense(name: str, tensor: Tensor) -> None:
-    """Refuse what is no tensor, and tensors that store something else than all their elements."""
+    """Refuse other types, such as lists and arrays, and sparse, quantized and nested tensors."""
     if not isinstance(tensor, Tensor):
         raise InputError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested:
@@ -87,7 +94,7 @@ def check_window(window: int, sigma: float | None) -> None:
 
 
 def check_number(name: str, value: float) -> None:
-    if not (is_number(value)):
+    if not is_number(value):
         raise InputError(f"{name} must be a finite number, got {shown(value)}")
 
 
@@ -109,11 +116,3 @@ def check_flag(name: str, value: bool) -> None:
 def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in allowed:
         raise InputError(f"{name} must be one of {', '.join(allowed)}, got {shown(value)}")
-
-
-def check_gamma(gamma: str) -> None:
-    if not isinstance(gamma, str) or parse_attributes(gamma) is None:
-        raise InputError(
-            f"gamma must join a non-empty subset of {', '.join(ATTRIBUTES)} "
-            f"in this order by '_', got {shown(gamma)}"
-        )

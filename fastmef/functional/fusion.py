@@ -1,4 +1,4 @@
-"""The fused image: the sum of the exposures, weighted pixel by pixel."""
+"""The fused image as the sum of the exposures by weights at every pixel."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def softmax_fuse(
     temperature: float = 1.0,
     valid: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    r"""The convex combination of the exposures by the softmax of the logits.
+    r"""Return the convex combination of the exposures by the softmax of the logits.
 
     .. math:: F = \sum_k W_k I_k, \qquad W = \mathrm{softmax}_k(\text{logits} / T)
 
@@ -56,39 +56,52 @@ def softmax_fuse(
     Args:
         logits: floating point, ``(B, K, H, W)``; finite, or -inf for an exposure without weight.
             A pixel with +inf or NaN, or with nothing but -inf, is NaN, as in PyTorch.
-        exposures: ``(B, K, C, H, W)``, usually RGB; floating point of any range, uint8 or uint16.
-            The dtype may differ from that of the logits.
+        exposures: ``(B, K, C, H, W)``, usually RGB, or grey ``(B, K, H, W)``; floating point of any
+            range, uint8 or uint16. The dtype may differ from that of the logits.
         return_weights: return W as well.
         temperature: T > 0. Below 1 the weights are sharper, above 1 softer.
         valid: bool ``(B, K, H, W)``; an exposure weighs nothing where it is false. Where no
             exposure is valid all of them count.
 
     Returns:
-        F ``(B, C, H, W)`` in the dtype of the exposures, or ``(F, W)`` with W ``(B, K, H, W)`` in
-        the dtype of the logits. Integers are rounded to the nearest; backends may differ by one
-        level where a sum lies within float32 rounding of the middle between two. They carry no
-        gradient, W does.
+        F ``(B, C, H, W)``, or ``(B, H, W)`` for exposures without channels, in the dtype of the
+        exposures; or ``(F, W)`` with W ``(B, K, H, W)`` in the dtype of the logits.
+        Integers are rounded to the nearest; backends may differ by one level where a sum lies
+        within float32 rounding of the middle between two. They carry no gradient, W does.
 
     Memory: the results alone with C++ and CUDA C++ kernels; Triton takes copies of the logits with
     a temperature other than 1 or with ``valid``. The inputs are kept for the backward pass.
 
     Raises:
         InputError: shapes that do not fit, another dtype, two devices.
+
+    Source: arXiv 2510.21815.
+
+    Example:
+        >>> logits, exposures = torch.zeros(1, 3, 4, 5), torch.rand(1, 3, 3, 4, 5)
+        >>> fused, weights = softmax_fuse(logits, exposures, return_weights=True)
+        >>> torch.testing.assert_close(fused, exposures.mean(dim=1))
+        >>> weights.shape
+        torch.Size([1, 3, 4, 5])
     """
     check_stack("logits", logits)
     check_image("exposures", exposures)
-    if exposures.ndim != 5 or exposures.shape[:2] + exposures.shape[3:] != logits.shape:
+    is_gray = exposures.ndim == 4
+    expected = exposures.shape[:2] + exposures.shape[-2:]
+    if exposures.ndim not in (4, 5) or expected != logits.shape:
         raise InputError(
-            "exposures must be (B, K, C, H, W) for logits (B, K, H, W), "
+            "exposures must be (B, K, C, H, W) or (B, K, H, W) for logits (B, K, H, W), "
             f"got {tuple(exposures.shape)} and {tuple(logits.shape)}"
         )
-    if exposures.shape[2] == 0:
+    if 0 in exposures.shape:
         raise InputError(f"exposures must have a channel, got {tuple(exposures.shape)}")
     check_one_device("logits", logits, "exposures", exposures)
     check_flag("return_weights", return_weights)
     check_positive("temperature", temperature)
     _check_valid(valid, logits)
-    fused, weights = ops.fusion.softmax_fuse(logits, exposures, return_weights, temperature, valid)
+    stack = exposures.unsqueeze(2) if is_gray else exposures
+    fused, weights = ops.fusion.softmax_fuse(logits, stack, return_weights, temperature, valid)
+    fused = fused.squeeze(1) if is_gray else fused
     return (fused, weights) if return_weights else fused
 
 

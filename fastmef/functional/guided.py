@@ -1,4 +1,4 @@
-"""Fusion at full size by logits of a smaller one."""
+"""Fusion of full-size exposures by logits of a smaller size."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ def guided_upsample_fuse(
     averaging. Every pixel of F lies between the smallest and largest exposure there.
 
     Args:
-        logits: ``(B, K, h, w)``, h ≤ H and w ≤ W.
+        logits: ``(B, K, h, w)``, h ≤ H and w ≤ W, floating point.
         exposures: ``(B, K, 3, H, W)``, floating point in [0, 1], uint8 or uint16.
-        radius: windows are ``2 radius + 1`` pixels of the small size, ≥ 0; at borders they end.
-        eps: how little the guide may vary before it counts as flat, > 0. A large one blurs.
+        radius: half the side of the windows, which have ``2 radius + 1`` pixels of the small size
+            and end at borders; from 0 to 32767.
+        eps: the variance of the guide below which it counts as flat, > 0. A large one blurs.
 
     Returns:
         F ``(B, 3, H, W)`` in the dtype and layout of the exposures, integers rounded to the
@@ -42,14 +43,19 @@ def guided_upsample_fuse(
     Memory: beside F, lines of the small size on a GPU; on the CPU plain PyTorch takes weights and
     products of the full size.
 
-    Differentiable by logits and floating-point exposures, everywhere through plain PyTorch.
+    Differentiable w.r.t. logits and floating-point exposures, everywhere through plain PyTorch.
 
     Raises:
-        InputError: shapes that do not fit, a negative radius, eps not positive.
+        InputError: shapes that do not fit, another dtype, a radius or eps out of range.
 
     Source: He, Sun, Tang, Guided Image Filtering, TPAMI 35(6), 2013; He, Sun, Fast Guided Filter,
     arXiv 1505.00996. On three photographs reduced to a quarter, larger windows and larger eps
     scored less, and a guide for each exposure alone, tried with one setting, no more than the mean.
+
+    Example:
+        >>> logits, exposures = torch.zeros(1, 2, 8, 8), torch.rand(1, 2, 3, 32, 32)
+        >>> fused = guided_upsample_fuse(logits, exposures)
+        >>> torch.testing.assert_close(fused, exposures.mean(dim=1))
     """
     check_stack("logits", logits)
     check_image("exposures", exposures)

@@ -1,33 +1,36 @@
-"""The unsupervised losses of a fused image and of the logits it is made by."""
+"""The unsupervised losses: of a fused image, and of the logits that it is made from."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from fastmef import ops
+from fastmef import ops, reference
 from fastmef.errors import InputError, shown
 from fastmef.functional._checks import (
     check_at_least,
     check_choice,
     check_dense,
     check_flag,
-    check_gamma,
-    check_planes,
+    check_float,
     check_same_kind,
     check_stack,
     check_window,
     is_number,
 )
+from fastmef.functional._gamma import Gamma, checked_gamma, custom_gamma
+from fastmef.functional._images import check_exposures, check_fused, to_luma
 
 
 def weighted_ssim_loss(
     fused: Tensor,
     exposures: Tensor,
-    gamma: str = "variance_gradient",
+    gamma: Gamma = "variance_gradient",
     luminance: bool = False,
     window: int = 11,
     sigma: float | None = 1.5,
@@ -39,61 +42,86 @@ def weighted_ssim_loss(
     mask: Tensor | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    r"""The unsupervised fusion loss.
+    r"""Return the γ-weighted windowed SSIM of a fused image to every exposure, as a loss.
 
     .. math:: L = 1 - \operatorname{mean}_p \sum_k \gamma_k(p)\,\mathrm{SSIM}(F, I_k)(p)
 
     Args:
-        fused: grey F, ``(B, H, W)``.
-        exposures: grey I, ``(B, K, H, W)``.
-        gamma: attributes of :func:`gamma_weights`.
+        fused: F in [0, 1], float16, bfloat16, float32 or float64: grey ``(B, H, W)`` or
+            ``(B, 1, H, W)``, or RGB ``(B, 3, H, W)``, of which the luma is compared.
+        exposures: I in [0, 1], in the same dtype: grey ``(B, K, H, W)`` or ``(B, K, 1, H, W)``, or
+            RGB ``(B, K, 3, H, W)`` like F.
+        gamma: names of attributes, or a function; see :func:`gamma_weights`. A function is called
+            at every level, and a gradient flows to what it is made of.
         luminance: keep the luminance factor of SSIM. Without it, the default, only contrast and
             structure are compared, and exposures of different brightness do not contradict.
-        window, sigma, k1, k2: of the SSIM (and the variance in γ), data range 1.
-        floor, eps: of γ.
+        window: odd side of the windows of SSIM and V in pixels. Along a shorter axis the largest
+            odd window that fits is used.
+        sigma: standard deviation of their Gaussian in pixels; ``None`` is a flat window.
+        k1: stability constant of SSIM's luminance factor, ≥ 0; the data range is 1.
+        k2: stability constant of its contrast and structure, ≥ 0.
+        floor: smallest V in γ, ≥ 0.
+        eps: of γ, ≥ 0.
         scales: weights of the levels, finest first, normalised to sum 1; images are halved by
             2×2 means from one level to the next.
-        mask: ``(B, H, W)``, ≥ 0: how much each window centre counts.
+        mask: ``(B, H, W)`` or ``(B, 1, H, W)``, ≥ 0, in the dtype of F: how much each window
+            centre counts.
         reduction: ``"mean"``, or ``"none"`` for the map of a single scale.
 
     Returns:
-        A scalar in [0, 2], or ``(B, H - window + 1, W - window + 1)``.
+        A scalar in [0, 2], float32 for half precision and else in the dtype of F. With ``"none"``
+        the map ``(B, H - window + 1, W - window + 1)`` in the dtype of F, with a channel axis of
+        size 1 where F has one.
 
-    Memory: with C++ kernels the map, or the gradient by F, which is made with the mean where it is
-    needed and kept for the backward pass; beside them a few rows a thread. Gradients by the
-    exposures or the mask take maps of their size.
+    Memory: with C++ kernels the map, or the gradient w.r.t. F, which is made with the mean where it
+    is needed and kept for the backward pass; beside them a few rows a thread. Gradients w.r.t. the
+    exposures or the mask, and functions as γ, take maps of their size.
 
     Raises:
         InputError: shapes that do not fit, an unknown γ, scales without a positive weight.
 
     Source: arXiv 2510.21815.
+
+    Example:
+        >>> exposures = torch.rand(1, 2, 3, 32, 32)
+        >>> fused = exposures.mean(dim=1).requires_grad_()
+        >>> loss = weighted_ssim_loss(fused, exposures, scales=(0.6, 0.4))
+        >>> loss.backward()
+        >>> fused.grad.shape
+        torch.Size([1, 3, 32, 32])
+        >>> weighted_ssim_loss(fused, exposures, reduction="none").shape
+        torch.Size([1, 1, 22, 22])
     """
-    check_stack("exposures", exposures)
-    check_planes("fused", fused)
-    if fused.shape != exposures.shape[:1] + exposures.shape[2:]:
-        raise InputError(
-            "fused must be (B, H, W) of exposures (B, K, H, W), "
-            f"got {tuple(fused.shape)} and {tuple(exposures.shape)}"
-        )
+    check_float("fused", fused)
+    check_float("exposures", exposures)
+    check_exposures(exposures)
+    check_fused(fused, exposures)
     check_same_kind("fused", fused, "exposures", exposures)
     check_choice("reduction", reduction, ("mean", "none"))
     options = loss_options(gamma, luminance, window, sigma, k1, k2, floor, eps, scales)
     if reduction == "none" and len(options["scales"]) != 1:
         raise InputError(f"reduction='none' needs one scale, got {len(options['scales'])}")
+    plane, planes = to_luma(fused, 3), to_luma(exposures, 4)
     if mask is not None:
         check_dense("mask", mask)
-        if mask.shape != fused.shape:
+        if mask.shape not in (plane.shape, plane.unsqueeze(1).shape):
             raise InputError(
-                f"mask must have the shape of fused {tuple(fused.shape)}, got {tuple(mask.shape)}"
+                f"mask must be {tuple(plane.shape)} or {tuple(plane.unsqueeze(1).shape)}, "
+                f"got {tuple(mask.shape)}"
             )
         check_same_kind("mask", mask, "fused", fused)
-    return ops.loss.weighted_ssim_loss(fused, exposures, mask, reduction, **options)
+        mask = to_luma(mask, 3)
+    if isinstance(options["gamma"], str):
+        loss = ops.loss.weighted_ssim_loss(plane, planes, mask, reduction, **options)
+    else:
+        loss = _custom_gamma_loss(plane, planes, mask, reduction, **options)
+    return loss.unsqueeze(1) if reduction == "none" and fused.ndim == 4 else loss
 
 
 def fusion_loss(
     logits: Tensor,
     exposures: Tensor,
-    gamma: str = "variance_gradient",
+    gamma: Gamma = "variance_gradient",
     luminance: bool = False,
     window: int = 11,
     sigma: float | None = 1.5,
@@ -103,33 +131,103 @@ def fusion_loss(
     eps: float = 1e-12,
     scales: Sequence[float] = (1.0,),
 ) -> Tensor:
-    r""":func:`weighted_ssim_loss` straight from the network's logits.
+    r"""Return the :func:`weighted_ssim_loss` of the fusion by the network's logits.
 
     .. math:: F = \sum_k \mathrm{softmax}_k(\text{logits})\, I_k
 
-    Args:
-        logits: ``(B, K, H, W)``.
-        exposures: grey, ``(B, K, H, W)``.
-        gamma, luminance, window, sigma, k1, k2, floor, eps, scales: of
-            :func:`weighted_ssim_loss`.
+    The luma of F is the same sum of the exposures' luma, so F is not formed in RGB.
 
-    Memory: with C++ kernels and constant exposures the gradient by the logits, made with the value
-    and kept for the backward pass; beside it a few rows a thread, under 12 MiB at 24 megapixels.
+    Args:
+        logits: ``(B, K, H, W)``, in the dtype of the exposures.
+        exposures: as for :func:`weighted_ssim_loss`.
+        gamma, luminance, window, sigma, k1, k2, floor, eps, scales: as there.
+
+    Returns:
+        A scalar in [0, 2], float32 for half precision and else in the dtype of the logits.
+
+    Memory: with C++ kernels and constant exposures the gradient w.r.t. the logits, made with the
+    value and kept for the backward pass; beside it a few rows a thread, under 12 MiB at 24
+    megapixels.
+
+    Raises:
+        InputError: shapes that do not fit, an unknown γ, scales without a positive weight.
+
+    Source: arXiv 2510.21815.
+
+    Example:
+        >>> exposures, logits = torch.rand(1, 2, 3, 32, 32), torch.zeros(1, 2, 32, 32)
+        >>> mean = exposures.mean(dim=1)
+        >>> torch.testing.assert_close(
+        ...     fusion_loss(logits, exposures), weighted_ssim_loss(mean, exposures)
+        ... )
     """
-    check_stack("exposures", exposures)
+    check_float("exposures", exposures)
     check_stack("logits", logits)
-    if logits.shape != exposures.shape:
+    check_exposures(exposures)
+    if logits.shape != exposures.shape[:2] + exposures.shape[-2:]:
         raise InputError(
-            "logits and exposures must have the same shape, "
-            f"got {tuple(logits.shape)} and {tuple(exposures.shape)}"
+            "logits must be (B, K, H, W) of the exposures, "
+            f"got {tuple(logits.shape)} for {tuple(exposures.shape)}"
         )
     check_same_kind("logits", logits, "exposures", exposures)
     options = loss_options(gamma, luminance, window, sigma, k1, k2, floor, eps, scales)
-    return ops.loss.fusion_loss(logits, exposures, **options)
+    planes = to_luma(exposures, 4)
+    if isinstance(options["gamma"], str):
+        return ops.loss.fusion_loss(logits, planes, **options)
+    wide = [x.to(torch.promote_types(x.dtype, torch.float32)) for x in (logits, planes)]
+    fused, _ = ops.fusion.softmax_fuse(wide[0], wide[1].unsqueeze(2), want_weights=False)
+    return _custom_gamma_loss(fused.squeeze(1), wide[1], None, "mean", **options)
+
+
+def _custom_gamma_loss(
+    fused: Tensor,
+    exposures: Tensor,
+    mask: Tensor | None,
+    reduction: str,
+    gamma: Callable[[Tensor], Tensor],
+    **options: Any,
+) -> Tensor:
+    """Return the loss of grey images whose γ is the caller's function."""
+    dtype = fused.dtype
+    # In half precision the maps would be rounded one by one.
+    wide = torch.promote_types(dtype, torch.float32)
+    mask = None if mask is None else mask.to(wide)
+    loss = reference.weighted_ssim_loss(
+        fused.to(wide),
+        exposures.to(wide),
+        mask=mask,
+        reduction=reduction,
+        quality_map=partial(_custom_quality_map, gamma),
+        **options,
+    )
+    return loss.to(dtype) if reduction == "none" else loss
+
+
+def _custom_quality_map(
+    function: Callable[[Tensor], Tensor],
+    fused: Tensor,
+    exposures: Tensor,
+    _: str,
+    luminance: bool,
+    window: int,
+    sigma: float | None,
+    k1: float,
+    k2: float,
+    floor: float,
+    eps: float,
+) -> Tensor:
+    """Return :math:`\\sum_k \\gamma_k\\,\\mathrm{SSIM}(F, I_k)` at the centres of the windows."""
+    weights = custom_gamma(function, exposures, window, eps)
+    # One exposure at a time: together F would have to be copied for each.
+    terms = [
+        weight * ops.ssim.ssim(fused, plane, window, sigma, k1, k2, 1.0, luminance, "valid", "none")
+        for weight, plane in zip(weights.unbind(1), exposures.unbind(1), strict=True)
+    ]
+    return torch.stack(terms).sum(dim=0)
 
 
 def loss_options(
-    gamma: str,
+    gamma: Gamma,
     luminance: bool,
     window: int,
     sigma: float | None,
@@ -139,7 +237,8 @@ def loss_options(
     eps: float,
     scales: Sequence[float],
 ) -> dict[str, Any]:
-    check_gamma(gamma)
+    """Check the options of the losses and return them by name, γ and scales in their plain form."""
+    gamma = checked_gamma(gamma)
     check_flag("luminance", luminance)
     check_window(window, sigma)
     for name, value in (("k1", k1), ("k2", k2), ("floor", floor), ("eps", eps)):
@@ -150,7 +249,6 @@ def loss_options(
         raise InputError(
             f"scales must be non-negative weights with a positive sum, got {shown(scales)}"
         )
-    weights = tuple(float(weight) for weight in weights)
     return {
         "gamma": gamma,
         "luminance": luminance,
@@ -160,5 +258,5 @@ def loss_options(
         "k2": k2,
         "floor": floor,
         "eps": eps,
-        "scales": weights,
+        "scales": tuple(float(weight) for weight in weights),
     }

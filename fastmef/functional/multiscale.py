@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastmef import ops
-from fastmef.errors import InputError
+from fastmef.errors import InputError, shown
 from fastmef.functional._checks import (
+    can_read,
     check_at_least,
     check_float,
     check_image,
     check_one_device,
     check_stack,
+    is_number,
 )
 from fastmef.reference.multiscale import FLOOR, KNEE, RADIUS, ExposurePyramid, Knee
 from fastmef.reference.pyramid import halved_size
@@ -49,13 +51,21 @@ def exposure_pyramid(
 
     Raises:
         InputError: another shape or dtype, a number of levels out of range.
+
+    Source: Burt, Adelson, The Laplacian Pyramid as a Compact Image Code, IEEE TCOM 31(4), 1983,
+    with another window.
+
+    Example:
+        >>> pyramid = exposure_pyramid(torch.rand(1, 2, 3, 50, 33), levels=2)
+        >>> pyramid.base.shape, [tuple(level.shape) for level in pyramid.inner]
+        (torch.Size([1, 2, 3, 13, 9]), [(1, 2, 3, 25, 17)])
     """
     _check_exposures(exposures)
     most = (max(exposures.shape[-2:]) - 1).bit_length()
-    if not isinstance(levels, int) or not 0 <= levels <= most:
+    if not isinstance(levels, int) or isinstance(levels, bool) or not 0 <= levels <= most:
         raise InputError(
             f"levels must be an integer from 0 to {most} for exposures of "
-            f"{_size(exposures)} pixels, got {levels!r}"
+            f"{_size(exposures)} pixels, got {shown(levels)}"
         )
     _check_valid(valid, exposures)
     return ops.multiscale.exposure_pyramid(exposures, levels, valid)
@@ -129,6 +139,14 @@ def multiscale_fuse(
 
     Raises:
         InputError: shapes that do not fit, another dtype, two devices, options out of range.
+
+    Source: this package, after Mertens, Kautz, Van Reeth, Exposure Fusion, Pacific Graphics 2007.
+
+    Example:
+        >>> exposures = torch.rand(1, 2, 3, 64, 48)
+        >>> logits = torch.zeros(1, 2, 16, 12)
+        >>> multiscale_fuse(logits, exposures).shape
+        torch.Size([1, 3, 64, 48])
     """
     _check_exposures(exposures)
     small = _check_base(logits, base, exposures)
@@ -136,8 +154,8 @@ def multiscale_fuse(
     _check_valid(valid, exposures)
     _check_shares(shares, exposures)
     contrasts = _contrasts(contrast, levels)
-    if not isinstance(radius, int) or radius < 0:
-        raise InputError(f"radius must be an integer of at least 0, got {radius!r}")
+    if not isinstance(radius, int) or isinstance(radius, bool) or radius < 0:
+        raise InputError(f"radius must be an integer of at least 0, got {shown(radius)}")
     check_at_least("floor", floor, _LOWEST_FLOOR)
     _check_knee(knee)
     if pyramid is None:
@@ -162,7 +180,7 @@ def _check_exposures(exposures: Tensor) -> None:
 
 
 def _check_base(logits: Tensor | None, base: Tensor | None, exposures: Tensor) -> Tensor:
-    """Return the one of the two that is given."""
+    """Return logits or base, whichever is given."""
     batch, count, channels = exposures.shape[:3]
     if logits is not None and base is None:
         check_stack("logits", logits)
@@ -199,7 +217,7 @@ def _check_valid(valid: Tensor | None, exposures: Tensor) -> None:
         return
     shape = exposures.shape[:2] + exposures.shape[3:]
     if not isinstance(valid, Tensor) or valid.dtype != torch.bool or valid.shape != shape:
-        got = f"{valid.dtype} {tuple(valid.shape)}" if isinstance(valid, Tensor) else repr(valid)
+        got = f"{valid.dtype} {tuple(valid.shape)}" if isinstance(valid, Tensor) else shown(valid)
         raise InputError(f"valid must be bool {tuple(shape)}, got {got}")
     check_one_device("valid", valid, "exposures", exposures)
 
@@ -213,8 +231,7 @@ def _check_shares(shares: Tensor | None, exposures: Tensor) -> None:
             f"shares must be (B, K) = {tuple(exposures.shape[:2])}, got {tuple(shares.shape)}"
         )
     check_one_device("shares", shares, "exposures", exposures)
-    # Values on a GPU, or while a graph is traced, are not read.
-    if shares.device.type != "cpu" or torch.compiler.is_compiling():
+    if not can_read(shares):
         return
     if not bool(((shares >= 0) & shares.isfinite()).all() and (shares > 0).any(dim=1).all()):
         raise InputError(
@@ -227,7 +244,8 @@ def _contrasts(
     contrast: float | Tensor | Sequence[float | Tensor], levels: int
 ) -> tuple[float | Tensor, ...]:
     """Return one number for each level, finest first."""
-    given = contrast if isinstance(contrast, Sequence) else (contrast,) * levels
+    several = isinstance(contrast, Sequence) and not isinstance(contrast, str)
+    given: Sequence[Any] = contrast if several else [contrast] * levels  # type: ignore[assignment]
     if len(given) != levels:
         raise InputError(
             f"contrast must be one number or one for each of {levels} levels, got {len(given)}"
@@ -237,21 +255,27 @@ def _contrasts(
             check_float("contrast", value)
             if value.numel() != 1:
                 raise InputError(f"contrast must have one element, got {tuple(value.shape)}")
-        elif not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise InputError(f"contrast must be finite, got {value!r}")
+        elif not is_number(value):
+            raise InputError(f"contrast must be a finite number, got {shown(value)}")
     return tuple(given)
 
 
 def _check_knee(knee: Knee | None) -> None:
     if knee is None:
         return
-    if len(knee) != 2 or not (min(knee) > 0 and sum(knee) <= 1):
-        raise InputError(f"knee must be (low, high), both positive, sum at most 1, got {knee!r}")
+    pair: tuple[Any, ...] = tuple(knee) if isinstance(knee, Sequence) else ()
+    numbers = len(pair) == 2 and all(map(is_number, pair))
+    if not numbers or min(pair) <= 0 or sum(pair) > 1:
+        raise InputError(
+            f"knee must be (low, high), both positive, sum at most 1, got {shown(knee)}"
+        )
 
 
 def _check_pyramid(
     pyramid: ExposurePyramid, exposures: Tensor, levels: int, valid: Tensor | None
 ) -> None:
+    if not isinstance(pyramid, ExposurePyramid):
+        raise InputError(f"pyramid must be of exposure_pyramid, got {shown(pyramid)}")
     shapes = [tuple(x.shape) for x in (*pyramid.inner, pyramid.base)]
     full = exposures.shape[-2:]
     expected = [

@@ -7,12 +7,13 @@ from torch import Tensor
 
 from fastmef.errors import InputError
 from fastmef.functional._checks import check_float
+from fastmef.functional._images import to_channels
 from fastmef.reference import shares
 
 
 @torch.no_grad()
 def exposure_shares(base: Tensor) -> Tensor:
-    r"""Return how much each frame of a bracket counts, whatever its length.
+    r"""Return how much each frame of a bracket counts, whatever its number of frames.
 
     .. math:: s_k = \frac{u_k}{\max(1, \sum_j u_j e^{-(d_{kj}/0.08)^2})}, \qquad
         d_{kj} = \operatorname{mean} |Y_k - Y_j|, \qquad u_k = \min(1, p_k / 0.002)
@@ -23,15 +24,28 @@ def exposure_shares(base: Tensor) -> Tensor:
     different from the same one with 9; a frame that is all black or all white counts nothing.
 
     Args:
-        base: ``(B, K, 3, h, w)``, floating point in [0, 1], of any size; a small one will do.
+        base: ``(B, K, 3, h, w)``, or grey ``(B, K, h, w)`` or ``(B, K, 1, h, w)``; floating point
+            in [0, 1], of any size: a small one is enough.
 
     Returns:
         ``(B, K)`` in the dtype of ``base``, from 0 to 1. No gradient flows through it.
 
     Raises:
         InputError: another shape or dtype.
+
+    Source: this package.
+
+    Example:
+        >>> frame = torch.rand(1, 1, 3, 16, 16)
+        >>> exposure_shares(torch.cat((frame, frame, frame / 4), dim=1))
+        tensor([[0.5000, 0.5000, 1.0000]])
     """
     check_float("base", base)
-    if base.ndim != 5 or base.shape[2] != 3 or 0 in base.shape:
-        raise InputError(f"base must be (B, K, 3, h, w) and not empty, got {tuple(base.shape)}")
-    return shares.exposure_shares(base)
+    fits = base.ndim == 4 or (base.ndim == 5 and base.shape[2] in (1, 3))
+    if not fits or 0 in base.shape:
+        raise InputError(
+            "base must be (B, K, 3, h, w), or grey (B, K, h, w) or (B, K, 1, h, w), and not empty, "
+            f"got {tuple(base.shape)}"
+        )
+    stack = to_channels(base, 4)
+    return shares.exposure_shares(stack.expand(-1, -1, 3, -1, -1))

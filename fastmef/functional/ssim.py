@@ -1,4 +1,4 @@
-"""Structural similarity of two images."""
+"""The structural similarity of two images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def ssim(
     border: str = "valid",
     reduction: str = "mean",
 ) -> Tensor:
-    r"""Windowed structural similarity of two images.
+    r"""Return the windowed structural similarity of two images.
 
     .. math::
         \mathrm{SSIM} = \frac{2\mu_a\mu_b + C_1}{\mu_a^2 + \mu_b^2 + C_1}
@@ -37,18 +37,33 @@ def ssim(
         \quad C_i = (k_i \cdot \text{data\_range})^2
 
     Args:
-        a, b: ``(..., H, W)``, same shape.
+        a: ``(..., H, W)``, float16, bfloat16, float32 or float64. Channels are planes of their own.
+        b: like a in shape and dtype.
         window, sigma: as for :func:`local_variance`.
-        k1, k2: stability constants.
-        data_range: the span of the values, 1 for images in [0, 1].
+        k1, k2: stability constants, ≥ 0.
+        data_range: the span of the values, > 0; 1 for images in [0, 1].
         luminance: ``False`` leaves out the first factor.
-        border: ``"valid"``, ``"zero"`` or ``"reflect"``.
-        reduction: ``"mean"`` (scalar) or ``"none"`` (the map).
+        border: ``"valid"``, ``"zero"`` or ``"reflect"``, as for :func:`local_variance`.
+        reduction: ``"mean"`` or ``"none"``.
+
+    Returns:
+        The mean, a scalar in [-1, 1], float32 for half precision and else in the dtype of the
+        images; or the map in the dtype of the images, ``(..., H - window + 1, W - window + 1)`` for
+        ``"valid"`` and else ``(..., H, W)``.
 
     Memory: the gradients of the mean are made with it, where they are needed, and kept for the
     backward pass; for the map a and b are kept.
 
+    Raises:
+        InputError: shapes, dtypes or devices that differ, or an option out of range.
+
     Source: Wang, Bovik, Sheikh, Simoncelli, TIP 13(4), 2004.
+
+    Example:
+        >>> image = torch.rand(1, 3, 32, 32)
+        >>> torch.testing.assert_close(ssim(image, image), torch.tensor(1.0))
+        >>> ssim(image, 1 - image, reduction="none").shape
+        torch.Size([1, 3, 22, 22])
     """
     check_planes("a", a)
     check_planes("b", b)

@@ -81,7 +81,10 @@ class Fuser:
     def fuse_with_weights(
         self, images: Sequence[ImageLike], **options: Any
     ) -> tuple[Any, NDArray[np.float32]]:
-        """Return the fused image and the weights; see :func:`fastmef.fuse_with_weights`."""
+        """Return the fused image and the weights.
+
+        See :func:`fastmef.inference.fuse.fuse_with_weights`.
+        """
         return self._fuse(images, Control(**options), want_weights=True)
 
     def _fuse(

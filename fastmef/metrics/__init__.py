@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastmef.functional.mef_ssim import mef_ssim
 from fastmef.metrics.brightness import brightness, near_black, near_white
-from fastmef.metrics.mef_ssim import MEFSSIM, mef_ssim, score_name
 from fastmef.metrics.saturation import saturation
+from fastmef.metrics.scene import MEFSSIM, score_name
 from fastmef.metrics.table import DECIMALS, SCORES, SceneScores, score_images
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fastmef.functional.mef_ssim import check_range, check_scored, check_scored_exposures
 from fastmef.metrics.brightness import (
     BLACK_LEVEL,
     WHITE_LEVEL,
@@ -12,8 +13,8 @@ from fastmef.metrics.brightness import (
     near_black,
     near_white,
 )
-from fastmef.metrics.mef_ssim import check_exposures, check_fused, check_range, score_name
 from fastmef.metrics.saturation import saturation
+from fastmef.metrics.scene import score_name
 from fastmef.ops.mef_ssim import STEPS
 from fastmef.reference.mef_color2018 import color2018_score, color2018_sources
 from fastmef.reference.mef_ma2015 import ma2015_combine
@@ -40,10 +41,24 @@ def _score_inputs(images: Tensor) -> list[Tensor]:
 
 
 class SceneScores:
-    """:func:`score_images` of many results of one scene; the exposures are analysed once."""
+    """Compute :func:`score_images` of many results of one scene, whose exposures are analysed once.
+
+    Args:
+        exposures: ``(B, K, 3, H, W)`` RGB; uint8, or floating point in [0, 1].
+
+    Raises:
+        InputError: as :func:`mef_ssim`; also for grey images.
+
+    Example:
+        >>> exposures = torch.randint(0, 256, (1, 2, 3, 32, 32), dtype=torch.uint8)
+        >>> scene = SceneScores(exposures)
+        >>> dark, bright = (scene.score(exposures[:, k]) for k in (0, 1))
+        >>> dark.keys() == bright.keys() == SCORES.keys()
+        True
+    """
 
     def __init__(self, exposures: Tensor) -> None:
-        check_exposures(exposures, needs_color=True)
+        check_scored_exposures(exposures, needs_color=True)
         check_range("exposures", exposures)
         self._exposures = exposures
         gray_8bit, gray, color = _score_inputs(exposures)
@@ -53,8 +68,8 @@ class SceneScores:
 
     @torch.no_grad()
     def score(self, fused: Tensor) -> dict[str, float]:
-        """The means over the batch, by the keys of :data:`SCORES`."""
-        check_fused(fused, self._exposures)
+        """Return the means over the batch, by the keys of :data:`SCORES`."""
+        check_scored(fused, self._exposures)
         check_range("fused", fused)
         dtype = self._color2018.exposures.dtype
         gray_8bit, gray, color = (image.to(dtype) for image in _score_inputs(fused))
@@ -74,12 +89,13 @@ class SceneScores:
         return {key: scores[key].mean().item() for key in SCORES}
 
 
-def score_images(exposures: Tensor, fused: Tensor) -> dict[str, float]:
-    """MEF-SSIM of every variant, the saturation and the brightness, averaged over the batch.
+def score_images(fused: Tensor, exposures: Tensor) -> dict[str, float]:
+    """Return MEF-SSIM in every variant, saturation and brightness, averaged over the batch.
 
     Args:
+        fused: ``(B, 3, H, W)`` RGB; uint8, or floating point in [0, 1]. Scores that others publish
+            are of 8-bit results.
         exposures: ``(B, K, 3, H, W)`` RGB; uint8, or floating point in [0, 1].
-        fused: ``(B, 3, H, W)``, likewise. Scores that others publish are of 8-bit results.
 
     Returns:
         The keys of :data:`SCORES` in its order: ``ma2015_1_scale``, ``ma2015_3_scales``,
@@ -87,6 +103,11 @@ def score_images(exposures: Tensor, fused: Tensor) -> dict[str, float]:
         levels ``brightness`` (its mean), ``near_white`` and ``near_black`` (percent of pixels).
 
     Raises:
-        InputError: as :func:`~fastmef.metrics.mef_ssim.mef_ssim`; also for grey images.
+        InputError: as :func:`mef_ssim`; also for grey images.
+
+    Example:
+        >>> exposures = torch.randint(0, 256, (1, 2, 3, 32, 32), dtype=torch.uint8)
+        >>> list(score_images(exposures[:, 0], exposures))[:2]
+        ['ma2015_1_scale', 'ma2015_3_scales']
     """
     return SceneScores(exposures).score(fused)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from fastmef.errors import MissingExtraError
-from fastmef.metrics.mef_ssim import mef_ssim, score_name
+from fastmef.functional.mef_ssim import mef_ssim
+from fastmef.metrics.scene import score_name
 
 try:
     from torchmetrics import Metric
@@ -19,9 +20,11 @@ except ImportError as error:
 
 
 class MEFSSIMMetric(Metric):
-    """Mean of :func:`~fastmef.metrics.mef_ssim.mef_ssim` over all images it was updated with.
+    """Average :func:`mef_ssim` over all images that the metric was updated with.
 
-    ``update(fused, exposures)``; ``variant`` and ``scales`` as there.
+    Args:
+        variant, scales: as for :func:`mef_ssim`.
+        kwargs: as for :class:`torchmetrics.Metric`.
     """
 
     is_differentiable = True
@@ -39,9 +42,11 @@ class MEFSSIMMetric(Metric):
         self.add_state("count", default=torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, fused: Tensor, exposures: Tensor) -> None:
-        scores = mef_ssim(exposures, fused, self.variant, self.scales)
+        """Add the scores of a batch; arguments are those of :func:`mef_ssim`."""
+        scores = mef_ssim(fused, exposures, self.variant, self.scales)
         self.total = self.total + scores.sum()
         self.count = self.count + scores.numel()
 
     def compute(self) -> Tensor:
+        """Return the mean score, a scalar."""
         return self.total / self.count

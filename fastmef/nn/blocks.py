@@ -1,4 +1,4 @@
-"""Convolution groups of the encoder-decoder."""
+"""Groups of convolutions for the encoder-decoder."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from fastmef.nn.norm_act import follows_fused, fused_norm_act, is_fused
 
 PADDINGS = ("replicate", "zeros")
 
+# PyTorch 2.6 does not tell whether it is exporting; there an exported network has one size.
+is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)
+
 
 class ConvNormAct(nn.Sequential):
-    """3×3 convolution, batch normalisation, ReLU.
+    """Apply a 3×3 convolution, batch normalisation and ReLU.
 
-    What comes next, see :func:`follow`, can be asked for with it: then the result is the pair of
-    both, and kernels that normalise need one pass less. ``keep=False`` says that only the second
-    is wanted.
+    With ``then`` the forward pass returns the pair of the activation and its :func:`follow`, which
+    saves kernels that normalise one pass. ``keep=False`` says that the activation itself is not
+    used.
 
     Args:
-        padding: what lies beyond the border, ``"replicate"`` (the border pixels, which is also
-            what mirroring by half a pixel gives) or ``"zeros"``, which draws a line along it.
+        padding: the values beyond the border, ``"replicate"`` (the border pixels, as mirroring by
+            half a pixel has them) or ``"zeros"``, which draws a line along the border.
     """
 
     def __init__(self, in_channels: int, out_channels: int, padding: str = "replicate") -> None:
@@ -46,7 +49,7 @@ class ConvNormAct(nn.Sequential):
 
 
 class ConvGroup(nn.Sequential):
-    """``depth`` convolutions at one resolution, as between two pools of VGG16."""
+    """Apply ``depth`` convolutions at one resolution, as between two pools of VGG16."""
 
     def __init__(
         self, in_channels: int, out_channels: int, depth: int, padding: str = "replicate"
@@ -85,7 +88,7 @@ def replicate_border(features: Tensor) -> Tensor:
 
 
 def follow(features: Tensor, then: str) -> Tensor:
-    """Half the size by ``"pool"`` (2×2 maximum), twice by ``"bilinear"`` or ``"nearest"``."""
+    """Halve the size by ``"pool"`` (2×2 maximum), double it by ``"bilinear"`` or ``"nearest"``."""
     if then == "pool":
         return F.max_pool2d(features, 2)
     if then == "nearest":

@@ -14,7 +14,7 @@ LEVELS = 4  # resolutions of the network for any number of exposures
 
 
 class StackBody(nn.Module):
-    """The paper's network: K exposures are the channels of one image.
+    """Predict logits by the paper's network, in which K exposures are the channels of one image.
 
     Shape:
         planes ``(B, K planes_per_exposure, H, W)``, H and W multiples of :data:`STRIDE` →
@@ -66,7 +66,7 @@ class StackBody(nn.Module):
 
 
 class ExposureBody(nn.Module):
-    """One set of weights for every exposure, whatever their number.
+    """Predict logits of any number of exposures by one set of weights.
 
     Each exposure runs through the same U-Net of four resolutions; in every group it meets the mean
     and the maximum over all exposures (:class:`~fastmef.nn.exposure_blocks.ExposureGroup`).

@@ -1,4 +1,4 @@
-"""Convolution groups that any number of exposures share."""
+"""Groups of convolutions that are shared by any number of exposures."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastmef.nn.blocks import ConvNormAct, conv3x3, replicate_border
+from fastmef.nn.blocks import ConvNormAct, conv3x3, is_exporting, replicate_border
 
 
 class ExposureGroup(nn.Module):
-    r"""Two convolutions at one resolution, the same for every exposure, that see all exposures.
+    r"""Apply two convolutions to each of K exposures, in the context of all of them.
 
     .. math:: y_k = \mathrm{ReLU}\big(\mathrm{BN}(A * x_k + B\,[\bar x, \max_j x_j])\big),
         \qquad \bar x = \sum_j s_j x_j / \sum_j s_j
@@ -48,8 +48,11 @@ class ExposureGroup(nn.Module):
         stack = pixels.reshape(batch, count, -1)
         parts = (shares / shares.sum(dim=1, keepdim=True)).to(stack.dtype)
         mean = torch.bmm(parts.unsqueeze(1), stack).view(batch, height, width, channels)
-        # Not amax: over the second axis it is several times slower.
-        largest = functools.reduce(torch.maximum, stack.unbind(1)).view_as(mean)
+        if is_exporting():
+            largest = stack.amax(dim=1).view_as(mean)  # for any number
+        else:
+            # amax over the second axis is several times slower.
+            largest = functools.reduce(torch.maximum, stack.unbind(1)).view_as(mean)
         of_mean, of_largest = self.others.weight.flatten(1).split(channels, dim=1)
         context = F.linear(mean, of_mean) + F.linear(largest, of_largest)
         joined = self.own(replicate_border(features)).permute(0, 2, 3, 1)

@@ -1,4 +1,4 @@
-"""The fusion core: weights of a network on a small base, bands of detail by local variance."""
+"""The fusion core: a network weights a small base, local variance the finer bands of detail."""
 
 from __future__ import annotations
 

@@ -7,14 +7,16 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
-from fastmef import functional
+from fastmef import backends, functional
 from fastmef.errors import InputError, shown
-from fastmef.functional._checks import check_dense
-from fastmef.nn.blocks import PADDINGS
+from fastmef.functional._checks import can_read, check_dense, check_flag
+from fastmef.functional._images import to_channels, to_luma
+from fastmef.nn.blocks import PADDINGS, is_exporting
 from fastmef.nn.bodies import STRIDE, ExposureBody, StackBody
 from fastmef.nn.multiscale import base_levels
-from fastmef.reference.color import rgb_to_gray
+from fastmef.nn.pretrained import load_network, save_network
 from fastmef.reference.multiscale import base_logits
 
 ANY = "any"
@@ -26,14 +28,18 @@ class FusionOutput(NamedTuple):
     """What :class:`FusionNet` returns."""
 
     fused: Tensor
-    """``(B, 3, H, W)``."""
+    """``(B, C, H, W)``, or ``(B, H, W)`` of exposures without a channel axis."""
     weights: Tensor
     """``(B, K, H, W)``, with ``exposures="any"`` ``(B, K, h, w)`` of the base; non-negative,
     summing to 1 over K."""
 
 
+# torch.export.save writes the type of a program's output by this name.
+pytree._register_namedtuple(FusionOutput, serialized_type_name="fastmef.FusionOutput")
+
+
 class FusionNet(nn.Module):
-    r"""Predicts per-pixel fusion weights from a stack of exposures and applies them to the RGB.
+    r"""Predict fusion weights at every pixel of a stack of exposures, and apply them.
 
     .. math:: F = \sum_k W_k I_k, \qquad W = \mathrm{softmax}_k(\mathrm{net}(I_1, \dots, I_K))
 
@@ -58,7 +64,7 @@ class FusionNet(nn.Module):
             learned: dark to bright), or ``"any"``.
         width: channels of the first group; the groups have 1, 2, 4 and 8 times as many.
         in_features: ``"gray"`` (the paper's) reads the luma of each exposure, ``"rgb"`` all three
-            channels.
+            channels, which are the same for grey exposures.
         skip_connections: concatenate each encoder group's output to the decoder group of the
             same resolution (the paper's network has none). Gives sharp weight maps.
         upsampling: ``"bilinear"`` or ``"nearest"``.
@@ -66,7 +72,11 @@ class FusionNet(nn.Module):
             along the frame; ``"any"`` always replicates.
 
     Shape:
-        exposures ``(B, K, 3, H, W)``, float in [0, 1], any H, W ≥ 1 → :class:`FusionOutput`.
+        exposures ``(B, K, 3, H, W)``, or grey ``(B, K, H, W)`` or ``(B, K, 1, H, W)``, floating
+        point in [0, 1], any H, W ≥ 1 → :class:`FusionOutput`.
+
+    Raises:
+        InputError: an option that cannot be; exposures of another shape, dtype or range.
 
     Source: arXiv 2510.21815; exposures of any number: this package.
 
@@ -110,7 +120,7 @@ class FusionNet(nn.Module):
         """Return the K maps before the softmax; float32 or better even in autocast.
 
         Args:
-            exposures: ``(B, K, 3, H, W)``, as large as the maps shall be: with
+            exposures: ``(B, K, 3, H, W)`` or grey, as large as the maps shall be: with
                 ``exposures="any"`` the base of about 64 kpixels that the network was trained on.
             shares: ``(B, K)`` from :func:`fastmef.functional.exposure_shares`, by default 1: how
                 much each frame counts in the means over frames; with 0 it is not seen at all. For
@@ -121,28 +131,50 @@ class FusionNet(nn.Module):
         """
         _check_exposures(exposures, self.config["exposures"])
         height, width = exposures.shape[-2:]
+        stack = to_channels(exposures, 4)
         if self.takes_any:
             shares = self._checked_shares(shares, exposures)
-            seen = _without_unseen(exposures, shares)
+            seen = _without_unseen(stack, shares)
             features = self.features(self.planes(seen).flatten(0, 1))
             logits = self.body(features, shares).unflatten(0, exposures.shape[:2]).squeeze(2)
         else:
             if shares is not None:
                 raise InputError('shares are for networks with exposures="any"')
-            logits = self.body(self.features(self.planes(exposures).flatten(1, 2)))
-        return logits[..., :height, :width].to(torch.promote_types(logits.dtype, torch.float32))
+            logits = self.body(self.features(self.planes(stack).flatten(1, 2)))
+        logits = _crop(logits, height, width)
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
-    def forward(self, exposures: Tensor) -> FusionOutput:
+    def forward(
+        self, exposures: Tensor, shares: Tensor | None = None, fuse: bool = True
+    ) -> FusionOutput | Tensor:
+        """Fuse the exposures, or return the logits alone.
+
+        Args:
+            exposures: ``(B, K, 3, H, W)``, or grey ``(B, K, H, W)`` or ``(B, K, 1, H, W)``.
+            shares: as for :meth:`logits`; by default those of the base where ``fuse`` is true.
+            fuse: ``False`` returns :meth:`logits`. A loss from logits in
+                ``DistributedDataParallel`` must take them from here: only the forward pass of the
+                wrapped module prepares the synchronisation of gradients.
+
+        Returns:
+            :class:`FusionOutput`, or the logits ``(B, K, H, W)``.
+        """
+        check_flag("fuse", fuse)
+        if not fuse:
+            return self.logits(exposures, shares)
         if not self.takes_any:
-            logits = self.logits(exposures)
+            logits = self.logits(exposures, shares)
             return FusionOutput(*functional.softmax_fuse(logits, exposures, return_weights=True))
         _check_exposures(exposures, ANY)
         height, width = exposures.shape[-2:]
-        pyramid = functional.exposure_pyramid(exposures, base_levels(height, width))
-        shares = functional.exposure_shares(pyramid.base)
+        stack = to_channels(exposures, 4)
+        pyramid = functional.exposure_pyramid(stack, base_levels(height, width))
+        if shares is None:
+            shares = functional.exposure_shares(pyramid.base)
         logits = self.logits(pyramid.base, shares)
-        fused = functional.multiscale_fuse(logits, exposures, pyramid=pyramid, shares=shares)
-        return FusionOutput(fused, base_logits(logits, shares, None).softmax(dim=1))
+        fused = functional.multiscale_fuse(logits, stack, pyramid=pyramid, shares=shares)
+        weights = base_logits(logits, shares, None).softmax(dim=1)
+        return FusionOutput(fused.squeeze(1) if exposures.ndim == 4 else fused, weights)
 
     @property
     def takes_any(self) -> bool:
@@ -150,18 +182,20 @@ class FusionNet(nn.Module):
         return self.config["exposures"] == ANY
 
     def planes(self, exposures: Tensor) -> Tensor:
-        """Return what the network reads of each exposure, ``(B, K, 3 or 1, H, W)``."""
+        """Return what the network reads of ``(B, K, C, H, W)``, with 3 channels or 1."""
         if self.config["in_features"] == "rgb":
-            return exposures
-        return rgb_to_gray(exposures).unsqueeze(2)
+            return exposures.expand(-1, -1, 3, -1, -1)
+        return to_luma(exposures, 4).unsqueeze(2)
 
     def features(self, planes: Tensor) -> Tensor:
-        """Continue ``(N, C, H, W)`` to multiples of the stride, in the body's layout and dtype."""
+        """Extend ``(N, C, H, W)`` to multiples of the stride, in the body's layout and dtype."""
         height, width = planes.shape[-2:]
-        planes = _continue(planes, -1, -width % STRIDE)
-        planes = _continue(planes, -2, -height % STRIDE)
+        planes = _repeat_last(planes, -1, -width % STRIDE)
+        planes = _repeat_last(planes, -2, -height % STRIDE)
         if next(self.body.parameters()).dtype == torch.bfloat16:
             planes = planes.to(torch.bfloat16)
+        if backends.transforms_active():
+            return planes  # vmap knows no memory formats
         return planes.contiguous(memory_format=torch.channels_last)
 
     def _checked_shares(self, shares: Tensor | None, exposures: Tensor) -> Tensor:
@@ -175,7 +209,7 @@ class FusionNet(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | os.PathLike[str] = "default") -> FusionNet:
-        """A network with trained weights, in eval mode on the CPU.
+        """Return a network with trained weights, in eval mode on the CPU.
 
         Args:
             name_or_path: a name from :func:`fastmef.list_pretrained`, or a ``.safetensors`` file
@@ -183,10 +217,13 @@ class FusionNet(nn.Module):
 
         Raises:
             InputError: no such name or file, or a file that is damaged or holds no FusionNet.
-        """
-        from fastmef.nn.pretrained import load_network
 
-        return load_network(name_or_path)
+        Example:
+            >>> net = FusionNet.from_pretrained()
+            >>> net.takes_any, net.training
+            (True, False)
+        """
+        return load_network(name_or_path, cls)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights, configuration and a checksum to a safetensors file, atomically.
@@ -195,9 +232,7 @@ class FusionNet(nn.Module):
             InputError: weights that are not finite.
             OutputError: the file cannot be written.
         """
-        from fastmef.nn.pretrained import save_network
-
-        save_network(self, path)
+        save_network(self, self.config, path)
 
 
 def _without_unseen(exposures: Tensor, shares: Tensor) -> Tensor:
@@ -210,16 +245,30 @@ def _without_unseen(exposures: Tensor, shares: Tensor) -> Tensor:
     return torch.where((shares > 0)[:, :, None, None, None], exposures, largest)
 
 
-def _continue(planes: Tensor, dim: int, missing: int) -> Tensor:
-    """The last row or column, ``missing`` times more.
+def _repeat_last(planes: Tensor, dim: int, missing: int) -> Tensor:
+    """Append the last row or column ``missing`` times.
 
-    Not by ``F.pad``: PyTorch's compiler expects another layout of its gradient than it gets.
+    ``F.pad`` is not used: PyTorch's compiler expects another layout of its gradient than it gets.
     """
+    if is_exporting():
+        # A branch on the size would fix it. Outside of graphs this form is not used, for its
+        # gradient adds with atomics on a GPU.
+        index = torch.arange(planes.shape[dim] + missing, device=planes.device)
+        return planes.index_select(dim, index.clamp(max=planes.shape[dim] - 1))
     if not missing:
         return planes
     shape = list(planes.shape)
     shape[dim] = missing
     return torch.cat((planes, planes.narrow(dim, -1, 1).expand(shape)), dim)
+
+
+def _crop(maps: Tensor, height: int, width: int) -> Tensor:
+    if is_exporting():
+        # Whether a slice is contiguous would be a branch on the size again.
+        for dim, size in ((-2, height), (-1, width)):
+            maps = maps.index_select(dim, torch.arange(size, device=maps.device))
+        return maps
+    return maps[..., :height, :width]
 
 
 def _check_options(
@@ -253,18 +302,20 @@ def _check_options(
 
 def _check_exposures(exposures: Tensor, count: int | str) -> None:
     check_dense("exposures", exposures)
-    fits = exposures.ndim == 5 and exposures.shape[2] == 3
-    if not fits or (exposures.shape[1] < 2 if count == ANY else exposures.shape[1] != count):
-        expected = "K ≥ 2" if count == ANY else count
+    is_any = count == ANY
+    fits = exposures.ndim == 4 or (exposures.ndim == 5 and exposures.shape[2] in (1, 3))
+    if not fits or (exposures.shape[1] < 2 if is_any else exposures.shape[1] != count):
+        expected = "K" if is_any else count
         raise InputError(
-            f"exposures must have shape (B, {expected}, 3, H, W), got {tuple(exposures.shape)}"
+            f"exposures must have shape (B, {expected}, 3, H, W), or grey (B, {expected}, 1, H, W) "
+            f"or (B, {expected}, H, W){', with K ≥ 2' if is_any else ''}, "
+            f"got {tuple(exposures.shape)}"
         )
     if not exposures.is_floating_point():
         raise InputError(f"exposures must be floating point in [0, 1], got {exposures.dtype}")
     if 0 in exposures.shape:
         raise InputError(f"exposures must not be empty, got {tuple(exposures.shape)}")
-    # Values are read where that costs no synchronisation, and not in a traced graph.
-    if exposures.device.type == "cpu" and not torch.compiler.is_compiling():
+    if can_read(exposures):
         low, high = (float(value) for value in exposures.detach().aminmax())
         if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
             found = "NaN" if low != low else f"values from {low:.4g} to {high:.4g}"

@@ -1,4 +1,4 @@
-"""A normalisation module, ReLU and what follows them, by fused kernels where these can serve."""
+"""Batch normalisation, ReLU and the pool or upsampling after them, in one kernel each on a GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastmef.ops import norm_act as op
 
 
 def is_fused(features: Tensor, norm: nn.Module) -> bool:
-    """Whether the kernels serve ``norm``: for ``features`` on a GPU, channels last.
+    """Return whether the kernels run ``norm``: they take ``features`` on a GPU, channels last.
 
     Subclasses of PyTorch's modules may compute something else and are called as they are.
     """
@@ -29,12 +29,15 @@ def is_fused(features: Tensor, norm: nn.Module) -> bool:
 
 
 def follows_fused(then: str, keep: bool) -> bool:
-    """Whether the kernels also do what follows. They keep the activation for a pool only."""
+    """Return whether the kernels also compute ``then``. They keep the activation for a pool."""
     return then == "pool" or (then == "bilinear" and not keep)
 
 
 def fused_norm_act(features: Tensor, norm: Any, then: str, keep: bool) -> tuple[Tensor, Tensor]:
-    """``norm``, with everything it keeps count of, ReLU and ``then``; see ops/norm_act.py."""
+    """Return the activation and ``then`` of it; see :func:`fastmef.ops.norm_act.norm_act`.
+
+    The running statistics and the counter of ``norm`` are updated as the module itself would.
+    """
     affine = (norm.weight, norm.bias)
     running = (norm.running_mean, norm.running_var)
     if not norm.training and norm.running_mean is not None:
@@ -56,6 +59,7 @@ def fused_norm_act(features: Tensor, norm: Any, then: str, keep: bool) -> tuple[
 
 
 def _next_momentum(norm: Any) -> float:
+    """Count the batch, and return its weight in the running statistics."""
     tracked = norm.num_batches_tracked
     if tracked is not None:
         tracked.add_(1)
@@ -66,7 +70,7 @@ def _next_momentum(norm: Any) -> float:
 
 
 def _group_of(norm: Any) -> Any:
-    """The processes that share their statistics, ``None`` where each has its own."""
+    """Return the processes that share batch statistics, ``None`` where each has its own."""
     if type(norm) is not nn.SyncBatchNorm or not norm.training:
         return None
     if not (dist.is_available() and dist.is_initialized()):

@@ -1,12 +1,15 @@
-"""Weights in files: safetensors with the network's configuration and a checksum, no pickles."""
+"""Files of weights: safetensors with the network's configuration and a checksum, no pickles."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, TypeVar
+
+from torch import nn
 
 from fastmef.data.damage import Fault
 from fastmef.data.files import atomic_write, display
@@ -15,23 +18,29 @@ from fastmef.data.tensors import MAX_BYTES, check_fit, check_weights, pack, unpa
 from fastmef.errors import InputError
 from fastmef.nn.budget import ElementBudget
 
-if TYPE_CHECKING:
-    from fastmef.nn.network import FusionNet
-
 FORMAT = "fastmef.FusionNet/2"
 
 _NEEDED = "a .safetensors file written by FusionNet.save"
 
+Network = TypeVar("Network", bound=nn.Module)
+
 
 def list_pretrained() -> list[str]:
-    """The names of the bundled weights, for :meth:`FusionNet.from_pretrained`."""
+    """Return the names of the bundled weights, for :meth:`FusionNet.from_pretrained`.
+
+    Example:
+        >>> list_pretrained()
+        ['default', 'pairs', 'paper']
+    """
     folder = resources.files("fastmef") / "weights"
     names = (entry.name for entry in folder.iterdir())
     return sorted(name.removesuffix(".safetensors") for name in names if ".safetensors" in name)
 
 
-def save_network(network: FusionNet, path: str | os.PathLike[str]) -> None:
-    """Write a network's weights and configuration; an existing file is replaced in one step.
+def save_network(
+    network: nn.Module, config: Mapping[str, Any], path: str | os.PathLike[str]
+) -> None:
+    """Write a network's weights and the options that build it, atomically.
 
     Raises:
         InputError: the weights are not finite, so no network could be loaded from the file.
@@ -42,30 +51,33 @@ def save_network(network: FusionNet, path: str | os.PathLike[str]) -> None:
         check_weights(tensors)
     except Fault as fault:
         raise InputError(f"cannot write {display(path)}: {fault}") from fault
-    texts = {"format": FORMAT, "config": json.dumps(network.config)}
+    texts = {"format": FORMAT, "config": json.dumps(config)}
     atomic_write(path, pack(tensors, texts), force=True)
 
 
-def load_network(name_or_path: str | os.PathLike[str]) -> FusionNet:
-    """The network in a bundled or named file; see :meth:`FusionNet.from_pretrained`."""
+def load_network(name_or_path: str | os.PathLike[str], build: Callable[..., Network]) -> Network:
+    """Return the network of a bundled or named file; see :meth:`FusionNet.from_pretrained`.
+
+    Args:
+        name_or_path: a name from :func:`list_pretrained`, or a path.
+        build: is called with the options in the file and returns a network without weights.
+    """
     path = _find(name_or_path)
     content = read_bytes(path, MAX_BYTES, _NEEDED)
     try:
-        return _network(content)
+        return _with_weights(content, build)
     except Fault as fault:
         raise InputError(f"{display(path)}: {fault}; needed: {_NEEDED}") from fault
 
 
-def _network(content: bytes) -> FusionNet:
-    from fastmef.nn.network import FusionNet
-
+def _with_weights(content: bytes, build: Callable[..., Network]) -> Network:
     tensors, texts = unpack(content)
     if texts.get("format") != FORMAT:
         raise Fault(f"holds no FusionNet: its format is {texts.get('format')!r}, not {FORMAT!r}")
     try:
         options = json.loads(texts["config"])
         with ElementBudget(sum(tensor.numel() for tensor in tensors.values())):
-            network = FusionNet(**options)
+            network = build(**options)
     except (ValueError, TypeError, KeyError, RuntimeError, RecursionError) as error:
         if isinstance(error, Fault):
             raise

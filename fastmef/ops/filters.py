@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fastmef import backends, reference
-from fastmef.ops.common.autograd import Recompute, reference_gradients
+from fastmef.ops.common.autograd import recompute, reference_gradients
 from fastmef.ops.common.operation import (
     FLOATS,
     GPU_FLOATS,
@@ -220,7 +220,7 @@ def _run(
             return Map.apply(operation, compute, images, options)
         except LaunchError:
             pass
-    return Recompute.apply(compute, images)
+    return recompute(compute, images)
 
 
 def _run_on_planes(

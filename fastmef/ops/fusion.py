@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from fastmef import reference
 from fastmef.ops import fusion_kernels as kernels
-from fastmef.ops.common.autograd import Recompute, gradients
+from fastmef.ops.common.autograd import gradients, recompute
 from fastmef.ops.common.cuda import MOST_EXPOSURES
 from fastmef.ops.common.operation import GPU_STORED, STORED, LaunchError, Operation, Support
 from fastmef.ops.common.tensors import fused_like, gradient_like, require
@@ -198,5 +198,5 @@ def softmax_fuse(
         except LaunchError:
             pass
     if logits.dtype == exposures.dtype:
-        return Recompute.apply(compute, logits, exposures)
+        return recompute(compute, logits, exposures)
     return compute(logits, exposures)

@@ -25,9 +25,9 @@ from fastmef import reference
 from fastmef.ops import filters, fusion, loss_from_maps, ssim
 from fastmef.ops import loss_kernels as kernels
 from fastmef.ops.common.autograd import (
-    GradientInForward,
-    Recompute,
     detach_if_no_grad,
+    gradient_in_forward,
+    recompute,
     reference_gradients,
 )
 from fastmef.ops.common.operation import (
@@ -200,8 +200,8 @@ def weighted_ssim_loss(
         return value
     if _have_kernels((filters.GAMMA_WEIGHTS, ssim.SSIM), *tensors):
         return loss_from_maps.weighted_ssim_loss(*tensors, reduction, **given)
-    function = Recompute if reduction == "none" else GradientInForward
-    return function.apply(compute, *tensors)
+    function = recompute if reduction == "none" else gradient_in_forward
+    return function(compute, *tensors)
 
 
 def fusion_loss(logits: Tensor, exposures: Tensor, **given: Any) -> Tensor:
@@ -215,4 +215,4 @@ def fusion_loss(logits: Tensor, exposures: Tensor, **given: Any) -> Tensor:
     operations = fusion.SOFTMAX_FUSE, filters.GAMMA_WEIGHTS, ssim.SSIM
     if _have_kernels(operations, logits, exposures):
         return loss_from_maps.fusion_loss(logits, exposures, **given)
-    return GradientInForward.apply(compute, logits, exposures)
+    return gradient_in_forward(compute, logits, exposures)

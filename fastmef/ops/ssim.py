@@ -16,9 +16,9 @@ from torch.autograd.function import once_differentiable
 
 from fastmef import backends, reference
 from fastmef.ops.common.autograd import (
-    GradientInForward,
-    Recompute,
     detach_if_no_grad,
+    gradient_in_forward,
+    recompute,
     reference_gradients,
 )
 from fastmef.ops.common.operation import (
@@ -266,5 +266,5 @@ def ssim(
             return values.reshape(*a.shape[:-2], *values.shape[-2:])
         except LaunchError:
             pass
-    function = GradientInForward if reduction == "mean" else Recompute
-    return function.apply(compute, a, b)
+    function = gradient_in_forward if reduction == "mean" else recompute
+    return function(compute, a, b)

@@ -40,6 +40,8 @@ class _WindowSum(torch.autograd.Function):
     GPU may compute that in TensorFloat-32, whose ten bits leave nothing of small variances.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(planes: Tensor, taps: tuple[float, ...], dim: int, padding: int) -> Tensor:
         if padding:

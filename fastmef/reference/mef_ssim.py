@@ -94,14 +94,15 @@ def mef_ssim_score(sources: MefSsimSources, fused: Tensor, by: Steps = REFERENCE
 
 
 def mef_ssim(
-    exposures: Tensor, fused: Tensor, variant: str = "ma2015", scales: int | None = None
+    fused: Tensor, exposures: Tensor, variant: str = "ma2015", scales: int | None = None
 ) -> Tensor:
-    r"""How much of the exposures' structure a fused image keeps; at most 1, higher is better.
+    r"""Return how much of the exposures' structure a fused image keeps, ≤ 1, best 1.
 
     Args:
-        exposures: ``(B, K, 3, H, W)`` RGB or ``(B, K, H, W)`` grey; uint8, or floating point in
-            [0, 1]. No gradient flows to it.
-        fused: ``(B, 3, H, W)`` or ``(B, H, W)``, likewise; gradients flow to it.
+        fused: ``(B, 3, H, W)`` RGB or ``(B, H, W)`` grey; uint8, or floating point in [0, 1].
+            Gradients flow to it.
+        exposures: ``(B, K, 3, H, W)`` RGB or ``(B, K, H, W)`` grey, likewise. No gradient flows to
+            them.
         variant: ``"ma2015"`` (:func:`~fastmef.reference.mef_ma2015.ma2015_score`), ``"mefnet"`` and
             ``"mefnet_cs"`` (:func:`~fastmef.reference.mef_mefnet.mefnet_score` with and without the
             luminance factor) or ``"color2018"``

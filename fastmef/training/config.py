@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, get_type_hints
 
 from fastmef.errors import InputError, shown
+from fastmef.nn.objective import SCALES, WEIGHTS
 
 _MANY = 10**9
 # Smallest and largest value. A network of width 512 takes 4.5 GB, and training it four times that.
@@ -29,15 +30,7 @@ _CHOICES = {
     "upsampling": ("bilinear", "nearest"),
 }
 
-TERMS = (
-    "structure",
-    "mef_ssim",
-    "mef_ssim_1_scale",
-    "mefnet",
-    "color2018",
-    "brightness",
-    "color",
-)
+TERMS = tuple(WEIGHTS)
 """The options that are weights of the terms of the loss."""
 
 _SUM_OF_WEIGHTS: dict[str, Any] = {
@@ -84,24 +77,24 @@ class TrainConfig:
     "multiscale" weights at a coarse level and adds finer detail by local variance."""
     levels: int = 2
     """How often "multiscale" halves a patch before the network sees it."""
-    structure: float = 0.0
+    structure: float = WEIGHTS["structure"]
     """Weight of the paper's loss, the γ-weighted SSIM to every exposure."""
     gamma: str = "variance_gradient"
     luminance: bool = False
     """Keep the luminance factor in the SSIM of the paper's loss."""
-    scales: tuple[float, ...] = (0.4, 0.35, 0.25)
+    scales: tuple[float, ...] = SCALES
     """Weights of the paper's loss at full size, half size, quarter size."""
-    mef_ssim: float = 1.5
+    mef_ssim: float = WEIGHTS["mef_ssim"]
     """Weight of 1 - MEF-SSIM (ma2015, 3 scales)."""
-    mef_ssim_1_scale: float = 1.0
+    mef_ssim_1_scale: float = WEIGHTS["mef_ssim_1_scale"]
     """The same at 1 scale: the finest of the three has 7 % of the weight in the score."""
-    mefnet: float = 0.35
+    mefnet: float = WEIGHTS["mefnet"]
     """Weight of 1 - MEF-SSIM (mefnet), structure times luminance."""
-    color2018: float = 0.5
+    color2018: float = WEIGHTS["color2018"]
     """Weight of 1 - MEF-SSIM (color2018) at half size."""
-    brightness: float = 0.0
+    brightness: float = WEIGHTS["brightness"]
     """Weight of the pull towards well-exposed brightness."""
-    color: float = 0.0
+    color: float = WEIGHTS["color"]
     """Weight of the colour contrast term."""
     initial: str | None = None
     """Weights to start from, a bundled name or a .safetensors file of the same network."""

@@ -5,15 +5,12 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from fastmef.nn.network import FusionNet
-
-if TYPE_CHECKING:
-    from fastmef.training.objective import Loss
+from fastmef.nn.objective import ObjectiveOutput
 
 # Below this gain the rounding is not worth it.
 MINIMUM_SPEEDUP = 1.1
@@ -22,7 +19,9 @@ MAXIMUM_DISAGREEMENT = 0.01
 
 
 def choose_precision(
-    network: FusionNet, objective: Callable[[FusionNet, Tensor, str], Loss], batch: Tensor
+    network: FusionNet,
+    objective: Callable[[FusionNet, Tensor, str], ObjectiveOutput],
+    batch: Tensor,
 ) -> str:
     """``"bfloat16"`` if a training step is faster in it and the loss agrees, else ``"float32"``."""
     seconds: dict[str, float] = {}

@@ -38,6 +38,6 @@ def validate(
         images = [image[:side, :side] for image in check_bracket(scene.images)]
         exposures = torch.stack([torch.from_numpy(i).permute(2, 0, 1) for i in images])[None]
         fused = torch.from_numpy(fuse(images, network, refine=0)).permute(2, 0, 1)[None]
-        for name, value in score_images(exposures, fused).items():
+        for name, value in score_images(fused, exposures).items():
             totals.setdefault(name, []).append(value)
     return {name: statistics.fmean(values) for name, values in totals.items()}

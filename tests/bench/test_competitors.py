@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import shutil
 import subprocess
@@ -49,6 +51,22 @@ def test_an_installed_package_that_is_hidden(monkeypatch, tmp_path):
     # An editable installation has no folder of its own.
     (tmp_path / "fastmef").rmdir()
     assert benchmarks.missing_kernels() == ""
+
+
+@pytest.mark.parametrize("triton", ["", "not installed"])
+@pytest.mark.parametrize("rehearsed", [False, True])
+def test_a_gpu_without_kernels_is_refused(monkeypatch, triton, rehearsed):
+    gpu = importlib.import_module("bench.gpu.conftest")
+    monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(backends, "WHY_NO_TRITON", triton)
+    monkeypatch.setattr(backends, "WHY_NO_CUDA", "not built")
+    config = SimpleNamespace(getoption=lambda name, default: rehearsed)
+    reason = "Triton: not installed. CUDA C[+]{2}: not built"
+    refused = pytest.raises(pytest.UsageError, match=reason)
+    item = SimpleNamespace(path=gpu.HERE / "test_ssim.py")
+    with refused if triton and not rehearsed else contextlib.nullcontext():
+        gpu.pytest_collection_modifyitems(config, [item])
+        gpu.pytest_collection_modifyitems(config, [])
 
 
 @pytest.fixture

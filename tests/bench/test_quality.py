@@ -120,7 +120,7 @@ def test_scores_are_the_metrics(arguments, tmp_path):
     scores = page.unpack(json.loads((tmp_path / "quality.json").read_text()), "pairs")["p8"]
     folder = tmp_path / "data" / "pairs" / "p8"
     frames = [read_image(folder / f"{name}.png").pixels for name in ("under", "over")]
-    expected = score_images(as_tensor(*frames)[None], as_tensor(fmmef(frames)))
+    expected = score_images(as_tensor(fmmef(frames)), as_tensor(*frames)[None])
     assert list(scores["FMMEF"]) == list(SCORES)
     assert scores["FMMEF"] == pytest.approx(expected, abs=1e-5)
 

@@ -77,7 +77,7 @@ def test_scores_are_the_metrics(run, evaluate, scenes, model, tmp_path):
         "fastmef": fastmef.fuse(pair, model, device="cpu"),
     }
     for method, image in candidates.items():
-        scores = score_images(as_tensor(*pair)[None], as_tensor(image))
+        scores = score_images(as_tensor(image), as_tensor(*pair)[None])
         (record,) = (r for r in records if r["method"] == method)
         assert {name: record[name] for name in scores} == pytest.approx(dict(scores))
 
@@ -93,10 +93,10 @@ def test_options_reach_the_fusion(run, evaluate, scenes, model, tmp_path):
     assert {name: report[name] for name in given} == given
     pair = [read_image(scenes / "s0" / f"{name}.png").pixels for name in ("under", "over")]
     fused = fastmef.fuse(pair, model, device="cpu", **given)
-    expected = score_images(as_tensor(*pair)[None], as_tensor(fused))
+    expected = score_images(as_tensor(fused), as_tensor(*pair)[None])
     assert {name: report["means"]["fastmef"][name] for name in expected} == pytest.approx(expected)
     default = fastmef.fuse(pair, model, device="cpu")
-    other = score_images(as_tensor(*pair)[None], as_tensor(default))
+    other = score_images(as_tensor(default), as_tensor(*pair)[None])
     assert other["brightness"] > expected["brightness"] + 5
 
 

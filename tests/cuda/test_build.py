@@ -100,9 +100,10 @@ def install(folder: Path, nvcc: str, wanted: str) -> subprocess.CompletedProcess
             shutil.copytree(source, folder / name)
         else:
             shutil.copy(source, folder)
-    # Packages without their contents: only the extension is built.
+    # Packages without their contents: only the extension is built. The version is read from one.
+    left_out = shutil.ignore_patterns("[!_]*.*", "_[!_]*.*", "data")
     for name in ("fastmef", "kernels"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.*", "data"))
+        shutil.copytree(ROOT / name, folder / name, ignore=left_out)
     variables = {"CUDACXX": nvcc, "FASTMEF_CUDA": wanted, "FASTMEF_CPU": "0"}
     return subprocess.run(
         [sys.executable, "setup.py", "build_ext", "--inplace"],

@@ -55,8 +55,8 @@ def _call(rng: random.Random):
             lambda: f.softmax_fuse(logits, color),
             lambda: f.softmax_fuse(logits, color, True, 0.5)[1],
             lambda: f.guided_upsample_fuse(logits[..., : -(-height // 2), : -(-width // 3)], color),
-            lambda: f.mef_ssim(gray, plane, "mefnet"),
-            lambda: f.mef_ssim(gray, plane, scales=1),
+            lambda: f.mef_ssim(plane, gray, "mefnet"),
+            lambda: f.mef_ssim(plane, gray, scales=1),
             lambda: metrics.saturation(color),
         ]
     )
@@ -93,10 +93,10 @@ ABUSED = [
     (functional.softmax_fuse, (torch.rand(1, 2, 8, 8), torch.rand(1, 2, 3, 8, 8), False, 1.0,
                                None)),
     (functional.guided_upsample_fuse, (torch.rand(1, 2, 4, 4), torch.rand(1, 2, 3, 8, 8), 2, 1e-4)),
-    (functional.mef_ssim, (torch.rand(1, 2, 16, 16), torch.rand(1, 16, 16), "mefnet", None)),
+    (functional.mef_ssim, (torch.rand(1, 16, 16), torch.rand(1, 2, 16, 16), "mefnet", None)),
     (metrics.saturation, (torch.rand(3, 8, 8),)),
     (metrics.score_name, ("ma2015", 3)),
-    (WeightedSSIMLoss, ("variance", False, 3, 1.5, (1.0,), 0.01, 0.03, 1e-4, 1e-12)),
+    (WeightedSSIMLoss, ("variance", False, 3, 1.5, 0.01, 0.03, 1e-4, 1e-12, (1.0,))),
     (FusionNet, (2, 1, "gray", False, "bilinear")),
     (FusionNet(width=1).eval(), (torch.rand(1, 2, 3, 8, 8),)),
     (FusionNet("any", width=1).eval(), (torch.rand(1, 2, 3, 8, 8),)),
@@ -134,7 +134,7 @@ def test_sparse_tensors_are_named(sparse):
 
 
 def test_gamma_that_is_no_name():
-    with pytest.raises(InputError, match="gamma must join .* got 5"):
+    with pytest.raises(InputError, match="gamma must be a function, .* got 5"):
         WeightedSSIMLoss(gamma=5)
 
 

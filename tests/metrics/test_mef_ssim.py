@@ -23,7 +23,7 @@ def images(*shape, dtype=torch.float32):
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("size", [(1, 1), (5, 7), (13, 12), (1, 300), (31, 40)])
 def test_any_size(variant, size):
-    score = mef_ssim(images(2, 3, 3, *size), images(2, 3, *size), variant)
+    score = mef_ssim(images(2, 3, *size), images(2, 3, 3, *size), variant)
     assert score.shape == (2,)
     assert torch.isfinite(score).all() and (score <= 1 + 1e-6).all()
 
@@ -31,17 +31,17 @@ def test_any_size(variant, size):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_is_the_reference_under_every_name(variant):
     x, y = images(2, 2, 3, 20, 18), images(2, 3, 20, 18)
-    score = mef_ssim(x, y, variant)
-    expected = fastmef.reference.mef_ssim.mef_ssim(x, y, variant)
+    score = mef_ssim(y, x, variant)
+    expected = fastmef.reference.mef_ssim.mef_ssim(y, x, variant)
     torch.testing.assert_close(score, expected, rtol=0, atol=1e-6)
-    assert torch.equal(functional.mef_ssim(x, y, variant), score)
+    assert torch.equal(functional.mef_ssim(y, x, variant), score)
     assert torch.equal(MEFSSIM(x, variant).score(y), score)
 
 
 def test_gradients_reach_the_fused_image():
     x = images(1, 2, 24, 24)
     y = x.mean(dim=1).requires_grad_()
-    mef_ssim(x, y).sum().backward()
+    mef_ssim(y, x).sum().backward()
     assert y.grad is not None and (y.grad != 0).any()
 
 
@@ -58,7 +58,7 @@ def test_gradients_reach_the_fused_image():
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_dtypes(variant, dtype, result):
     score = mef_ssim(
-        images(1, 2, 3, 16, 16, dtype=dtype), images(1, 3, 16, 16, dtype=dtype), variant
+        images(1, 3, 16, 16, dtype=dtype), images(1, 2, 3, 16, 16, dtype=dtype), variant
     )
     assert score.dtype == result
 
@@ -66,14 +66,14 @@ def test_dtypes(variant, dtype, result):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_dtype_is_that_of_the_exposures(variant):
     x, y = images(1, 2, 3, 16, 16, dtype=torch.uint8), images(1, 3, 16, 16)
-    assert mef_ssim(x, y, variant).dtype == torch.float64
-    assert mef_ssim(x.float() / 255, y.double(), variant).dtype == torch.float32
+    assert mef_ssim(y, x, variant).dtype == torch.float64
+    assert mef_ssim(y.double(), x.float() / 255, variant).dtype == torch.float32
 
 
 def test_exposures_are_analysed_once(monkeypatch):
     x, y = images(1, 2, 16, 16), images(1, 16, 16)
     metric = MEFSSIM(x)
-    module = importlib.import_module("fastmef.metrics.mef_ssim")
+    module = importlib.import_module("fastmef.metrics.scene")
     monkeypatch.setattr(module, "mef_ssim_sources", None)
     assert metric.score(y).shape == (1,)
 
@@ -103,8 +103,13 @@ GRAY, COLOR = images(1, 2, 8, 8), images(1, 2, 3, 8, 8)
             "scales of mefnet must be 1, got 3",
         ),
         (GRAY, images(1, 8, 8), {"variant": "color2018"}, r"RGB.*got \(1, 2, 8, 8\)"),
-        (images(2, 8, 8), images(8, 8), {}, r"\(B, K, H, W\) grey, got \(2, 8, 8\)"),
-        (images(1, 2, 4, 8, 8), images(1, 4, 8, 8), {}, r"RGB or .*got \(1, 2, 4, 8, 8\)"),
+        (images(2, 8, 8), images(8, 8), {}, r"\(B, K, 1, H, W\) grey, .*got \(2, 8, 8\)"),
+        (
+            images(1, 2, 4, 8, 8),
+            images(1, 4, 8, 8),
+            {},
+            r"\(B, K, 3, H, W\) RGB, got \(1, 2, 4, 8, 8\)",
+        ),
         (COLOR, images(1, 8, 8), {}, r"fused must be \(1, 3, 8, 8\).*got \(1, 8, 8\)"),
         (COLOR, images(1, 3, 8, 9), {}, r"fused must be \(1, 3, 8, 8\).*got \(1, 3, 8, 9\)"),
         (images(1, 0, 8, 8), images(1, 8, 8), {}, r"exposures must not be empty.*\(1, 0, 8, 8\)"),
@@ -117,7 +122,7 @@ GRAY, COLOR = images(1, 2, 8, 8), images(1, 2, 3, 8, 8)
 )
 def test_errors(exposures, fused, options, message):
     with pytest.raises(InputError, match=message) as caught:
-        mef_ssim(exposures, fused, **options)
+        mef_ssim(fused, exposures, **options)
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match=message):
         MEFSSIM(exposures, **options).score(fused)

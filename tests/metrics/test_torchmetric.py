@@ -20,7 +20,7 @@ def test_mean_over_updates():
     exposures, fused = torch.rand(3, 2, 3, 16, 16), torch.rand(3, 3, 16, 16)
     metric.update(fused[:1], exposures[:1])
     metric.update(fused[1:], exposures[1:])
-    expected = mef_ssim(exposures, fused, "mefnet_cs").mean().item()
+    expected = mef_ssim(fused, exposures, "mefnet_cs").mean().item()
     assert metric.compute().item() == pytest.approx(expected, abs=1e-6)
     assert metric.name == "MEF-SSIM mefnet, cs only"
     with pytest.raises(InputError, match="variant"):

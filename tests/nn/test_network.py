@@ -152,7 +152,8 @@ def test_bad_options(options, message):
     ("stack", "message"),
     [
         (torch.rand(1, 3, 3, 8, 8), r"\(B, 2, 3, H, W\)"),
-        (torch.rand(1, 2, 1, 8, 8), r"\(1, 2, 1, 8, 8\)"),
+        (torch.rand(1, 2, 4, 8, 8), r"grey \(B, 2, 1, H, W\) .* got \(1, 2, 4, 8, 8\)"),
+        (torch.rand(1, 2, 3, 8, 8).tolist(), "exposures must be a torch.Tensor, got list"),
         (torch.rand(2, 3, 8, 8), r"\(2, 3, 8, 8\)"),
         (torch.zeros(1, 2, 3, 8, 8, dtype=torch.uint8), "torch.uint8"),
         (torch.rand(1, 2, 3, 0, 8), "empty"),

@@ -81,8 +81,8 @@ CASES: dict[str, tuple[Callable[..., Tensor | tuple[Tensor, ...]], tuple[Tensor,
         lambda x, contrast: functional.multiscale_fuse(x, COLOR, contrast=contrast),
         (_images(2, 2, 6, 7), torch.tensor(1.2)),
     ),
-    "mef_ssim": (lambda x: functional.mef_ssim(EXPOSURES, x), (MASK,)),
-    "mef_ssim-mefnet": (lambda x: functional.mef_ssim(EXPOSURES, x, "mefnet"), (MASK,)),
+    "mef_ssim": (lambda x: functional.mef_ssim(x, EXPOSURES), (MASK,)),
+    "mef_ssim-mefnet": (lambda x: functional.mef_ssim(x, EXPOSURES, "mefnet"), (MASK,)),
     "WeightedSSIMLoss": (WeightedSSIMLoss(), (COLOR[:, 0], COLOR)),
 }
 

@@ -301,7 +301,7 @@ def test_mef_ssim(
 
     def score(function: Any, to: torch.dtype) -> tuple[Tensor, Tensor]:
         x = fused.to(to).detach().requires_grad_()
-        value = function(exposures.to(to), x, *variant)
+        value = function(x, exposures.to(to), *variant)
         (gradient,) = torch.autograd.grad(value.sum(), x)
         return value.detach().double(), gradient.double()
 

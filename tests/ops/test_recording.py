@@ -38,8 +38,8 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "weighted_ssim_loss, map": lambda f, x: functional.weighted_ssim_loss(f, x, reduction="none"),
     "fusion_loss": lambda f, x: functional.fusion_loss(torch.stack([f, 1 - f], dim=1), x),
     "ssim": lambda f, x: functional.ssim(f, x[:, 0]),
-    "ma2015": lambda f, x: functional.mef_ssim(x, f),
-    "mefnet": lambda f, x: functional.mef_ssim(x, f, "mefnet"),
+    "ma2015": lambda f, x: functional.mef_ssim(f, x),
+    "mefnet": lambda f, x: functional.mef_ssim(f, x, "mefnet"),
 }
 
 

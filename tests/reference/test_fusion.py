@@ -46,7 +46,7 @@ def test_large_logits_do_not_overflow():
     ("logits", "exposures", "message"),
     [
         (torch.rand(1, 2, 4, 4), torch.rand(1, 3, 3, 4, 4), r"\(1, 3, 3, 4, 4\)"),
-        (torch.rand(1, 2, 4, 4), torch.rand(1, 2, 4, 4), r"\(B, K, C, H, W\)"),
+        (torch.rand(1, 2, 4, 4), torch.rand(2, 4, 4), r"\(B, K, C, H, W\)"),
         (torch.rand(1, 2, 4, 4), torch.rand(1, 2, 3, 4, 4).int(), "uint16, .* got torch.int32"),
         (torch.rand(1, 2, 4, 4).byte(), torch.rand(1, 2, 3, 4, 4), "logits .* got torch.uint8"),
         (torch.rand(1, 2, 4, 4), torch.rand(1, 2, 0, 4, 4), "a channel"),

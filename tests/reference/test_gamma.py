@@ -92,8 +92,8 @@ def test_small_sizes(size):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda s: functional.gamma_weights(s, "gradient_variance"), "gradient_variance"),
-        (lambda s: functional.gamma_weights(s, ""), "non-empty subset"),
+        (lambda s: functional.gamma_weights(s, "gradient_entropy"), "got 'gradient_entropy'"),
+        (lambda s: functional.gamma_weights(s, ""), "join different names of variance, gradient"),
         (lambda s: functional.gamma_weights(s[0]), r"\(2, 16, 16\)"),
         (lambda s: functional.gamma_weights(s.to(torch.uint8)), "torch.uint8"),
         (

@@ -127,9 +127,7 @@ def test_errors(options, message):
 
 def test_shape_errors():
     fused, exposures = data()
-    with pytest.raises(InputError, match=r"\(B, H, W\)"):
+    with pytest.raises(InputError, match=r"fused must be \(2, 26, 31\) or .*got \(1, 26, 31\)"):
         functional.weighted_ssim_loss(fused[:1], exposures)
-    with pytest.raises(InputError, match="same shape"):
+    with pytest.raises(InputError, match=r"got \(2, 1, 26, 31\) for \(2, 2, 26, 31\)"):
         functional.fusion_loss(exposures[:, :1], exposures)
-    with pytest.raises(InputError, match=r"\(B, 3, H, W\)"):
-        WeightedSSIMLoss()(fused, exposures)

@@ -108,8 +108,8 @@ def test_no_gradient():
 @pytest.mark.parametrize(
     ("base", "message"),
     [
-        (torch.rand(2, 3, 8, 8), r"must be \(B, K, 3, h, w\) and not empty, got \(2, 3, 8, 8\)"),
-        (torch.rand(1, 2, 1, 8, 8), r"got \(1, 2, 1, 8, 8\)"),
+        (torch.rand(3, 8, 8), r"must be \(B, K, 3, h, w\), or grey .* got \(3, 8, 8\)"),
+        (torch.rand(1, 2, 2, 8, 8), r"got \(1, 2, 2, 8, 8\)"),
         (torch.rand(1, 2, 3, 0, 8), r"got \(1, 2, 3, 0, 8\)"),
         (torch.zeros(1, 2, 3, 8, 8, dtype=torch.uint8), "base must be one of .* got torch.uint8"),
         ([1.0], "base must be a torch.Tensor, got list"),

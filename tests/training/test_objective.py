@@ -16,11 +16,11 @@ from fastmef.training.objective import Objective
 
 EXPECTED = {
     "structure": lambda f, e: WeightedSSIMLoss(scales=(0.4, 0.35, 0.25))(f, e),
-    "mef_ssim": lambda f, e: 1 - functional.mef_ssim(e, f).mean(),
-    "mef_ssim_1_scale": lambda f, e: 1 - functional.mef_ssim(e, f, scales=1).mean(),
-    "mefnet": lambda f, e: 1 - functional.mef_ssim(e, f, "mefnet").mean(),
+    "mef_ssim": lambda f, e: 1 - functional.mef_ssim(f, e).mean(),
+    "mef_ssim_1_scale": lambda f, e: 1 - functional.mef_ssim(f, e, scales=1).mean(),
+    "mefnet": lambda f, e: 1 - functional.mef_ssim(f, e, "mefnet").mean(),
     "color2018": lambda f, e: (
-        1 - functional.mef_ssim(reduce(e), reduce(f).clamp(0, 1), "color2018").mean()
+        1 - functional.mef_ssim(reduce(f).clamp(0, 1), reduce(e), "color2018").mean()
     ),
     "brightness": lambda f, e: BrightnessLoss()(f, e),
     "color": lambda f, e: ColorContrastLoss()(f, e),

@@ -1,8 +1,9 @@
 """Autograd of operations: functions around the reference, and what all autograd functions need.
 
-:class:`Recompute` and :class:`GradientInForward` wrap plain PyTorch functions. They differ in what
-they save; neither is differentiable twice. Half precision is computed in float32: maps and
-gradients come back in the input's dtype, scalars in float32.
+:func:`recompute` and :func:`gradient_in_forward` run plain PyTorch functions. They differ in what
+they save; neither is differentiable twice, but for transforms of ``torch.func``, which record
+everything themselves. Half precision is computed in float32: maps and gradients come back in the
+input's dtype, scalars in float32.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from fastmef import backends
 
 Outputs = Tensor | tuple[Tensor, ...]
 
@@ -121,3 +124,17 @@ class GradientInForward(torch.autograd.Function):
             for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         ]
         return None, *_scatter(scaled, ctx.needs_input_grad[1:])
+
+
+def recompute(function: Callable[..., Outputs], *inputs: Tensor | None) -> Any:
+    """Run a function of which only the inputs are saved; see :class:`Recompute`."""
+    if backends.transforms_active():
+        return _call(function, *inputs)
+    return Recompute.apply(function, *inputs)
+
+
+def gradient_in_forward(function: Callable[..., Tensor], *inputs: Tensor | None) -> Any:
+    """Run a function whose gradient is computed with it; see :class:`GradientInForward`."""
+    if backends.transforms_active():
+        return _call(function, *inputs)
+    return GradientInForward.apply(function, *inputs)

@@ -16,7 +16,7 @@ Stack: TypeAlias = tuple[int, int, int, int, int, int, int]
 Taps: TypeAlias = tuple[tuple[float, ...], tuple[float, ...]]
 ABSENT: Stack = (0, 0, 0, 0, 0, 0, 0)
 
-# The position is the border's number in csrc/cpu/axis.h.
+# The position is the border's number in csrc/cpu/window/axis.h.
 BORDERS = ("valid", "zero", "reflect")
 
 # The position is the type's number in csrc/common/convert.h.

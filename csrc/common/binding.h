@@ -1,0 +1,41 @@
+// How Python hands arrays over: as integers, so that nothing of PyTorch is needed to build a
+// module, and one build works with every version. Python has validated shapes and types.
+#pragma once
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <array>
+#include <cstdint>
+
+#include "common/stack.h"
+
+namespace fastmef {
+
+inline void* pointer(int64_t address) {
+  return reinterpret_cast<void*>(static_cast<intptr_t>(address));
+}
+
+}  // namespace fastmef
+
+namespace pybind11 {
+namespace detail {
+
+// A Stack arrives as (address, dtype, stride of B, of K, of C, of H, of W); address 0 stands for an
+// absent array.
+template <>
+struct type_caster<fastmef::Stack> {
+  PYBIND11_TYPE_CASTER(fastmef::Stack, const_name("tuple[int, int, int, int, int, int, int]"));
+
+  bool load(handle source, bool convert) {
+    make_caster<std::array<int64_t, 7>> numbers;
+    if (!numbers.load(source, convert)) return false;
+    const auto& t = cast_op<const std::array<int64_t, 7>&>(numbers);
+    value = {
+        fastmef::pointer(t[0]), static_cast<fastmef::DType>(t[1]), t[2], t[3], t[4], t[5], t[6]};
+    return true;
+  }
+};
+
+}  // namespace detail
+}  // namespace pybind11

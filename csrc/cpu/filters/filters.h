@@ -1,0 +1,28 @@
+// Arguments of the sweep behind local_variance, sobel_gradient and gamma_weights, shared by the
+// binding and the instruction-set variants.
+#pragma once
+
+#include "common/stack.h"
+#include "cpu/runtime/instruction_sets.h"
+#include "cpu/window/axis.h"
+
+namespace fastmef {
+
+struct FilterArgs {
+  int64_t batch;
+  int count;  // exposures
+  Axis y, x;
+  const double* taps_y;
+  const double* taps_x;
+  int attributes;  // of common/attributes.h; other than the variance, only without padding
+  bool normalise;  // divide by the sum over the exposures + eps
+  double floor, eps;
+  Stack images;
+  Stack values;                    // written by the forward pass
+  Stack grad_output, grad_images;  // of the backward pass
+  int threads;
+};
+
+FASTMEF_KERNEL(filters, void(const FilterArgs&, bool in_double))
+
+}  // namespace fastmef

@@ -1,0 +1,125 @@
+// The attributes of the exposures at one row of windows, their products A_k, and gamma.
+#pragma once
+
+#include "common/attributes.h"
+#include "cpu/filters/filters.h"
+#include "cpu/window/sweep.h"
+
+namespace fastmef {
+namespace {
+
+struct FilterPass {
+  const FilterArgs& args;
+  Sweep sweep;
+};
+
+template <class T, class Op>
+class Measure : public WindowSweep<T, Op> {
+  using Base = WindowSweep<T, Op>;
+
+ protected:
+  // Rows kept for each exposure.
+  enum { kV, kGx, kGy, kS, kE, kProduct, kRows };
+
+  explicit Measure(const FilterPass& pass) : Base(pass.sweep), args_(pass.args) {}
+
+  void carve_rows(Arena& arena) {
+    rows_ = arena.take<T>(kRows * args_.count * this->stride_);
+    means_ = arena.take<T>(args_.count * kBlock * this->stride_);
+    second_moments_ = arena.take<T>(args_.count * kBlock * this->stride_);
+    total_ = arena.take<T>(this->stride_);
+  }
+
+  bool has(Attribute attribute) const { return args_.attributes & attribute; }
+  // Index i is window b0_ + i.
+  T* row(int what, int k) const { return rows_ + (what * args_.count + k) * this->stride_; }
+  // E[x] and E[x^2] of exposure k.
+  T* mean(int k) const { return means_ + (k * kBlock + row_) * this->stride_; }
+  T* second_moment(int k) const { return second_moments_ + (k * kBlock + row_) * this->stride_; }
+  // sum_k A_k + eps, once add_up() was called.
+  const T* total() const { return total_; }
+
+  // The moments of some rows of windows. After that measure() may be called for each of them.
+  void filter(int64_t y, int rows) {
+    first_ = y;
+    row_ = 0;
+    for (int k = 0; k < args_.count && has(kVariance); ++k) {
+      this->moments(y, rows, k, mean(k), second_moment(k));
+    }
+  }
+
+  // The attributes of exposure k and their product.
+  void measure(int64_t y, int k) {
+    row_ = y - first_;
+    const int64_t n = round_up(this->windows_);
+    T* FASTMEF_RESTRICT product = row(kProduct, k);
+    const int64_t middle = y + args_.y.window / 2;
+    const int64_t above = most(middle - 1, 0), below = least(middle + 1, args_.y.padded() - 1);
+    const T* FASTMEF_RESTRICT r0 = this->ring(above, k) + args_.x.window / 2;
+    const T* FASTMEF_RESTRICT r1 = this->ring(middle, k) + args_.x.window / 2;
+    const T* FASTMEF_RESTRICT r2 = this->ring(below, k) + args_.x.window / 2;
+    for (int64_t x = 0; x < n; ++x) product[x] = 1;
+    if (has(kVariance)) {
+      const T* FASTMEF_RESTRICT mean = this->mean(k);
+      const T* FASTMEF_RESTRICT second_moment = this->second_moment(k);
+      T* FASTMEF_RESTRICT v = row(kV, k);
+      const T floor = static_cast<T>(args_.floor);
+      FASTMEF_VECTORIZE
+      for (int64_t x = 0; x < n; ++x) {
+        v[x] = local_variance(mean[x], second_moment[x], floor);
+        product[x] = v[x];
+      }
+    }
+    if (has(kGradient)) {
+      T* FASTMEF_RESTRICT gx = row(kGx, k);
+      T* FASTMEF_RESTRICT gy = row(kGy, k);
+      T* FASTMEF_RESTRICT s = row(kS, k);
+      FASTMEF_VECTORIZE
+      for (int64_t x = 0; x < n; ++x) {
+        const Differences<T> d = sobel_differences(r0[x - 1], r0[x], r0[x + 1], r1[x - 1],
+                                                   r1[x + 1], r2[x - 1], r2[x], r2[x + 1]);
+        gx[x] = d.x;
+        gy[x] = d.y;
+        s[x] = square_root(d.x * d.x + d.y * d.y);
+        product[x] *= s[x];
+      }
+    }
+    if (has(kWellExposedness)) {
+      const T shift = this->shifts_[k];
+      T* FASTMEF_RESTRICT e = row(kE, k);
+      FASTMEF_VECTORIZE
+      for (int64_t x = 0; x < n; ++x) {
+        e[x] = well_exposedness(r1[x] + shift);
+        product[x] *= e[x];
+      }
+    }
+  }
+
+  // total_ = sum_k A_k + eps, and gamma takes the place of the products.
+  void add_up() {
+    const int64_t n = round_up(this->windows_);
+    T* FASTMEF_RESTRICT total = total_;
+    const T eps = static_cast<T>(args_.eps);
+    for (int64_t x = 0; x < n; ++x) total[x] = 0;
+    for (int k = 0; k < args_.count; ++k) {
+      const T* FASTMEF_RESTRICT product = row(kProduct, k);
+      FASTMEF_VECTORIZE
+      for (int64_t x = 0; x < n; ++x) total[x] += product[x];
+    }
+    for (int64_t x = 0; x < n; ++x) total[x] += eps;
+    for (int k = 0; k < args_.count; ++k) {
+      T* FASTMEF_RESTRICT product = row(kProduct, k);
+      FASTMEF_VECTORIZE
+      for (int64_t x = 0; x < n; ++x) product[x] /= total[x];
+    }
+  }
+
+  const FilterArgs& args_;
+
+ private:
+  T *rows_ = nullptr, *means_ = nullptr, *second_moments_ = nullptr, *total_ = nullptr;
+  int64_t first_ = 0, row_ = 0;  // of windows whose moments are known; the one at hand
+};
+
+}  // namespace
+}  // namespace fastmef

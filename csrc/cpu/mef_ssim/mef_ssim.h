@@ -1,0 +1,66 @@
+// Arguments of the MEF-SSIM sweeps, shared by the binding and the instruction-set variants. All
+// arrays are contiguous and of the type that is computed with.
+#pragma once
+
+#include <stdint.h>
+
+#include "cpu/runtime/instruction_sets.h"
+#include "cpu/window/axis.h"
+
+namespace fastmef {
+
+struct MefShape {
+  int64_t batch, count;  // B, K
+  Axis y, x;             // H with its windows H', W with W'
+  const double* taps_y;
+  const double* taps_x;
+  int threads;
+};
+
+// Planes (N, H, W) that become (N, ceil(H/2), ceil(W/2)).
+struct HalveArgs {
+  int64_t planes, height, width;
+  const void* images;
+  void* out;
+  int threads;
+};
+
+// Shapes: (B, K, H, W), (B, K, H', W'), (B, K, H', W'), (B, H', W').
+struct Ma2015Maps {
+  void* exposures;
+  void* means;
+  void* gains;
+  void* variance;
+};
+
+// Shapes: (B, K, H, W), then (B, H, W) four times.
+struct MefnetMaps {
+  void* exposures;
+  int64_t* reference;
+  void* mean;
+  void* variance;
+  void* luminance;
+};
+
+// The scores (B) of fused images (B, H, W), and their gradients (B, H, W) if they are wanted.
+struct MefScore {
+  void* fused;
+  void* structure;
+  void* luminance;  // only for mefnet
+  void* grad_structure;
+  void* grad_luminance;
+  double c1, c2;
+};
+
+FASTMEF_KERNEL(ma2015_level,
+               void(const MefShape&, const void* images, const Ma2015Maps&, bool in_double))
+FASTMEF_KERNEL(ma2015_quality,
+               void(const MefShape&, const Ma2015Maps&, const MefScore&, bool in_double))
+FASTMEF_KERNEL(ma2015_once,
+               void(const MefShape&, void* exposures, double unit, const MefScore&, bool in_double))
+FASTMEF_KERNEL(halve, void(const HalveArgs&, bool in_double))
+FASTMEF_KERNEL(mefnet_sources, void(const MefShape&, const MefnetMaps&, bool in_double))
+FASTMEF_KERNEL(mefnet_factors,
+               void(const MefShape&, const MefnetMaps&, const MefScore&, bool in_double))
+
+}  // namespace fastmef

@@ -1,0 +1,169 @@
+// The sweep that scores a fused image y against the exposures x_k, with its gradient w.r.t. y:
+//
+//   dQ/dy = w * d_mean + 2 y (w * d_second_moment) + sum_k x_k (w * d_cross_k)
+//
+// Op derives from ScoreSweep<T, Op> and has void score(int64_t y), which computes the values and,
+// for a gradient, the derivatives of window row y.
+#pragma once
+
+#include "cpu/mef_ssim/moments.h"
+#include "cpu/mef_ssim/rows.h"
+#include "cpu/window/sweep.h"
+
+namespace fastmef {
+namespace {
+
+// Derivatives w.r.t. the moments of y; those w.r.t. E[x_k y] follow.
+enum { kGradMean, kGradSecondMoment, kGradCross };
+
+struct ScorePass {
+  const MefShape& shape;
+  const MefScore& score;
+  Sweep sweep;
+  Stack fused, exposures, grad_structure, grad_luminance;
+  double scale;       // of a window in the mean
+  double* structure;  // one sum a tile
+  double* luminance;  // likewise, only for mefnet
+
+  int count() const { return static_cast<int>(shape.count); }
+};
+
+// Image 0 is the fused one, image k + 1 the exposure k.
+template <class T, class Op>
+class ScoreSweep : public WindowSweep<T, Op> {
+  using Base = WindowSweep<T, Op>;
+
+ public:
+  static constexpr int64_t kColumns = kMefColumns;
+
+  void run(int64_t tile) {
+    tile_ = tile;
+    Base::run(tile);
+  }
+
+  void carve_more(Arena& arena) {
+    mean_ = arena.take<T>(this->stride_);
+    second_moment_ = arena.take<T>(this->stride_);
+    cross_ = arena.take<T>(this->stride_);
+    product_ = arena.take<T>(this->stride_);
+    taps_ = arena.take<T>(pass_.shape.y.window);
+    a_ = arena.take<const T*>(pass_.shape.y.window);
+    b_ = arena.take<const T*>(pass_.shape.y.window);
+    static_cast<Op*>(this)->carve_rows(arena);
+  }
+
+  void clear_more() {
+    for (int j = 0; j < pass_.shape.y.window; ++j) taps_[j] = static_cast<T>(pass_.shape.taps_y[j]);
+  }
+
+  Pixels image(int p) const {
+    if (p == 0) return {&pass_.fused, this->batch_ * pass_.fused.plane};
+    return {&pass_.exposures,
+            this->batch_ * pass_.exposures.plane + (p - 1) * pass_.exposures.layer};
+  }
+
+  // The gradient of the luminance factor takes the place of the first exposure's.
+  Pixels target(int p) const {
+    static const Stack absent{};
+    const Stack* stacks[] = {&pass_.grad_structure, &pass_.grad_luminance};
+    return {p < 2 ? stacks[p] : &absent, this->batch_ * pass_.fused.plane};
+  }
+
+  void windows(int64_t y) {
+    this->moments(y, 1, 0, mean_, second_moment_);
+    static_cast<Op*>(this)->score(y);
+  }
+
+  void combine(int64_t g, int p, T* FASTMEF_RESTRICT out) {
+    const T scale = static_cast<T>(pass_.scale);
+    const int64_t n = this->g1_ - this->g0_;
+    if (p == 1) {
+      const T* FASTMEF_RESTRICT mean = this->gathered(kGradCross + pass_.count());
+      for (int64_t i = 0; i < n; ++i) out[i] = scale * mean[i];
+      return;
+    }
+    const T* FASTMEF_RESTRICT mean = this->gathered(kGradMean);
+    const T* FASTMEF_RESTRICT second_moment = this->gathered(kGradSecondMoment);
+    const T* FASTMEF_RESTRICT fused = this->ring(g, 0) + (this->g0_ - this->b0_);
+    FASTMEF_VECTORIZE
+    for (int64_t i = 0; i < n; ++i) out[i] = scale * (mean[i] + 2 * fused[i] * second_moment[i]);
+    for (int k = 0; k < pass_.count(); ++k) {
+      const T* FASTMEF_RESTRICT cross = this->gathered(kGradCross + k);
+      const T* FASTMEF_RESTRICT exposure = this->ring(g, k + 1) + (this->g0_ - this->b0_);
+      FASTMEF_VECTORIZE
+      for (int64_t i = 0; i < n; ++i) out[i] += scale * exposure[i] * cross[i];
+    }
+  }
+
+ protected:
+  explicit ScoreSweep(const ScorePass& pass) : Base(pass.sweep), pass_(pass) {}
+
+  // E[x_k y] of the windows of row y, both minus their constants, into cross_.
+  void filter_product(int64_t y, int k) {
+    const int wy = pass_.shape.y.window;
+    for (int j = 0; j < wy; ++j) a_[j] = this->ring(y + j, 0), b_[j] = this->ring(y + j, k + 1);
+    if (wy == 11) {
+      products_down<T, 11, false>(a_, b_, taps_, 11, this->inputs_, product_, nullptr);
+    } else {
+      products_down<T, 0, false>(a_, b_, taps_, wy, this->inputs_, product_, nullptr);
+    }
+    this->filter_along(product_, cross_);
+  }
+
+  // Row y of a map (B, layers, H', W'), from the first window that is computed.
+  const T* map_row(const void* map, int64_t layers, int64_t k, int64_t y) const {
+    const Axis &rows = pass_.shape.y, &columns = pass_.shape.x;
+    const int64_t row = (this->batch_ * layers + k) * rows.windows() + y;
+    return static_cast<const T*>(map) + row * columns.windows() + this->b0_;
+  }
+
+  // Counts the values of the windows that the tile owns.
+  void count(int64_t y, const T* values, double* sums) const {
+    if (!this->owns(y)) return;
+    const int64_t n = least(this->c1_, pass_.shape.x.windows()) - this->c0_;
+    if (n > 0) sums[tile_] += row_sum(values + (this->c0_ - this->b0_), n);
+  }
+
+  const ScorePass& pass_;
+  T *mean_ = nullptr, *second_moment_ = nullptr, *cross_ = nullptr;
+
+ private:
+  int64_t tile_ = 0;
+  T *product_ = nullptr, *taps_ = nullptr;
+  const T **a_ = nullptr, **b_ = nullptr;
+};
+
+// Runs Op(pass, maps) over all tiles and forms the means.
+template <class T, template <class> class Op, class Maps>
+void score_tiles(const MefShape& shape, const Maps& maps, const MefScore& score) {
+  const int64_t height = shape.y.size, width = shape.x.size;
+  const Tiles tiles(shape.batch, height, width, Op<T>::kColumns);
+  const int count = static_cast<int>(shape.count);
+  const int derivatives = kGradCross + count + (score.grad_luminance ? 1 : 0);
+  const Array<double> structure(tiles.count), luminance(tiles.count);
+  struct Pass : ScorePass {
+    const Maps& maps;
+  };
+  const Pass pass{
+      {shape,
+       score,
+       {shape.y, shape.x, shape.taps_y, shape.taps_x, tiles, count + 1, derivatives,
+        score.grad_structure != nullptr, false},
+       planes<T>(score.fused, 1, height, width),
+       planes<T>(maps.exposures, count, height, width),
+       planes<T>(score.grad_structure, 1, height, width),
+       planes<T>(score.grad_luminance, 1, height, width),
+       1.0 / (static_cast<double>(shape.y.windows()) * static_cast<double>(shape.x.windows())),
+       structure.data,
+       luminance.data},
+      maps};
+  sweep_tiles<Op<T>>(pass, shape.threads);
+  const int64_t each = tiles.count / shape.batch;
+  sum_tiles<T>(structure.data, shape.batch, each, pass.scale, score.structure);
+  if (score.luminance) {
+    sum_tiles<T>(luminance.data, shape.batch, each, pass.scale, score.luminance);
+  }
+}
+
+}  // namespace
+}  // namespace fastmef

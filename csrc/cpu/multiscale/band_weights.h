@@ -1,0 +1,227 @@
+// The weights gamma_k of a band, from the variance of luma in the windows around each pixel.
+#pragma once
+
+#include "common/math.h"
+#include "cpu/multiscale/band_rows.h"
+#include "cpu/multiscale/multiscale.h"
+#include "cpu/multiscale/variance.h"
+#include "cpu/runtime/arena.h"
+
+namespace fastmef {
+namespace {
+
+constexpr int kUsualRadius = 4;  // has loops of its own
+constexpr double kGray[3] = {0.298936021293775, 0.587043074451121, 0.114020904255103};
+
+// A block of columns is even, and the luma of all rows of its windows stays in the second-level
+// cache.
+inline int64_t block_columns(const BandArgs& args) {
+  const int64_t fit = 40960 / (args.count * (2 * args.radius + 1)) / 256 * 256;
+  return most(256, least(fit, 2048));
+}
+
+// Rows of a block in scratch memory: its columns, and those that its windows reach beyond them.
+inline int64_t block_stride(const BandArgs& args) {
+  return round_up(block_columns(args) + 2 * args.radius) + kLane;
+}
+
+// The columns [x, x + n) of image b; [left, right) with those that windows reach in the image.
+struct Block {
+  int64_t b, x, n, left, right;
+
+  Block(const BandArgs& args, int64_t b, int64_t x, int64_t n)
+      : b(b),
+        x(x),
+        n(n),
+        left(most(0, x - args.radius)),
+        right(least(args.width, x + n + args.radius)) {}
+};
+
+template <class T>
+class BandWeights {
+ public:
+  BandWeights(const BandArgs& args, const Block& block, Arena& arena)
+      : args_(args), block_(block), taps_(2 * args.radius + 1), stride_(block_stride(args)) {
+    const int64_t count = args.count;
+    gray_ = arena.take<T>(count * taps_ * stride_);
+    rows_ = arena.take<const T*>(taps_);
+    mean_ = arena.take<T>(stride_);
+    deviation_ = arena.take<T>(stride_);
+    sum_ = arena.take<T>(stride_);
+    squares_ = arena.take<T>(stride_);
+    weights_ = arena.take<T>(count * stride_);
+    total_ = arena.take<T>(stride_);
+    if (!dense()) split_ = arena.take<char>(count * args.channels * taps_ * channel_bytes());
+    if (masked()) {
+      mask_ = arena.take<T>(count * taps_ * stride_);
+      mask_rows_ = arena.take<const T*>(taps_);
+      plain_total_ = arena.take<T>(stride_);
+      moments_ = arena.take<double>(3 * stride_);
+    }
+  }
+
+  // The weights of exposure k begin at weights() + k * block_stride(args).
+  const T* weights() const { return weights_; }
+
+  // The channel of an exposure in a row that was taken in, from column block.left on.
+  char* channel(int64_t k, int64_t c, int64_t y) const {
+    const Stack& fine = args_.fine;
+    if (dense()) return address(fine, offset_of(fine, block_.b, k, c, y, block_.left));
+    return split_ + ((y % taps_ * args_.count + k) * args_.channels + c) * channel_bytes();
+  }
+
+  // The validity of an exposure in a row that was taken in, from column block.x on; null if all
+  // pixels are valid.
+  const T* mask(int64_t k, int64_t y) const {
+    return masked() ? mask_row(k, y) + args_.radius : nullptr;
+  }
+
+  // Reads row y of all exposures.
+  void take_in(int64_t y) {
+    const Stack& fine = args_.fine;
+    const int64_t n = block_.right - block_.left, begin = block_.x - args_.radius,
+                  end = block_.x + block_.n + args_.radius;
+    for (int64_t k = 0; k < args_.count; ++k) {
+      if (three_neighbours(fine, args_.channels)) {
+        split_three(fine, offset_of(fine, block_.b, k, 0, y, block_.left), n, channel(k, 0, y),
+                    channel(k, 1, y), channel(k, 2, y));
+      } else if (!dense()) {
+        for (int64_t c = 0; c < args_.channels; ++c) {
+          gather(fine, offset_of(fine, block_.b, k, c, y, block_.left), n, channel(k, c, y));
+        }
+      }
+      T* gray = gray_row(k, y) + (block_.left - begin);
+      make_gray(k, y, n, gray);
+      if (masked()) {
+        const Stack& validity = args_.validity;
+        T* mask = mask_row(k, y) + (block_.left - begin);
+        read(validity, offset_of(validity, block_.b, k, 0, y, block_.left), validity.column, n,
+             mask);
+        for (int64_t i = 0; i < n; ++i) gray[i] = mask[i] > 0 ? gray[i] : T(0);
+        repeat_ends(mask_row(k, y), begin, end, block_.left, block_.right);
+      }
+      repeat_ends(gray_row(k, y), begin, end, block_.left, block_.right);
+    }
+  }
+
+  // Makes the weights of row y. The rows of its windows were taken in.
+  void make_weights(int64_t y) {
+    const T floor = static_cast<T>(args_.floor), contrast = static_cast<T>(args_.contrast);
+    T highest_share = 0;
+    for (int64_t k = 0; k < args_.count; ++k) highest_share = larger(highest_share, share_of(k));
+    const bool shared = highest_share > 0;  // shares that leave nothing are ignored
+    for (int64_t k = 0; k < args_.count; ++k) {
+      T* activity = weights_ + k * stride_;
+      make_variance(k, y, activity);
+      if (masked()) {
+        activity_row(activity, floor, T(1), k == 0, block_.n, total_);
+      } else {
+        activity_row(activity, floor, shared ? share_of(k) : T(1), k == 0, block_.n, total_);
+      }
+    }
+    if (masked()) leave_out(y);
+    T* FASTMEF_RESTRICT inverse = total_;
+    FASTMEF_VECTORIZE
+    for (int64_t i = 0; i < block_.n; ++i) inverse[i] = contrast / inverse[i];
+    for (int64_t k = 0; k < args_.count; ++k) {
+      T* FASTMEF_RESTRICT weight = weights_ + k * stride_;
+      FASTMEF_VECTORIZE
+      for (int64_t i = 0; i < block_.n; ++i) weight[i] *= inverse[i];
+    }
+  }
+
+ private:
+  bool dense() const { return args_.fine.column == 1; }
+  bool masked() const { return args_.validity.data; }
+
+  int64_t channel_bytes() const { return stride_ * size_of(args_.fine.dtype); }
+
+  // Rows of grey and of masks begin `radius` columns before the block.
+  T* gray_row(int64_t k, int64_t y) const {
+    return gray_ + (y % taps_ * args_.count + k) * stride_;
+  }
+  T* mask_row(int64_t k, int64_t y) const {
+    return mask_ + (y % taps_ * args_.count + k) * stride_;
+  }
+
+  void make_gray(int64_t k, int64_t y, int64_t n, T* gray) {
+    const DType dtype = args_.fine.dtype;
+    if (args_.channels == 3) {
+      T coefficients[3];
+      for (int c = 0; c < 3; ++c) coefficients[c] = static_cast<T>(kGray[c] / highest_of(dtype));
+      to_gray(channel(k, 0, y), channel(k, 1, y), channel(k, 2, y), coefficients, n, gray);
+      return;
+    }
+    const T share = static_cast<T>(1 / (highest_of(dtype) * args_.channels));
+    for (int64_t c = 0; c < args_.channels; ++c) {
+      add_gray(channel(k, c, y), share, c == 0, n, gray);
+    }
+  }
+
+  void to_gray(const void* r, const void* g, const void* b, const T* coefficients, int64_t n,
+               T* gray) {
+    FASTMEF_FOR_STORAGE(args_.fine.dtype, gray_as, r, g, b, coefficients, n, gray)
+  }
+
+  void add_gray(const void* in, T share, bool first, int64_t n, T* gray){
+      FASTMEF_FOR_STORAGE(args_.fine.dtype, add_gray_as, in, share, first, n, gray)}
+
+  T share_of(int64_t k) {
+    if (!args_.shares.data) return 1;
+    T share;
+    read(args_.shares, offset_of(args_.shares, block_.b, k, 0, 0, 0), 1, 1, &share);
+    return share;
+  }
+
+  void make_variance(int64_t k, int64_t y, T* variance) {
+    for (int64_t j = 0; j < taps_; ++j) {
+      const int64_t row = clamp_index(y - args_.radius + j, args_.height);
+      rows_[j] = gray_row(k, row);
+      if (masked()) mask_rows_[j] = mask_row(k, row);
+    }
+    const int64_t wide = block_.n + 2 * args_.radius;
+    if (masked()) {
+      masked_variance(rows_, mask_rows_, args_.radius, block_.n, moments_, moments_ + stride_,
+                      moments_ + 2 * stride_, variance);
+    } else if (args_.radius == kUsualRadius) {
+      column_moments_of_nine(rows_, wide, mean_, deviation_);
+      row_variance_of_nine(mean_, deviation_, block_.n, variance, sum_, squares_);
+    } else {
+      column_moments(rows_, args_.radius, wide, mean_, deviation_, sum_, squares_);
+      row_variance(mean_, deviation_, args_.radius, block_.n, variance, sum_, squares_);
+    }
+  }
+
+  // Validity and shares enter the activity; where shares leave nothing they are ignored.
+  void leave_out(int64_t y) {
+    for (int64_t i = 0; i < block_.n; ++i) total_[i] = plain_total_[i] = 0;
+    for (int64_t k = 0; k < args_.count; ++k) {
+      const T* mask = mask_row(k, y) + args_.radius;
+      T* activity = weights_ + k * stride_;
+      const T share = share_of(k);
+      for (int64_t i = 0; i < block_.n; ++i) {
+        activity[i] *= mask[i];
+        plain_total_[i] += activity[i];
+        total_[i] += share * activity[i];
+      }
+    }
+    for (int64_t k = 0; k < args_.count; ++k) {
+      T* activity = weights_ + k * stride_;
+      const T share = share_of(k);
+      for (int64_t i = 0; i < block_.n; ++i) activity[i] *= total_[i] > 0 ? share : T(1);
+    }
+    for (int64_t i = 0; i < block_.n; ++i) total_[i] = total_[i] > 0 ? total_[i] : plain_total_[i];
+  }
+
+  const BandArgs& args_;
+  const Block& block_;
+  const int64_t taps_, stride_;
+  T *gray_, *mean_, *deviation_, *sum_, *squares_, *weights_, *total_;
+  T *mask_ = nullptr, *plain_total_ = nullptr;
+  const T **rows_, **mask_rows_ = nullptr;
+  char* split_ = nullptr;
+  double* moments_ = nullptr;
+};
+
+}  // namespace
+}  // namespace fastmef

@@ -1,0 +1,51 @@
+// Arguments of the sweeps of multiscale_fuse, shared by the binding and the instruction-set
+// variants. Rows [row_begin, row_end) of the result are made; the result of a row does not depend
+// on how the rows are divided among calls and threads. An address may lie outside the memory as
+// long as the rows that are read lie inside.
+#pragma once
+
+#include <stdint.h>
+
+#include "common/stack.h"
+#include "cpu/runtime/instruction_sets.h"
+
+namespace fastmef {
+
+// One level to the next: coarse = reduce(m fine) / reduce(m).
+struct ReduceArgs {
+  int64_t batch, count, channels, height, width;  // of the fine level
+  int64_t row_begin, row_end;                     // of the coarse level
+  Stack fine, coarse;                             // (B, K, C, ., .)
+  Stack validity, coarse_validity;                // optional (B, K, 1, ., .)
+  int threads;
+};
+
+// One band: fused = expand(fused_coarse) + contrast sum_k gamma_k (fine_k - expand(coarse_k)).
+struct BandArgs {
+  int64_t batch, count, channels, height, width;  // of the fine level
+  int64_t row_begin, row_end;
+  Stack fine, coarse;               // (B, K, C, ., .)
+  Stack fused_coarse, fused;        // (B, 1, C, ., .)
+  Stack slope;                      // optional (B, 1, C, H, W): derivative of the compression
+  Stack shares;                     // optional (B, K, 1, 1, 1)
+  Stack validity, coarse_validity;  // optional (B, K, 1, ., .)
+  int radius;
+  double floor, contrast;
+  bool finest;       // the result is compressed, and stored like `fine`
+  double low, high;  // 0 for none
+  int threads;
+};
+
+// The backward of expand, applied to grad * slope.
+struct BandBackwardArgs {
+  int64_t batch, channels, height, width;  // of the fine level
+  Stack grad, slope;                       // (B, 1, C, H, W); slope is optional
+  Stack grad_coarse;                       // (B, 1, C, h, w)
+  int threads;
+};
+
+FASTMEF_KERNEL(pyramid_reduce, void(const ReduceArgs&, bool in_double))
+FASTMEF_KERNEL(blend_band, void(const BandArgs&, bool in_double))
+FASTMEF_KERNEL(blend_band_backward, void(const BandBackwardArgs&, bool in_double))
+
+}  // namespace fastmef

@@ -1,0 +1,160 @@
+// The variance of luma in flat windows, and from it the weights of a band.
+//
+// The moments of each column of a window are taken around its middle pixel, those of the row of
+// columns around the middle column's mean: rounding is relative to the variance itself, however
+// bright the window, and no sum is carried from one row to the next.
+#pragma once
+
+#include "cpu/runtime/lanes.h"
+
+namespace fastmef {
+namespace {
+
+// The mean of each column of nine rows, and the sum of its squared deviations.
+template <class T>
+void column_moments_of_nine(const T* const* rows, int64_t n, T* FASTMEF_RESTRICT mean,
+                            T* FASTMEF_RESTRICT deviation) {
+  constexpr T kShare = T(1) / 9;
+  const T* r[9];
+  for (int j = 0; j < 9; ++j) r[j] = rows[j];
+  FASTMEF_VECTORIZE
+  for (int64_t x = 0; x < n; ++x) {
+    const T middle = r[4][x];
+    T sum = 0, squares = 0;
+#pragma GCC unroll 9
+    for (int j = 0; j < 9; ++j) {
+      if (j == 4) continue;
+      const T d = r[j][x] - middle;
+      sum += d;
+      squares += d * d;
+    }
+    mean[x] = middle + kShare * sum;
+    deviation[x] = squares - kShare * sum * sum;
+  }
+}
+
+// Joins three sets of `pixels` pixels each: their means, and the sum of their squared deviations.
+template <class T>
+FASTMEF_HD void join_three_moments(T before, T middle, T after, T deviations, T pixels, T& mean,
+                                   T& deviation) {
+  const T a = before - middle, b = after - middle, sum = a + b;
+  mean = middle + T(1) / 3 * sum;
+  deviation = deviations + pixels * (a * a + b * b - T(1) / 3 * sum * sum);
+}
+
+// The variance of windows of nine columns of nine pixels: threes of columns, and threes of those.
+// Means `m` and deviations `d` begin four columns before the windows.
+template <class T>
+void row_variance_of_nine(const T* FASTMEF_RESTRICT m, const T* FASTMEF_RESTRICT d, int64_t n,
+                          T* FASTMEF_RESTRICT variance, T* FASTMEF_RESTRICT mean_of_three,
+                          T* FASTMEF_RESTRICT deviation_of_three) {
+  FASTMEF_VECTORIZE
+  for (int64_t x = 0; x < n + 6; ++x) {
+    join_three_moments(m[x], m[x + 1], m[x + 2], d[x] + d[x + 1] + d[x + 2], T(9), mean_of_three[x],
+                       deviation_of_three[x]);
+  }
+  FASTMEF_VECTORIZE
+  for (int64_t x = 0; x < n; ++x) {
+    const T *u = mean_of_three + x, *e = deviation_of_three + x;
+    T all, total;
+    join_three_moments(u[0], u[3], u[6], e[0] + e[3] + e[6], T(27), all, total);
+    const T v = T(1) / 81 * total;
+    variance[x] = v < 0 ? T(0) : v;  // a NaN stays
+  }
+}
+
+// The same for any radius. `sum` and `squares` are rows of scratch.
+template <class T>
+void column_moments(const T* const* rows, int radius, int64_t n, T* FASTMEF_RESTRICT mean,
+                    T* FASTMEF_RESTRICT deviation, T* FASTMEF_RESTRICT sum,
+                    T* FASTMEF_RESTRICT squares) {
+  const T share = T(1) / (2 * radius + 1);
+  const T* FASTMEF_RESTRICT middle = rows[radius];
+  for (int64_t x = 0; x < n; ++x) sum[x] = squares[x] = 0;
+  for (int j = 0; j < 2 * radius + 1; ++j) {
+    const T* FASTMEF_RESTRICT row = rows[j];
+    FASTMEF_VECTORIZE
+    for (int64_t x = 0; x < n; ++x) {
+      const T d = row[x] - middle[x];
+      sum[x] += d;
+      squares[x] += d * d;
+    }
+  }
+  FASTMEF_VECTORIZE
+  for (int64_t x = 0; x < n; ++x) {
+    mean[x] = middle[x] + share * sum[x];
+    deviation[x] = squares[x] - share * sum[x] * sum[x];
+  }
+}
+
+template <class T>
+void row_variance(const T* FASTMEF_RESTRICT mean, const T* FASTMEF_RESTRICT deviation, int radius,
+                  int64_t n, T* FASTMEF_RESTRICT variance, T* FASTMEF_RESTRICT sum,
+                  T* FASTMEF_RESTRICT squares) {
+  const T share = T(1) / (2 * radius + 1);
+  for (int64_t x = 0; x < n; ++x) sum[x] = squares[x] = variance[x] = 0;
+  for (int j = 0; j < 2 * radius + 1; ++j) {
+    FASTMEF_VECTORIZE
+    for (int64_t x = 0; x < n; ++x) {
+      const T d = mean[x + j] - mean[x + radius];
+      sum[x] += d;
+      squares[x] += d * d;
+      variance[x] += deviation[x + j];
+    }
+  }
+  FASTMEF_VECTORIZE
+  for (int64_t x = 0; x < n; ++x) {
+    const T v = share * (share * variance[x] + (squares[x] - share * sum[x] * sum[x]));
+    variance[x] = v < 0 ? T(0) : v;  // a NaN stays
+  }
+}
+
+// Windows in which pixels have weights: sums in double, so that they need no constant.
+template <class T>
+void masked_variance(const T* const* rows, const T* const* masks, int radius, int64_t n,
+                     double* FASTMEF_RESTRICT weight, double* FASTMEF_RESTRICT sum,
+                     double* FASTMEF_RESTRICT squares, T* FASTMEF_RESTRICT variance) {
+  const int64_t wide = n + 2 * radius;
+  for (int64_t x = 0; x < wide; ++x) weight[x] = sum[x] = squares[x] = 0;
+  for (int j = 0; j < 2 * radius + 1; ++j) {
+    const T* FASTMEF_RESTRICT row = rows[j];
+    const T* FASTMEF_RESTRICT mask = masks[j];
+    FASTMEF_VECTORIZE
+    for (int64_t x = 0; x < wide; ++x) {
+      const double m = mask[x], value = row[x];
+      weight[x] += m;
+      sum[x] += m * value;
+      squares[x] += m * value * value;
+    }
+  }
+  for (int64_t x = 0; x < n; ++x) {
+    double w = 0, s = 0, q = 0;
+    for (int j = 0; j < 2 * radius + 1; ++j) {
+      w += weight[x + j];
+      s += sum[x + j];
+      q += squares[x + j];
+    }
+    const double inverse = w > 0 ? 1 / w : 0;
+    const double v = q * inverse - s * inverse * (s * inverse);
+    variance[x] = static_cast<T>(v < 0 ? 0 : v);
+  }
+}
+
+// activity = share (variance + floor)^2, in place; total (+)= activity.
+template <class T>
+void activity_row(T* FASTMEF_RESTRICT variance, T floor, T share, bool first, int64_t n,
+                  T* FASTMEF_RESTRICT total) {
+  if (first) {
+    for (int64_t x = 0; x < n; ++x) total[x] = 0;
+  }
+  FASTMEF_VECTORIZE
+  for (int64_t x = 0; x < n; ++x) {
+    const T v = variance[x] + floor;
+    const T activity = share * (v * v);
+    variance[x] = activity;
+    total[x] += activity;
+  }
+}
+
+}  // namespace
+}  // namespace fastmef

@@ -1,0 +1,72 @@
+// How softmax_fuse and its gradients divide the pixels among threads, by the arrays of a call.
+#pragma once
+
+#include "cuda/fusion/softmax_fuse.h"
+
+namespace fastmef {
+
+inline int64_t blocks_for(const FuseArgs& a, int pixels) {
+  return (a.batch * a.height * (a.width / pixels) + kThreads - 1) / kThreads;
+}
+
+// Strides of axes with one element say nothing, and must not count as misaligned.
+inline void forget_unused_strides(FuseArgs& a) {
+  for (Stack* x : {&a.fused, &a.grad_fused}) x->layer = 0;
+  for (Stack* x : {&a.logits, &a.valid, &a.weights, &a.grad_weights, &a.grad_logits})
+    x->channel = 0;
+}
+
+// Rows that follow each other in memory become one, and then any width has aligned rows.
+inline void join_rows(FuseArgs& a) {
+  const Stack* all[] = {&a.logits,       &a.valid,       &a.exposures,
+                        &a.fused,        &a.weights,     &a.grad_fused,
+                        &a.grad_weights, &a.grad_logits, &a.grad_exposures};
+  for (const Stack* x : all) {
+    if (!rows_join(*x, a.height, a.width)) return;
+  }
+  a.width *= a.height;
+  a.height = 1;
+}
+
+// Can every array be read in runs of `pixels`? Those of the images have `channels` numbers a pixel.
+inline bool in_runs(const FuseArgs& a, int pixels, int channels) {
+  if (a.width % pixels) return false;
+  const Stack* planes[] = {&a.logits, &a.valid, &a.weights, &a.grad_weights, &a.grad_logits};
+  for (const Stack* x : planes) {
+    if (x->data && (x->column != 1 || !runs_align(*x, pixels, a.height))) return false;
+  }
+  for (const Stack* x : {&a.exposures, &a.fused, &a.grad_fused, &a.grad_exposures}) {
+    if (!image_in_runs(*x, pixels, channels, a.height)) return false;
+  }
+  return true;
+}
+
+// Arrays that both directions read.
+inline void check_inputs(const char* operation, const FuseArgs& a, Arrays& arrays) {
+  check_count(operation, a.count);
+  check_sizes(operation, {a.batch, a.count, a.channels, a.height, a.width});
+  if (!is_single_float(a.logits.dtype)) {
+    refuse(operation, "logits must be float32, float16 or bfloat16");
+  }
+  if (a.valid.data && a.valid.dtype != kUInt8) refuse(operation, "valid must be uint8");
+  const Sizes planes = {a.batch, a.count, 1, a.height, a.width};
+  arrays.read("logits", a.logits, planes);
+  arrays.read("valid", a.valid, planes);
+  arrays.read("exposures", a.exposures, {a.batch, a.count, a.channels, a.height, a.width});
+}
+
+// Arrays of weights are of any floating-point type, images of that of the exposures.
+inline void check_types(const char* operation, const FuseArgs& a) {
+  for (const Stack* x : {&a.weights, &a.grad_weights, &a.grad_logits}) {
+    if (x->data && !is_single_float(x->dtype)) {
+      refuse(operation, "weights and gradients must be float32, float16 or bfloat16");
+    }
+  }
+  for (const Stack* x : {&a.fused, &a.grad_fused, &a.grad_exposures}) {
+    if (x->data && x->dtype != a.exposures.dtype) {
+      refuse(operation, "fused images and gradients must be of the type of the exposures");
+    }
+  }
+}
+
+}  // namespace fastmef

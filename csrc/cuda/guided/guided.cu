@@ -1,0 +1,256 @@
+// guided_upsample_fuse at full size: a guide, and the fusion by lines over it.
+//
+//   g = sum_k Y(I_k) / K, F = sum_k softmax_k(a_k g + b_k) I_k
+//
+// with a and b of a smaller size, enlarged bilinearly (pixel centres, edges repeated). A thread
+// owns V neighbouring columns and all rows between two rows of a and b, which it reads and filters
+// along x once. Positions are exact: integers, divided once.
+
+#include "common/softmax.h"
+#include "cuda/guided/guided.h"
+#include "cuda/runtime/runs.h"
+#include "cuda/runtime/storage.h"
+
+namespace fastmef {
+namespace {
+
+template <class S>
+__global__ void __launch_bounds__(kThreads) guide_kernel(const GuidedArgs a) {
+  const unsigned height = a.height, width = a.width, rows = a.rows, columns = a.columns;
+  const unsigned index = blockIdx.x * kThreads + threadIdx.x;
+  const unsigned line = index / columns, column = index - line * columns;
+  const unsigned batch = line / rows, row = line - batch * rows;
+  if (batch >= a.batch) return;
+  const unsigned top = row * height / rows;
+  const unsigned bottom = ((row + 1) * height - 1) / rows + 1;
+  const unsigned left = column * width / columns;
+  const unsigned right = ((column + 1) * width - 1) / columns + 1;
+  const S* image = static_cast<const S*>(a.exposures.data) + batch * a.exposures.plane;
+  float total = 0.0f;
+  for (unsigned y = top; y < bottom; ++y) {
+    for (unsigned x = left; x < right; ++x) {
+      const S* pixel = image + y * a.exposures.row + x * a.exposures.column;
+#pragma unroll 1
+      for (int k = 0; k < a.count; ++k) {
+#pragma unroll
+        for (int c = 0; c < 3; ++c) {
+          total += a.gray[c] * to_number<float>(pixel[c * a.exposures.channel]);
+        }
+        pixel += a.exposures.layer;
+      }
+    }
+  }
+  a.guide[index] = total / static_cast<float>((bottom - top) * (right - left));
+}
+
+// The first full-size row that lies at or below the centre of a small row.
+__device__ __forceinline__ int first_row(const GuidedArgs& a, int row) {
+  const unsigned height = a.height, rows = a.rows;
+  if (row < 0) return 0;
+  if (row >= a.rows) return height;
+  return (height * (2 * row + 1) + rows - 1) / (2 * rows);
+}
+
+// Where a full-size column lies between two small ones.
+struct Between {
+  int left, right;
+  float share;  // of the right one
+
+  __device__ __forceinline__ float of(const float* image) const {
+    return image[left] + share * (image[right] - image[left]);
+  }
+};
+
+__device__ __forceinline__ Between between(const GuidedArgs& a, unsigned x) {
+  const unsigned width = a.width, columns = a.columns;
+  const unsigned place = (2 * x + 1) * columns + width;
+  const unsigned right = place / (2 * width);
+  const float share = static_cast<float>(place - right * 2 * width) / static_cast<float>(2 * width);
+  return {static_cast<int>(right > 0 ? right - 1 : 0),
+          static_cast<int>(right < columns ? right : columns - 1), share};
+}
+
+// The V pixels of one exposure in one row: R, G, B one after the other, or pixel by pixel.
+template <class S, int V, bool Interleaved>
+__device__ __forceinline__ void read_pixels(const S* from, int64_t channel, float (&to)[3][V]) {
+#pragma unroll
+  for (int j = 0; j < 3; ++j) {
+    float run[V];
+    load_run(from + (Interleaved ? j * V : j * channel), run);
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      const int i = j * V + v;
+      to[Interleaved ? i % 3 : j][Interleaved ? i / 3 : v] = run[v];
+    }
+  }
+}
+
+template <class S, int V, bool Interleaved>
+__device__ __forceinline__ void write_pixels(const float (&from)[3][V], int64_t channel, S* to) {
+#pragma unroll
+  for (int j = 0; j < 3; ++j) {
+    float run[V];
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      const int i = j * V + v;
+      run[v] = from[Interleaved ? i % 3 : j][Interleaved ? i / 3 : v];
+    }
+    store_run(run, to + (Interleaved ? j * V : j * channel));
+  }
+}
+
+template <class S, int K, int V, bool Interleaved>
+__global__ void __launch_bounds__(kThreads) guided_kernel(const GuidedArgs a) {
+  constexpr int most = K ? K : kMostExposures;
+  const int count = K ? K : a.count;
+  const unsigned runs = static_cast<unsigned>(a.width) / V;
+  const unsigned intervals = static_cast<unsigned>(a.rows) + 1;
+  const unsigned index = blockIdx.x * kThreads + threadIdx.x;
+  const unsigned strip = index / runs, x = (index - strip * runs) * V;
+  const int64_t batch = strip / intervals;
+  const int above = static_cast<int>(strip % intervals) - 1;  // the small row over the strip
+  if (batch >= a.batch) return;
+
+  // Lines at the small row above, and their change to the one below.
+  float slope[most][V], slope_change[most][V], offset[most][V], offset_change[most][V];
+  const int64_t upper = (above > 0 ? above : 0) * a.columns;
+  const int64_t lower = (above + 1 < a.rows ? above + 1 : a.rows - 1) * a.columns;
+#pragma unroll
+  for (int v = 0; v < V; ++v) {
+    const Between place = between(a, x + v);
+#pragma unroll
+    for (int k = 0; k < most; ++k) {
+      if (k < count) {
+        const int64_t plane = (batch * count + k) * a.rows * a.columns;
+        slope[k][v] = place.of(a.slopes + plane + upper);
+        slope_change[k][v] = place.of(a.slopes + plane + lower) - slope[k][v];
+        offset[k][v] = place.of(a.offsets + plane + upper);
+        offset_change[k][v] = place.of(a.offsets + plane + lower) - offset[k][v];
+      }
+    }
+  }
+
+  const S* exposures =
+      static_cast<const S*>(a.exposures.data) + batch * a.exposures.plane + x * a.exposures.column;
+  S* fused = static_cast<S*>(a.fused.data) + batch * a.fused.plane + x * a.fused.column;
+  const int end = first_row(a, above + 1);
+  for (int y = first_row(a, above); y < end; ++y) {
+    float pixels[most][3][V];
+    float guide[V] = {};
+#pragma unroll
+    for (int k = 0; k < most; ++k) {
+      if (k < count) {
+        read_pixels<S, V, Interleaved>(exposures + y * a.exposures.row + k * a.exposures.layer,
+                                       a.exposures.channel, pixels[k]);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+#pragma unroll
+          for (int c = 0; c < 3; ++c) guide[v] += a.gray[c] * pixels[k][c][v];
+        }
+      }
+    }
+    const int64_t centre = (2 * static_cast<int64_t>(y) + 1) * a.rows - a.height;
+    const float down =
+        static_cast<float>(centre - 2 * a.height * above) / static_cast<float>(2 * a.height);
+    float sums[3][V] = {};
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      float weights[most];
+#pragma unroll
+      for (int k = 0; k < most; ++k) {
+        weights[k] = k < count ? (slope[k][v] + down * slope_change[k][v]) * guide[v] +
+                                     (offset[k][v] + down * offset_change[k][v])
+                               : 0.0f;
+      }
+      softmax(weights, count);
+#pragma unroll
+      for (int k = 0; k < most; ++k) {
+        if (k < count) {
+#pragma unroll
+          for (int c = 0; c < 3; ++c) sums[c][v] += weights[k] * pixels[k][c][v];
+        }
+      }
+    }
+    write_pixels<S, V, Interleaved>(sums, a.fused.channel, fused + y * a.fused.row);
+  }
+}
+
+constexpr int64_t kLongestSide = 46340;  // twice its square fits into 32 bits
+
+int64_t blocks_for(int64_t threads) {
+  if (threads > UINT32_MAX - kThreads) {
+    refuse("guided_upsample_fuse", "more than 2^32 threads");
+  }
+  return (threads + kThreads - 1) / kThreads;
+}
+
+void check_size(const char* operation, const GuidedArgs& a) {
+  check_sizes(operation, {a.batch, a.count, 3, a.height, a.width});
+  if (a.height > kLongestSide || a.width > kLongestSide) {
+    refuse(operation, "sides of at most 46340 pixels, got " + std::to_string(a.height) + " x " +
+                          std::to_string(a.width));
+  }
+  if (a.rows < 1 || a.columns < 1 || a.rows > a.height || a.columns > a.width) {
+    refuse(operation, "the small size must be from 1 x 1 to " + std::to_string(a.height) + " x " +
+                          std::to_string(a.width) + ", got " + std::to_string(a.rows) + " x " +
+                          std::to_string(a.columns));
+  }
+}
+
+template <class S>
+void guide(const GuidedArgs& a, const Place& place) {
+  launch("guided_guide", guide_kernel<S>, a, blocks_for(a.batch * a.rows * a.columns), kThreads,
+         place);
+}
+
+bool in_runs(const GuidedArgs& a, int channels) {
+  return a.width % 4 == 0 && image_in_runs(a.exposures, 4, channels, a.height) &&
+         image_in_runs(a.fused, 4, channels, a.height);
+}
+
+template <class S>
+void fuse(const GuidedArgs& a, const Place& place) {
+  const int64_t strips = a.batch * (a.rows + 1);
+  if (a.count == 2 && in_runs(a, 1)) {
+    launch("guided_fuse", guided_kernel<S, 2, 4, false>, a, blocks_for(strips * (a.width / 4)),
+           kThreads, place);
+  } else if (a.count == 2 && in_runs(a, 3)) {
+    launch("guided_fuse", guided_kernel<S, 2, 4, true>, a, blocks_for(strips * (a.width / 4)),
+           kThreads, place);
+  } else {
+    launch("guided_fuse", guided_kernel<S, 0, 1, false>, a, blocks_for(strips * a.width), kThreads,
+           place);
+  }
+}
+
+}  // namespace
+
+void guided_guide(const GuidedArgs& args, const Place& place) {
+  const char* name = "guided_guide";
+  check_size(name, args);
+  Arrays arrays(name);
+  arrays.read("exposures", args.exposures, {args.batch, args.count, 3, args.height, args.width});
+  arrays.written("guide", dense(args.guide, kFloat32),
+                 {1, 1, 1, 1, args.batch * args.rows * args.columns});
+  dispatch_storage(name, args.exposures.dtype,
+                   [&](auto type) { guide<decltype(type)>(args, place); });
+}
+
+void guided_fuse(const GuidedArgs& args, const Place& place) {
+  const char* name = "guided_fuse";
+  check_count(name, args.count);
+  check_size(name, args);
+  if (args.fused.dtype != args.exposures.dtype) {
+    refuse(name, "the fused image must be of the type of the exposures");
+  }
+  const int64_t lines = args.batch * args.count * args.rows * args.columns;
+  Arrays arrays(name);
+  arrays.read("exposures", args.exposures, {args.batch, args.count, 3, args.height, args.width});
+  arrays.read("slopes", dense(args.slopes, kFloat32), {1, 1, 1, 1, lines});
+  arrays.read("offsets", dense(args.offsets, kFloat32), {1, 1, 1, 1, lines});
+  arrays.written("fused", args.fused, {args.batch, 1, 3, args.height, args.width});
+  dispatch_storage(name, args.exposures.dtype,
+                   [&](auto type) { fuse<decltype(type)>(args, place); });
+}
+
+}  // namespace fastmef
