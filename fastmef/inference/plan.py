@@ -21,7 +21,7 @@ _STRIPS = (256, 128, 64, 32)
 # what the process takes beside what is counted here.
 _BASE_BYTES = 450
 _OTHER_BYTES = 48_000_000
-_WINDOW_BYTES = 32_000_000  # of files: a strip of all frames
+_WINDOW_BYTES = 20_000_000  # of files: a strip of all frames
 _PYRAMID_BYTES = 100_000_000  # of files: what is larger is kept from a coarser level on
 
 
