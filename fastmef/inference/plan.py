@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastmef.errors import InputError
@@ -20,6 +21,7 @@ _STRIPS = (256, 128, 64, 32)
 # what the process takes beside what is counted here.
 _BASE_BYTES = 450
 _OTHER_BYTES = 48_000_000
+_WINDOW_BYTES = 20_000_000  # of files: a strip of all frames
 _PYRAMID_BYTES = 100_000_000  # of files: what is larger is kept from a coarser level on
 
 
@@ -66,13 +68,16 @@ def make_plan(bracket: Bracket, memory: int) -> Plan:
         InputError: none does.
     """
     kept = [level for level in _KEPT if level <= max(bracket.levels, 1)]
+    strips: Sequence[int] = _STRIPS
     if not bracket.in_memory:
         # Of files decoding takes most of the time, and fine levels would be most of the memory.
         small = [level for level in kept[1:] if _stored(bracket, level) <= _PYRAMID_BYTES]
         kept = small or kept[-1:]
+        row = bracket.count * bracket.channels * bracket.itemsize * bracket.width
+        strips = [strip for strip in _STRIPS if strip * row <= _WINDOW_BYTES] or _STRIPS[-1:]
     plans = [
         Plan(level, strip, estimate(bracket, level, strip))
-        for level, strip in itertools.product(kept, _STRIPS)
+        for level, strip in itertools.product(kept, strips)
     ]
     for plan in plans:
         if plan.memory <= memory:

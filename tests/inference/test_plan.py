@@ -24,6 +24,8 @@ def test_more_memory_keeps_more(megabytes, kept):
 def test_files_keep_less():
     assert make_plan(CAMERA, 10**10).kept == 2
     assert make_plan(replace(CAMERA, count=9, height=8000), 10**10).kept == 3
+    assert make_plan(CAMERA, 10**10).strip == 256
+    assert make_plan(replace(CAMERA, width=60_000), 10**10).strip == 32
 
 
 @pytest.mark.parametrize("size", [(1, 1), (100, 200), (400, 400), (16000, 24000)])
