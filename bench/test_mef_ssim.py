@@ -59,7 +59,7 @@ def test_mef_ssim(
     make = MEFSSIM if name == "fastmef" else Reference
     if mode == "score":
         run: Callable[[], tuple[Tensor, ...]] = {
-            "fastmef": lambda: (mef_ssim(exposures, fused),),
+            "fastmef": lambda: (mef_ssim(fused, exposures),),
             "eager": lambda: (Reference(exposures).score(fused),),
         }[name]
     elif mode == "score, sources cached":

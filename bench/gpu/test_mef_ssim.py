@@ -37,7 +37,7 @@ def test_mef_ssim(
 
     group = f"mef_ssim {variant}, 12 MP x 2, {mode}"
     if mode == "score":
-        score: Any = lambda x: mef_ssim(exposures, x, variant)  # noqa: E731
+        score: Any = lambda x: mef_ssim(x, exposures, variant)  # noqa: E731
         run = plain if name == "eager" else score
         assert (run(fused) - plain(fused.double())).abs().max() <= 1e-5
         with torch.no_grad():

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from fastmef import backends, functional
 from fastmef.errors import InputError, shown
-from fastmef.functional._checks import can_read, check_dense, check_flag
+from fastmef.functional._checks import can_read, check_dense, check_flag, check_one_device
 from fastmef.functional._images import to_channels, to_luma
 from fastmef.nn.blocks import PADDINGS, is_exporting
 from fastmef.nn.bodies import STRIDE, ExposureBody, StackBody
@@ -129,7 +129,7 @@ class FusionNet(nn.Module):
         Returns:
             ``(B, K, H, W)``.
         """
-        _check_exposures(exposures, self.config["exposures"])
+        self._check_exposures(exposures)
         height, width = exposures.shape[-2:]
         stack = to_channels(exposures, 4)
         if self.takes_any:
@@ -165,7 +165,7 @@ class FusionNet(nn.Module):
         if not self.takes_any:
             logits = self.logits(exposures, shares)
             return FusionOutput(*functional.softmax_fuse(logits, exposures, return_weights=True))
-        _check_exposures(exposures, ANY)
+        self._check_exposures(exposures)
         height, width = exposures.shape[-2:]
         stack = to_channels(exposures, 4)
         pyramid = functional.exposure_pyramid(stack, base_levels(height, width))
@@ -197,6 +197,10 @@ class FusionNet(nn.Module):
         if backends.transforms_active():
             return planes  # vmap knows no memory formats
         return planes.contiguous(memory_format=torch.channels_last)
+
+    def _check_exposures(self, exposures: Tensor) -> None:
+        _check_exposures(exposures, self.config["exposures"])
+        check_one_device("exposures", exposures, "the network", next(self.body.parameters()))
 
     def _checked_shares(self, shares: Tensor | None, exposures: Tensor) -> Tensor:
         expected = exposures.shape[:2]

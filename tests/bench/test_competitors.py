@@ -81,10 +81,12 @@ def checkout(tmp_path):
 
 
 def run(checkout: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    # As a worker of pytest-xdist it would measure nothing.
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")}
     return subprocess.run(
         [sys.executable, "-m", "pytest", *SMALLEST, *arguments],
         cwd=checkout,
-        env={**os.environ, **environment},
+        env={**inherited, **environment},
         text=True,
         capture_output=True,
     )
