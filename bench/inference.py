@@ -200,7 +200,7 @@ def score(paths: list[Path], output: Path) -> float:
         reduced = cv2.resize(image, size, interpolation=cv2.INTER_AREA)[..., ::-1]
         levels = np.float32(reduced) / np.iinfo(image.dtype).max
         images.append(torch.from_numpy(levels.copy()).permute(2, 0, 1))
-    return float(mef_ssim(torch.stack(images[1:])[None], images[0][None]))
+    return float(mef_ssim(images[0][None], torch.stack(images[1:])[None]))
 
 
 def run_case(case: Case, methods: list[str], pair: Path, folder: Path, repeat: int) -> list[Any]:
