@@ -24,7 +24,7 @@ class MEFSSIMMetric(Metric):
 
     Args:
         variant, scales: as for :func:`mef_ssim`.
-        kwargs: as for :class:`torchmetrics.Metric`.
+        kwargs: as for ``torchmetrics.Metric``.
     """
 
     is_differentiable = True
