@@ -261,8 +261,10 @@ class TestEval:
 def test_signal_while_writing(scenes, tmp_path, model, name):
     """The temporary file is removed, the status says what happened."""
     code = (
-        "import os, time, fastmef.data.files as files\n"
-        "fsync = os.fsync\n"
+        "import os, signal, time\n"
+        # Where the tests run in the background they inherit that these are ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "def slow(descriptor):\n"
         "    print('writing', flush=True)\n"
         "    time.sleep(60)\n"
