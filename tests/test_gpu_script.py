@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from child_environment import child_environment
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.skipif(
@@ -65,7 +66,7 @@ def run(checkout: Path, *stages: str, **variables: str) -> subprocess.CompletedP
     return subprocess.run(
         ["bash", "bench/gpu.sh", *stages],
         cwd=checkout,
-        env={**os.environ, **variables},
+        env=child_environment(**variables),
         text=True,
         capture_output=True,
     )
@@ -163,7 +164,7 @@ def rehearse(checkout: Path, chosen: str, interpreted: bool) -> dict[str, Any]:
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", "bench/gpu"]
         + ["--rehearse", "-k", chosen, "--benchmark-json=out.json"],
         cwd=checkout,
-        env={**os.environ, **variables},
+        env=child_environment(**variables),
         text=True,
         capture_output=True,
     )

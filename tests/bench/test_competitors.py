@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from child_environment import child_environment
 
 pytest.importorskip("pytest_benchmark")
 
@@ -81,12 +81,10 @@ def checkout(tmp_path):
 
 
 def run(checkout: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    # As a worker of pytest-xdist it would measure nothing.
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")}
     return subprocess.run(
         [sys.executable, "-m", "pytest", *SMALLEST, *arguments],
         cwd=checkout,
-        env={**inherited, **environment},
+        env=child_environment(**environment),
         text=True,
         capture_output=True,
     )
