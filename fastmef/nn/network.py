@@ -15,9 +15,10 @@ from fastmef.functional._checks import can_read, check_dense, check_flag, check_
 from fastmef.functional._images import to_channels, to_luma
 from fastmef.nn.blocks import PADDINGS, is_exporting
 from fastmef.nn.bodies import STRIDE, ExposureBody, StackBody
-from fastmef.nn.multiscale import base_levels
+from fastmef.nn.multiscale import base_levels, base_size
 from fastmef.nn.pretrained import load_network, save_network
 from fastmef.reference.multiscale import base_logits
+from fastmef.reference.pyramid import shrink
 
 ANY = "any"
 LARGEST_OPTION = 65536
@@ -169,9 +170,10 @@ class FusionNet(nn.Module):
         height, width = exposures.shape[-2:]
         stack = to_channels(exposures, 4)
         pyramid = functional.exposure_pyramid(stack, base_levels(height, width))
+        base = shrink(pyramid.base, base_size(height, width))
         if shares is None:
-            shares = functional.exposure_shares(pyramid.base)
-        logits = self.logits(pyramid.base, shares)
+            shares = functional.exposure_shares(base)
+        logits = self.logits(base, shares)
         fused = functional.multiscale_fuse(logits, stack, pyramid=pyramid, shares=shares)
         weights = base_logits(logits, shares, None).softmax(dim=1)
         return FusionOutput(fused.squeeze(1) if exposures.ndim == 4 else fused, weights)

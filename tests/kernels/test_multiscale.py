@@ -59,6 +59,15 @@ def test_options(options: dict[str, Any], device: torch.device) -> None:
         check_fused(bracket(2, 3, 3, 5, 7, dtype=dtype), 2, device=device, **options)
 
 
+@pytest.mark.parametrize("dtype", STORED, ids=str)
+@pytest.mark.parametrize(("levels", "size"), [(0, (4, 7)), (1, (3, 3)), (2, (2, 1))])
+def test_a_base_between_two_levels(
+    dtype: torch.dtype, levels: int, size: tuple[int, int], device: torch.device
+) -> None:
+    exposures = bracket(1, 2, 3, 7, 10, dtype=dtype)
+    check_fused(exposures, levels, device=device, size=size, radius=1)
+
+
 def test_valid_goes_to_the_reference(device: torch.device) -> None:
     exposures = bracket(1, 3, 3, 11, 14, dtype=torch.float32)
     check_fused(exposures, 2, device=device, valid=some_valid(exposures))
