@@ -80,7 +80,9 @@ def test_a_base_between_two_levels(
     exposures = make((3, 3, 45, 58), dtype)
     check_fused(exposures, levels, layout, size=size, shares=torch.tensor([[0.5, 0.5, 1]] * 2))
     contrast = [1.2, 0.4, -0.5][: levels + 1]
-    check_fused(exposures, levels, layout, size=size, contrast=contrast, valid=some_valid(exposures))
+    check_fused(
+        exposures, levels, layout, size=size, contrast=contrast, valid=some_valid(exposures)
+    )
 
 
 def test_weights_of_one_frame_return_it() -> None:
