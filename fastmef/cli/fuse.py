@@ -12,6 +12,7 @@ from fastmef.cli import options
 
 # What is done, and about which share of the time it takes.
 _PARTS = {"reading": 0.5, "weighting": 0.1, "writing": 0.3, "finishing": 0.1}
+_START_UP_BYTES = 400_000_000  # that PyTorch and the network take
 
 
 @click.command()
@@ -119,11 +120,14 @@ def fuse(
         fastmef fuse dark.jpg bright.jpg -o fused.jpg --brightness 0.3 --bias 0 --bias 0.7
         fastmef fuse dark.jpg bright.jpg -o fused.jpg --mask - --mask without-people.png
     """
+    from fastmef.cli.process import importing
     from fastmef.cli.progress import late_progress
+    from fastmef.data.ahead import decoding_ahead
     from fastmef.data.maps import check_map_output, map_paths, read_maps, read_mask, write_maps
     from fastmef.data.sinks import check_image_output, check_options
     from fastmef.data.sources import open_sources
     from fastmef.errors import InputError
+    from fastmef.inference.memory import format_memory, peak_memory, usable_memory
 
     begun = time.perf_counter()
     if len(images) < 2:
@@ -150,10 +154,12 @@ def fuse(
         check_image_output(output, (width, height), force)
         allowed = [None if str(path) == "-" else read_mask(path, (width, height)) for path in masks]
 
-        from fastmef.allocator import keep_freed_memory
-        from fastmef.inference.controls import base_size
-        from fastmef.inference.fuser import Fuser
-        from fastmef.inference.memory import format_memory, peak_memory
+        room = usable_memory(memory) - _START_UP_BYTES
+        stack.enter_context(decoding_ahead(sources, room // 2))
+        with importing():
+            from fastmef.allocator import keep_freed_memory
+            from fastmef.inference.controls import base_size
+            from fastmef.inference.fuser import Fuser
 
         keep_freed_memory()
         fuser = Fuser(model, mode=mode, device=device, memory=memory)

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmef.data.depth import DEPTHS
-from fastmef.data.encoders import ExrSink, HdrSink, JpegSink, WebpSink
+from fastmef.data.encoders import ExrSink, HdrSink, WebpSink
 from fastmef.data.extras import import_extra
 from fastmef.data.files import check_output, display
+from fastmef.data.jpeg_sink import JpegSink
 from fastmef.data.metadata import Metadata
 from fastmef.data.output import Picture, WritesRows
 from fastmef.data.png_sink import PngSink
@@ -96,7 +97,7 @@ def create_sink(
 ) -> Sink:
     """Start a file of the kind that the ending of ``path`` names.
 
-    TIFF and PNG are written as the rows come. JPEG, WebP, OpenEXR and Radiance HDR are encoded as a
+    TIFF, PNG and JPEG are written as the rows come. WebP, OpenEXR and Radiance HDR are encoded as a
     whole. OpenEXR and Radiance HDR get the scene-linear radiance of the rows.
 
     Args:

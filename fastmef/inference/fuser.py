@@ -19,7 +19,7 @@ from fastmef.inference.controls import Control, check_controls
 from fastmef.inference.exact import fuse_exactly
 from fastmef.inference.frames import Frames
 from fastmef.inference.inputs import ImageLike, like_inputs, opened
-from fastmef.inference.memory import available_memory, parse_memory, used_memory
+from fastmef.inference.memory import parse_memory, usable_memory
 from fastmef.inference.models import ready_model
 from fastmef.inference.plan import Bracket, make_plan
 from fastmef.inference.stream import Progress, fuse_streamed
@@ -181,9 +181,6 @@ class Fuser:
         progress: Progress,
         want_weights: bool = True,
     ) -> NDArray[np.float32]:
-        memory = available_memory() // 2
-        if self._memory is not None:
-            memory = self._memory - used_memory()
         bracket = Bracket(
             len(frames),
             frames.height,
@@ -196,6 +193,7 @@ class Fuser:
             all(isinstance(source, ArraySource) for source in frames.sources),
             sum(source.resident_bytes for source in frames.sources) + sink.resident_bytes,
         )
+        memory = usable_memory(self._memory)
         with torch.no_grad(), _memory_reported(frames.height, frames.width, self.device):
             if self.mode == "exact":
                 left = memory - bracket.resident_bytes

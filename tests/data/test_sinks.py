@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 import pytest
+import simplejpeg
 from images import SRGB, picture
 from PIL import Image
 
@@ -125,6 +126,37 @@ class TestLossy:
         assert [layer[1:3] for layer in image.layer] == [(1, 1)] * channels
         found = np.asarray(image).reshape(pixels.shape).astype(int)
         assert np.abs(found - pixels).mean() < 1
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    @pytest.mark.parametrize("step", [1, 64, 100, 1000])
+    def test_jpeg_of_bands_has_the_pixels_of_one_encoder(self, tmp_path, channels, step):
+        """Two bands, more than there are restart markers, and a rest of rows."""
+        for height, width in ((65, 45), (64 * 11 + 3, 17), (128, 8)):
+            pixels = pixels_of("uint8", channels, height, width)
+            path = write(tmp_path / f"{height}.jpg", pixels, step=step, quality=90)
+            whole = simplejpeg.encode_jpeg(
+                pixels, 90, *(("GRAY", "Gray") if channels == 1 else ("RGB", "444")), fastdct=False
+            )
+            decoded = [
+                simplejpeg.decode_jpeg(content, "GRAY" if channels == 1 else "RGB", strict=True)
+                for content in (path.read_bytes(), whole)
+            ]
+            assert np.array_equal(*decoded)
+            assert np.array_equal(np.asarray(Image.open(path)).reshape(pixels.shape), decoded[0])
+
+    def test_widest_jpeg(self, tmp_path):
+        pixels = np.zeros((70, 65500, 1), np.uint8)
+        pixels[:, ::5000] = 255
+        path = write(tmp_path / "a.jpg", pixels, step=32)
+        found = simplejpeg.decode_jpeg(path.read_bytes(), "GRAY", strict=True)
+        assert np.abs(found.astype(int) - pixels).max() < 20
+
+    def test_what_a_jpeg_holds_in_memory_does_not_grow_with_its_height(self, tmp_path):
+        sinks = [
+            create_sink(tmp_path / "a.jpg", height, 500, 3, "uint8", False, Metadata())
+            for height in (1000, 60000)
+        ]
+        assert sinks[0].resident_bytes == sinks[1].resident_bytes < 10_000_000
 
     @pytest.mark.parametrize("kind", ["jpg", "webp"])
     def test_quality(self, tmp_path, kind):
