@@ -84,6 +84,13 @@ _START_UP_BYTES = 400_000_000  # that PyTorch and the network take
     help="Of TIFF: none, deflate, lzw, zstd; of PNG: 0 to 9; of WebP: lossy, lossless; of OpenEXR:"
     " zip, piz and others.",
 )
+@click.option(
+    "--tiles",
+    "tile",
+    type=click.IntRange(16, 4096),
+    metavar="SIDE",
+    help="Write a TIFF in tiles of so many rows and columns, a multiple of 16.  [default: strips]",
+)
 @options.device
 @options.force
 def fuse(
@@ -103,6 +110,7 @@ def fuse(
     depth: str | None,
     quality: int | None,
     compression: str | None,
+    tile: int | None,
     device: str | None,
     force: bool,
 ) -> None:
@@ -145,7 +153,7 @@ def fuse(
     if weights_in is not None:
         maps_in = map_paths(weights_in, images)
     check_image_output(output, force=force)
-    check_options(output, quality=quality, compression=compression, depth=depth)
+    check_options(output, quality=quality, compression=compression, tile=tile, depth=depth)
     with contextlib.ExitStack() as stack:
         sources = open_sources(images)
         for source in sources:
@@ -172,6 +180,7 @@ def fuse(
             depth=depth,
             quality=quality,
             compression=compression,
+            tile=tile,
             force=force,
             progress=report,
             want_weights=maps_out is not None,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from fastmef.data.ahead import available_cores
+from fastmef.data.encoding import OrderedEncoder
 from fastmef.data.metadata import Metadata
 from fastmef.data.output import Picture, WritesRows
 
@@ -23,7 +21,6 @@ _START_OF_FRAME, _START_OF_SCAN, _RESTART_INTERVAL = 0xC0, 0xDA, 0xDD
 _BLOCK = 8  # rows and columns of a JPEG's smallest unit at 4:4:4
 # The restart interval has 16 bits: 64 rows of blocks of the widest JPEG, 65500 pixels, fit it.
 _BAND = 64
-_MOST_THREADS = 8
 
 
 class JpegSink(WritesRows):
@@ -36,14 +33,12 @@ class JpegSink(WritesRows):
     def __init__(self, picture: Picture, quality: int) -> None:
         super().__init__(picture)
         self._quality = quality
-        self._threads = min(_MOST_THREADS, available_cores())
-        self._pool: ThreadPoolExecutor | None = None
-        self._encoding: deque[Future[bytes]] = deque()
+        self._encoder = OrderedEncoder(self._encode, self._write_band)
         self._written = 0  # bands
         self._band = self._new_band()
         self._filled = 0
         # A band that waits, or is encoded, and its code, which is hardly ever longer.
-        self.resident_bytes = 2 * (2 * self._threads + 1) * self._band.nbytes
+        self.resident_bytes = 2 * self._encoder.most_parts * self._band.nbytes
 
     def add(self, rows: NDArray[Any]) -> None:
         while len(rows):
@@ -57,26 +52,20 @@ class JpegSink(WritesRows):
     def finish(self) -> None:
         if self._filled:
             self._submit()
-        while self._encoding:
-            self._write_oldest()
+        self._encoder.finish()
         self.file.write(b"\xff\xd9")
-        self._stop()
 
     def abort(self) -> None:
         super().abort()
-        self._stop()
+        self._encoder.stop()
 
     def _new_band(self) -> NDArray[Any]:
         picture = self.picture
         return np.empty((_BAND, picture.width, picture.channels), np.uint8)
 
     def _submit(self) -> None:
-        """Let a thread encode the rows that are there; wait where many bands are encoded."""
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._threads)
-        if len(self._encoding) == 2 * self._threads:
-            self._write_oldest()
-        self._encoding.append(self._pool.submit(self._encode, self._band[: self._filled]))
+        """Have the rows encoded that are there, and begin a new band."""
+        self._encoder.submit(self._band[: self._filled])
         self._band, self._filled = self._new_band(), 0
 
     def _encode(self, band: NDArray[Any]) -> bytes:
@@ -85,9 +74,9 @@ class JpegSink(WritesRows):
             band, self._quality, "GRAY" if gray else "RGB", "Gray" if gray else "444", fastdct=False
         )
 
-    def _write_oldest(self) -> None:
-        """Write what follows from the next band: its scan, and before that the header or marker."""
-        content = memoryview(self._encoding.popleft().result())
+    def _write_band(self, encoded: bytes) -> None:
+        """Write the scan of the next band, and before that the header or a marker."""
+        content = memoryview(encoded)
         scan = _after_header(content)
         if self._written == 0:
             picture = self.picture
@@ -97,13 +86,6 @@ class JpegSink(WritesRows):
             self.file.write(bytes((0xFF, 0xD0 + (self._written - 1) % 8)))
         self.file.write(content[scan:-2])
         self._written += 1
-
-    def _stop(self) -> None:
-        """End the threads."""
-        self._encoding.clear()
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
 
 
 def _header(content: memoryview, height: int, width: int) -> bytes:

@@ -49,6 +49,7 @@ _COMPRESSIONS: dict[str, tuple[str, ...]] = {
     "Radiance HDR": (),
 }
 _WITH_QUALITY = ("JPEG", "WebP")
+_TILE_UNIT, _LARGEST_TILE = 16, 4096  # the unit is that of the specification
 _WITHOUT_ALPHA = ("JPEG", "Radiance HDR")
 
 
@@ -92,6 +93,7 @@ def create_sink(
     *,
     quality: int | None = None,
     compression: str | None = None,
+    tile: int | None = None,
     depth: str | None = None,
     force: bool = False,
 ) -> Sink:
@@ -113,6 +115,8 @@ def create_sink(
         compression: of TIFF ``"none"`` (``None``), ``"deflate"``, ``"lzw"`` or ``"zstd"``; of PNG
             ``"0"`` to ``"9"`` (``None`` is 4); of WebP ``"lossy"`` (``None``) or ``"lossless"``; of
             OpenEXR the name of one of its methods in small letters (``None`` is ``"zip"``).
+        tile: rows and columns of the tiles of a TIFF, a multiple of 16 up to 4096; ``None`` writes
+            strips of rows.
         depth: ``"8"``, ``"16"``, ``"half"`` or ``"float"``; ``None`` is that of ``dtype`` if the
             format has it, else the nearest that it has.
         force: replace an existing file.
@@ -122,7 +126,7 @@ def create_sink(
         MissingExtraError: the format or its compression needs a package that is not installed.
     """
     kind = _kind(path)
-    check_options(path, quality=quality, compression=compression, depth=depth)
+    check_options(path, quality=quality, compression=compression, tile=tile, depth=depth)
     check_image_output(path, (width, height), force)
     stored = DEPTHS[depth] if depth else _nearest(kind, np.dtype(dtype))
     picture = Picture(
@@ -131,7 +135,7 @@ def create_sink(
     )  # fmt: skip
     sink: WritesRows
     if kind == "TIFF":
-        sink = TiffSink(picture, compression or "none")
+        sink = TiffSink(picture, compression or "none", tile)
     elif kind == "PNG":
         sink = PngSink(picture, int(compression or "4"))
     elif kind == "JPEG":
@@ -174,6 +178,7 @@ def check_options(
     *,
     quality: int | None = None,
     compression: str | None = None,
+    tile: int | None = None,
     depth: str | None = None,
 ) -> None:
     """Find out before any work is done whether the format of ``path`` has these options.
@@ -198,6 +203,14 @@ def check_options(
             )
         if compression in ("lzw", "zstd"):
             import_extra("imagecodecs", "photo", f"writing TIFF with {compression.upper()}")
+    if tile is not None:
+        if kind != "TIFF":
+            raise InputError(f"tiles are an option of TIFF, not of {kind}")
+        if not 1 <= tile <= _LARGEST_TILE or tile % _TILE_UNIT:
+            raise InputError(
+                f"the side of a tile must be a multiple of {_TILE_UNIT} up to {_LARGEST_TILE},"
+                f" got {tile}"
+            )
     if depth is not None and depth not in _DEPTHS[kind]:
         raise InputError(f"the depth of {kind} is one of {', '.join(_DEPTHS[kind])}; got {depth!r}")
 

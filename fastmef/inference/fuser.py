@@ -106,6 +106,7 @@ class Fuser:
         depth: str | None = None,
         quality: int | None = None,
         compression: str | None = None,
+        tile: int | None = None,
         force: bool = False,
         progress: Progress = _silent,
         want_weights: bool = True,
@@ -117,7 +118,8 @@ class Fuser:
         files can be read and written in strips of rows, as TIFF and PNG.
 
         Args:
-            output: see :func:`fastmef.data.sinks.create_sink`, as ``quality`` and ``compression``.
+            output: see :func:`fastmef.data.sinks.create_sink`, as ``quality``, ``compression`` and
+                ``tile``.
             images: see :func:`fastmef.fuse`. Metadata of the first file goes into the result.
             depth: ``"8"``, ``"16"``, ``"half"`` or ``"float"``; ``None`` is that of the images.
             force: replace an existing file.
@@ -146,6 +148,7 @@ class Fuser:
                 first.metadata,
                 quality=quality,
                 compression=compression,
+                tile=tile,
                 depth=depth,
                 force=force,
             )
