@@ -1,0 +1,41 @@
+"""How much an experiment computes: what two cores do in minutes, or the paper's sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The sizes of an experiment; with the data they decide its figures."""
+
+    steps: int
+    """Optimiser steps of a trained network."""
+    width: int
+    """Channels of its first group; 64 is the paper's."""
+    patch: int
+    """Side of the square patches in pixels."""
+    batch_size: int
+    seeds: int
+    """Networks of a variant where a difference is claimed; one elsewhere."""
+    side: int | None
+    """Photographs are reduced to this longer side in pixels first; ``None`` leaves them."""
+    scenes: int | None
+    """Scenes that are scored, equally spaced among those held back; ``None`` is all."""
+    descent_steps: int
+    """Steps of the descent on free weights, one for each pixel and exposure."""
+
+    def describe(self) -> str:
+        """Return the sizes in a line."""
+        size = f"reduced to {self.side} pixels" if self.side else "at full size"
+        return (
+            f"width {self.width}, {self.steps} steps of {self.batch_size} patches of {self.patch}×"
+            f"{self.patch}, photographs {size}; descent of {self.descent_steps} steps"
+        )
+
+
+BUDGETS = {
+    "small": Budget(300, 8, 128, 4, 3, 320, 18, 60),
+    "full": Budget(20_000, 64, 250, 8, 3, None, None, 400),
+}
+"""``"small"`` fits two cores in minutes; ``"full"`` is for a GPU, or for days."""
