@@ -27,7 +27,7 @@ class Lab:
         data: holds ``pairs``, a folder of scenes of two exposures, and ``hdr``, one of HDR files;
             an experiment needs one of them or both.
         work: prepared photographs, trained networks and the results of variants; experiments on
-            the same data may share it, one after another.
+            the same data may share it.
         name: of the experiment.
         budget: its sizes.
         progress: called with a line for every variant that is computed.
@@ -69,13 +69,20 @@ class Lab:
         """Views of the HDR files held back, that are scored."""
         return spaced(self._views[1], self.budget.scenes)
 
+    @cached_property
+    def names(self) -> str:
+        """A hash of the names of all scenes and HDR files: results of other data are not reused."""
+        folders = [self.data / "pairs", self.data / "hdr"]
+        found = [path.name for folder in folders if folder.is_dir() for path in folder.iterdir()]
+        return digest(sorted(found))
+
     @property
     def seeds(self) -> range:
         """The seeds of variants that a difference is claimed of."""
         return range(self.budget.seeds)
 
     def config(self, seed: int, recipe: str = "paper", **options: Any) -> TrainConfig:
-        """Return a training of this budget in float32, by default of the paper's network and loss."""
+        """Return a training of this budget in float32, by default the paper's network and loss."""
         steps = self.budget.steps
         return TrainConfig.recipe(
             recipe,
@@ -106,7 +113,8 @@ class Lab:
         self, name: str, settings: Mapping[str, Any], compute: Callable[[], Values]
     ) -> Values:
         """Return the values of a variant, see :meth:`Store.get`; the budget is a setting, too."""
-        return self.store.get(name, {**settings, "budget": asdict(self.budget)}, compute)
+        settings = {**settings, "data": self.names, "budget": asdict(self.budget)}
+        return self.store.get(name, settings, compute)
 
 
 def changes(config: TrainConfig) -> dict[str, Any]:

@@ -117,7 +117,11 @@ def _views(path: Path, side: int | None) -> list[View]:
     columns = min(side, width // 2)
     size = (columns, round(columns * 2 / 3))
     return [
-        View(f"{path.stem}_{yaw:03d}", path.name, np.float32(perspective_view(radiance, yaw, 0, 90, *size)))
+        View(
+            f"{path.stem}_{yaw:03d}",
+            path.name,
+            np.float32(perspective_view(radiance, yaw, 0, 90, *size)),
+        )
         for yaw in range(0, 360, 360 // VIEWS)
     ]
 
