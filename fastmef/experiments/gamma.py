@@ -33,15 +33,16 @@ GAMMAS = (
 WAYS = ("network", "descent")
 
 QUESTION = """\
-γ decides in the paper's loss where an exposure counts. It is a product of local variance, gradient
-and well-exposedness, and each of the seven non-empty subsets is tried, with the luminance factor of
-SSIM and without it. The paper reports an MEF-SSIM of 0.9921 for variance × gradient, 0.9566 for
-variance and 0.8267 for well-exposedness, and does not say which variant of the metric that is.
+γ decides in the paper's loss where an exposure counts. It is a product of local variance,
+gradient and well-exposedness, and each of the seven non-empty subsets is tried, with the
+luminance factor of SSIM and without it. The paper reports an MEF-SSIM of 0.9921 for variance ×
+gradient, 0.9566 for variance and 0.8267 for well-exposedness, and does not say which variant of
+the metric that is.
 
-*network* is the paper's network, trained on the paper's loss alone. *descent* has no network: the
-weight of every pixel descends on the loss of the scene itself, so it shows what the loss asks for,
-apart from what a short training learns of it. `detail` is the mean gradient of the result over that
-of the sharpest exposure at every pixel: it is low where a result is smoothed."""
+*network* is the paper's network, trained on the paper's loss alone. *descent* has no network:
+the weight of every pixel descends on the loss of the scene itself, so it shows what the loss
+asks for, apart from what a short training learns of it. `detail` is the mean gradient of the
+result over that of the sharpest exposure at every pixel: it is low where a result is smoothed."""
 
 
 def measure(lab: Lab) -> Values:

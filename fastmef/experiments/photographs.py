@@ -16,6 +16,7 @@ from fastmef.data.images import read_image, write_image
 from fastmef.data.pairs import Scene, find_scenes
 from fastmef.data.panorama import perspective_view
 from fastmef.data.radiance import RADIANCE_ENDINGS, read_radiance, reduce_area
+from fastmef.data.render import auto_exposures
 from fastmef.errors import InputError
 
 HELD_OUT_HDR = (
@@ -83,6 +84,13 @@ def frames(scene: Scene) -> list[Image]:
     """Return the exposures of a scene from dark to bright."""
     pixels = [read_image(path).pixels for path in scene.images]
     return sorted(pixels, key=lambda image: float(image.mean()))
+
+
+def evs_of_gap(radiance: NDArray[np.float32], gap: float) -> tuple[float, float]:
+    """Return two exposure values ``gap`` stops apart, around the middle of those that
+    :func:`fastmef.data.render.auto_exposures` chooses."""
+    middle = sum(auto_exposures(radiance)) / 2
+    return middle - gap / 2, middle + gap / 2
 
 
 def views(folder: Path, side: int | None) -> tuple[list[View], list[View]]:

@@ -17,11 +17,20 @@ from fastmef.data.sheet import contact_sheet
 from fastmef.errors import InputError
 from fastmef.experiments import plots
 from fastmef.experiments.budget import BUDGETS, Budget
+from fastmef.experiments.encoder import ENCODER
 from fastmef.experiments.experiment import Experiment, Result, Rows
+from fastmef.experiments.failures import FAILURES
 from fastmef.experiments.gamma import GAMMA
+from fastmef.experiments.gap import GAP
 from fastmef.experiments.lab import Lab
+from fastmef.experiments.learned import LEARNED
+from fastmef.experiments.transfer import TRANSFER
+from fastmef.experiments.truth import TRUTH
 
-EXPERIMENTS = {experiment.name: experiment for experiment in (GAMMA,)}
+EXPERIMENTS = {
+    experiment.name: experiment
+    for experiment in (GAMMA, FAILURES, GAP, TRUTH, ENCODER, LEARNED, TRANSFER)
+}
 """The experiments by name, in the order in which ``all`` runs them."""
 
 PICTURE_WIDTH = 320

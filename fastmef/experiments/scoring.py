@@ -6,7 +6,6 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from fastmef.data.pairs import Scene
@@ -14,6 +13,7 @@ from fastmef.experiments.photographs import Image, frames
 from fastmef.experiments.store import Values
 from fastmef.functional import sobel_gradient
 from fastmef.inference.fuse import fuse
+from fastmef.inference.simple import as_tensor
 from fastmef.metrics import SceneScores
 from fastmef.nn.network import FusionNet
 from fastmef.reference.color import rgb_to_gray
@@ -26,9 +26,7 @@ Fuse = Callable[[Sequence[Image]], Image]
 
 def stack(images: Sequence[Image]) -> Tensor:
     """Return images as one uint8 tensor ``(1, K, 3, H, W)``."""
-    return torch.stack(
-        [torch.from_numpy(np.ascontiguousarray(x)).permute(2, 0, 1) for x in images]
-    )[None]
+    return as_tensor(*map(np.ascontiguousarray, images))[None]
 
 
 def by_network(network: FusionNet | str) -> Fuse:
