@@ -31,17 +31,15 @@ class AttentionGamma(nn.Module):
 
     def __init__(self, width: int = 8) -> None:
         super().__init__()
-        options = {"padding": "same", "padding_mode": "replicate"}
-        self.score = nn.Sequential(
-            nn.Conv2d(2, width, 5, **options),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 5, **options),
-            nn.ReLU(),
-            nn.Conv2d(width, 1, 1),
-        )
-        last = self.score[-1]
+        last = nn.Conv2d(width, 1, 1, bias=False)
         nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        self.score = nn.Sequential(
+            nn.Conv2d(2, width, 5, padding=2, padding_mode="replicate"),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 5, padding=2, padding_mode="replicate"),
+            nn.ReLU(),
+            last,
+        )
 
     def forward(self, planes: Tensor) -> Tensor:
         mean = planes.mean(dim=1, keepdim=True).expand_as(planes)

@@ -17,7 +17,7 @@ from fastmef.experiments.scoring import by_network, score_scenes, spread_of
 from fastmef.experiments.store import Values
 from fastmef.nn.network import IN_FEATURES
 
-LOSSES: dict[str, dict[str, float]] = {
+LOSSES: dict[str, dict[str, Any]] = {
     "paper's loss": {},
     "and colour": {"color": 0.5, "brightness": 0.1},
 }
@@ -65,7 +65,7 @@ def measure(lab: Lab) -> Values:
     }
 
 
-def _scores(lab: Lab, features: str, terms: dict[str, float], seed: int) -> Values:
+def _scores(lab: Lab, features: str, terms: dict[str, Any], seed: int) -> Values:
     config = lab.config(seed, in_features=features, **terms)
     fusion = by_network(lab.network(config, lab.pairs))
     differences = []

@@ -31,7 +31,7 @@ GOALS: dict[str, Goal] = {
     "MEF-SSIM": MEFSSIMLoss("ma2015", 1),
     "SSIM to the stack": WeightedSSIMLoss(torch.ones_like),
 }
-"""``1 - MEF-SSIM`` (``ma2015``, 1 scale), and 1 minus the mean contrast and structure to all exposures."""
+"""1 - MEF-SSIM (``ma2015``, 1 scale), and 1 - the mean contrast and structure to all exposures."""
 
 FIXED, SAME, DIRECT = "fixed γ", "learned γ, same loss", "MEF-SSIM directly"
 NAMES = (FIXED, *(f"learned γ, {name}" for name in GOALS), SAME, DIRECT)
