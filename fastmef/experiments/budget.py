@@ -35,7 +35,7 @@ class Budget:
 
 
 BUDGETS = {
-    "small": Budget(250, 8, 128, 4, 3, 320, 18, 60),
+    "small": Budget(200, 8, 96, 4, 3, 256, 18, 60),
     "full": Budget(20_000, 64, 250, 8, 3, None, None, 400),
 }
 """``"small"`` fits two cores in minutes; ``"full"`` is for a GPU, or for days."""

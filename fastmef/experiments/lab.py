@@ -106,7 +106,9 @@ class Lab:
         weights = run / "model.safetensors"
         if not weights.exists():
             resume = (run / "checkpoint.safetensors").exists()
-            train([folder], run, config, resume=resume, exclude=exclude)
+            # The experiment scores what it needs itself: one scene is enough for the run's log.
+            unseen = [scene.name for scene in split_scenes(find_scenes(folder))[1][1:]]
+            train([folder], run, config, resume=resume, exclude=[*exclude, *unseen])
         return FusionNet.from_pretrained(weights)
 
     def variant(
