@@ -8,7 +8,8 @@ import pytest
 
 from fastmef.cli.experiment import NAMES
 from fastmef.errors import InputError
-from fastmef.experiments import EXPERIMENTS, run_experiment
+from fastmef.experiments import run_experiment
+from fastmef.experiments.run import EXPERIMENTS
 from fastmef.experiments.store import Store
 
 pytest.importorskip("matplotlib", reason="figures are drawn with matplotlib")
