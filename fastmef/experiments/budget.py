@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 
@@ -25,13 +26,17 @@ class Budget:
     descent_steps: int
     """Steps of the descent on free weights, one for each pixel and exposure."""
 
-    def describe(self) -> str:
-        """Return the sizes in a line."""
-        size = f"reduced to {self.side} pixels" if self.side else "at full size"
-        return (
-            f"width {self.width}, {self.steps} steps of {self.batch_size} patches of {self.patch}×"
-            f"{self.patch}, photographs {size}; descent of {self.descent_steps} steps"
-        )
+    def describe(self, parts: Collection[str]) -> str:
+        """Return the sizes in a line; ``parts``: ``network`` and ``descent``, where they count."""
+        sizes = [f"photographs reduced to {self.side} pixels" if self.side else "full size"]
+        if "network" in parts:
+            sizes.append(
+                f"networks of width {self.width}, {self.steps} steps of {self.batch_size} patches"
+                f" of {self.patch}×{self.patch}"
+            )
+        if "descent" in parts:
+            sizes.append(f"descent of {self.descent_steps} steps")
+        return ", ".join(sizes)
 
 
 BUDGETS = {

@@ -32,6 +32,8 @@ class Experiment:
     """Lines of Markdown: tables and what they say."""
     draw: Callable[[Result, Any], None]
     """Draws on an array of axes."""
+    parts: Sequence[str] = ("network",)
+    """Which sizes of the budget count, see :meth:`Budget.describe`."""
     columns: int = 1
     """Axes of the figure."""
     pictures: Callable[[Lab], Rows] | None = None

@@ -21,6 +21,7 @@ from fastmef.experiments.scoring import mean_of, stack
 from fastmef.experiments.store import Values
 from fastmef.functional import gamma_weights, mef_ssim, softmax_fuse
 from fastmef.nn.losses import WeightedSSIMLoss
+from fastmef.reference.color import rgb_to_gray
 
 Gamma = str | Callable[[Tensor], Tensor]
 
@@ -89,7 +90,7 @@ def _cell(lab: Lab, chosen: list[View], gap: float, power: float, noise: float) 
         noisy = _unit(exposures_of(view, gap, power, noise))
         best = gamma_weights(clean)
         for name, gamma in GAMMAS.items():
-            logits = descend(noisy, WeightedSSIMLoss(gamma), lab.budget.descent_steps)
+            logits = _descended(lab, noisy, gamma)
             fused, without = softmax_fuse(logits, noisy), softmax_fuse(logits, clean)
             records[name].append(
                 {
@@ -99,6 +100,18 @@ def _cell(lab: Lab, chosen: list[View], gap: float, power: float, noise: float) 
                 }
             )
     return {name: mean_of(found) for name, found in records.items()}
+
+
+def _descended(lab: Lab, exposures: Tensor, gamma: Gamma) -> Tensor:
+    """Return logits that have descended on the loss with a γ, which is computed once."""
+    if not isinstance(gamma, str):
+        attribute = gamma(rgb_to_gray(exposures))
+        gamma = partial(_constant, attribute)
+    return descend(exposures, WeightedSSIMLoss(gamma), lab.budget.descent_steps)
+
+
+def _constant(attribute: Tensor, planes: Tensor) -> Tensor:
+    return attribute
 
 
 def _unit(images: list[Image]) -> Tensor:
@@ -197,7 +210,7 @@ def pictures(lab: Lab) -> Rows:
         results = [(f"bright, {title}", images[1])]
         for name, gamma in GAMMAS.items():
             plane = _8bit(gamma_weights(exposures, gamma)[0, 0, 0]).numpy()
-            logits = descend(exposures, WeightedSSIMLoss(gamma), lab.budget.descent_steps)
+            logits = _descended(lab, exposures, gamma)
             maps.append((f"γ of dark: {name}", np.pad(plane, 5)))
             results.append((f"fused: {name}", as_image(softmax_fuse(logits, exposures))))
         rows += [maps, results]
@@ -212,6 +225,7 @@ FAILURES = Experiment(
     measure,
     sections,
     draw,
+    parts=("descent",),
     columns=2,
     pictures=pictures,
 )

@@ -223,5 +223,14 @@ def pictures(lab: Lab) -> Rows:
 
 
 GAMMA = Experiment(
-    "gamma", "Which γ", QUESTION, ("pairs",), measure, sections, draw, columns=2, pictures=pictures
+    "gamma",
+    "Which γ",
+    QUESTION,
+    ("pairs",),
+    measure,
+    sections,
+    draw,
+    parts=("network", "descent"),
+    columns=2,
+    pictures=pictures,
 )

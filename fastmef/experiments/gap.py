@@ -186,6 +186,7 @@ GAP = Experiment(
     measure,
     sections,
     draw,
+    parts=("network", "descent"),
     columns=2,
     pictures=pictures,
 )

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fastmef.data.extras import import_extra
 from fastmef.functional import ssim
 
 Radiance = NDArray[np.floating]
@@ -17,9 +18,6 @@ DARKEST, BRIGHTEST = 0.005, 10_000.0
 """The luminance that the encoding covers, cd/m²; values beyond are clamped."""
 PEAK = 256.0
 """The value of 100 cd/m², which PSNR and SSIM take for the range."""
-DEGREE = 3
-"""Of the polynomial of the response correction."""
-
 # Luminance of linear sRGB, ITU-R BT.709.
 _LUMINANCE = np.array([0.212656, 0.715158, 0.072186])
 
@@ -64,19 +62,23 @@ def aligned(test: Radiance, reference: Radiance) -> NDArray[np.float64]:
 
 
 def corrected(test: Radiance, reference: Radiance) -> NDArray[np.float64]:
-    r"""Return ``test`` through the tone curve that brings it nearest to the reference.
+    """Return ``test`` through the tone curve that brings it nearest to the reference.
 
-    The curve is a polynomial of degree 3 from PU21 value to PU21 value of luminance, by least
-    squares; the ratios of R, G and B stay. Differences that remain are not those of a curve.
+    The curve leads from PU21 value to PU21 value of luminance; of all that never fall it has the
+    least squared error (isotonic regression). The ratios of R, G and B stay. What is left of the
+    error is not that of a tone curve.
 
-    Source: after Hanji, Mantiuk, Eilertsen, Hajisharif, Unger, SIGGRAPH 2022, who fit polynomials
-    of PQ values and correct chromaticity as well.
+    Source: after Hanji, Mantiuk, Eilertsen, Hajisharif, Unger, SIGGRAPH 2022. They fit polynomials
+    of degree 3, which can fall: fused pictures were solarised by them.
+
+    Raises:
+        MissingExtraError: SciPy is not installed.
     """
+    optimize = import_extra("scipy.optimize", "experiments", "response correction")
     before = np.clip(luminance(test), DARKEST, BRIGHTEST)
-    x = encode(before) / PEAK
-    powers = np.stack([x.ravel() ** degree for degree in range(DEGREE + 1)], axis=1)
-    target = encode(luminance(reference)).ravel() / PEAK
-    coefficients, *_ = np.linalg.lstsq(powers, target, rcond=None)
-    lowest, highest = encode(np.array([DARKEST, BRIGHTEST])) / PEAK
-    values = np.clip(powers @ coefficients, lowest, highest).reshape(x.shape)
-    return np.float64(test) * (decode(values * PEAK) / before)[..., None]
+    _, level, count = np.unique(before, return_inverse=True, return_counts=True)
+    target = encode(luminance(reference)).ravel()
+    means = np.bincount(level.ravel(), target) / count
+    curve = optimize.isotonic_regression(means, weights=count).x
+    after = decode(curve[level].reshape(before.shape))
+    return np.float64(test) * (after / before)[..., None]

@@ -88,7 +88,7 @@ def run_experiment(
         "command": shlex.join(command + ["--budget", label] * (label != "small")),
         "commits": sorted(lab.store.commits),
         "budget": asdict(budget),
-        "sizes": budget.describe(),
+        "sizes": budget.describe(experiment.parts),
         "torch": torch.__version__,
         "pictures": None,
         "values": values,
@@ -120,8 +120,7 @@ def render(experiment: Experiment, result: Result) -> str:
         "",
         experiment.question,
         "",
-        f"Sizes: {result['sizes']}.",
-        f"torch {result['torch']}.",
+        f"Budget: {result['sizes']}; torch {result['torch']}.",
         "",
         *experiment.sections(result),
     ]

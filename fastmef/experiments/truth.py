@@ -42,9 +42,10 @@ radiance as it is. Both are brought to the same median luminance; the 99th perce
 file's is 1000 cd/m².
 
 - **PU21-PSNR** and **PU21-SSIM** are PSNR (RGB, dB) and SSIM (luminance) of PU21 values.
-- **corrected**: the luminance of the result has first gone through the curve, a polynomial of
-  degree 3, that brings it nearest to the reference (after Hanji et al. 2022). A fused picture is
-  a tone-mapped one: without correction its tone curve is counted as an error.
+- **corrected**: the luminance of the result has first gone through the rising curve that brings
+  it nearest to the reference (after Hanji et al. 2022). A fused picture is a tone-mapped one:
+  without correction its tone curve is counted as an error. What a picture has of local tone
+  mapping remains.
 - **JOD** is ColorVideoVDP of the corrected result on its 30-inch HDR display; 10 is no visible
   difference.
 - **ΔE00** is that of chroma alone: both images are brought to middle grey at every pixel.
@@ -252,6 +253,7 @@ TRUTH = Experiment(
     measure,
     sections,
     draw,
+    parts=(),
     columns=2,
     pictures=pictures,
 )
