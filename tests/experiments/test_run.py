@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
+from click.testing import CliRunner
 
+from fastmef.cli import main
 from fastmef.cli.experiment import NAMES
 from fastmef.errors import InputError
 from fastmef.experiments import run_experiment
+from fastmef.experiments.budget import BUDGETS
 from fastmef.experiments.run import EXPERIMENTS
 from fastmef.experiments.store import Store
 
@@ -43,6 +46,17 @@ def test_experiment(name, data, tiny, work, tmp_path):
     run_experiment(name, data, tmp_path, tiny, work, again.append)
     assert not again
     assert page.read_bytes() == before
+
+
+def test_command(data, tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(BUDGETS, "small", tiny)
+    result = CliRunner().invoke(
+        main, ["experiment", "truth", str(data), "-o", str(tmp_path / "out")]
+    )
+    assert result.exit_code == 0, result.output
+    page = tmp_path / "out" / "truth.md"
+    assert result.output.endswith(f"{page} written\n")
+    assert "`fastmef experiment truth DATA -o OUT`" in page.read_text()
 
 
 def test_a_stopped_experiment_goes_on(tmp_path):
