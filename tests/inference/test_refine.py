@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from fastmef import functional
-from fastmef.inference.refine import BaseLoss, refine_logits
+from fastmef.inference import refine
+from fastmef.inference.refine import BaseLoss
 
 
 @pytest.fixture
@@ -16,8 +17,14 @@ def bracket():
     return (radiance * gains).clamp(0, 1)
 
 
+def refine_logits(logits, exposures, steps):
+    shares = exposures.new_ones(exposures.shape[:2])
+    return refine.refine_logits(logits, exposures, shares, steps)
+
+
 def loss(logits, exposures):
-    return float(BaseLoss(exposures)(functional.softmax_fuse(logits, exposures)))
+    shares = exposures.new_ones(exposures.shape[:2])
+    return float(BaseLoss(exposures, shares)(functional.softmax_fuse(logits, exposures)))
 
 
 def test_lowers_the_loss(bracket):
@@ -41,6 +48,18 @@ def test_flat_areas_become_well_exposed():
     weights = refine_logits(torch.zeros(1, 2, 40, 40), exposures, 8).softmax(dim=1)
     inside = weights[:, 0, 12:-12, 12:-12]  # mefnet sees the border as an edge
     assert (inside > 0.51).all()
+
+
+def test_the_picture_does_not_become_dark():
+    """mefnet wants the frame of 0.35 alone, nearest to the middle; the mean of all is 0.78."""
+    exposures = torch.full((1, 3, 3, 40, 40), 1.0)
+    exposures[:, 0], exposures[:, 1] = 0.35, 0.99
+    logits = torch.zeros(1, 3, 40, 40)
+    fused = functional.softmax_fuse(refine_logits(logits, exposures, 60), exposures)
+    assert fused.mean() > 0.95 * 0.92 * (0.5 + 0.78) / 2
+    shares = torch.tensor([[1.0, 0.0, 0.0]])  # the bright frames do not count
+    fused = functional.softmax_fuse(refine.refine_logits(logits, exposures, shares, 60), exposures)
+    assert fused.mean() < 0.92 * (0.5 + 0.78) / 2 - 0.05
 
 
 @pytest.mark.parametrize("noise", [0, 1e-6])
