@@ -8,6 +8,7 @@ import torch
 from fastmef import functional
 from fastmef.inference import refine
 from fastmef.inference.refine import BaseLoss
+from fastmef.reference.color import rgb_to_gray
 
 
 @pytest.fixture
@@ -24,7 +25,9 @@ def refine_logits(logits, exposures, steps):
 
 def loss(logits, exposures):
     shares = exposures.new_ones(exposures.shape[:2])
-    return float(BaseLoss(exposures, shares)(functional.softmax_fuse(logits, exposures)))
+    return float(
+        BaseLoss(exposures, shares).luma(rgb_to_gray(functional.softmax_fuse(logits, exposures)))
+    )
 
 
 def test_lowers_the_loss(bracket):
@@ -68,6 +71,17 @@ def test_noise_is_not_stretched_to_a_full_step(noise):
     exposures = torch.rand(1, 1, 3, 40, 40).mul(0.8).add(0.1).expand(1, 2, 3, 40, 40)
     exposures = exposures + noise * torch.randn(1, 2, 3, 40, 40)
     assert refine_logits(torch.zeros(1, 2, 40, 40), exposures, 8).abs().mean() < 1e-4
+
+
+def test_gradient(bracket):
+    """Where it was linearized the gradient is that of the loss, colour included."""
+    loss = BaseLoss(bracket, torch.ones(1, 2))
+    logits = torch.randn(1, 2, 60, 70, requires_grad=True)
+    fused = functional.softmax_fuse(logits, bracket)
+    whole = loss.luma(rgb_to_gray(fused)) + loss.color(fused)
+    (expected,) = torch.autograd.grad(whole, logits)
+    found = loss.gradient(logits.detach(), loss.linearized(logits.detach()))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-8)
 
 
 def test_deterministic(bracket):
