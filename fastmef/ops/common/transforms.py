@@ -70,11 +70,16 @@ class Function(torch.autograd.Function):
 
 
 def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark a backward pass as PyTorch's decorator does, which cannot be transformed."""
+    """Mark a backward pass as PyTorch's decorator does, which cannot be transformed.
+
+    Without any gradient the backward pass is not called.
+    """
     marked = torch.autograd.function.once_differentiable(backward)
 
     @functools.wraps(backward)
     def run(ctx: Any, *grad_outputs: Any) -> Any:
+        if all(x is None for x in grad_outputs):
+            return (None,) * len(ctx.needs_input_grad)
         if not backends.transforms_active():
             return marked(ctx, *grad_outputs)
         with torch.no_grad():
