@@ -18,7 +18,8 @@ class Log:
     """Writes records to a file and to a callback.
 
     Args:
-        path: of the file. Records after step ``start`` are dropped: they are made again.
+        path: of the file, ``None`` in processes that do not write. Records after step ``start``
+            are dropped: they are made again.
         start: the step from which the run goes on.
         progress: called with every record.
 
@@ -28,13 +29,14 @@ class Log:
         OutputError: it cannot be written.
     """
 
-    def __init__(self, path: Path, start: int, progress: Progress | None) -> None:
+    def __init__(self, path: Path | None, start: int, progress: Progress | None) -> None:
         self._path, self._progress = path, progress
-        kept = _records(path, start) if start else []
-        atomic_write(path, b"".join(line + b"\n" for line in kept), force=True)
+        if path is not None:
+            kept = _records(path, start) if start else []
+            atomic_write(path, b"".join(line + b"\n" for line in kept), force=True)
 
     def announce(self, record: dict[str, Any]) -> None:
-        if self._progress is not None:
+        if self._path is not None and self._progress is not None:
             self._progress(record)
 
     def write(self, record: dict[str, Any]) -> None:
@@ -46,6 +48,8 @@ class Log:
         self._append(b"", synchronize=True)
 
     def _append(self, line: bytes, synchronize: bool = False) -> None:
+        if self._path is None:
+            return
         try:
             with self._path.open("ab", buffering=0) as file:
                 write_all(file.fileno(), line)

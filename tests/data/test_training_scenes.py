@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fastmef.data.pairs import find_scenes, find_training_scenes, split_scenes
+from fastmef.data.pairs import find_scenes, split_scenes
+from fastmef.data.training_set import find_training_scenes
 from fastmef.errors import InputError
 
 
@@ -34,22 +35,28 @@ def names(scenes):
 
 def test_one_folder_is_split_as_ever(folders):
     found = find_training_scenes(folders[:1], hdr=False)
-    assert found == split_scenes(find_scenes(folders[0]))
+    assert (found.training, found.validation) == split_scenes(find_scenes(folders[0]))
 
 
 def test_all_folders(folders):
-    training, validation = find_training_scenes(folders)
+    found = find_training_scenes(folders)
+    training, validation = found.training, found.validation
     assert names(validation) == [(0, "p0"), (0, "p8")]
     pairs = [(0, f"p{n}") for n in (1, 2, 3, 4, 5, 6, 7, 9)]
     files = [(0, "beside.hdr"), (2, "moon.EXR"), (2, "sun.hdr")]
     assert names(training) == [*pairs, (1, "p3"), (1, "tower"), *files]
     assert [scene.is_radiance for scene in training] == [False] * 10 + [True] * 3
-    assert names(find_training_scenes(folders, hdr=False)[0]) == [*pairs, (1, "p3"), (1, "tower")]
+    assert names(find_training_scenes(folders, hdr=False).training) == [
+        *pairs,
+        (1, "p3"),
+        (1, "tower"),
+    ]
 
 
 def test_excluded_after_the_split(folders):
     """The name is excluded in every folder; who is for validation stays."""
-    training, validation = find_training_scenes(folders, ["p3", "p0", "sun.hdr"])
+    found = find_training_scenes(folders, ["p3", "p0", "sun.hdr"])
+    training, validation = found.training, found.validation
     assert names(validation) == [(0, "p8")]
     assert names(training) == [
         *((0, f"p{n}") for n in (1, 2, 4, 5, 6, 7, 9)),

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from fastmef.errors import DivergenceError, InputError, OutputError
 from fastmef.training import TrainConfig, train
 from fastmef.training.checkpoint import load_checkpoint
-from fastmef.training.loop import CHECKPOINT, LOG, WEIGHTS
+from fastmef.training.run_folder import CHECKPOINT, LOG, WEIGHTS
 
 TINY = TrainConfig.recipe(
     "pairs",
@@ -83,7 +83,7 @@ def interrupted(scenes, run, step=3):
 
 def records(run):
     lines = [json.loads(line) for line in (run / LOG).read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+    return [{k: v for k, v in line.items() if k not in ("seconds", "times")} for line in lines]
 
 
 def same_weights(one, other):

@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from fastmef.data.pairs import find_scenes, find_training_scenes
+from fastmef.data.pairs import find_scenes
 from fastmef.data.patches import PatchSampler
+from fastmef.data.training_set import find_training_scenes
 from fastmef.errors import InputError
 
 
@@ -87,7 +88,7 @@ def test_errors(tmp_path, pairs, stacks):
 
 @pytest.fixture(scope="module")
 def scenes(pairs, stacks, hdr):
-    return find_training_scenes([pairs, stacks, hdr])[0]
+    return find_training_scenes([pairs, stacks, hdr]).training
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +131,7 @@ class TestAnyExposures:
 
     def test_a_missing_kind_is_replaced(self, pairs, stacks, hdr):
         two, long = find_scenes(pairs), find_scenes(stacks)
-        (file,) = find_training_scenes([pairs, hdr])[0][3:]
+        (file,) = find_training_scenes([pairs, hdr]).training[3:]
         steps = range(40)
         assert {k for _, _, k in self.kinds(two, steps)} == {2}
         assert {name for name, *_ in self.kinds(long, steps)} == {"long", "short"}
@@ -162,7 +163,7 @@ class TestAnyExposures:
             if scene.name != "room.hdr":
                 continue
             rendered += 1
-            light = sampler.images[-1][top : top + 24, left : left + 24]
+            light = sampler.store.read(scene.images[0])[top : top + 24, left : left + 24]
             levels = torch.from_numpy(np.log(light + 0.02)).permute(2, 0, 1)
             frame = sampler.batch(step)[0].mean(dim=0)
             correlations = [
