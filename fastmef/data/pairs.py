@@ -29,6 +29,8 @@ class Skipped:
 
     path: Path
     reason: str
+    faulty: bool = False
+    """Whether it is meant as a scene and cannot be used."""
 
     def __str__(self) -> str:
         return f"{display(self.path)}: {self.reason}"
@@ -126,7 +128,7 @@ def scan_folder(root: Path) -> Folder:
             try:
                 scene = Scene(entry.name, _ordered(images))
             except Fault as fault:
-                found.faulty.append(Skipped(entry, str(fault)))
+                found.faulty.append(Skipped(entry, str(fault), faulty=True))
                 continue
             found.scenes.append(scene)
             others = (image for image in images if image not in scene.images)

@@ -101,6 +101,9 @@ class PatchSampler:
         self._surveys = self.store.survey(self.scenes)
         self._mixed = exposures == "any"
         self.exposures: int | str = exposures if self._mixed else frames or _only_count(self.scenes)
+        for scene in self.scenes:
+            if (missing := missing_exposures(scene, frames)) is not None:
+                raise InputError(f"{display(scene.place)}: {missing}")
         self._kinds, self._weights = self._sort(weights)
 
     def batch(self, number: int) -> Tensor:
@@ -188,7 +191,6 @@ class PatchSampler:
                 of_root.long[index] = len(scene.images)
             else:
                 of_root.alike.append(index)
-                self._check_count(scene)
         if not weights:
             return list(kinds.values()), None
         shares = np.array([weights[root] for root in roots], dtype=np.float64)
@@ -196,12 +198,12 @@ class PatchSampler:
             raise InputError("every folder with scenes for training has the weight 0")
         return list(kinds.values()), shares / shares.sum()
 
-    def _check_count(self, scene: Scene) -> None:
-        count = len(scene.images)
-        if not self._mixed and not scene.is_radiance and count < int(self.exposures):
-            raise InputError(
-                f"{display(scene.place)}: has {count} exposures, {self.exposures} are drawn from each scene"
-            )
+
+def missing_exposures(scene: Scene, count: int) -> str | None:
+    """Return that ``count`` exposures cannot be taken from a scene, ``None`` if they can."""
+    if scene.is_radiance or len(scene.images) >= count:
+        return None
+    return f"{len(scene.images)} exposures, {count} are drawn from each scene"
 
 
 def _only_count(scenes: Sequence[Scene]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -13,7 +13,9 @@ T = TypeVar("T")
 AHEAD = 2  # batches for each thread
 
 
-def prefetch(make: Callable[[int], T], numbers: Iterable[int], workers: int) -> Iterator[T]:
+def prefetch(
+    make: Callable[[int], T], numbers: Iterable[int], workers: int
+) -> Generator[T, None, None]:
     """Yield ``make(number)`` in order, computed up to ``AHEAD`` × ``workers`` numbers ahead.
 
     An error of ``make`` is raised where its result would be yielded. With 0 workers nothing is

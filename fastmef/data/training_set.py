@@ -28,13 +28,13 @@ class TrainingSet:
     validation: list[Scene] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
 
-    def remove(self, fault: Callable[[Scene], str | None]) -> None:
-        """Skip the scenes of which ``fault`` returns what is wrong with them."""
+    def remove(self, reason: Callable[[Scene], str | None], faulty: bool = False) -> None:
+        """Skip the scenes for which there is a reason; ``faulty``: because they cannot be used."""
         for scenes in (self.training, self.validation):
             for scene in list(scenes):
-                if (wrong := fault(scene)) is not None:
+                if (why := reason(scene)) is not None:
                     scenes.remove(scene)
-                    self.skipped.append(Skipped(scene.place, wrong))
+                    self.skipped.append(Skipped(scene.place, why, faulty))
 
 
 def find_training_scenes(

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
 from fastmef.data.files import display
 from fastmef.data.frames import Frames
 from fastmef.data.pairs import Scene
-from fastmef.data.patches import PatchSampler
+from fastmef.data.patches import PatchSampler, missing_exposures
 from fastmef.data.prefetch import prefetch
 from fastmef.data.training_set import TrainingSet, find_training_scenes
 from fastmef.errors import InputError
+from fastmef.inference.memory import available_memory, parse_memory
 from fastmef.training.config import TrainConfig
 from fastmef.training.distributed import World
 
@@ -33,9 +33,9 @@ class DataOptions:
     exclude: Collection[str] = ()
     workers: int = 1
     """Threads that make batches ahead of their use; 0: batches are made when they are needed."""
-    memory: int | None = None
-    """Bytes of decoded photographs that all processes of a machine keep; ``None``: half of what is
-    free."""
+    memory: int | str | None = None
+    """Decoded photographs that all processes of a machine keep, such as ``"4GB"``; ``None``: half of
+    what is free."""
     skip_faulty: bool = False
     """Leave out scenes that cannot be used instead of refusing them."""
 
@@ -70,20 +70,22 @@ def survey(found: TrainingSet, store: Frames, options: DataOptions, config: Trai
     if not options.skip_faulty:
         store.survey(scenes)
         for scene in scenes:
-            if (fault := _too_short(scene, config)) is not None:
+            if (fault := missing_exposures(scene, config.frames)) is not None:
                 raise InputError(f"{display(scene.place)}: {fault}")
         return
     store.look_at(scenes)
-    found.remove(lambda scene: store.fault(scene) or _too_short(scene, config))
+    missing = config.frames
+    found.remove(lambda scene: store.fault(scene) or missing_exposures(scene, missing), faulty=True)
     if not found.training:
         raise InputError(f"{display(options.folders[0])}: no scene can be used for training")
 
 
 def open_store(options: DataOptions, world: World) -> Frames:
     """Return the memory for decoded photographs that this process may use."""
-    memory = options.memory
-    if memory is None:
-        memory = psutil.virtual_memory().available // 2
+    if options.memory is None:
+        memory = available_memory() // 2
+    else:
+        memory = parse_memory(options.memory)
     return Frames(memory // world.local_size)
 
 
@@ -113,7 +115,7 @@ def create_sampler(scenes: Sequence[Scene], store: Frames, config: TrainConfig) 
 
 def batches(
     sampler: PatchSampler, numbers: Iterator[int], workers: int, device: torch.device
-) -> Iterator[tuple[int, Tensor]]:
+) -> Generator[tuple[int, Tensor], None, None]:
     """Yield number and exposures ``(B, K, 3, patch, patch)`` of every batch, on the device."""
 
     def make(number: int) -> tuple[int, Tensor]:
@@ -131,9 +133,3 @@ def thinned(scene: Scene, count: int | str) -> Scene:
         return scene
     chosen = np.linspace(0, len(scene.images) - 1, count).round().astype(int)
     return Scene(scene.name, tuple(scene.images[k] for k in chosen), scene.folder)
-
-
-def _too_short(scene: Scene, config: TrainConfig) -> str | None:
-    if scene.is_radiance or len(scene.images) >= config.frames:
-        return None
-    return f"{len(scene.images)} exposures, {config.frames} are drawn from each scene"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import closing
 from itertools import count, islice
 from pathlib import Path
@@ -31,6 +31,7 @@ from fastmef.training.data import (
 from fastmef.training.distributed import World, join_world
 from fastmef.training.log import Log, Progress
 from fastmef.training.objective import Objective
+from fastmef.training.outputs import Outputs
 from fastmef.training.precision import choose_precision
 from fastmef.training.recompute import recompute_activations
 from fastmef.training.record import DataRecord, difference, record_data
@@ -49,9 +50,10 @@ def train(
     exclude: Collection[str] = (),
     *,
     workers: int = 1,
-    memory: int | None = None,
+    memory: int | str | None = None,
     skip_faulty: bool = False,
     pictures: int = 4,
+    tensorboard: bool = False,
 ) -> Path:
     """Train a :class:`FusionNet` on exposure sets.
 
@@ -78,11 +80,12 @@ def train(
         exclude: names of scenes and HDR files that take no part.
         workers: threads in each process that make batches ahead of their use; 0 makes each when it
             is needed.
-        memory: bytes of decoded photographs to keep on this machine; those beyond are decoded again
-            when they are needed. By default half of the memory that is free.
+        memory: decoded photographs to keep on this machine, in bytes or as in ``"4GB"``; those
+            beyond are decoded again when they are needed. By default half of what is free.
         skip_faulty: leave out scenes that cannot be used, named in the record ``"start"``, instead
             of refusing to train.
         pictures: of how many scenes for validation the fusion is kept at every validation.
+        tensorboard: also write losses, scores and pictures to ``tensorboard`` in the run folder.
 
     Returns:
         The path of ``model.safetensors``.
@@ -93,22 +96,24 @@ def train(
             of the run to be resumed.
         OutputError: ``out`` holds a run already, another training is running in it, or it cannot
             be written.
-        MissingExtraError: OpenCV or OpenEXR is needed for an HDR file and not installed.
+        MissingExtraError: OpenCV or OpenEXR is needed for an HDR file and not installed, or
+            TensorBoard.
         DivergenceError: the loss or the weights are no longer finite.
     """
     run = Path(out)
     listed = [folders] if isinstance(folders, (str, os.PathLike)) else list(folders)
     options = DataOptions(listed, exclude, workers, memory, skip_faulty)
+    outputs = Outputs(run, pictures, tensorboard, progress)
     with join_world() as world:
         if resume:
             with resumed_run(run, config, world) as checkpoint:
                 found = find_scenes(options, checkpoint.config)
-                training = Training(found, run, checkpoint.config, checkpoint, options, world)
-                return training.run(progress, pictures)
+                training = Training(found, outputs, checkpoint.config, checkpoint, options, world)
+                return training.run()
         config = config or TrainConfig()
         found = find_scenes(options, config)
         with new_run(run, world):
-            return Training(found, run, config, None, options, world).run(progress, pictures)
+            return Training(found, outputs, config, None, options, world).run()
 
 
 class Training:
@@ -117,13 +122,13 @@ class Training:
     def __init__(
         self,
         found: TrainingSet,
-        run: Path,
+        outputs: Outputs,
         config: TrainConfig,
         checkpoint: Checkpoint | None,
         options: DataOptions,
         world: World,
     ) -> None:
-        self.folder, self.config, self.options, self.world = run, config, options, world
+        self.outputs, self.config, self.options, self.world = outputs, config, options, world
         self.objective = Objective(config)
         initial = None
         if config.initial is not None and checkpoint is None:
@@ -147,11 +152,12 @@ class Training:
         if config.recompute:
             recompute_activations(self.state.network)
 
-    def run(self, progress: Progress | None, pictures: int) -> Path:
+    def run(self) -> Path:
         """Take the remaining steps; return the path of the weights."""
-        state, config, world = self.state, self.config, self.world
+        state, config, world, folder = self.state, self.config, self.world, self.outputs.folder
         try_validation(state.model, self.validation, world)
-        log = Log(self.folder / LOG if world.is_main else None, state.step, progress)
+        listeners = self.outputs.listeners(state.step) if world.is_main else []
+        log = Log(folder / LOG, state.step, listeners, world.is_main)
         log.announce(
             {
                 "event": "start",
@@ -173,27 +179,25 @@ class Training:
                     check_finite(state)
                 # Before the checkpoint: a run that is killed in between makes the record again.
                 if validates and self.validation:
-                    log.write(
-                        {"event": "validation", "step": state.step, **self._validate(pictures)}
-                    )
+                    log.write({"event": "validation", "step": state.step, **self._validate()})
                 if saves and world.is_main:
                     log.synchronize()
-                    path = self.folder / CHECKPOINT
+                    path = folder / CHECKPOINT
                     save_checkpoint(path, state, config, self.precision, self.record)
         if world.is_main:
-            state.model.save(self.folder / WEIGHTS)
-        return self.folder / WEIGHTS
+            state.model.save(folder / WEIGHTS)
+        return folder / WEIGHTS
 
     def _is_due(self, every: int) -> bool:
         return self.state.step % every == 0 or self.state.step == self.config.steps
 
-    def _validate(self, pictures: int) -> dict[str, float]:
-        self.world.take_buffers_from_main(self.state.model)
-        folder = self.folder / PICTURES
-        step = self.state.step
-        return validate(self.state.model, self.validation, self.world, folder, pictures, step)
+    def _validate(self) -> dict[str, float]:
+        model, step = self.state.model, self.state.step
+        self.world.take_buffers_from_main(model)
+        pictures, kept = self.outputs.folder / PICTURES, self.outputs.pictures
+        return validate(model, self.validation, self.world, pictures, kept, step)
 
-    def _batches(self) -> Iterator[tuple[int, torch.Tensor]]:
+    def _batches(self) -> Generator[tuple[int, torch.Tensor], None, None]:
         """Yield the batches of this process: every ``size``-th from the first not yet drawn."""
         numbers = count(self.state.drawn + self.world.rank, self.world.size)
         left = (self.config.steps - self.state.step) * self.config.accumulate
@@ -206,7 +210,7 @@ class Training:
         record = record_data(found)
         if checkpoint is not None and (change := difference(checkpoint.data, record)) is not None:
             raise InputError(
-                f"{display(self.folder)}: was started with other photographs: {change}"
+                f"{display(self.outputs.folder)}: was started with other photographs: {change}"
             )
         return record
 

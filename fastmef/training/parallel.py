@@ -23,15 +23,18 @@ class TrainedNetwork:
             devices = [world.device] if world.device.type == "cuda" else None
             self._parallel = DistributedDataParallel(network, device_ids=devices)
 
-    def logits(self, exposures: Tensor, *shares: Tensor) -> Tensor:
+    def logits(self, exposures: Tensor, shares: Tensor | None = None) -> Tensor:
         """See :meth:`FusionNet.logits`."""
         self._timer.start("network")
         forward: Any = self._network if self._parallel is None else self._parallel
-        logits: Tensor = forward(exposures, *shares, fuse=False)
+        logits: Tensor = forward(exposures, shares, fuse=False)
         self._timer.start("loss")
         # Their gradient is there when the backward pass of the loss is done.
-        logits.register_hook(lambda _grad: self._timer.start("network"))
+        logits.register_hook(self._begin_network)
         return logits
+
+    def _begin_network(self, _grad: Tensor) -> None:
+        self._timer.start("network")
 
     def accumulating(self, more: bool) -> AbstractContextManager[Any]:
         """Leave gradients to this process while ``more`` batches follow in the same step."""

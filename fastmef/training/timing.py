@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 import torch
 
@@ -17,30 +18,29 @@ class PhaseTimer:
 
     def __init__(self, device: torch.device) -> None:
         self._on_gpu = device.type == "cuda"
-        self._marks: list[tuple[str, float | torch.cuda.Event]] = []
+        self._phases: list[str] = []
+        self._times: list[float] = []
+        self._events: list[torch.cuda.Event] = []
 
     def start(self, phase: str) -> None:
         """End the phase that runs, and begin another."""
-        if not self._on_gpu:
-            self._marks.append((phase, time.perf_counter()))
-            return
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        self._marks.append((phase, event))
+        self._phases.append(phase)
+        if self._on_gpu:
+            self._events.append(torch.cuda.Event(enable_timing=True))
+            self._events[-1].record()
+        else:
+            self._times.append(time.perf_counter())
 
     def finish(self) -> dict[str, float]:
         """End the last phase, and return the seconds of each since the last call."""
         self.start("")
         if self._on_gpu:
             torch.cuda.synchronize()
+            first = self._events[0]
+            self._times = [first.elapsed_time(event) / 1000 for event in self._events]
         seconds = dict.fromkeys(PHASES, 0.0)
-        for (phase, begin), (_, end) in zip(self._marks, self._marks[1:], strict=False):
-            seconds[phase] += _between(begin, end)
-        self._marks.clear()
+        for phase, (begin, end) in zip(self._phases, pairwise(self._times), strict=False):
+            seconds[phase] += end - begin
+        for marks in (self._phases, self._times, self._events):
+            marks.clear()
         return seconds
-
-
-def _between(begin: float | torch.cuda.Event, end: float | torch.cuda.Event) -> float:
-    if isinstance(begin, float) and isinstance(end, float):
-        return end - begin
-    return begin.elapsed_time(end) / 1000  # type: ignore[union-attr]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from fastmef.cli.train import SETTINGS
+from fastmef.cli.train_settings import SETTINGS
 from fastmef.data.images import write_image
 from fastmef.training import TrainConfig
 
@@ -43,7 +43,7 @@ def test_defaults_are_shown(run):
 def test_options_arrive(run, monkeypatch, tmp_path):
     received = []
 
-    def train(folders, out, config, resume, progress, exclude):
+    def train(folders, out, config, resume, progress, exclude, **_options):
         received.append((folders, out, config, resume, exclude))
         return out / "model.safetensors"
 
@@ -90,7 +90,7 @@ def test_default_recipe_runs(run, scenes, tmp_path):
 
 
 def test_interrupted(run, monkeypatch, tmp_path):
-    def train(*_arguments):
+    def train(*_arguments, **_options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("fastmef.training.train", train)
