@@ -17,6 +17,7 @@ from fastmef.cli.doctor import doctor as doctor_command
 from fastmef.cli.eval import evaluate as eval_command
 from fastmef.cli.export import export as export_command
 from fastmef.cli.fuse import fuse as fuse_command
+from fastmef.cli.plot import plot as plot_command
 from fastmef.cli.signals import Terminated, raise_on_termination
 from fastmef.cli.train import train as train_command
 from fastmef.errors import FastmefError, is_out_of_memory
@@ -91,6 +92,7 @@ for _command in (
     demo_command,
     eval_command,
     train_command,
+    plot_command,
     export_command,
     doctor_command,
 ):

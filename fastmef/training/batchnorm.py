@@ -22,7 +22,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or dist.get_world_size() == 1:
             return super().forward(input)
-        values = input.float()
+        values = input.to(torch.promote_types(input.dtype, torch.float32))
         axes = (0, 2, 3)
         number = values.new_tensor([values.numel() / values.shape[1]])
         sums = _sum_over_processes(torch.cat((values.sum(axes), number)))

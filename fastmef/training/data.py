@@ -34,8 +34,8 @@ class DataOptions:
     workers: int = 1
     """Threads that make batches ahead of their use; 0: batches are made when they are needed."""
     memory: int | str | None = None
-    """Decoded photographs that all processes of a machine keep, such as ``"4GB"``; ``None``: half of
-    what is free."""
+    """Decoded photographs that the processes of a machine keep, such as ``"4GB"``; ``None``: half
+    of what is free."""
     skip_faulty: bool = False
     """Leave out scenes that cannot be used instead of refusing them."""
 
@@ -82,10 +82,8 @@ def survey(found: TrainingSet, store: Frames, options: DataOptions, config: Trai
 
 def open_store(options: DataOptions, world: World) -> Frames:
     """Return the memory for decoded photographs that this process may use."""
-    if options.memory is None:
-        memory = available_memory() // 2
-    else:
-        memory = parse_memory(options.memory)
+    given = options.memory
+    memory = available_memory() // 2 if given is None else parse_memory(given)
     return Frames(memory // world.local_size)
 
 

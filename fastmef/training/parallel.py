@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -20,6 +21,8 @@ class TrainedNetwork:
         self.config, self._network, self._timer = network.config, network, timer
         self._parallel: DistributedDataParallel | None = None
         if world.size > 1:
+            # Of 1×1 convolutions, whose layout is ambiguous; nothing is slower for it.
+            warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
             devices = [world.device] if world.device.type == "cuda" else None
             self._parallel = DistributedDataParallel(network, device_ids=devices)
 

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from fastmef.nn.blocks import ConvGroup
@@ -33,14 +34,14 @@ def _contexts(group: nn.Module) -> tuple[AbstractContextManager[Any], AbstractCo
 
 @contextmanager
 def _untracked(group: nn.Module) -> Iterator[None]:
-    norms = [
-        module for module in group.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
-    ]
-    tracked = [norm.track_running_stats for norm in norms]
+    """Leave the running statistics of a group as they are."""
+    norms: list[Any] = [module for module in group.modules() if isinstance(module, _BatchNorm)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0
+        norm.num_batches_tracked = norm.num_batches_tracked.clone()
     try:
         yield
     finally:
-        for norm, before in zip(norms, tracked, strict=True):
-            norm.track_running_stats = before
+        for norm, (momentum, tracked) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, tracked

@@ -98,3 +98,64 @@ def test_refused_folders(folders, tmp_path):
             path.unlink()
     with pytest.raises(InputError, match="no scene is left for training"):
         find_training_scenes(folders[:1], hdr=False)
+
+
+class TestValidation:
+    def names(self, folders, validation):
+        found = find_training_scenes(folders, validation=validation)
+        assert not set(names(found.training)) & set(names(found.validation))
+        return [name for _, name in names(found.validation)]
+
+    def test_share(self, folders):
+        assert self.names(folders, "0.3") == ["p0", "p3", "p6"]
+        assert self.names(folders, "0") == []
+
+    def test_file_of_names(self, folders, tmp_path):
+        (tmp_path / "held.txt").write_text("tower\n\n p2 \n")
+        assert self.names(folders, str(tmp_path / "held.txt")) == ["p2", "tower"]
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            ("p33\n", "cannot validate p33: no such scene"),
+            ("sun.hdr\n", "sun.hdr: HDR files are not for validation"),
+            ("\n", "held.txt: empty"),
+        ],
+    )
+    def test_refused_names(self, folders, tmp_path, content, message):
+        (tmp_path / "held.txt").write_text(content)
+        with pytest.raises(InputError, match=message):
+            find_training_scenes(folders, validation=str(tmp_path / "held.txt"))
+
+    @pytest.mark.parametrize("share", ["1", "-0.1", "3/2"])
+    def test_refused_shares(self, folders, share):
+        with pytest.raises(InputError, match=r"must lie in \[0, 1\)"):
+            find_training_scenes(folders, validation=share)
+
+    def test_no_such_file(self, folders):
+        with pytest.raises(InputError, match="no such file; needed: a share such as 1/8"):
+            find_training_scenes(folders, validation="nowhere.txt")
+
+
+def test_what_is_not_used_is_named(folders):
+    touch(folders[1] / "Label" / "1.jpg")
+    touch(folders[1] / "notes" / "a.txt")
+    touch(folders[1] / "single" / "1.jpg")
+    touch(folders[0] / "p1" / "fused.jpg")
+    with pytest.raises(InputError, match="single: a single image"):
+        find_training_scenes(folders)
+    found = find_training_scenes(folders, ["p2"], hdr=False, skip_faulty=True)
+    reasons = {skipped.path.name: skipped.reason for skipped in found.skipped}
+    assert reasons == {
+        "fused.jpg": "beside under and over",
+        "Label": "the fused images that come with SICE",
+        "notes": "a folder without images",
+        "single": "a single image, 1.jpg; a scene needs two or more",
+        "readme.txt": "neither the folder of a scene nor an HDR file",
+        "p2": "excluded",
+        **dict.fromkeys(
+            ("beside.hdr", "moon.EXR", "sun.hdr"),
+            'HDR files are for exposures="any", or a given number of frames',
+        ),
+    }
+    assert [skipped.path.name for skipped in found.skipped if skipped.faulty] == ["single"]
