@@ -96,7 +96,7 @@ def train(
         fastmef fuse dark.jpg bright.jpg -o fused.jpg --model run/model.safetensors
     """
     from fastmef.cli import train_report
-    from fastmef.training import TrainConfig, plan
+    from fastmef.training import TrainConfig, plan_training
     from fastmef.training import train as train_network
 
     given = {name: value for name, value in settings.items() if value is not None}
@@ -104,7 +104,7 @@ def train(
     if given or recipe is not None or not resume:
         config = TrainConfig.recipe("default" if recipe is None else recipe, **given)
     if dry_run:
-        train_report.show_plan(plan(folders, config, exclude, memory))
+        train_report.show_plan(plan_training(folders, config, exclude, memory))
         return
     if run is None:
         raise click.MissingParameter(param_hint="'-o' / '--output'", param_type="option")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 
 import numpy as np
 import simplejpeg
@@ -21,7 +20,6 @@ SIGNATURE = b"\xff\xd8\xff"
 
 _START_OF_SCAN, _END = 0xDA, 0xD9
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}
-_NEXT_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
 
 
 def check_jpeg(content: bytes) -> int:
@@ -30,12 +28,14 @@ def check_jpeg(content: bytes) -> int:
     Raises:
         Fault: see above.
     """
+    markers = _markers(content)
     position, scans = 2, 0
     while True:
-        found = _NEXT_MARKER.search(content, position)
-        if found is None:
+        index = int(np.searchsorted(markers, position))
+        if index == len(markers):
             raise damaged("it is truncated")
-        position, marker = found.end(), content[found.end() - 1]
+        position = int(markers[index]) + 2
+        marker = content[position - 1]
         if marker == _END:
             return scans
         if marker in _WITHOUT_LENGTH:
@@ -45,6 +45,15 @@ def check_jpeg(content: bytes) -> int:
             if scans > MAX_SCANS:
                 raise Fault(f"a JPEG of more than {MAX_SCANS} scans")
         position += int.from_bytes(content[position : position + 2], "big")
+
+
+def _markers(content: bytes) -> NDArray[np.intp]:
+    """Return the offset of everything that looks like a marker other than a restart."""
+    # A regular expression takes 100 times as long, in which no other thread of Python runs.
+    data = np.frombuffer(content, np.uint8)
+    offsets = np.flatnonzero(data[:-1] == 0xFF)
+    codes = data[offsets + 1]
+    return offsets[(codes != 0) & (codes != 0xFF) & ((codes & 0xF8) != 0xD0)]
 
 
 def decode_jpeg(content: bytes, channels: int = 3) -> NDArray[np.uint8]:

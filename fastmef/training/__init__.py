@@ -2,6 +2,6 @@
 
 from fastmef.training.config import TrainConfig
 from fastmef.training.loop import train
-from fastmef.training.plan import Plan, PlannedScene, plan
+from fastmef.training.plan import Plan, PlannedScene, plan_training
 
-__all__ = ["Plan", "PlannedScene", "TrainConfig", "plan", "train"]
+__all__ = ["Plan", "PlannedScene", "TrainConfig", "plan_training", "train"]

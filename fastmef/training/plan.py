@@ -38,7 +38,7 @@ class Plan:
     """Bytes of decoded photographs that would be kept."""
 
 
-def plan(
+def plan_training(
     folders: Sequence[str | os.PathLike[str]],
     config: TrainConfig | None = None,
     exclude: Collection[str] = (),

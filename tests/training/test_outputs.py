@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fastmef.errors import InputError, OutputError
-from fastmef.training import TrainConfig, plan, train
+from fastmef.training import TrainConfig, plan_training, train
 from fastmef.training.plot import PLOT, plot_run
 from fastmef.training.run_folder import LOG, PICTURES
 
@@ -88,7 +88,7 @@ class TestPlan:
         (folder / "single").mkdir()
         shutil.copy(folder / "c" / "over.png", folder / "single")
         (folder / "Label").mkdir()
-        found = plan([folder, stacks, hdr], TrainConfig(), ["short"])
+        found = plan_training([folder, stacks, hdr], TrainConfig(), ["short"])
         assert [p.scene.name for p in found.validation] == ["a"]
         assert [p.scene.name for p in found.training] == ["c", "d", "long", "room.hdr"]
         assert [(p.height, p.width) for p in found.training] == [(48, 40)] * 4
