@@ -15,6 +15,7 @@ import fastmef
 from fastmef.cli.demo import demo as demo_command
 from fastmef.cli.doctor import doctor as doctor_command
 from fastmef.cli.eval import evaluate as eval_command
+from fastmef.cli.experiment import experiment as experiment_command
 from fastmef.cli.export import export as export_command
 from fastmef.cli.fuse import fuse as fuse_command
 from fastmef.cli.plot import plot as plot_command
@@ -94,6 +95,7 @@ for _command in (
     train_command,
     plot_command,
     export_command,
+    experiment_command,
     doctor_command,
 ):
     main.add_command(_command)

@@ -122,8 +122,9 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
     ("hdr_bits", int, "Bits to which rendered exposures are rounded."),
     (
         "in_features",
-        click.Choice(("gray", "rgb")),
-        "What the network reads of each exposure: its luma or all channels.",
+        click.Choice(("gray", "rgb", "gray_max")),
+        "What the network reads of each exposure: its luma, all channels, or its luma and the"
+        " largest channel.",
     ),
     (
         "skip_connections",
