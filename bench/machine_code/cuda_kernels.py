@@ -1,7 +1,7 @@
 """Compiles the CUDA C++ kernels and reports what their machine code uses; no GPU is needed.
 
-python -m bench.cuda_table            # a table on the screen
-python -m bench.cuda_table --write    # also bench/results/cuda.json and bench/README.md
+python -m bench.machine_code cuda            # a table on the screen
+python -m bench.machine_code cuda --write    # also cuda.json and docs/benchmarks/compiled.md
 
 Exit status 1: a kernel spills registers, or a block of it does not fit a multiprocessor. CUDACXX
 names another nvcc.
@@ -20,7 +20,7 @@ from typing import Any
 
 from bench.tables import rewrite
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "bench" / "results" / "cuda.json"
 # Of a multiprocessor: KiB of shared memory and threads. Each has 65536 registers and takes 1 KiB of
 # shared memory a block for itself; a block may have all the rest.
@@ -122,9 +122,11 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str]) -> int:
     description = (__doc__ or "").split("\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m bench.cuda_table", description=description)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.machine_code cuda", description=description
+    )
     parser.add_argument(
         "--architectures",
         nargs="+",
@@ -151,7 +153,3 @@ def main(arguments: list[str] | None = None) -> int:
         RESULTS.write_text(json.dumps(data, indent=1) + "\n")
         rewrite("cuda", text)
     return 1 if wrong or not results else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

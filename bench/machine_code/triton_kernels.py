@@ -1,8 +1,8 @@
 """Compiles every shipped Triton kernel without a GPU and reports what the machine code uses.
 
-python -m bench.aot                      # all files of kernels/, a table on the screen
-python -m bench.aot kernels/fusion/forward.py    # one file
-python -m bench.aot --write              # also bench/results/aot.json and bench/README.md
+python -m bench.machine_code triton              # all files of kernels/, a table on the screen
+python -m bench.machine_code triton kernels/fusion/forward.py    # one file
+python -m bench.machine_code triton --write      # also aot.json and docs/benchmarks/compiled.md
 
 Exit status 1: a kernel spills registers, uses more than its budget, or computes addresses by
 products in 32 bits. torch is not needed.
@@ -24,11 +24,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bench import sass
-from bench.offsets import narrow_products
+from bench.machine_code import sass
+from bench.machine_code.offsets import narrow_products
 from bench.tables import rewrite
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "bench" / "results" / "aot.json"
 ARCHITECTURES = (80, 90, 100)
 
@@ -212,8 +212,10 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.aot", description=__doc__.split("\n")[0])
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.machine_code triton", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("files", nargs="*", type=Path, help="files with CONFIGURATIONS")
     parser.add_argument("--architectures", nargs="+", type=int, default=list(ARCHITECTURES))
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
@@ -239,7 +241,3 @@ def main(arguments: list[str] | None = None) -> int:
         RESULTS.write_text(f"{head}{lines}\n ]\n}}\n")
         rewrite("aot", f"Triton {triton.__version__}. {table(results)}")
     return 1 if wrong or not results else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
