@@ -2,6 +2,7 @@
 
 python -m bench.machine_code triton       # compile every variant of the Triton kernels
 python -m bench.machine_code cuda         # compile the CUDA C++ kernels
+python -m bench.machine_code instructions # count what operations execute on a GPU
 python -m bench.machine_code callgrind    # count what the C++ kernels execute on a CPU
 
 Every command prints a table, and ``--write`` also writes it to bench/results and docs/benchmarks;
@@ -13,7 +14,12 @@ from __future__ import annotations
 import importlib
 import sys
 
-COMMANDS = {"triton": "triton_kernels", "cuda": "cuda_kernels", "callgrind": "callgrind"}
+COMMANDS = {
+    "triton": "triton_kernels",
+    "cuda": "cuda_kernels",
+    "instructions": "instructions",
+    "callgrind": "callgrind",
+}
 
 
 def main(arguments: list[str]) -> int:
