@@ -1,8 +1,8 @@
-"""Counts instructions and cache misses of the C++ kernels for each pixel, by valgrind's callgrind.
+"""Count instructions and cache misses of the C++ kernels for each pixel, by valgrind's callgrind.
 
 FASTMEF_CUDA=0 FASTMEF_CPU_FLAGS=-g python setup.py build_ext --inplace --force
 python -m bench.machine_code callgrind            # a table on the screen, some ten minutes
-python -m bench.machine_code callgrind --write    # also callgrind.json and docs/benchmarks/cpu.md
+python -m bench.machine_code callgrind --write    # also machine_code.json and cpu.md
 
 Valgrind knows no AVX-512: the AVX2 kernels are counted, on one thread, with the processor's own
 first cache simulated. Code is counted in the file in which it was written.
@@ -11,7 +11,6 @@ first cache simulated. Code is counted in the file in which it was written.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import shutil
@@ -24,10 +23,10 @@ from pathlib import Path
 
 import torch
 
+from bench.machine_code import results
 from bench.tables import rewrite
 from fastmef import functional
 
-RESULTS = Path(__file__).parents[1] / "results" / "callgrind.json"
 SIZE = 250
 LINE = 64  # bytes
 # The C++ function of each operation.
@@ -133,5 +132,5 @@ def main(arguments: list[str]) -> None:
     text = table(counts)
     print(text)
     if options.write:
-        RESULTS.write_text(json.dumps(counts, indent=1) + "\n")
+        results.replace("callgrind", counts)
         rewrite("callgrind", text)

@@ -6,35 +6,32 @@ python -m bench.machine_code instructions --write    # also machine_code.json an
 
 The launches of a call are recorded without a GPU and followed through their machine code: halo,
 strips and loops count as often as they run. Exit status 1: a count exceeds its budget in
-budgets.json. CUDACXX names another nvcc; without one only Triton is counted.
+budgets.json, whose limits --write lowers to what is counted. CUDACXX names another nvcc; without
+one only Triton is counted.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from bench.machine_code import results
+from bench.machine_code import budgets, results
 from bench.machine_code.cases import Case, cases
 from bench.machine_code.execution import WARP, Counts, Program
 from bench.machine_code.recording import CudaKernels, Recorded, TritonKernels, recording
 from bench.machine_code.sass import spills
 from bench.tables import rewrite
 
-BUDGETS = Path(__file__).with_name("budgets.json")
 # Of an H100's multiprocessor.
 REGISTERS, SHARED, WARPS, BLOCKS = 65536, 228 << 10, 64, 32
 RESERVED = 1 << 10  # bytes of shared memory that each block takes for itself
-TOOLCHAINS = {"cuda": "nvcc", "triton": "Triton"}
 
 
 def occupancy(recorded: Recorded) -> float:
@@ -74,6 +71,12 @@ def _entry(recorded: Recorded, counts: Counts, pixels: int) -> dict[str, Any]:
     }
 
 
+def _share(kernels: list[dict[str, Any]]) -> float:
+    """Return the share of bytes that 16-byte accesses move in several kernels."""
+    moved = sum(x["bytes"] for x in kernels)
+    return round(sum(x["by_16_bytes"] * x["bytes"] for x in kernels) / max(moved, 1e-9), 3)
+
+
 class Counter:
     """Counts cases; programs that were prepared for one case are there for the next."""
 
@@ -92,52 +95,39 @@ class Counter:
         return _entry(recorded, program.run(recorded.launch), pixels)
 
     def count(self, case: Case, backend: str) -> dict[str, dict[str, Any]]:
-        """Return the figures of the forward and the backward pass."""
+        """Return the figures of the forward and the backward pass by their keys.
+
+        There are none for CUDA C++ where Triton's kernels run the case.
+        """
         order = ("cuda", "triton") if backend == "cuda" else ("triton",)
-        found = {}
+        found: dict[str, dict[str, Any]] = {}
         with recording(order, self.cuda, self.triton) as launches:
             result = case.call()()
             forward = len(launches)
             if result.requires_grad:
                 result.backward(torch.empty_like(result))
+        if backend == "cuda" and not any(x.toolchain == "nvcc" for x in launches):
+            return found
         passes = {"forward": launches[:forward], "backward": launches[forward:]}
         for (name, some), needed in zip(passes.items(), case.needed, strict=True):
             if not some:
                 continue
             kernels = [self._count(x, case.pixels) for x in some]
-            found[name] = {
+            toolchains = " and ".join(dict.fromkeys(x.toolchain for x in some))
+            found[f"{case.label}, {name}, {toolchains}"] = {
                 "launches": len(some),
                 "instructions": round(sum(x["instructions"] for x in kernels), 1),
                 "needed": needed,
                 "bytes": round(sum(x["bytes"] for x in kernels), 1),
                 "sectors": round(sum(x["sectors"] for x in kernels), 1),
+                "by_16_bytes": _share(kernels),
                 "kernels": kernels,
             }
         return found
 
 
-def key_of(case: Case, backend: str, which: str) -> str:
-    return f"{case.label}, {which}, {TOOLCHAINS[backend]}"
-
-
 def find_nvcc() -> str | None:
     return shutil.which(os.environ.get("CUDACXX", "nvcc"))
-
-
-def budgets() -> dict[str, dict[str, float]]:
-    return json.loads(BUDGETS.read_text())
-
-
-def exceeded(counted: dict[str, Any]) -> list[str]:
-    """Return a line for every pass that executes more than its budget allows."""
-    lines = []
-    for key, budget in budgets().items():
-        entry = counted.get(key)
-        if entry and entry["instructions"] > budget["most"]:
-            lines.append(
-                f"{key}: {entry['instructions']} instructions a pixel, budget {budget['most']}"
-            )
-    return lines
 
 
 def table(counted: dict[str, Any]) -> str:
@@ -147,18 +137,16 @@ def table(counted: dict[str, Any]) -> str:
         "| by 16 bytes | sectors a request | registers | spills | shared | occupancy |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    goals = budgets()
+    limits = budgets.read()
     for key, entry in counted.items():
         kernels = entry["kernels"]
         main = max(kernels, key=lambda x: x["instructions"])
-        moved = sum(x["bytes"] for x in kernels)
-        wide = sum(x["by_16_bytes"] * x["bytes"] for x in kernels) / max(moved, 1e-9)
-        goal = goals.get(key, {}).get("goal")
+        goal = limits.get(key, {}).get("goal")
         wanted = f", {goal:g}" if goal else ""
         lines.append(
             f"| {key} | {entry['launches']} | {entry['instructions']:.0f}{wanted} "
             f"| {entry['needed']:g}, {entry['bytes']:.0f}, {entry['sectors']:.0f} "
-            f"| {wide:.0%} | {main['sectors_a_request']:.1f} | {main['registers']} "
+            f"| {entry['by_16_bytes']:.0%} | {main['sectors_a_request']:.1f} | {main['registers']} "
             f"| {sum(x['spills'] for x in kernels)} | {main['shared']} "
             f"| {main['occupancy']:.0%} |"
         )
@@ -181,13 +169,14 @@ def main(arguments: list[str]) -> int:
         if options.words and not any(word in case.label for word in options.words):
             continue
         for backend in counter.backends(case):
-            for which, entry in counter.count(case, backend).items():
-                counted[key_of(case, backend, which)] = entry
-                print(f"{entry['instructions']:9.1f}  {key_of(case, backend, which)}", flush=True)
+            for key, entry in counter.count(case, backend).items():
+                counted[key] = entry
+                print(f"{entry['instructions']:9.1f}  {key}", flush=True)
     print(table(counted))
-    wrong = exceeded(counted)
+    wrong = budgets.exceeded(counted, budgets.read())
     print("\n".join(wrong), file=sys.stderr)
     if options.write:
+        budgets.write(budgets.tightened(counted, budgets.read()))
         results.replace("instructions", counted)
         rewrite("instructions", table(counted))
     return 1 if wrong or not counted else 0

@@ -13,6 +13,7 @@ import importlib.util
 import os
 import subprocess
 import sysconfig
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -41,6 +42,7 @@ LISTENER = ctypes.CFUNCTYPE(
 class Recorded:
     """One launch, and the kernel that it starts."""
 
+    toolchain: str
     name: str
     kernel: Kernel
     launch: Launch
@@ -114,7 +116,7 @@ class CudaKernels:
                 content[offset : offset + length] = ctypes.string_at(arguments[i], length)
             launch = Launch((x, y, z), threads, bytes(content))
             shared = kernel.resources.get("SHARED", 0)
-            record(Recorded(name.decode(), kernel, launch, shared))
+            record(Recorded("nvcc", name.decode(), kernel, launch, shared))
 
         callback = LISTENER(heard)
         self.library.fastmef_listen(callback)
@@ -170,7 +172,7 @@ class TritonKernels:
         )
         shared = max(metadata.shared, code.resources.get("SHARED", 0))
         launch = Launch((x, y, z), 32 * metadata.num_warps, content)
-        return Recorded(kernel.fn.__name__, code, launch, shared)
+        return Recorded("Triton", kernel.fn.__name__, code, launch, shared)
 
 
 def _pack(kernel: Kernel, values: list[Any]) -> bytes:
@@ -213,7 +215,9 @@ def recording(
             for name, kernels in operation.kernels.items():
                 if backends.TRITON in kernels or backends.CUDA in kernels:
                     packet = getattr(torch.ops.fastmef, name).default
-                    library.impl(name, _redirect(packet, gpu), "CPU", allow_override=True)
+                    with warnings.catch_warnings():
+                        warnings.filterwarnings("ignore", message=".*operators may also be over")
+                        library.impl(name, _redirect(packet, gpu), "CPU", allow_override=True)
         patches = {
             "usable_on": lambda device: backends_in_use,
             "CUDA_MODULE": cuda.module if cuda else None,

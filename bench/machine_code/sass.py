@@ -74,7 +74,8 @@ def _split(operands: str) -> tuple[str, ...]:
     return tuple(x.strip().replace(".reuse", "") for x in operands.split(",") if x.strip())
 
 
-def _kernels_of(sass: str) -> dict[str, Kernel]:
+def parse(sass: str) -> dict[str, Kernel]:
+    """Return the kernels of a listing by nvdisasm."""
     kernels: dict[str, Kernel] = {}
     kernel: Kernel | None = None
     for line in sass.splitlines():
@@ -154,7 +155,7 @@ def kernels_of(cubin: bytes) -> dict[str, Kernel]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(cubin)
-        kernels = _kernels_of(_tool("nvdisasm", "-c", str(path)))
+        kernels = parse(_tool("nvdisasm", "-c", str(path)))
         usage = _tool("cuobjdump", "--dump-resource-usage", str(path))
     _add_parameters(cubin, kernels)
     for name, resources in re.findall(r"Function ([\w$.]+):\s*\n([^\n]*)", usage):

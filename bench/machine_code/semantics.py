@@ -201,7 +201,7 @@ class Reader:
     def addend(self, index: int) -> Value:
         """Return an operand of a sum in 64 bits: minus b is 2**32 - b, for the carry."""
         operand = self.operands[index]
-        if operand.startswith("-") and "0x" not in operand:
+        if operand.startswith("-") and number(operand, False) is None:
             plain = inverted(negated(self.value(index)))
             return Value(plain.bits.astype(np.uint64) + np.uint64(1), plain.known)
         value = self.value(index)
