@@ -9,8 +9,6 @@ import pytest
 
 from bench.machine_code import budgets, results
 
-TRITON, TORCH = "Triton 3.4 or newer compiles them", "interpreted kernels cannot be compiled"
-
 
 def test_committed_counts_are_within_their_budgets() -> None:
     counted = results.read()["instructions"]
@@ -20,9 +18,9 @@ def test_committed_counts_are_within_their_budgets() -> None:
 
 def test_kernels_as_they_are_now_are_within_their_budgets() -> None:
     """The passes of training, on patches."""
-    pytest.importorskip("triton", minversion="3.4", reason=TRITON)
+    pytest.importorskip("triton", minversion="3.4", reason="Triton 3.4 or newer compiles them")
     if os.environ.get("TRITON_INTERPRET") == "1":
-        pytest.skip(TORCH)
+        pytest.skip("interpreted kernels cannot be compiled")
     from bench.machine_code import instructions
     from bench.machine_code.cases import PATCHES, cases
 
