@@ -122,8 +122,8 @@ def _of_floats(function: Callable[..., NDArray], *given: Value) -> list[Value]:
     if (known := all_known(*given)) is False:
         return [UNKNOWN]
     with np.errstate(all="ignore"):
-        numbers = function(*map(_floats, given))
-    return [Value(np.asarray(numbers, np.float32).view(np.uint32), known)]
+        numbers = np.asarray(function(*map(_floats, given)), np.float32)
+    return [Value(numbers.view(np.uint32), known)]
 
 
 def negated(value: Value) -> Value:
