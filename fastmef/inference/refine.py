@@ -14,7 +14,7 @@ from fastmef.reference.pyramid import reduce
 # How dark the result may be beside the middle between medium grey and the mean of the frames. The
 # mean does not depend on how many frames a scene was taken in, what mefnet wants does: without this
 # term 3 frames of a scene of high contrast give a picture 15 % darker than 30 frames.
-DARKEST, BRIGHTNESS = 0.92, 100.0
+DARKEST, BRIGHTNESS = 0.94, 100.0
 
 # Weights of the terms. Small windows stand for the finest scale of the score, which is made at full
 # size: there the base is enlarged. Without mefnet nothing knows brightness.
@@ -34,7 +34,7 @@ class BaseLoss:
     r"""The loss of a fusion of the base, for one bracket whose maps are computed once.
 
     .. math:: L = \sum_l \alpha_l\,(1 - Q_l) + 2\,L_\gamma + 0.7\,(1 - l \cdot cs)
-        + 3\,(1 - Q_\mathrm{color}) + 100 \max\bigl(0, \log(0.92\,T / \bar F)\bigr)^2,
+        + 3\,(1 - Q_\mathrm{color}) + 100 \max\bigl(0, \log(0.94\,T / \bar F)\bigr)^2,
         \qquad T = \tfrac12\Bigl(\tfrac12 + \sum_k s_k \bar J_k / \sum_k s_k\Bigr)
 
     with the qualities Q of three scales of MEF-SSIM ``ma2015``, the γ-weighted SSIM loss

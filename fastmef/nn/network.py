@@ -90,7 +90,7 @@ class FusionNet(nn.Module):
         >>> fused.shape, weights.shape
         (torch.Size([1, 3, 17, 33]), torch.Size([1, 2, 17, 33]))
         >>> FusionNet("any", width=4)(torch.rand(1, 5, 3, 600, 400)).weights.shape
-        torch.Size([1, 5, 300, 200])
+        torch.Size([1, 5, 309, 207])
     """
 
     def __init__(
