@@ -57,10 +57,10 @@ class _WindowSum(torch.autograd.Function):
         _, ctx.taps, ctx.dim, ctx.padding = inputs
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> Any:
+    def backward(ctx: Any, grad_output: Tensor) -> Any:
         # The taps are symmetric: the adjoint is the same sum with as much border as was cut off.
         padding = len(ctx.taps) - 1 - ctx.padding
-        return _WindowSum.apply(upstream, ctx.taps, ctx.dim, padding), None, None, None
+        return _WindowSum.apply(grad_output, ctx.taps, ctx.dim, padding), None, None, None
 
 
 def window_filter(

@@ -60,7 +60,7 @@ def well_exposedness(images: Tensor, center: float = 0.5, sigma: float = 0.2) ->
 
 def gamma_weights(
     exposures: Tensor,
-    attributes: str = "variance_gradient",
+    gamma: str = "variance_gradient",
     window: int = 11,
     sigma: float | None = 1.5,
     floor: float = 1e-4,
@@ -68,11 +68,11 @@ def gamma_weights(
 ) -> Tensor:
     r"""Normalised importance :math:`\gamma_k = A_k / (\sum_j A_j + \varepsilon)` at window centres.
 
-    :math:`A_k` is the product of the named attributes of exposure k. ``exposures`` is
-    ``(B, K, H, W)`` grey; the result covers the ``"valid"`` window positions.
+    :math:`A_k` is the product of the attributes of exposure k that ``gamma`` names. ``exposures``
+    is ``(B, K, H, W)`` grey; the result covers the ``"valid"`` window positions.
     """
     product: Tensor | None = None
-    for name in parse_attributes(attributes) or ():
+    for name in parse_attributes(gamma) or ():
         if name == "variance":
             value = local_variance(exposures, window, sigma, floor)
         elif name == "gradient":
@@ -81,5 +81,5 @@ def gamma_weights(
             value = crop_to_centers(well_exposedness(exposures), window)
         product = value if product is None else product * value
     if product is None:
-        raise ValueError(f"unknown gamma {attributes!r}")
+        raise ValueError(f"unknown gamma {gamma!r}")
     return product / (product.sum(dim=1, keepdim=True) + eps)

@@ -69,28 +69,28 @@ REFERENCE = Steps()
 
 
 def mef_ssim_sources(
-    exposures: Tensor, variant: str = "ma2015", scales: int | None = None, by: Steps = REFERENCE
+    exposures: Tensor, variant: str = "ma2015", scales: int | None = None, steps: Steps = REFERENCE
 ) -> MefSsimSources:
     """Everything of the score that the exposures alone decide, for use with many fused images."""
-    images = by.score_input(exposures, variant, exposures.dim() == 4)
+    images = steps.score_input(exposures, variant, exposures.dim() == 4)
     if variant == "ma2015":
-        levels = by.ma2015_sources(images, len(BETA) if scales is None else scales)
+        levels = steps.ma2015_sources(images, len(BETA) if scales is None else scales)
         return MefSsimSources(variant, levels)
     if variant == "color2018":
         return MefSsimSources(variant, color2018_sources(images))
-    return MefSsimSources(variant, by.mefnet_sources(images))
+    return MefSsimSources(variant, steps.mefnet_sources(images))
 
 
-def mef_ssim_score(sources: MefSsimSources, fused: Tensor, by: Steps = REFERENCE) -> Tensor:
+def mef_ssim_score(sources: MefSsimSources, fused: Tensor, steps: Steps = REFERENCE) -> Tensor:
     """Score ``(B,)`` of fused images against :func:`mef_ssim_sources`, in the dtype of those."""
     variant, maps = sources
-    image = by.score_input(fused, variant, fused.dim() == 3)
+    image = steps.score_input(fused, variant, fused.dim() == 3)
     if isinstance(maps, Color2018Sources):
         return color2018_score(maps, image.to(maps.exposures.dtype))
     if isinstance(maps, MefnetSources):
-        luminance, structure = by.mefnet_factors(maps, image.to(maps.exposures.dtype))
+        luminance, structure = steps.mefnet_factors(maps, image.to(maps.exposures.dtype))
         return luminance * structure if variant == "mefnet" else structure
-    return ma2015_combine(by.ma2015_qualities(maps, image.to(maps[0].exposures.dtype)))
+    return ma2015_combine(steps.ma2015_qualities(maps, image.to(maps[0].exposures.dtype)))
 
 
 def mef_ssim(
