@@ -92,7 +92,7 @@ def check(name: str, tensors: list[Tensor], share: float, **options: Any) -> Non
             continue
         # The derivatives of one window's SSIM reach 2 / C2 = 2000 and cancel where nothing varies.
         budget = 2 * (s - e).abs().max() + 2e-6 * (1 + e.abs().max()) + 3e-4 * share
-        # Halves are rounded when they are made and when an grad_output gradient scales them.
+        # Halves are rounded when they are made and when ``grad_output`` scales them.
         rounding = 1.01 * eps * e.abs() + 1e-7 if eps > 1e-6 else 0
         assert ((o - e).abs() <= budget + rounding).all()
 

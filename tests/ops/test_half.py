@@ -58,7 +58,7 @@ def check(
     assert (value - exact).abs() <= 2 * (single - exact).abs() + 2e-7 + 5e-6 / windows
     assert gradient.dtype == source.dtype and gradient.shape == source.shape
     info = torch.finfo(source.dtype)
-    # Rounded when it is made, and again when it is scaled by the grad_output gradient.
+    # Rounded when it is made, and again when it is scaled by ``grad_output``.
     rounding = info.eps * grad_source.abs() + info.smallest_normal * info.eps
     budget = (
         2 * (single_gradient - grad_source).abs().max() + grad_output * 1e-4 / windows + rounding
