@@ -122,9 +122,10 @@ def _case(
 class TestMultiscaleFuse(Conformance):
     operation = "multiscale_fuse"
     layout_changes_no_bit = False  # the softmax of the base; see tests/ops/test_fusion.py
+    sizes = ((1, 1), (2, 3)) if backends.INTERPRETED else Conformance.sizes
     cases = (
         _case("two exposures", thorough=True),
-        _case("default window", 3, radius=4),
+        *([] if backends.INTERPRETED else [_case("default window", 3, radius=4)]),
         _case("single pixels as windows", radius=0),
         _case("large floor", radius=7, floor=1e-4),
         _case("large window", radius=8),
