@@ -33,7 +33,7 @@ class MefSsimSources(NamedTuple):
 
 
 def unit_range(images: Tensor) -> Tensor:
-    """Images as float32 or float64 in [0, 1]; uint8 becomes float64 where the device has it."""
+    """Return float32 or float64 images in [0, 1]; uint8 becomes float64 where the device has it."""
     if images.dtype == torch.uint8:
         dtype = torch.float32 if images.device.type == "mps" else torch.float64
         return images.to(dtype) / 255
@@ -41,7 +41,7 @@ def unit_range(images: Tensor) -> Tensor:
 
 
 def score_input(images: Tensor, variant: str, is_gray: bool) -> Tensor:
-    """Images as ``variant`` wants them: RGB for color2018, else grey; always in [0, 1].
+    """Return images as ``variant`` wants them: RGB for color2018, else grey; always in [0, 1].
 
     ma2015 rounds the grey values of uint8 colour images to 8 bit, as MATLAB's ``rgb2gray`` does;
     floating point images are never rounded, so that the score stays differentiable.
@@ -71,7 +71,7 @@ REFERENCE = Steps()
 def mef_ssim_sources(
     exposures: Tensor, variant: str = "ma2015", scales: int | None = None, steps: Steps = REFERENCE
 ) -> MefSsimSources:
-    """Everything of the score that the exposures alone decide, for use with many fused images."""
+    """Compute what the exposures alone decide of the score, for many fused images."""
     images = steps.score_input(exposures, variant, exposures.dim() == 4)
     if variant == "ma2015":
         levels = steps.ma2015_sources(images, len(BETA) if scales is None else scales)
@@ -82,7 +82,7 @@ def mef_ssim_sources(
 
 
 def mef_ssim_score(sources: MefSsimSources, fused: Tensor, steps: Steps = REFERENCE) -> Tensor:
-    """Score ``(B,)`` of fused images against :func:`mef_ssim_sources`, in the dtype of those."""
+    """Score fused images against :func:`mef_ssim_sources`: ``(B,)``, in the dtype of those."""
     variant, maps = sources
     image = steps.score_input(fused, variant, fused.dim() == 3)
     if isinstance(maps, Color2018Sources):
