@@ -85,7 +85,8 @@ def weighted_ssim_loss(
 def fusion_loss(logits: Tensor, exposures: Tensor, **options: object) -> Tensor:
     r"""Compute the loss of :math:`F = \sum_k \mathrm{softmax}(\text{logits})_k I_k`.
 
-    ``logits`` and the grey ``exposures`` are both ``(B, K, H, W)``.
+    ``logits`` and the grey ``exposures`` are both ``(B, K, H, W)``; ``options`` are those of
+    :func:`weighted_ssim_loss`.
     """
     fused = (torch.softmax(logits, dim=1) * exposures).sum(dim=1)
     return weighted_ssim_loss(fused, exposures, **options)  # type: ignore[arg-type]
