@@ -96,8 +96,10 @@ def run_experiment(
     if experiment.pictures is not None and (data / "hdr").is_dir():
         result["pictures"] = lab.test_views[0].file
         _save_sheet(out / f"{name}.jpg", experiment.pictures(lab))
-    atomic_write(out / f"{name}.json", (dump(result) + "\n").encode(), force=True)
-    write_page(experiment, result, out)
+    text = dump(result) + "\n"
+    atomic_write(out / f"{name}.json", text.encode(), force=True)
+    # From the digits that are kept, so that the page can be written again from the file.
+    write_page(experiment, json.loads(text), out)
     return out / f"{name}.md"
 
 
