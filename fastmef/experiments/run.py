@@ -133,7 +133,7 @@ def render(experiment: Experiment, result: Result) -> str:
 
 
 def dump(values: Any) -> str:
-    """Return JSON with five significant digits."""
+    """Return JSON with seven significant digits."""
     return json.dumps(_rounded(values), indent=1, ensure_ascii=False)
 
 
@@ -142,7 +142,7 @@ def _rounded(values: Any) -> Any:
         return {key: _rounded(value) for key, value in values.items()}
     if isinstance(values, (list, tuple)):
         return [_rounded(value) for value in values]
-    return float(f"{values:.5g}") if isinstance(values, float) else values
+    return float(f"{values:.7g}") if isinstance(values, float) else values
 
 
 def _save_sheet(path: Path, rows: Rows) -> None:
