@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 WARPS = 4
 COLUMNS = 32 * WARPS  # one for each thread: more would multiply the registers of the rings
-# Rows of a program; each strip filters a window of rows more than it owns. The smaller ones keep
-# small images from leaving multiprocessors idle. Not timed on a GPU.
-ROWS = (32, 16, 8)
+# Rows of a program, which filters a window of rows more than it owns: the longest strips that still
+# make enough programs are taken. Not timed on a GPU.
+ROWS = (128, 64, 32, 16, 8)
 ENOUGH_PROGRAMS = 512
 
 

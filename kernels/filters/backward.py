@@ -30,7 +30,7 @@ from ..common.windows import (
     within,
     zero_rows,
 )
-from .sobel import sobel_adjoint
+from .sobel import edge_shares, load_beside, push_sobel, push_sobel_backward, sobel_ring
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,7 +69,8 @@ def attributes_adjoint_kernel(
     center_x: tl.constexpr = len(TAPS_X) // 2
     top: tl.constexpr = 0 if PADDED else center_y
     left: tl.constexpr = 0 if PADDED else center_x
-    before: tl.constexpr = 0 if variances is None else size - 1
+    # Rows of the march before the first pixel.
+    before: tl.constexpr = max(0 if variances is None else size - 1, 0 if sobels is None else 4)
     plane, first, end, column = locate_strip(tl.program_id(0), height, width, rows, COLUMNS)
     inside = column < width
     images += plane * image_plane
@@ -82,6 +83,15 @@ def attributes_adjoint_kernel(
         ring = zero_rows(2 * size, COLUMNS)
     if sobels is not None:
         sobels += plane * sobel_plane
+        from_column = tl.minimum(column, width - 1)
+        own_share, own_sum = edge_shares(column, width)
+        pixels = sobel_ring(3, COLUMNS)
+        open_rows = zero_rows(2, COLUMNS)
+        # Whether the map has the columns left of, at and right of each pixel.
+        in_columns = ()
+        for j in tl.static_range(3):
+            x = column + (j - 1) - left
+            in_columns = in_columns + ((x >= 0) & (x < map_width),)
     if pointwise is not None:
         pointwise += from_map
     for row in range(first - before, end):
@@ -96,6 +106,26 @@ def attributes_adjoint_kernel(
                 filter_row(by_mean, x, present, TAPS_X),
             )
             ring = push(ring, filtered, TAPS_Y)
+        if sobels is not None:
+            y = tl.minimum(tl.maximum(row + 2, 0), height - 1)
+            at = row_at(images, y, from_column, image_row, image_column)
+            beside = load_beside(at, from_column, width, image_column, 2)
+            sobel, pixels = push_sobel(pixels, beside, 3)
+            y = row + 1 - top
+            # A block, because the interpreter cannot & a condition on a number.
+            y_block = y + tl.zeros_like(column)
+            in_map = (y_block >= 0) & (y_block < map_height)
+            at = row_at(sobels, y, column - left, sobel_row, sobel_column)
+            step = tl.cast(sobel_column, tl.int64)
+            grad_output = ()
+            has_window = ()
+            for j in tl.static_range(3):
+                has_window = has_window + (in_columns[j] & in_map,)
+                value = tl.load(at + (j - 1) * step, mask=has_window[j], other=0)
+                grad_output = grad_output + (value.to(tl.float32),)
+            through_sobel, open_rows = push_sobel_backward(
+                open_rows, sobel, grad_output, has_window, own_share, own_sum, row + 1, height
+            )
         if row >= first:
             total = tl.zeros((COLUMNS,), tl.float32)
             if variances is not None:
@@ -103,22 +133,7 @@ def attributes_adjoint_kernel(
                 value = tl.load(at, mask=inside, other=0).to(tl.float32) - shift
                 total += 2 * (value * ring[0] - ring[size])
             if sobels is not None:
-                total += sobel_adjoint(
-                    sobels,
-                    images,
-                    row,
-                    column,
-                    height,
-                    width,
-                    image_row,
-                    image_column,
-                    map_height,
-                    map_width,
-                    top,
-                    left,
-                    sobel_row,
-                    sobel_column,
-                )
+                total += through_sobel
             if pointwise is not None:
                 y = row - top
                 x = column - left

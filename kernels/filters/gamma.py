@@ -37,7 +37,7 @@ from ..common.windows import (
     zero_rows,
 )
 from .backward import attributes_gradient
-from .sobel import magnitude
+from .sobel import magnitude_at
 from .variance import moment_rows
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ def gamma_kernel(
                 image = exposures + k * image_layer
                 y = done + center_y
                 x = from_column + center_x
+                at = row_at(image, y, x, image_row, image_column)
                 variance = 1.0
                 if VARIANCE:
                     variance = ring[2 * k * size + size]
@@ -124,11 +125,12 @@ def gamma_kernel(
                     variance = tl.where(variance < floor, floor, variance)
                 gradient = 1.0
                 if GRADIENT:
-                    gradient = magnitude(image, y, x, height, width, image_row, image_column)
+                    gradient = magnitude_at(
+                        at, y, x, height, width, image_row, image_column, len(TAPS_X) == 1
+                    )
                 exposedness = 1.0
                 if EXPOSEDNESS:
-                    offset = tl.load(row_at(image, y, x, image_row, image_column)).to(tl.float32)
-                    offset -= 0.5
+                    offset = tl.load(at).to(tl.float32) - 0.5
                     exposedness = tl.exp(-12.5 * offset * offset)
                 factors = factors + (variance, gradient, exposedness)
                 products = products + (variance * gradient * exposedness,)

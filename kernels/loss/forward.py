@@ -21,7 +21,8 @@ import triton.language as tl
 
 from ..common.exposures import load_fused, load_layers
 from ..common.windows import locate_strip, push, zero_rows
-from .terms import sample_means, sharpness, similarity
+from ..filters.sobel import magnitude_at
+from .terms import sample_means, similarity
 
 # One variant serves every size and alignment: a thread loads single values anyway.
 SIZES = (
@@ -181,7 +182,7 @@ def forward_kernel(
                     variance = power_i - mean_i * mean_i
                     a = tl.where(variance < floor, floor, variance)
                 if GRADIENT:
-                    a *= sharpness(
+                    a *= magnitude_at(
                         at, center, x, height, width, exposures_row, exposures_column, WX == 1
                     )
                 if WELL_EXPOSEDNESS:

@@ -7,7 +7,6 @@ import triton.language as tl
 
 from ..common.exposures import load_fused, load_layers
 from ..common.windows import finite_or_zero
-from ..filters.sobel import sobel_at
 
 
 @triton.jit
@@ -43,26 +42,6 @@ def sample_means(
     for k in tl.static_range(K):
         out = out + (finite_or_zero(tl.sum(images[k]) / 64),)
     return out
-
-
-@triton.jit
-def sharpness(image, y, x, height, width, row_stride, column_stride, AT_EDGES: tl.constexpr):
-    """The Sobel magnitude at the pixels (y, x), which ``image`` points to.
-
-    Only a window of one column has its centre at the left or right edge (AT_EDGES).
-    """
-    values = ()
-    for i in tl.static_range(3):
-        row = tl.minimum(tl.maximum(y + i - 1, 0), height - 1) - y
-        for j in tl.static_range(3):
-            column = j - 1
-            if AT_EDGES:
-                column = tl.minimum(tl.maximum(x + j - 1, 0), width - 1) - x
-            at = image + row * row_stride + column * column_stride
-            values = values + (tl.load(at).to(tl.float32),)
-    across, down, _ = sobel_at(values, 0, 3)
-    # Not rounded correctly, but within a unit: that would take registers in which rings spill.
-    return tl.sqrt(across * across + down * down)
 
 
 @triton.jit
