@@ -45,6 +45,13 @@ def map_offset(plane, y, x, height, width, MARGIN_Y: tl.constexpr, MARGIN_X: tl.
 
 
 @triton.jit
+def map_area(planes, height, width, MARGIN_Y: tl.constexpr, MARGIN_X: tl.constexpr):
+    """The numbers of one map of all planes, in int64."""
+    rows = tl.cast(planes, tl.int64) * (height + 2 * MARGIN_Y)
+    return rows * (width + 2 * MARGIN_X)
+
+
+@triton.jit
 def load_group(pointers, COUNT: tl.constexpr):
     """The COUNT (1, 2 or 4) interleaved numbers behind each address."""
     COLUMNS: tl.constexpr = pointers.shape[0]

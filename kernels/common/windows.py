@@ -7,7 +7,7 @@ loaded once for each horizontal tap, the vertical window costs one register a ta
 nothing is exchanged between threads.
 
 The adjoint of a filter is the same march over the derivative maps with zeros beyond them, because
-the taps are symmetric. Only its first window begins elsewhere (``origin``).
+the taps are symmetric (:mod:`.maps`).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ WARPS = 4
 COLUMNS = 32 * WARPS  # one for each thread: more would multiply the registers of the rings
 # Rows of a program, which filters a window of rows more than it owns: the longest strips that still
 # make enough programs are taken. Not timed on a GPU.
-ROWS = (128, 64, 32, 16, 8)
-ENOUGH_PROGRAMS = 512
+ROWS = (256, 128, 64, 32, 16, 8)
+ENOUGH_PROGRAMS = 396  # three for each of the 132 multiprocessors of an H100
 
 
 @triton.jit
@@ -96,15 +96,6 @@ def push(ring, rows, TAPS: tl.constexpr):
             pushed = pushed + (ring[m * size + k + 1] + TAPS[k] * rows[m],)
         pushed = pushed + (TAPS[size - 1] * rows[m],)
     return pushed
-
-
-@triton.jit
-def filter_row(pointer, column, width, TAPS: tl.constexpr):
-    """One row of a contiguous map, filtered along the row, with zeros beyond it."""
-    total = TAPS[0] * load_tap(pointer, 0, column, width, 1, True)
-    for j in tl.static_range(1, len(TAPS)):
-        total += TAPS[j] * load_tap(pointer, j, column, width, 1, True)
-    return total
 
 
 @triton.jit

@@ -19,16 +19,17 @@ receives is added to the pixel that it repeats. Where S = 0 the gradient is 0.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import triton
 import triton.language as tl
 
 from ..common.configurations import configuration
-from ..common.launching import SINGLE_VALUES, launch
+from ..common.launching import BYTES, SINGLE_VALUES, launch
 from ..common.tiles import stored
 from ..common.windows import (
     COLUMNS,
+    WARPS,
     locate_strip,
     row_at,
     strip_programs,
@@ -38,6 +39,8 @@ from ..common.windows import (
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ..common.launching import Configuration
 
 
 @triton.jit
@@ -83,8 +86,8 @@ def push_sobel(ring, values, COUNT: tl.constexpr):
 
 
 @triton.jit
-def magnitude_at(at, y, x, height, width, row_stride, column_stride, AT_EDGES: tl.constexpr):
-    """S at the pixels (y, x), which ``at`` points to, from their 3×3 neighbours.
+def differences_at(at, y, x, height, width, row_stride, column_stride, AT_EDGES: tl.constexpr):
+    """(g_x, g_y) at the pixels (y, x), which ``at`` points to, from their 3×3 neighbours.
 
     The centre of a window larger than one column has a column on both sides (not AT_EDGES).
     """
@@ -102,7 +105,17 @@ def magnitude_at(at, y, x, height, width, row_stride, column_stride, AT_EDGES: t
                 tl.load(line + step).to(tl.float32),
             )
         done, ring = push_sobel(ring, values, 1)
-    return tl.sqrt(done[0] * done[0] + done[1] * done[1])
+    return done
+
+
+@triton.jit
+def scaled_differences(grad_output, across, down, counts):
+    """(a, b) of windows: ``grad_output`` / S times g_x and g_y; 0 unless ``counts``."""
+    square = across * across + down * down
+    ratio = grad_output * tl.rsqrt(square)
+    counts = counts & (square != 0)
+    # Not by a factor of 0: a difference that is not finite would pass it.
+    return tl.where(counts, ratio * across, 0.0), tl.where(counts, ratio * down, 0.0)
 
 
 @triton.jit
@@ -114,35 +127,16 @@ def edge_shares(column, width):
 
 
 @triton.jit
-def push_sobel_backward(
-    open_rows,
-    sobel,
-    grad_output,  # dL/dS at the windows left of, at and right of each column; 0 where none is
-    has_window,  # whether there is one
-    own_share,
-    own_sum,
-    row,
-    height,
-):
-    """Push a row of windows back; ``sobel`` is (g_x, g_y) of three columns.
+def push_sobel_backward(open_rows, across, down, row, height, AT_EDGES: tl.constexpr):
+    """Push (h_x, h_y) of a row of windows back.
 
     Returns dL/dI of the row before, and what the next two rows have received so far.
     """
-    scaled = ()
-    for j in tl.static_range(3):
-        square = sobel[2 * j] * sobel[2 * j] + sobel[2 * j + 1] * sobel[2 * j + 1]
-        ratio = grad_output[j] * tl.rsqrt(square)
-        counts = has_window[j] & (square != 0)
-        # A difference that is not finite reaches only the pixels that it was made of.
-        for i in tl.static_range(2):
-            scaled = scaled + (tl.where(counts, ratio * sobel[2 * j + i], 0.0),)
-    across = scaled[0] - scaled[4]
-    across += tl.where(own_share == 0, 0.0, own_share * scaled[2])
-    down = scaled[1] + own_sum * scaled[3] + scaled[5]
     before = across - down
     after = across + down
     own = open_rows[1] + 2 * across
-    own += tl.where(row == 0, before, 0.0) + tl.where(row == height - 1, after, 0.0)
+    if AT_EDGES:
+        own += tl.where(row == 0, before, 0.0) + tl.where(row == height - 1, after, 0.0)
     return open_rows[0] + before, (own, after)
 
 
@@ -173,34 +167,115 @@ def sobel_kernel(
             tl.store(to, stored(value, out.dtype.element_ty), mask=column < width)
 
 
-def sobel_gradient(images: Tensor) -> Tensor:
-    out = images.new_empty(images.shape)
-    planes, height, width = images.shape
+@triton.jit
+def sobel_backward_kernel(
+    grad_output,
+    images,
+    grad_images,
+    height,
+    width,
+    rows,
+    grad_plane,
+    grad_row,
+    grad_column,
+    image_plane,
+    image_row,
+    image_column,
+    COLUMNS: tl.constexpr,
+):
+    plane, first, end, column = locate_strip(tl.program_id(0), height, width, rows, COLUMNS)
+    images += plane * image_plane
+    grad_output += plane * grad_plane
+    grad_images += plane * height * width + column
+    from_column = tl.minimum(column, width - 1)
+    own_share, own_sum = edge_shares(column, width)
+    # Whether there are windows left of, at and right of each pixel.
+    exists = (column > 0, column < width, column < width - 1)
+    step = tl.cast(grad_column, tl.int64)
+    pixels = sobel_ring(3, COLUMNS)
+    open_rows = zero_rows(2, COLUMNS)
+    for row in range(first - 2, end + 2):
+        y = tl.minimum(tl.maximum(row, 0), height - 1)
+        at = row_at(images, y, from_column, image_row, image_column)
+        beside = load_beside(at, from_column, width, image_column, 2)
+        differences, pixels = push_sobel(pixels, beside, 3)
+        y = row - 1
+        # A block, because the interpreter cannot & a condition on a number.
+        of_columns = y + tl.zeros_like(column)
+        row_exists = (of_columns >= 0) & (of_columns < height)
+        at = row_at(grad_output, y, column, grad_row, grad_column)
+        across = ()
+        down = ()
+        for j in tl.static_range(3):
+            counts = exists[j] & row_exists
+            given = tl.load(at + (j - 1) * step, mask=counts, other=0).to(tl.float32)
+            a, b = scaled_differences(given, differences[2 * j], differences[2 * j + 1], counts)
+            across = across + (a,)
+            down = down + (b,)
+        # Of its own column a pixel receives g_x only at an edge.
+        own = tl.where(own_share == 0, 0.0, own_share * across[1])
+        done, open_rows = push_sobel_backward(
+            open_rows,
+            across[0] - across[2] + own,
+            down[0] + own_sum * down[1] + down[2],
+            y,
+            height,
+            True,
+        )
+        y = row - 2
+        if y >= first:
+            to = grad_images + tl.cast(y, tl.int64) * width
+            tl.store(to, stored(done, grad_images.dtype.element_ty), mask=column < width)
+
+
+def _launch(kernel: Any, *tensors: Tensor) -> None:
+    """``tensors``: ``(N, H, W)``, the last one, contiguous, is filled."""
+    *inputs, out = tensors
+    planes, height, width = out.shape
     rows = strip_rows(planes, height, width)
     launch(
-        sobel_kernel,
+        kernel,
         strip_programs(planes, height, width, rows),
-        images.device,
-        images,
-        out,
+        out.device,
+        *tensors,
         height,
         width,
         rows,
-        *images.stride(),
+        *(stride for x in inputs for stride in x.stride()),
         COLUMNS=COLUMNS,
-        num_warps=4,
+        num_warps=WARPS,
     )
+
+
+def sobel_gradient(images: Tensor) -> Tensor:
+    out = images.new_empty(images.shape)
+    _launch(sobel_kernel, images, out)
     return out
 
 
-CONFIGURATIONS = [
-    configuration(
-        f"sobel_gradient, {dtype}",
-        sobel_kernel,
-        {"images": f"*{dtype}:16", "out": f"*{dtype}:16"},
-        {"image_column": 1, "COLUMNS": COLUMNS},
-        2 * size,
+def sobel_gradient_backward(grad_output: Tensor, images: Tensor) -> Tensor:
+    grad_images = images.new_empty(images.shape)
+    _launch(sobel_backward_kernel, grad_output, images, grad_images)
+    return grad_images
+
+
+def _configuration(kernel: Any, dtype: str) -> Configuration:
+    pointers = ("images", "out", "grad_output", "grad_images")
+    given = {x: f"*{dtype}:16" for x in kernel.arg_names if x in pointers}
+    strides = {x: 1 for x in ("image_column", "grad_column") if x in kernel.arg_names}
+    name = "sobel_gradient" if kernel is sobel_kernel else "sobel_gradient backward"
+    return configuration(
+        f"{name}, {dtype}",
+        kernel,
+        given,
+        {**strides, "COLUMNS": COLUMNS},
+        len(given) * BYTES[dtype],
         resident=SINGLE_VALUES,
     )
-    for dtype, size in (("fp16", 2), ("bf16", 2), ("fp32", 4))
+
+
+CONFIGURATIONS = [
+    _configuration(kernel, dtype)
+    for kernel in (sobel_kernel, sobel_backward_kernel)
+    for dtype in ("fp16", "bf16", "fp32")
 ]

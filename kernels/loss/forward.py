@@ -21,7 +21,7 @@ import triton.language as tl
 
 from ..common.exposures import load_fused, load_layers
 from ..common.windows import locate_strip, push, zero_rows
-from ..filters.sobel import magnitude_at
+from ..filters.attributes import attributes_at
 from .terms import sample_means, similarity
 
 # One variant serves every size and alignment: a thread loads single values anyway.
@@ -177,17 +177,23 @@ def forward_kernel(
             for k in tl.static_range(K):
                 mean_i = ring[(2 + 3 * k) * WY]
                 power_i = ring[(3 + 3 * k) * WY]
-                a = tl.full([COLUMNS], 1.0, tl.float32)
-                if VARIANCE:
-                    variance = power_i - mean_i * mean_i
-                    a = tl.where(variance < floor, floor, variance)
-                if GRADIENT:
-                    a *= magnitude_at(
-                        at, center, x, height, width, exposures_row, exposures_column, WX == 1
-                    )
-                if WELL_EXPOSEDNESS:
-                    offset = tl.load(at).to(tl.float32) - 0.5
-                    a *= tl.exp(-12.5 * offset * offset)
+                variance, magnitude, exposedness, _, _ = attributes_at(
+                    at,
+                    center,
+                    x,
+                    mean_i,
+                    power_i,
+                    height,
+                    width,
+                    exposures_row,
+                    exposures_column,
+                    floor,
+                    VARIANCE,
+                    GRADIENT,
+                    WELL_EXPOSEDNESS,
+                    WX == 1,
+                )
+                a = variance * magnitude * exposedness
                 importance += a
                 value, one_mean, one_power, one_cross = similarity(
                     ring[0],
