@@ -90,13 +90,14 @@ def filter_maps(maps, at, area, COUNT: tl.constexpr, TAPS: tl.constexpr):
 
     ``at`` is the :func:`map_offset` of the first tap, ``area`` that of the next map.
     """
+    fours: tl.constexpr = COUNT // 4
     filtered = ()
-    for i in tl.static_range(0, COUNT, 4):
-        left: tl.constexpr = min(COUNT - i, 4)
-        whole: tl.constexpr = 2 if left == 3 else left
-        filtered = filtered + _filter_group(maps + i * area, at, whole, TAPS)
-        if left == 3:
-            filtered = filtered + _filter_group(maps + (i + 2) * area, at, 1, TAPS)
+    for i in tl.static_range(fours):
+        filtered = filtered + _filter_group(maps + 4 * i * area, at, 4, TAPS)
+    if COUNT % 4 >= 2:
+        filtered = filtered + _filter_group(maps + 4 * fours * area, at, 2, TAPS)
+    if COUNT % 2 == 1:
+        filtered = filtered + _filter_group(maps + (COUNT - 1) * area, at, 1, TAPS)
     return filtered
 
 
@@ -120,12 +121,14 @@ def _filter_group(maps, at, COUNT: tl.constexpr, TAPS: tl.constexpr):
 def store_maps(maps, at, area, values, inside):
     """Store a row of every map; ``at`` and ``area`` as in :func:`filter_maps`."""
     COUNT: tl.constexpr = len(values)
-    for i in tl.static_range(0, COUNT, 4):
-        left: tl.constexpr = min(COUNT - i, 4)
-        whole: tl.constexpr = 2 if left == 3 else left
-        _store_group(maps + i * area + whole * at, values[i : i + whole], inside)
-        if left == 3:
-            _store_group(maps + (i + 2) * area + at, values[i + 2 : i + 3], inside)
+    fours: tl.constexpr = COUNT // 4
+    for i in tl.static_range(fours):
+        _store_group(maps + 4 * i * area + 4 * at, values[4 * i : 4 * i + 4], inside)
+    if COUNT % 4 >= 2:
+        of_two = values[4 * fours : 4 * fours + 2]
+        _store_group(maps + 4 * fours * area + 2 * at, of_two, inside)
+    if COUNT % 2 == 1:
+        _store_group(maps + (COUNT - 1) * area + at, values[COUNT - 1 : COUNT], inside)
 
 
 @triton.jit
@@ -164,11 +167,14 @@ def clear_margins(
 
 @triton.jit
 def _clear(maps, at, area, length, lane, COUNT: tl.constexpr):
-    for i in tl.static_range(0, COUNT, 4):
-        left: tl.constexpr = min(COUNT - i, 4)
-        whole: tl.constexpr = 2 if left == 3 else left
-        group = maps + i * area + whole * at + lane
-        for n in tl.static_range(whole):
-            tl.store(group + n * length, 0.0, mask=lane < length)
-        if left == 3:
-            tl.store(maps + (i + 2) * area + at + lane, 0.0, mask=lane < length)
+    inside = lane < length
+    fours: tl.constexpr = COUNT // 4
+    for m in tl.static_range(4 * fours):
+        group = maps + m // 4 * 4 * area + 4 * at
+        tl.store(group + m % 4 * length + lane, 0.0, mask=inside)
+    if COUNT % 4 >= 2:
+        group = maps + 4 * fours * area + 2 * at
+        tl.store(group + lane, 0.0, mask=inside)
+        tl.store(group + length + lane, 0.0, mask=inside)
+    if COUNT % 2 == 1:
+        tl.store(maps + (COUNT - 1) * area + at + lane, 0.0, mask=inside)

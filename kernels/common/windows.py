@@ -12,7 +12,6 @@ the taps are symmetric (:mod:`.maps`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import triton
@@ -153,9 +152,9 @@ def windows_of(images: Tensor, taps: Taps, padded: bool) -> Windows:
     return Windows(y, x, padded, height - len(y) + 1, width - len(x) + 1)
 
 
-def strip_rows(planes: int, height: int, width: int, choices: Sequence[int] = ROWS) -> int:
+def strip_rows(planes: int, height: int, width: int) -> int:
     """Rows of a program. The shape alone decides, so that sums have one order everywhere."""
-    for rows in choices:
+    for rows in ROWS:
         if strip_programs(planes, height, width, rows) >= ENOUGH_PROGRAMS:
             break
     return rows

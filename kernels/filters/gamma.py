@@ -178,7 +178,7 @@ def gamma_kernel(
                     VARIANCE,
                     GRADIENT,
                     EXPOSEDNESS,
-                    len(TAPS_X) == 1,
+                    len(TAPS_X) == 1 or len(TAPS_Y) == 1,
                 )
                 factors = factors + (found,)
                 products = products + (found[0] * found[1] * found[2],)

@@ -89,16 +89,17 @@ def push_sobel(ring, values, COUNT: tl.constexpr):
 def differences_at(at, y, x, height, width, row_stride, column_stride, AT_EDGES: tl.constexpr):
     """(g_x, g_y) at the pixels (y, x), which ``at`` points to, from their 3×3 neighbours.
 
-    The centre of a window larger than one column has a column on both sides (not AT_EDGES).
+    The centre of a window of three pixels or more has neighbours on all sides (not AT_EDGES).
     """
     ring = sobel_ring(1, x.shape[0])
+    step = tl.cast(column_stride, tl.int64)
     for i in tl.static_range(3):
-        row = tl.minimum(tl.maximum(y + i - 1, 0), height - 1) - y
-        line = at + row * tl.cast(row_stride, tl.int64)
         if AT_EDGES:
+            row = tl.minimum(tl.maximum(y + i - 1, 0), height - 1) - y
+            line = at + row * tl.cast(row_stride, tl.int64)
             values = load_beside(line, x, width, column_stride, 1)
         else:
-            step = tl.cast(column_stride, tl.int64)
+            line = at + (i - 1) * tl.cast(row_stride, tl.int64)
             values = (
                 tl.load(line - step).to(tl.float32),
                 tl.load(line).to(tl.float32),
