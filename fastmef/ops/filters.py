@@ -179,7 +179,7 @@ LOCAL_VARIANCE = MapOperation(
     "local_variance", "images", VarianceOptions, "filters.variance", "filters.variance"
 )
 SOBEL_GRADIENT = MapOperation(
-    "sobel_gradient", "images", SobelOptions, "filters.sobel", "filters.backward"
+    "sobel_gradient", "images", SobelOptions, "filters.sobel", "filters.sobel"
 )
 GAMMA_WEIGHTS = MapOperation(
     "gamma_weights", "exposures", GammaOptions, "filters.gamma", "filters.gamma"

@@ -19,6 +19,26 @@ def load_layers(pointers, layer, inside, K: tl.constexpr):
 
 
 @triton.jit
+def layer_pointers(pointers, layer, K: tl.constexpr):
+    """The addresses of K layers."""
+    out = ()
+    for _ in tl.static_range(K):
+        out = out + (pointers,)
+        # Step by step: k * layer may not fit 32 bits.
+        pointers += layer
+    return out
+
+
+@triton.jit
+def load_each(pointers, offset):
+    """The values ``offset`` numbers on from each address, as float32."""
+    out = ()
+    for k in tl.static_range(len(pointers)):
+        out = out + (tl.load(pointers[k] + offset).to(tl.float32),)
+    return out
+
+
+@triton.jit
 def softmax(logits, K: tl.constexpr):
     highest = logits[0]
     for k in tl.static_range(1, K):

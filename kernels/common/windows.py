@@ -7,12 +7,11 @@ loaded once for each horizontal tap, the vertical window costs one register a ta
 nothing is exchanged between threads.
 
 The adjoint of a filter is the same march over the derivative maps with zeros beyond them, because
-the taps are symmetric. Only its first window begins elsewhere (``origin``).
+the taps are symmetric (:mod:`.maps`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import triton
@@ -25,10 +24,10 @@ if TYPE_CHECKING:
 
 WARPS = 4
 COLUMNS = 32 * WARPS  # one for each thread: more would multiply the registers of the rings
-# Rows of a program; each strip filters a window of rows more than it owns. The smaller ones keep
-# small images from leaving multiprocessors idle. Not timed on a GPU.
-ROWS = (32, 16, 8)
-ENOUGH_PROGRAMS = 512
+# Rows of a program, which filters a window of rows more than it owns: the longest strips that still
+# make enough programs are taken. Not timed on a GPU.
+ROWS = (256, 128, 64, 32, 16, 8)
+ENOUGH_PROGRAMS = 396  # three for each of the 132 multiprocessors of an H100
 
 
 @triton.jit
@@ -99,15 +98,6 @@ def push(ring, rows, TAPS: tl.constexpr):
 
 
 @triton.jit
-def filter_row(pointer, column, width, TAPS: tl.constexpr):
-    """One row of a contiguous map, filtered along the row, with zeros beyond it."""
-    total = TAPS[0] * load_tap(pointer, 0, column, width, 1, True)
-    for j in tl.static_range(1, len(TAPS)):
-        total += TAPS[j] * load_tap(pointer, j, column, width, 1, True)
-    return total
-
-
-@triton.jit
 def finite_or_zero(x):
     """A subtracted constant must be finite: it would spoil windows of finite values."""
     return tl.where(tl.abs(x) < float("inf"), x, 0.0)
@@ -162,9 +152,9 @@ def windows_of(images: Tensor, taps: Taps, padded: bool) -> Windows:
     return Windows(y, x, padded, height - len(y) + 1, width - len(x) + 1)
 
 
-def strip_rows(planes: int, height: int, width: int, choices: Sequence[int] = ROWS) -> int:
+def strip_rows(planes: int, height: int, width: int) -> int:
     """Rows of a program. The shape alone decides, so that sums have one order everywhere."""
-    for rows in choices:
+    for rows in ROWS:
         if strip_programs(planes, height, width, rows) >= ENOUGH_PROGRAMS:
             break
     return rows

@@ -1,36 +1,34 @@
-r"""The gradient by an image of the maps that importance is made of, one pass
+r"""The gradient w.r.t. an image of the maps that importance is made of, one pass
 
 .. math::
     \partial L / \partial I = 2 (I - c) (w * d) - 2\, w * (d \mu)
-        + \mathrm{Sobel}^T(\partial L / \partial S) + e
+        + \mathrm{Sobel}^T(a, b) + e
 
-d and dμ belong to the local variance (:mod:`.variance`), the Sobel magnitude S to :mod:`.sobel`,
-and e to what depends on the pixel alone. Each part may be absent.
+d and dμ belong to the local variance (:mod:`.variance`), a and b to the Sobel magnitude
+(:mod:`.sobel`), and e to what depends on the pixel alone. Each part may be absent.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import triton
 import triton.language as tl
 
-from ..common.configurations import WINDOW, configuration
+from ..common.configurations import MARGINS, WINDOW, configuration
 from ..common.launching import ARITHMETIC, BYTES, launch
+from ..common.maps import filter_maps, load_group, map_offset, margins
 from ..common.tiles import stored
 from ..common.windows import (
     Windows,
-    filter_row,
     locate_strip,
-    present_width,
     push,
     row_at,
     strip_programs,
     strip_rows,
-    within,
     zero_rows,
 )
-from .sobel import sobel_adjoint
+from .sobel import edge_shares, push_sobel_backward
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,13 +37,12 @@ if TYPE_CHECKING:
 
 
 @triton.jit
-def attributes_adjoint_kernel(
+def attributes_backward_kernel(
     images,
     shifts,  # c of every plane, or None without variances
-    variances,  # d, or None
-    products,  # dμ, or None
-    sobels,  # dL/dS, or None
-    pointwise,  # e, or None
+    variances,  # maps (d, dμ), or None
+    sobels,  # maps (a, b), or None
+    pointwise,  # map e, or None
     gradient,
     height,
     width,
@@ -55,12 +52,11 @@ def attributes_adjoint_kernel(
     image_plane,
     image_row,
     image_column,
-    sobel_plane,
-    sobel_row,
-    sobel_column,
     TAPS_Y: tl.constexpr,
     TAPS_X: tl.constexpr,
     PADDED: tl.constexpr,
+    MARGIN_Y: tl.constexpr,
+    MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
     size: tl.constexpr = len(TAPS_Y)
@@ -69,33 +65,44 @@ def attributes_adjoint_kernel(
     center_x: tl.constexpr = len(TAPS_X) // 2
     top: tl.constexpr = 0 if PADDED else center_y
     left: tl.constexpr = 0 if PADDED else center_x
-    before: tl.constexpr = 0 if variances is None else size - 1
+    # Rows of the march before the first pixel.
+    before: tl.constexpr = max(0 if variances is None else size - 1, 0 if sobels is None else 2)
+    # Only the 3×3 pixels around centres of single pixels repeat an edge.
+    at_edges: tl.constexpr = len(TAPS_Y) == 1 or len(TAPS_X) == 1
     plane, first, end, column = locate_strip(tl.program_id(0), height, width, rows, COLUMNS)
     inside = column < width
     images += plane * image_plane
     gradient += plane * height * width + column
-    from_map = plane * map_height * map_width
+    # What lies beyond the image is computed like its last column, and not stored.
+    x = tl.minimum(column, width - 1) - left
     if variances is not None:
-        variances += from_map
-        products += from_map
         shift = tl.load(shifts + plane)
+        y = first - before + (center_y - top)
+        first_tap = map_offset(plane, y, x - center_x, map_height, map_width, MARGIN_Y, MARGIN_X)
         ring = zero_rows(2 * size, COLUMNS)
     if sobels is not None:
-        sobels += plane * sobel_plane
-    if pointwise is not None:
-        pointwise += from_map
+        open_rows = zero_rows(2, COLUMNS)
+        own_share, own_sum = edge_shares(column, width) if at_edges else (0.0, 2.0)
     for row in range(first - before, end):
         if variances is not None:
-            y = row + center_y - top
-            x = column - center_x - left
-            present = present_width(y, map_height, map_width, True)
-            d = row_at(variances, y, x, map_width, 1)
-            by_mean = row_at(products, y, x, map_width, 1)
-            filtered = (
-                filter_row(d, x, present, TAPS_X),
-                filter_row(by_mean, x, present, TAPS_X),
-            )
+            filtered = filter_maps(variances, first_tap, 0, 2, TAPS_X)
+            first_tap += map_width + 2 * MARGIN_X
             ring = push(ring, filtered, TAPS_Y)
+        if sobels is not None:
+            # The march may begin far above; one row of zeros is like any other.
+            y = tl.maximum(row + 1 - top, -1)
+            at_map = map_offset(plane, y, x, map_height, map_width, MARGIN_Y, MARGIN_X)
+            a_left, b_left = load_group(sobels + 2 * at_map - 2, 2)
+            a_own, b_own = load_group(sobels + 2 * at_map, 2)
+            a_right, b_right = load_group(sobels + 2 * at_map + 2, 2)
+            h_x = a_left - a_right
+            h_y = b_left + own_sum * b_own + b_right
+            if at_edges:
+                # Of its own column a pixel receives g_x only at an edge.
+                h_x += tl.where(own_share == 0, 0.0, own_share * a_own)
+            through_sobel, open_rows = push_sobel_backward(
+                open_rows, h_x, h_y, row + 1, height, at_edges
+            )
         if row >= first:
             total = tl.zeros((COLUMNS,), tl.float32)
             if variances is not None:
@@ -103,52 +110,33 @@ def attributes_adjoint_kernel(
                 value = tl.load(at, mask=inside, other=0).to(tl.float32) - shift
                 total += 2 * (value * ring[0] - ring[size])
             if sobels is not None:
-                total += sobel_adjoint(
-                    sobels,
-                    images,
-                    row,
-                    column,
-                    height,
-                    width,
-                    image_row,
-                    image_column,
-                    map_height,
-                    map_width,
-                    top,
-                    left,
-                    sobel_row,
-                    sobel_column,
-                )
+                total += through_sobel
             if pointwise is not None:
-                y = row - top
-                x = column - left
-                known = within(y, x, map_height, map_width)
-                total += tl.load(row_at(pointwise, y, x, map_width, 1), mask=known, other=0)
+                at_map = map_offset(plane, row - top, x, map_height, map_width, MARGIN_Y, MARGIN_X)
+                total += tl.load(pointwise + at_map)
             to = gradient + tl.cast(row, tl.int64) * width
             tl.store(to, stored(total, gradient.dtype.element_ty), mask=inside)
 
 
-def attributes_gradient(
+def attributes_backward(
     images: Tensor,
     windows: Windows,
     gradient: Tensor,
     shifts: Tensor | None = None,
     variances: Tensor | None = None,
-    products: Tensor | None = None,
     sobels: Tensor | None = None,
     pointwise: Tensor | None = None,
 ) -> None:
-    """Fills ``gradient``. Images are ``(N, H, W)``, the maps contiguous except ``sobels``."""
+    """Fill ``gradient``. Images are ``(N, H, W)``, the maps are those of :mod:`..common.maps`."""
     planes, height, width = images.shape
     rows = strip_rows(planes, height, width)
     launch(
-        attributes_adjoint_kernel,
+        attributes_backward_kernel,
         strip_programs(planes, height, width, rows),
         images.device,
         images,
         shifts,
         variances,
-        products,
         sobels,
         pointwise,
         gradient,
@@ -158,53 +146,42 @@ def attributes_gradient(
         windows.map_width,
         rows,
         *images.stride(),
-        *((0, 0, 0) if sobels is None else sobels.stride()),
         PADDED=windows.padded,
+        **margins(windows)._asdict(),
         **windows.constants,
     )
 
 
-def sobel_gradient_backward(upstream: Tensor, images: Tensor) -> Tensor:
-    gradient = images.new_empty(images.shape)
-    every_pixel = Windows((1.0,), (1.0,), False, *images.shape[1:])
-    attributes_gradient(images, every_pixel, gradient, sobels=upstream)
-    return gradient
-
-
 def _configuration(
-    name: str, maps: tuple[str, ...], border: str = "valid", dtype: str = "fp32", **constants: Any
+    name: str, maps: tuple[str, ...], border: str = "valid", dtype: str = "fp32"
 ) -> Configuration:
     given = {"images": f"*{dtype}:16", "gradient": f"*{dtype}:16"}
     given |= {x: "*fp32:16" for x in maps}
     if "variances" in maps:
         given |= {"shifts": "*fp32:16"}
-    absent = ("shifts", "variances", "products", "sobels", "pointwise")
-    size = BYTES[dtype]
+    absent = ("shifts", "variances", "sobels", "pointwise")
+    size, numbers = BYTES[dtype], sum(1 if x == "pointwise" else 2 for x in maps)
     return configuration(
         f"{name}, {border} border, {dtype}",
-        attributes_adjoint_kernel,
+        attributes_backward_kernel,
         given,
         {
             **WINDOW,
-            **constants,
+            **MARGINS[border],
             "PADDED": border == "zero",
             "image_column": 1,
-            "sobel_column": 1,
             **{x: None for x in absent if x not in given},
         },
-        2 * size + 4 * len(maps),
+        2 * size + 4 * numbers,
         resident=ARITHMETIC,
     )
 
 
-_VARIANCE = ("variances", "products")
+_ALL = ("variances", "sobels", "pointwise")
 CONFIGURATIONS = [
-    _configuration("local_variance backward", _VARIANCE),
-    _configuration("local_variance backward", _VARIANCE, "zero"),
-    _configuration("sobel_gradient backward", ("sobels",), TAPS_Y=(1.0,), TAPS_X=(1.0,)),
-    _configuration("gamma_weights backward, variance × gradient", (*_VARIANCE, "sobels")),
-    _configuration("gamma_weights backward, all", (*_VARIANCE, "sobels", "pointwise")),
-    _configuration(
-        "gamma_weights backward, all", (*_VARIANCE, "sobels", "pointwise"), dtype="bf16"
-    ),
+    _configuration("local_variance backward", _ALL[:1]),
+    _configuration("local_variance backward", _ALL[:1], "zero"),
+    _configuration("gamma_weights backward, variance × gradient", _ALL[:2]),
+    _configuration("gamma_weights backward, all", _ALL),
+    _configuration("gamma_weights backward, all", _ALL, dtype="bf16"),
 ]

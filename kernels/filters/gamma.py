@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 
-from ..common.configurations import WINDOW, configuration
+from ..common.configurations import MARGINS, WINDOW, configuration
 from ..common.launching import ARITHMETIC, BYTES, BYTES_ON_THE_WAY, MANY_MAPS, launch
+from ..common.maps import clear_margins, map_offset, margins, new_maps, store_maps
 from ..common.tiles import stored
 from ..common.windows import (
     Taps,
@@ -36,8 +37,9 @@ from ..common.windows import (
     windows_of,
     zero_rows,
 )
-from .backward import attributes_gradient
-from .sobel import magnitude
+from .attributes import attributes_at
+from .backward import attributes_backward
+from .sobel import scaled_differences
 from .variance import moment_rows
 
 if TYPE_CHECKING:
@@ -50,13 +52,15 @@ if TYPE_CHECKING:
 def gamma_kernel(
     exposures,
     upstream,  # u, or None: then γ is wanted
-    out,  # γ; with u: those of d, dμ, dL/dS and e that are wanted, each (B, K, map)
+    out,  # γ, or None
+    variances,  # with u: maps (d, dμ), (a, b) and e, of B K planes, those that are wanted
+    sobels,
+    pointwise,
     shifts,  # the constants of the planes, where d is wanted
     height,
     width,
     map_height,
     map_width,
-    part,  # elements of one of the maps in out
     rows,
     floor,
     eps,
@@ -74,6 +78,8 @@ def gamma_kernel(
     EXPOSEDNESS: tl.constexpr,
     TAPS_Y: tl.constexpr,
     TAPS_X: tl.constexpr,
+    MARGIN_Y: tl.constexpr,
+    MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
     size: tl.constexpr = len(TAPS_Y)
@@ -87,9 +93,52 @@ def gamma_kernel(
     image_layer = tl.cast(image_layer, tl.int64)
     upstream_layer = tl.cast(upstream_layer, tl.int64)
     layer = tl.cast(map_height, tl.int64) * map_width
-    to = out + batch * K * layer + column
     if upstream is not None:
         upstream += batch * upstream_batch
+        for k in tl.static_range(K):
+            plane = batch * K + k
+            if VARIANCE:
+                clear_margins(
+                    variances,
+                    0,
+                    plane,
+                    first,
+                    end,
+                    column,
+                    map_height,
+                    map_width,
+                    2,
+                    MARGIN_Y,
+                    MARGIN_X,
+                )
+            if GRADIENT:
+                clear_margins(
+                    sobels,
+                    0,
+                    plane,
+                    first,
+                    end,
+                    column,
+                    map_height,
+                    map_width,
+                    2,
+                    MARGIN_Y,
+                    MARGIN_X,
+                )
+            if EXPOSEDNESS:
+                clear_margins(
+                    pointwise,
+                    0,
+                    plane,
+                    first,
+                    end,
+                    column,
+                    map_height,
+                    map_width,
+                    1,
+                    MARGIN_Y,
+                    MARGIN_X,
+                )
     shift = ()
     if VARIANCE:
         for k in tl.static_range(K):
@@ -109,75 +158,70 @@ def gamma_kernel(
             ring = push(ring, filtered, TAPS_Y)
         done = row - before
         if done >= first:
-            here = to + tl.cast(done, tl.int64) * map_width
             factors = ()
             products = ()
             total = tl.zeros((COLUMNS,), tl.float32)
+            y = done + center_y
+            x = from_column + center_x
             for k in tl.static_range(K):
-                image = exposures + k * image_layer
-                y = done + center_y
-                x = from_column + center_x
-                variance = 1.0
-                if VARIANCE:
-                    variance = ring[2 * k * size + size]
-                    variance -= ring[2 * k * size] * ring[2 * k * size]
-                    variance = tl.where(variance < floor, floor, variance)
-                gradient = 1.0
-                if GRADIENT:
-                    gradient = magnitude(image, y, x, height, width, image_row, image_column)
-                exposedness = 1.0
-                if EXPOSEDNESS:
-                    offset = tl.load(row_at(image, y, x, image_row, image_column)).to(tl.float32)
-                    offset -= 0.5
-                    exposedness = tl.exp(-12.5 * offset * offset)
-                factors = factors + (variance, gradient, exposedness)
-                products = products + (variance * gradient * exposedness,)
+                found = attributes_at(
+                    row_at(exposures + k * image_layer, y, x, image_row, image_column),
+                    y,
+                    x,
+                    ring[2 * k * size] if VARIANCE else None,
+                    ring[2 * k * size + size] if VARIANCE else None,
+                    height,
+                    width,
+                    image_row,
+                    image_column,
+                    floor,
+                    VARIANCE,
+                    GRADIENT,
+                    EXPOSEDNESS,
+                    len(TAPS_X) == 1 or len(TAPS_Y) == 1,
+                )
+                factors = factors + (found,)
+                products = products + (found[0] * found[1] * found[2],)
                 total += products[k]
             inverse = 1.0 / (total + eps)
             if upstream is None:
                 for k in tl.static_range(K):
                     gamma = products[k] * inverse
-                    tl.store(here + k * layer, stored(gamma, out.dtype.element_ty), mask=inside)
+                    to = out + (batch * K + k) * layer + tl.cast(done, tl.int64) * map_width
+                    tl.store(to + column, stored(gamma, out.dtype.element_ty), mask=inside)
             else:
                 given = ()
                 for k in tl.static_range(K):
-                    at = upstream + k * upstream_layer
-                    at = row_at(at, done, column, upstream_row, upstream_column)
-                    u = tl.load(at, mask=inside, other=0).to(tl.float32)
+                    of_layer = upstream + k * upstream_layer
+                    at_row = row_at(of_layer, done, column, upstream_row, upstream_column)
+                    u = tl.load(at_row, mask=inside, other=0).to(tl.float32)
                     given = given + (u,)
                 for k in tl.static_range(K):
                     difference = given[k] * eps
                     for j in tl.static_range(K):
                         difference += (given[k] - given[j]) * products[j]
                     by_product = difference * inverse * inverse
-                    variance = factors[3 * k]
-                    gradient = factors[3 * k + 1]
-                    exposedness = factors[3 * k + 2]
-                    into = here + k * layer
+                    variance, magnitude, exposedness, across, down = factors[k]
+                    plane = batch * K + k
+                    at_map = map_offset(
+                        plane, done, column, map_height, map_width, MARGIN_Y, MARGIN_X
+                    )
                     if VARIANCE:
                         mu = ring[2 * k * size]
                         unclamped = ring[2 * k * size + size] - mu * mu
-                        d = by_product * gradient * exposedness
+                        d = by_product * magnitude * exposedness
                         d = tl.where(unclamped >= floor, d, 0.0)
-                        tl.store(into, d, mask=inside)
-                        # Step by step: 2 * part may not fit 32 bits.
-                        into += part
-                        tl.store(into, d * mu, mask=inside)
-                        into += part
+                        values = (d, d * mu)
+                        store_maps(variances, at_map, 0, values, inside)
                     if GRADIENT:
-                        tl.store(into, by_product * variance * exposedness, mask=inside)
-                        into += part
+                        d = by_product * variance * exposedness
+                        values = scaled_differences(d, across, down, inside)
+                        store_maps(sobels, at_map, 0, values, inside)
                     if EXPOSEDNESS:
-                        at = row_at(
-                            exposures + k * image_layer,
-                            done + center_y,
-                            from_column + center_x,
-                            image_row,
-                            image_column,
-                        )
-                        offset = tl.load(at).to(tl.float32) - 0.5
-                        e = by_product * variance * gradient * exposedness * (-25.0 * offset)
-                        tl.store(into, e, mask=inside)
+                        pixel = row_at(exposures + k * image_layer, y, x, image_row, image_column)
+                        offset = tl.load(pixel).to(tl.float32) - 0.5
+                        e = by_product * variance * magnitude * exposedness * (-25.0 * offset)
+                        store_maps(pointwise, at_map, 0, (e,), inside)
 
 
 def launch_gamma(
@@ -186,10 +230,12 @@ def launch_gamma(
     windows: Windows,
     floor: float,
     eps: float,
-    out: Tensor,
-    part: int = 0,
+    out: Tensor | None = None,
     upstream: Tensor | None = None,
     shifts: Tensor | None = None,
+    variances: Tensor | None = None,
+    sobels: Tensor | None = None,
+    pointwise: Tensor | None = None,
 ) -> None:
     batch, count, height, width = exposures.shape
     size = windows.map_height, windows.map_width
@@ -201,11 +247,13 @@ def launch_gamma(
         exposures,
         upstream,
         out,
+        variances,
+        sobels,
+        pointwise,
         shifts,
         height,
         width,
         *size,
-        part,
         rows,
         floor,
         eps,
@@ -215,6 +263,7 @@ def launch_gamma(
         VARIANCE="variance" in attributes,
         GRADIENT="gradient" in attributes,
         EXPOSEDNESS="well_exposedness" in attributes,
+        **margins(windows)._asdict(),
         **windows.constants,
     )
 
@@ -237,40 +286,40 @@ def gamma_weights_backward(
     eps: float,
 ) -> Tensor:
     windows = windows_of(exposures, taps, False)
-    has_variance = "variance" in attributes
-    names = ["variances", "products"] if has_variance else []
-    names += ["sobels"] if "gradient" in attributes else []
-    names += ["pointwise"] if "well_exposedness" in attributes else []
-    maps = single(exposures, len(names), *upstream.shape)
-    shifts = single(exposures, *exposures.shape[:2]) if has_variance else None
-    launch_gamma(
-        exposures, attributes, windows, floor, eps, maps, upstream.numel(), upstream, shifts
-    )
+    planes = exposures.flatten(0, 1)
+    maps = {
+        name: new_maps(exposures, len(planes), count, windows)
+        for name, attribute, count in (
+            ("variances", "variance", 2),
+            ("sobels", "gradient", 2),
+            ("pointwise", "well_exposedness", 1),
+        )
+        if attribute in attributes
+    }
+    shifts = single(exposures, len(planes)) if "variances" in maps else None
+    launch_gamma(exposures, attributes, windows, floor, eps, None, upstream, shifts, **maps)
     gradient = exposures.new_empty(exposures.shape)
-    planes = (x.flatten(0, 1) for x in maps)
-    attributes_gradient(
-        exposures.flatten(0, 1),
-        windows,
-        gradient.flatten(0, 1),
-        shifts,
-        **dict(zip(names, planes, strict=True)),
-    )
+    attributes_backward(planes, windows, gradient.flatten(0, 1), shifts, **maps)
     return gradient
 
 
 def _configuration(
     count: int, attributes: str, dtype: str = "fp32", backward: bool = False
 ) -> Configuration:
-    given = {"exposures": f"*{dtype}:16", "out": "*fp32:16" if backward else f"*{dtype}:16"}
-    given |= {"floor": "fp32", "eps": "fp32"}
-    if backward:
-        given |= {"upstream": f"*{dtype}:16", "shifts": "*fp32:16"}
+    given = {"exposures": f"*{dtype}:16", "floor": "fp32", "eps": "fp32"}
     names = ("variance", "gradient", "well_exposedness")
     used = [x in attributes for x in names]
+    of_backward = ["upstream", "shifts", "variances", "sobels", "pointwise"]
+    if backward:
+        given |= {"upstream": f"*{dtype}:16", "shifts": "*fp32:16"}
+        maps = zip(of_backward[2:], used, strict=True)
+        given |= {name: "*fp32:16" for name, is_used in maps if is_used}
+    else:
+        given |= {"out": f"*{dtype}:16"}
     size = BYTES[dtype]
     part = " backward, first pass" if backward else ""
     label = " × ".join(x.split("_")[-1] for x, is_used in zip(names, used, strict=True) if is_used)
-    maps = sum(used) + used[0] if backward else 0
+    written = 4 * (sum(used) + used[0] + used[1]) + size if backward else size
     return configuration(
         f"gamma_weights{part}, {label}, K = {count}, {dtype}",
         gamma_kernel,
@@ -281,11 +330,12 @@ def _configuration(
             "VARIANCE": used[0],
             "GRADIENT": used[1],
             "EXPOSEDNESS": used[2],
+            **MARGINS["valid"],
             "image_column": 1,
             "upstream_column": 1,
-            **{x: None for x in ("upstream", "shifts") if x not in given},
+            **{x: None for x in ("out", *of_backward) if x not in given},
         },
-        count * (2 * size + 4 * maps),
+        count * (size + written),
         resident={2: BYTES_ON_THE_WAY, 3: ARITHMETIC}.get(count, MANY_MAPS),
     )
 
@@ -295,5 +345,6 @@ CONFIGURATIONS = [
     *(_configuration(2, "variance_gradient", dtype) for dtype in ("fp16", "bf16", "fp32")),
     *(_configuration(count, _ALL) for count in (2, 3, 5)),
     _configuration(2, "gradient_well_exposedness"),
+    _configuration(2, "variance_gradient", backward=True),
     *(_configuration(count, _ALL, backward=True) for count in (2, 3, 5)),
 ]

@@ -1,116 +1,144 @@
 r"""sobel_gradient: :math:`S = \sqrt{g_x^2 + g_y^2}`, :math:`g_x = K_x * I`, edges repeated
 
-Its gradient gathers, at every pixel p, from the 3×3 neighbours q that saw p:
+Both directions march down strips of rows (:mod:`..common.windows`). With the differences
+D = I(x + 1) - I(x - 1) along a row and T = I(y + 1) - I(y - 1) along a column
 
 .. math::
-    \partial L / \partial I_p = \sum_q \frac{\partial L / \partial S_q}{S_q}
-        \big(g_x(q) K_x(p - q) + g_y(q) K_y(p - q)\big)
+    g_x = D(y - 1) + 2 D(y) + D(y + 1), \quad g_y = T(x - 1) + 2 T(x) + T(x + 1)
 
-The neighbours' :math:`g_x, g_y` are computed again from 5×5 pixels, which are in the first-level
-cache, so both directions are one pass. Where S = 0 the gradient is 0.
+The gradient w.r.t. the image takes the same way back. With :math:`u = \partial L / \partial S / S`,
+:math:`a = u g_x` and :math:`b = u g_y` a row of windows leaves
+
+.. math::
+    h_x(x) = a(x - 1) - a(x + 1), \quad h_y(x) = b(x - 1) + 2 b(x) + b(x + 1), \\
+    \partial L / \partial I(y) = (h_x + h_y)(y - 1) + 2 h_x(y) + (h_x - h_y)(y + 1)
+
+so a pixel computes S in its own column and in those beside it, once for each. What a repeated edge
+receives is added to the pixel that it repeats. Where S = 0 the gradient is 0.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import triton
 import triton.language as tl
 
 from ..common.configurations import configuration
-from ..common.launching import SINGLE_VALUES, launch
+from ..common.launching import BYTES, SINGLE_VALUES, launch
 from ..common.tiles import stored
-from ..common.windows import COLUMNS, locate_strip, row_at, strip_programs, strip_rows, within
+from ..common.windows import (
+    COLUMNS,
+    WARPS,
+    locate_strip,
+    row_at,
+    strip_programs,
+    strip_rows,
+    zero_rows,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..common.launching import Configuration
+
 
 @triton.jit
-def neighbours(image, row, column, height, width, row_stride, column_stride, REACH: tl.constexpr):
-    """The (2 REACH + 1)² pixels around each column, edges repeated, row by row."""
-    values = ()
-    for i in tl.static_range(2 * REACH + 1):
-        y = tl.minimum(tl.maximum(row + i - REACH, 0), height - 1)
-        for j in tl.static_range(2 * REACH + 1):
-            x = tl.minimum(tl.maximum(column + j - REACH, 0), width - 1)
-            at = row_at(image, y, x, row_stride, column_stride)
-            values = values + (tl.load(at).to(tl.float32),)
+def load_beside(at, column, width, column_stride, REACH: tl.constexpr):
+    """The 2 REACH + 1 pixels around each column of a row, edges repeated; ``at`` is the middle."""
+    step = tl.cast(column_stride, tl.int64)
+    values = (tl.load(at).to(tl.float32),)
+    for i in tl.static_range(REACH):
+        there = column > i
+        left = tl.load(at - (i + 1) * step, mask=there, other=0).to(tl.float32)
+        left = tl.where(there, left, values[0])
+        there = column < width - (i + 1)
+        right = tl.load(at + (i + 1) * step, mask=there, other=0).to(tl.float32)
+        values = (left,) + values + (tl.where(there, right, values[2 * i]),)
     return values
 
 
 @triton.jit
-def sobel_at(v, corner: tl.constexpr, step: tl.constexpr):
-    """(g_x, g_y, S) from pixels in rows of ``step``; ``corner`` is the first of the 3×3."""
-    a: tl.constexpr = corner
-    b: tl.constexpr = corner + step
-    c: tl.constexpr = corner + 2 * step
-    across = (v[a + 2] - v[a]) + 2 * (v[b + 2] - v[b]) + (v[c + 2] - v[c])
-    down = (v[c] - v[a]) + 2 * (v[c + 1] - v[a + 1]) + (v[c + 2] - v[a + 2])
-    return across, down, tl.sqrt_rn(across * across + down * down)
+def sobel_ring(COUNT: tl.constexpr, COLUMNS: tl.constexpr):
+    return zero_rows(4 * COUNT + 4, COLUMNS)
 
 
 @triton.jit
-def magnitude(image, row, column, height, width, row_stride, column_stride):
-    v = neighbours(image, row, column, height, width, row_stride, column_stride, 1)
-    return sobel_at(v, 0, 3)[2]
+def push_sobel(ring, values, COUNT: tl.constexpr):
+    """Push a row into the windows of COUNT neighbouring columns; ``values`` are COUNT + 2 pixels.
+
+    Returns (g_x, g_y) of every column for the row before this one, and the new ring: the pixels of
+    the last two rows, then what g_x of the next two rows has received so far.
+    """
+    reach: tl.constexpr = COUNT + 2
+    steps = ()
+    for j in tl.static_range(reach):
+        # Pixels are subtracted before they are added up: in flat areas that rounds nothing.
+        steps = steps + (values[j] - ring[j],)
+    done = ()
+    pushed = ring[reach : 2 * reach] + values
+    for j in tl.static_range(COUNT):
+        across = values[j + 2] - values[j]
+        down = steps[j] + 2 * steps[j + 1] + steps[j + 2]
+        done = done + (ring[2 * reach + 2 * j] + across, down)
+        pushed = pushed + (ring[2 * reach + 2 * j + 1] + 2 * across, across)
+    return done, pushed
 
 
 @triton.jit
-def difference_tap(offset: tl.constexpr, at, size):
-    """By pixel ``at``: the difference centred ``offset`` pixels on, repeated edges included."""
-    if offset == 0:
-        tap = tl.where(at == size - 1, 1.0, 0.0) - tl.where(at == 0, 1.0, 0.0)
-    else:
-        tap = -1.0 * offset
-    return tap
+def differences_at(at, y, x, height, width, row_stride, column_stride, AT_EDGES: tl.constexpr):
+    """(g_x, g_y) at the pixels (y, x), which ``at`` points to, from their 3×3 neighbours.
 
-
-@triton.jit
-def smoothing_tap(offset: tl.constexpr, at, size):
-    if offset == 0:
-        tap = 2.0 + tl.where(at == size - 1, 1.0, 0.0) + tl.where(at == 0, 1.0, 0.0)
-    else:
-        tap = 1.0
-    return tap
-
-
-@triton.jit
-def sobel_adjoint(
-    upstream,  # dL/dS of a plane; it begins at pixel (top, left)
-    image,
-    row,
-    column,
-    height,
-    width,
-    row_stride,
-    column_stride,
-    map_height,
-    map_width,
-    top,
-    left,
-    upstream_row,
-    upstream_column,
-):
-    """dL/dI of the columns of a row."""
-    v = neighbours(image, row, column, height, width, row_stride, column_stride, 2)
-    total = tl.zeros(column.shape, tl.float32)
+    The centre of a window of three pixels or more has neighbours on all sides (not AT_EDGES).
+    """
+    ring = sobel_ring(1, x.shape[0])
+    step = tl.cast(column_stride, tl.int64)
     for i in tl.static_range(3):
-        for j in tl.static_range(3):
-            y = row + (i - 1) - top
-            x = column + (j - 1) - left
-            inside = within(y, x, map_height, map_width)
-            at = row_at(upstream, y, x, upstream_row, upstream_column)
-            given = tl.load(at, mask=inside, other=0).to(tl.float32)
-            across, down, strength = sobel_at(v, 5 * i + j, 5)
-            given = tl.where(inside & (strength != 0), given / strength, 0.0)
-            by_across = smoothing_tap(i - 1, row, height) * difference_tap(j - 1, column, width)
-            by_down = difference_tap(i - 1, row, height) * smoothing_tap(j - 1, column, width)
-            # A difference that is not finite reaches only the pixels that it was made of.
-            across = tl.where(by_across == 0, 0.0, across * by_across)
-            down = tl.where(by_down == 0, 0.0, down * by_down)
-            total += given * (across + down)
-    return total
+        if AT_EDGES:
+            row = tl.minimum(tl.maximum(y + i - 1, 0), height - 1) - y
+            line = at + row * tl.cast(row_stride, tl.int64)
+            values = load_beside(line, x, width, column_stride, 1)
+        else:
+            line = at + (i - 1) * tl.cast(row_stride, tl.int64)
+            values = (
+                tl.load(line - step).to(tl.float32),
+                tl.load(line).to(tl.float32),
+                tl.load(line + step).to(tl.float32),
+            )
+        done, ring = push_sobel(ring, values, 1)
+    return done
+
+
+@triton.jit
+def scaled_differences(grad_output, across, down, counts):
+    """(a, b) of windows: ``grad_output`` / S times g_x and g_y; 0 unless ``counts``."""
+    square = across * across + down * down
+    ratio = grad_output * tl.rsqrt(square)
+    counts = counts & (square != 0)
+    # Not by a factor of 0: a difference that is not finite would pass it.
+    return tl.where(counts, ratio * across, 0.0), tl.where(counts, ratio * down, 0.0)
+
+
+@triton.jit
+def edge_shares(column, width):
+    """What a(x) and b(x) count in h_x and h_y for the pixels that the edges repeat."""
+    first = tl.where(column == 0, 1.0, 0.0)
+    last = tl.where(column == width - 1, 1.0, 0.0)
+    return last - first, 2.0 + first + last
+
+
+@triton.jit
+def push_sobel_backward(open_rows, across, down, row, height, AT_EDGES: tl.constexpr):
+    """Push (h_x, h_y) of a row of windows back.
+
+    Returns dL/dI of the row before, and what the next two rows have received so far.
+    """
+    before = across - down
+    after = across + down
+    own = open_rows[1] + 2 * across
+    if AT_EDGES:
+        own += tl.where(row == 0, before, 0.0) + tl.where(row == height - 1, after, 0.0)
+    return open_rows[0] + before, (own, after)
 
 
 @triton.jit
@@ -128,40 +156,127 @@ def sobel_kernel(
     plane, first, end, column = locate_strip(tl.program_id(0), height, width, rows, COLUMNS)
     images += plane * image_plane
     out += plane * height * width + column
-    for row in range(first, end):
-        value = magnitude(images, row, column, height, width, image_row, image_column)
-        to = out + tl.cast(row, tl.int64) * width
-        tl.store(to, stored(value, out.dtype.element_ty), mask=column < width)
+    from_column = tl.minimum(column, width - 1)
+    ring = sobel_ring(1, COLUMNS)
+    for row in range(first - 1, end + 1):
+        y = tl.minimum(tl.maximum(row, 0), height - 1)
+        at = row_at(images, y, from_column, image_row, image_column)
+        done, ring = push_sobel(ring, load_beside(at, from_column, width, image_column, 1), 1)
+        if row > first:
+            value = tl.sqrt(done[0] * done[0] + done[1] * done[1])
+            to = out + (tl.cast(row, tl.int64) - 1) * width
+            tl.store(to, stored(value, out.dtype.element_ty), mask=column < width)
+
+
+@triton.jit
+def sobel_backward_kernel(
+    grad_output,
+    images,
+    grad_images,
+    height,
+    width,
+    rows,
+    grad_plane,
+    grad_row,
+    grad_column,
+    image_plane,
+    image_row,
+    image_column,
+    COLUMNS: tl.constexpr,
+):
+    plane, first, end, column = locate_strip(tl.program_id(0), height, width, rows, COLUMNS)
+    images += plane * image_plane
+    grad_output += plane * grad_plane
+    grad_images += plane * height * width + column
+    from_column = tl.minimum(column, width - 1)
+    own_share, own_sum = edge_shares(column, width)
+    # Whether there are windows left of, at and right of each pixel.
+    exists = (column > 0, column < width, column < width - 1)
+    step = tl.cast(grad_column, tl.int64)
+    pixels = sobel_ring(3, COLUMNS)
+    open_rows = zero_rows(2, COLUMNS)
+    for row in range(first - 2, end + 2):
+        y = tl.minimum(tl.maximum(row, 0), height - 1)
+        at = row_at(images, y, from_column, image_row, image_column)
+        beside = load_beside(at, from_column, width, image_column, 2)
+        differences, pixels = push_sobel(pixels, beside, 3)
+        y = row - 1
+        # A block, because the interpreter cannot & a condition on a number.
+        of_columns = y + tl.zeros_like(column)
+        row_exists = (of_columns >= 0) & (of_columns < height)
+        at = row_at(grad_output, y, column, grad_row, grad_column)
+        across = ()
+        down = ()
+        for j in tl.static_range(3):
+            counts = exists[j] & row_exists
+            given = tl.load(at + (j - 1) * step, mask=counts, other=0).to(tl.float32)
+            a, b = scaled_differences(given, differences[2 * j], differences[2 * j + 1], counts)
+            across = across + (a,)
+            down = down + (b,)
+        # Of its own column a pixel receives g_x only at an edge.
+        own = tl.where(own_share == 0, 0.0, own_share * across[1])
+        done, open_rows = push_sobel_backward(
+            open_rows,
+            across[0] - across[2] + own,
+            down[0] + own_sum * down[1] + down[2],
+            y,
+            height,
+            True,
+        )
+        y = row - 2
+        if y >= first:
+            to = grad_images + tl.cast(y, tl.int64) * width
+            tl.store(to, stored(done, grad_images.dtype.element_ty), mask=column < width)
+
+
+def _launch(kernel: Any, *tensors: Tensor) -> None:
+    """``tensors``: ``(N, H, W)``, the last one, contiguous, is filled."""
+    *inputs, out = tensors
+    planes, height, width = out.shape
+    rows = strip_rows(planes, height, width)
+    launch(
+        kernel,
+        strip_programs(planes, height, width, rows),
+        out.device,
+        *tensors,
+        height,
+        width,
+        rows,
+        *(stride for x in inputs for stride in x.stride()),
+        COLUMNS=COLUMNS,
+        num_warps=WARPS,
+    )
 
 
 def sobel_gradient(images: Tensor) -> Tensor:
     out = images.new_empty(images.shape)
-    planes, height, width = images.shape
-    rows = strip_rows(planes, height, width)
-    launch(
-        sobel_kernel,
-        strip_programs(planes, height, width, rows),
-        images.device,
-        images,
-        out,
-        height,
-        width,
-        rows,
-        *images.stride(),
-        COLUMNS=COLUMNS,
-        num_warps=4,
-    )
+    _launch(sobel_kernel, images, out)
     return out
 
 
-CONFIGURATIONS = [
-    configuration(
-        f"sobel_gradient, {dtype}",
-        sobel_kernel,
-        {"images": f"*{dtype}:16", "out": f"*{dtype}:16"},
-        {"image_column": 1, "COLUMNS": COLUMNS},
-        2 * size,
+def sobel_gradient_backward(grad_output: Tensor, images: Tensor) -> Tensor:
+    grad_images = images.new_empty(images.shape)
+    _launch(sobel_backward_kernel, grad_output, images, grad_images)
+    return grad_images
+
+
+def _configuration(kernel: Any, dtype: str) -> Configuration:
+    pointers = ("images", "out", "grad_output", "grad_images")
+    given = {x: f"*{dtype}:16" for x in kernel.arg_names if x in pointers}
+    strides = {x: 1 for x in ("image_column", "grad_column") if x in kernel.arg_names}
+    name = "sobel_gradient" if kernel is sobel_kernel else "sobel_gradient backward"
+    return configuration(
+        f"{name}, {dtype}",
+        kernel,
+        given,
+        {**strides, "COLUMNS": COLUMNS},
+        len(given) * BYTES[dtype],
         resident=SINGLE_VALUES,
     )
-    for dtype, size in (("fp16", 2), ("bf16", 2), ("fp32", 4))
+
+
+CONFIGURATIONS = [
+    _configuration(kernel, dtype)
+    for kernel in (sobel_kernel, sobel_backward_kernel)
+    for dtype in ("fp16", "bf16", "fp32")
 ]

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 
-from ..common.configurations import WINDOW, configuration
+from ..common.configurations import MARGINS, WINDOW, configuration
 from ..common.launching import BYTES, SINGLE_VALUES, launch
+from ..common.maps import clear_margins, map_offset, margins, new_maps, store_maps
 from ..common.reflect_pad import fold, mirrored
 from ..common.tiles import stored
 from ..common.windows import (
@@ -34,7 +35,7 @@ from ..common.windows import (
     windows_of,
     zero_rows,
 )
-from .backward import attributes_gradient
+from .backward import attributes_backward
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,22 +48,26 @@ def moment_rows(
     pointer, shift, column, width, column_stride, TAPS: tl.constexpr, PADDED: tl.constexpr
 ):
     """One row of (x, x²), x the image minus ``shift``, filtered along the row."""
-    mean = tl.zeros(column.shape, tl.float32)
-    power = tl.zeros(column.shape, tl.float32)
-    for j in tl.static_range(len(TAPS)):
+    last: tl.constexpr = len(TAPS) - 1
+    middle: tl.constexpr = len(TAPS) // 2
+    x = load_tap(pointer, middle, column, width, column_stride, PADDED) - shift
+    mean = TAPS[middle] * x
+    power = TAPS[middle] * x * x
+    # Taps are symmetric: two pixels share one.
+    for j in tl.static_range(middle):
         x = load_tap(pointer, j, column, width, column_stride, PADDED) - shift
-        weighted = TAPS[j] * x
-        mean += weighted
-        power += weighted * x
+        y = load_tap(pointer, last - j, column, width, column_stride, PADDED) - shift
+        mean += TAPS[j] * (x + y)
+        power += TAPS[j] * (x * x + y * y)
     return mean, power
 
 
 @triton.jit
 def variance_kernel(
     images,
-    upstream,  # dL/dV, or None: then V is wanted, else d
-    out,  # V or d
-    products,  # dμ, where d is wanted
+    upstream,  # dL/dV, or None
+    out,  # V, or None
+    maps,  # (d, dμ), where they are wanted
     shifts,  # the constants of the planes, where d is wanted
     means,  # μ, or None
     sums,  # of μ over the program's part, where μ is wanted
@@ -81,6 +86,8 @@ def variance_kernel(
     TAPS_Y: tl.constexpr,
     TAPS_X: tl.constexpr,
     PADDED: tl.constexpr,
+    MARGIN_Y: tl.constexpr,
+    MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
     size: tl.constexpr = len(TAPS_Y)
@@ -96,6 +103,9 @@ def variance_kernel(
     if upstream is not None:
         upstream += plane * upstream_plane
         tl.store(shifts + plane, shift)
+        clear_margins(
+            maps, 0, plane, first, end, column, map_height, map_width, 2, MARGIN_Y, MARGIN_X
+        )
     to = plane * map_height * map_width + column
     ring = zero_rows(2 * size, COLUMNS)
     total = tl.zeros((COLUMNS,), tl.float32)
@@ -113,8 +123,8 @@ def variance_kernel(
                 given = row_at(upstream, done, column, upstream_row, upstream_column)
                 d = tl.load(given, mask=inside, other=0).to(tl.float32)
                 d = tl.where(variance >= floor, d, 0.0)
-                tl.store(out + here, d, mask=inside)
-                tl.store(products + here, d * mean, mask=inside)
+                at_map = map_offset(plane, done, column, map_height, map_width, MARGIN_Y, MARGIN_X)
+                store_maps(maps, at_map, 0, (d, d * mean), inside)
             else:
                 # A comparison with NaN is false: NaN stays.
                 variance = tl.where(variance < floor, floor, variance)
@@ -130,9 +140,9 @@ def launch_variance(
     images: Tensor,
     windows: Windows,
     floor: float,
-    out: Tensor,
+    out: Tensor | None,
     upstream: Tensor | None = None,
-    products: Tensor | None = None,
+    maps: Tensor | None = None,
     shifts: Tensor | None = None,
     means: Tensor | None = None,
     sums: Tensor | None = None,
@@ -147,7 +157,7 @@ def launch_variance(
         images,
         upstream,
         out,
-        products,
+        maps,
         shifts,
         means,
         sums,
@@ -159,6 +169,7 @@ def launch_variance(
         *images.stride(),
         *((0, 0, 0) if upstream is None else upstream.stride()),
         PADDED=windows.padded,
+        **margins(windows)._asdict(),
         **windows.constants,
     )
 
@@ -179,21 +190,22 @@ def local_variance_backward(
     dtype = images.dtype
     if border == "reflect":
         images, windows = mirrored(images, windows)
-    maps, shifts = single(images, 2, *upstream.shape), single(images, images.shape[0])
-    launch_variance(images, windows, floor, maps[0], upstream, maps[1], shifts)
+    maps, shifts = new_maps(images, len(images), 2, windows), single(images, len(images))
+    launch_variance(images, windows, floor, None, upstream, maps, shifts)
     gradient = (
         single(images, *images.shape) if border == "reflect" else images.new_empty(images.shape)
     )
-    attributes_gradient(images, windows, gradient, shifts, maps[0], maps[1])
+    attributes_backward(images, windows, gradient, shifts, maps)
     return fold(gradient, windows, dtype) if border == "reflect" else gradient
 
 
 def _configuration(dtype: str, border: str, backward: bool = False) -> Configuration:
-    given = {"images": f"*{dtype}:16", "out": "*fp32:16" if backward else f"*{dtype}:16"}
-    given |= {"floor": "fp32"}
+    given = {"images": f"*{dtype}:16", "floor": "fp32"}
     if backward:
-        given |= {"upstream": f"*{dtype}:16", "products": "*fp32:16", "shifts": "*fp32:16"}
-    absent = ("upstream", "products", "shifts", "means", "sums")
+        given |= {"upstream": f"*{dtype}:16", "maps": "*fp32:16", "shifts": "*fp32:16"}
+    else:
+        given |= {"out": f"*{dtype}:16"}
+    absent = ("upstream", "out", "maps", "shifts", "means", "sums")
     size = BYTES[dtype]
     return configuration(
         f"local_variance{' backward, first pass' if backward else ''}, {border} border, {dtype}",
@@ -202,6 +214,7 @@ def _configuration(dtype: str, border: str, backward: bool = False) -> Configura
         {
             **WINDOW,
             "PADDED": border == "zero",
+            **MARGINS[border],
             "image_column": 1,
             "upstream_column": 1,
             **{x: None for x in absent if x not in given},

@@ -15,7 +15,8 @@ import triton
 import triton.language as tl
 
 from ..common.exposures import load_layers, softmax, weighted_sum
-from ..common.windows import filter_row, locate_strip, present_width, push, row_at, zero_rows
+from ..common.maps import filter_maps, map_area, map_offset
+from ..common.windows import locate_strip, push, zero_rows
 
 
 @triton.jit
@@ -33,7 +34,8 @@ def sum_kernel(partials, value, count):
     tl.store(value, sum_partials(partials, count))
 
 
-# One variant serves every size and alignment: a thread loads single values anyway.
+# One variant runs for every size and alignment: a thread loads single values of the images. Maps
+# are always aligned.
 SIZES = (
     "height",
     "width",
@@ -46,7 +48,7 @@ SIZES = (
     "exposures_layer",
     "exposures_row",
 )
-ADDRESSES = ("source", "exposures", "maps", "shifts", "coarse", "gradient", "partials", "value")
+ADDRESSES = ("source", "exposures", "shifts", "coarse", "gradient", "partials", "value")
 
 
 @triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=ADDRESSES)
@@ -76,6 +78,8 @@ def backward_kernel(
     FROM_LOGITS: tl.constexpr,
     TAPS_Y: tl.constexpr,
     TAPS_X: tl.constexpr,
+    MARGIN_Y: tl.constexpr,
+    MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
     WY: tl.constexpr = len(TAPS_Y)
@@ -88,21 +92,27 @@ def backward_kernel(
         tl.store(value, sum_partials(partials, count_partials))
 
     inside = x < width
-    plane = windows_y.to(tl.int64) * windows_x
-    maps += b * (2 + K) * plane
     source += b * source_batch
     exposures += b * exposures_batch
     at_x = x.to(tl.int64)
 
     ring = zero_rows((2 + K) * WY, COLUMNS)
-    # The first window that covers a pixel; taps are symmetric.
-    column = x - (WX - 1)
+    # The first window that covers a pixel; taps are symmetric. What lies beyond the image is
+    # computed like its last column, and not stored.
+    first_tap = map_offset(
+        b,
+        top - (WY - 1),
+        tl.minimum(x, width - 1) - (WX - 1),
+        windows_y,
+        windows_x,
+        MARGIN_Y,
+        MARGIN_X,
+    )
+    planes = tl.num_programs(0) // (tl.cdiv(width, COLUMNS) * tl.cdiv(height, rows))
+    area = map_area(planes, windows_y, windows_x, MARGIN_Y, MARGIN_X)
     for i in range(top - (WY - 1), end):
-        present = present_width(i, windows_y, windows_x, True)
-        filtered = ()
-        for m in tl.static_range(2 + K):
-            window = row_at(maps + m * plane, i, column, windows_x, 1)
-            filtered = filtered + (filter_row(window, column, present, TAPS_X),)
+        filtered = filter_maps(maps, first_tap, area, 2 + K, TAPS_X)
+        first_tap += windows_x + 2 * MARGIN_X
         ring = push(ring, filtered, TAPS_Y)
 
         if i >= top:

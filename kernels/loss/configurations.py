@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ..common.configurations import WINDOW, configuration
+from ..common.configurations import MARGINS, WINDOW, configuration
 from ..common.launching import ARITHMETIC, BYTES, BYTES_ON_THE_WAY, MANY_MAPS, Configuration
 from .backward import backward_kernel
 from .forward import forward_kernel
@@ -34,11 +34,12 @@ def _configuration(
         "exposures_column": 1,
     }
     images = ("source", "exposures", "gradient")
-    singles = ("partials", "maps", "shifts", "value", "levels", "coarse")
+    singles = ("partials", "shifts", "value", "levels", "coarse")
     scalars = ("scale", "c1", "c2", "floor", "eps")
     types = {
         **dict.fromkeys(scalars, "fp32"),
         **dict.fromkeys(singles, "*fp32"),
+        "maps": "*fp32:16",
         **dict.fromkeys(images, f"*{dtype}"),
     }
     given = {x: types[x] for x in types if x in kernel.arg_names and x not in constants}
@@ -68,6 +69,7 @@ def _forward(
         "WELL_EXPOSEDNESS": luminance,
         "LUMINANCE": luminance,
         **WINDOW,
+        **MARGINS["valid"],
     }
     name = "forward" if with_gradient else "value only"
     written = 4 * (2 + count) if with_gradient else 0
@@ -87,7 +89,7 @@ def _forward(
 def _backward(
     count: int, dtype: str = "fp32", from_logits: bool = False, coarse: bool = False
 ) -> Configuration:
-    constants = {**WINDOW, **({} if coarse else {"coarse": None})}
+    constants = {**WINDOW, **MARGINS["valid"], **({} if coarse else {"coarse": None})}
     moved = _planes(count, from_logits) + (count if from_logits else 1)
     return _configuration(
         backward_kernel,

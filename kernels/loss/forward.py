@@ -10,8 +10,8 @@ are ``None``:
 
 - partials: one number a program, (scale / norm) times the sum of its m (1 - q);
 - values: the map 1 - q;
-- maps: (B, 2 + K, windows), -(scale / norm) m times the derivatives of q by E[F], E[F^2] and each
-  E[F I_k]; and shifts, (B, 1 + K), the constants around which these moments are taken.
+- maps: 2 + K of them (:mod:`..common.maps`), -(scale / norm) m times the derivatives of q by E[F],
+  E[F^2] and each E[F I_k]; and shifts, (B, 1 + K), the constants around which they are taken.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ..common.exposures import load_fused, load_layers
+from ..common.exposures import layer_pointers
+from ..common.maps import clear_margins, map_area, map_offset, store_maps
+from ..common.similarity import similarity
 from ..common.windows import locate_strip, push, zero_rows
-from .terms import sample_means, sharpness, similarity
+from ..filters.attributes import attributes_at
+from .terms import add_each, pixel_moments, sample_means
 
-# One variant serves every size and alignment: a thread loads single values anyway.
+# One variant runs for every size and alignment: a thread loads single values of the images. Maps
+# are always aligned.
 SIZES = (
     "height",
     "width",
@@ -37,7 +41,7 @@ SIZES = (
     "weights_batch",
     "weights_row",
 )
-ADDRESSES = ("source", "exposures", "weights", "norm", "partials", "values", "maps", "shifts")
+ADDRESSES = ("source", "exposures", "weights", "norm", "partials", "values", "shifts")
 
 
 @triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=ADDRESSES)
@@ -77,6 +81,8 @@ def forward_kernel(
     LUMINANCE: tl.constexpr,
     TAPS_Y: tl.constexpr,
     TAPS_X: tl.constexpr,
+    MARGIN_Y: tl.constexpr,
+    MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
     WY: tl.constexpr = len(TAPS_Y)
@@ -131,6 +137,11 @@ def forward_kernel(
             K,
             FROM_LOGITS,
         )
+        planes = tl.num_programs(0) // (tl.cdiv(windows_x, COLUMNS) * tl.cdiv(windows_y, rows))
+        area = map_area(planes, windows_y, windows_x, MARGIN_Y, MARGIN_X)
+        clear_margins(
+            maps, area, b, top, end, lane, windows_y, windows_x, 2 + K, MARGIN_Y, MARGIN_X
+        )
         if top + left == 0:
             for k in tl.static_range(K + 1):
                 tl.store(shifts + b * (K + 1) + k, common[k])
@@ -141,25 +152,32 @@ def forward_kernel(
     # Counted from 0: from ``top`` the compiler needs 30 registers more.
     for j in range(end - top + WY - 1):
         y = (top + j).to(tl.int64)
+        at_exposures = layer_pointers(exposures_x + y * exposures_row, exposures_layer, K)
+        at_source = layer_pointers(source_x + y * source_row, source_layer, K if FROM_LOGITS else 1)
         sums = zero_rows(2 + 3 * K, COLUMNS)
-        at_exposures = exposures_x + y * exposures_row
-        at_source = source_x + y * source_row
-        for t in tl.static_range(WX):
-            images = load_layers(at_exposures, exposures_layer, None, K)
-            f = load_fused(at_source, source_layer, images, None, K, FROM_LOGITS) - near[0]
-            at_exposures += exposures_column
-            at_source += source_column
-            wf = f * TAPS_X[t]
-            next_sums = (sums[0] + wf, sums[1] + wf * f)
-            for k in tl.static_range(K):
-                e = images[k] - near[k + 1]
-                we = e * TAPS_X[t]
-                next_sums = next_sums + (
-                    sums[2 + 3 * k] + we,
-                    sums[3 + 3 * k] + we * e,
-                    sums[4 + 3 * k] + wf * e,
+        # Taps are symmetric: two pixels share one, and the one in the middle stands alone.
+        for t in tl.static_range(WX // 2 + 1):
+            moments = pixel_moments(
+                at_source,
+                at_exposures,
+                t * tl.cast(source_column, tl.int64),
+                t * tl.cast(exposures_column, tl.int64),
+                near,
+                K,
+                FROM_LOGITS,
+            )
+            if t < WX // 2:
+                far = pixel_moments(
+                    at_source,
+                    at_exposures,
+                    (WX - 1 - t) * tl.cast(source_column, tl.int64),
+                    (WX - 1 - t) * tl.cast(exposures_column, tl.int64),
+                    near,
+                    K,
+                    FROM_LOGITS,
                 )
-            sums = next_sums
+                moments = add_each(moments, far)
+            sums = add_each(sums, moments, TAPS_X[t])
         ring = push(ring, sums, TAPS_Y)
 
         row = y - (WY - 1)
@@ -176,23 +194,29 @@ def forward_kernel(
             for k in tl.static_range(K):
                 mean_i = ring[(2 + 3 * k) * WY]
                 power_i = ring[(3 + 3 * k) * WY]
-                a = tl.full([COLUMNS], 1.0, tl.float32)
-                if VARIANCE:
-                    variance = power_i - mean_i * mean_i
-                    a = tl.where(variance < floor, floor, variance)
-                if GRADIENT:
-                    a *= sharpness(
-                        at, center, x, height, width, exposures_row, exposures_column, WX == 1
-                    )
-                if WELL_EXPOSEDNESS:
-                    offset = tl.load(at).to(tl.float32) - 0.5
-                    a *= tl.exp(-12.5 * offset * offset)
-                importance += a
-                value, one_mean, one_power, one_cross = similarity(
-                    ring[0],
+                variance, magnitude, exposedness, _, _ = attributes_at(
+                    at,
+                    center,
+                    x + WX // 2,
                     mean_i,
-                    ring[WY],
                     power_i,
+                    height,
+                    width,
+                    exposures_row,
+                    exposures_column,
+                    floor,
+                    VARIANCE,
+                    GRADIENT,
+                    WELL_EXPOSEDNESS,
+                    WX == 1 or WY == 1,
+                )
+                a = variance * magnitude * exposedness
+                importance += a
+                mean_f = ring[0]
+                value, one_mean, _, one_power, one_cross = similarity(
+                    mean_f,
+                    mean_i,
+                    (ring[WY] - mean_f * mean_f) + (power_i - mean_i * mean_i),
                     ring[(4 + 3 * k) * WY],
                     near[0],
                     near[k + 1],
@@ -218,12 +242,13 @@ def forward_kernel(
                 tl.store(to, lost.to(values.dtype.element_ty), mask=inside)
             if maps is not None:
                 weight = -weight * inverse
-                to = maps + b * (2 + K) * plane + row * windows_x + lane
                 by_mean += 2 * (common[0] - near[0]) * by_power
                 for k in tl.static_range(K):
                     by_mean += (common[k + 1] - near[k + 1]) * by_crosses[k]
-                    tl.store(to + (2 + k) * plane, weight * by_crosses[k], mask=inside)
-                tl.store(to, weight * by_mean, mask=inside)
-                tl.store(to + plane, weight * by_power, mask=inside)
+                derivatives = (weight * by_mean, weight * by_power)
+                for k in tl.static_range(K):
+                    derivatives = derivatives + (weight * by_crosses[k],)
+                at_map = map_offset(b, row, lane, windows_y, windows_x, MARGIN_Y, MARGIN_X)
+                store_maps(maps, at_map, area, derivatives, inside)
     if partials is not None:
         tl.store(partials + program, tl.sum(total))

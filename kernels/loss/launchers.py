@@ -15,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..common.launching import cdiv, launch
+from ..common.maps import margins, new_maps
 from ..common.windows import WARPS, Taps, single, strip_programs, strip_rows, windows_of
 from .backward import backward_kernel, sum_kernel
 from .forward import forward_kernel
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-# Rows of a program. Its march filters a window of rows more than these: the longest strips that
-# still make enough programs are taken. Not timed on a GPU.
-ROWS = (128, 64, 32, 16)
 # Registers of a thread in the forward kernel for two exposures, F and no luminance, by architecture
 # where the compiler would take more: four programs then fit a multiprocessor instead of three,
 # without spills. Not timed on a GPU.
@@ -80,13 +78,14 @@ class _Level:
         self.source, self.exposures, self.options = source, exposures, options
         self.batch, self.count, self.height, self.width = exposures.shape
         windows = windows_of(exposures, taps, False)
-        self.windows = windows.map_height, windows.map_width
+        self.shape, self.windows = windows, (windows.map_height, windows.map_width)
         self.constants = {
             **windows.constants,
+            **margins(windows)._asdict(),
             "K": self.count,
             "FROM_LOGITS": source.ndim == 4,
         }
-        self.rows = strip_rows(self.batch, *self.windows, ROWS)
+        self.rows = strip_rows(self.batch, *self.windows)
         self.programs = strip_programs(self.batch, *self.windows, self.rows)
 
     def most_registers(self) -> int | None:
@@ -107,7 +106,7 @@ class _Level:
         """Makes what is given; ``weights`` are those of windows."""
         self.maps = self.shifts = None
         if with_maps:
-            self.maps = single(self.source, self.batch, 2 + self.count, *self.windows)
+            self.maps = new_maps(self.source, self.batch, 2 + self.count, self.shape)
             self.shifts = single(self.source, self.batch, 1 + self.count)
         launch(
             forward_kernel,
@@ -158,7 +157,7 @@ class _Level:
         scale: float = 1.0,
     ) -> Tensor:
         """Fills the gradient, ``coarse`` being that of the next level; and adds up the value."""
-        rows = strip_rows(self.batch, self.height, self.width, ROWS)
+        rows = strip_rows(self.batch, self.height, self.width)
         launch(
             backward_kernel,
             strip_programs(self.batch, self.height, self.width, rows),

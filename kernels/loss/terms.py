@@ -1,13 +1,12 @@
-"""Per-pixel arithmetic of the loss: importance, SSIM and its derivatives."""
+"""What the loss sums up of F and the exposures, and the constants that it subtracts from them."""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-from ..common.exposures import load_fused, load_layers
+from ..common.exposures import load_each, load_fused, load_layers, softmax, weighted_sum
 from ..common.windows import finite_or_zero
-from ..filters.sobel import sobel_at
 
 
 @triton.jit
@@ -46,56 +45,30 @@ def sample_means(
 
 
 @triton.jit
-def sharpness(image, y, x, height, width, row_stride, column_stride, AT_EDGES: tl.constexpr):
-    """The Sobel magnitude at the pixels (y, x), which ``image`` points to.
-
-    Only a window of one column has its centre at the left or right edge (AT_EDGES).
-    """
-    values = ()
-    for i in tl.static_range(3):
-        row = tl.minimum(tl.maximum(y + i - 1, 0), height - 1) - y
-        for j in tl.static_range(3):
-            column = j - 1
-            if AT_EDGES:
-                column = tl.minimum(tl.maximum(x + j - 1, 0), width - 1) - x
-            at = image + row * row_stride + column * column_stride
-            values = values + (tl.load(at).to(tl.float32),)
-    across, down, _ = sobel_at(values, 0, 3)
-    # Not rounded correctly, but within a unit: that would take registers in which rings spill.
-    return tl.sqrt(across * across + down * down)
+def pixel_moments(
+    source,
+    exposures,
+    source_offset,
+    exposures_offset,
+    near,
+    K: tl.constexpr,
+    FROM_LOGITS: tl.constexpr,
+):
+    """(f, f², e_1, e_1², f e_1, ...) of pixels, F and the exposures less the constants ``near``."""
+    images = load_each(exposures, exposures_offset)
+    given = load_each(source, source_offset)
+    f = (weighted_sum(softmax(given, K), images, K) if FROM_LOGITS else given[0]) - near[0]
+    moments = (f, f * f)
+    for k in tl.static_range(K):
+        e = images[k] - near[k + 1]
+        moments = moments + (e, e * e, f * e)
+    return moments
 
 
 @triton.jit
-def similarity(
-    mean_f,
-    mean_i,
-    power_f,
-    power_i,
-    cross,
-    shift_f,
-    shift_i,
-    c1,
-    c2,
-    LUMINANCE: tl.constexpr,
-):
-    """SSIM at one window and its derivatives by E[F], E[F^2] and E[F I].
-
-    The moments are those of F - shift_f and I - shift_i: around constants near the local values
-    E[x^2] - E[x]^2 does not cancel.
-    """
-    spread = (power_f - mean_f * mean_f) + (power_i - mean_i * mean_i) + c2
-    inverse = 1.0 / spread
-    value = (2 * (cross - mean_f * mean_i) + c2) * inverse
-    by_cross = 2 * inverse
-    by_power = -value * inverse
-    by_mean = 2 * inverse * (mean_f * value - mean_i)
-    if LUMINANCE:
-        f = mean_f + shift_f
-        i = mean_i + shift_i
-        below = 1.0 / (f * f + i * i + c1)
-        luminance = (2 * f * i + c1) * below
-        by_cross *= luminance
-        by_power *= luminance
-        by_mean = by_mean * luminance + value * 2 * below * (i - f * luminance)
-        value *= luminance
-    return value, by_mean, by_power, by_cross
+def add_each(totals, values, factor: tl.constexpr = 1.0):
+    """``totals`` plus ``factor`` times ``values``, one by one."""
+    out = ()
+    for i in tl.static_range(len(totals)):
+        out = out + (totals[i] + factor * values[i],)
+    return out

@@ -8,8 +8,7 @@ r"""MEF-SSIM of a fused image y against maps of its exposures, with the gradient
 largest variance and 0 for the others, and there is a luminance factor
 :math:`(2\mu_y\lambda + C_1) / (\mu_y^2 + \lambda^2 + C_1)`.
 
-The first pass sums cs over the windows and writes its derivatives by the moments of y (three maps,
-for any number of exposures: those by :math:`w * x_k y` differ by g, which is at hand); the second
+The first pass sums cs over the windows and writes its derivatives by the moments of y; the second
 filters them:
 
 .. math::
@@ -25,11 +24,11 @@ from typing import TYPE_CHECKING, Any
 import triton
 import triton.language as tl
 
-from ..common.configurations import WINDOW, configuration
+from ..common.configurations import MARGINS, WINDOW, configuration
 from ..common.launching import ARITHMETIC, MANY_MAPS
+from ..common.maps import clear_margins, filter_maps, map_area, map_offset, store_maps
 from ..common.tiles import stored
 from ..common.windows import (
-    filter_row,
     load_tap,
     locate_strip,
     plane_constant,
@@ -83,10 +82,7 @@ def quality_kernel(
     luminance,  # mefnet: (B, map); ma2015: None
     sums,  # of cs over each program's part
     luminance_sums,  # mefnet: of the luminance factor
-    by_power,  # d_p, d_c, d_μ and, of the luminance factor, d_μ: or None
-    by_cross,
-    by_mean,
-    luminance_by_mean,
+    maps,  # d_p, d_μ, g_1 d_c, …, g_K d_c and, of the luminance factor, d_μ: or None
     shifts,
     height,
     width,
@@ -100,6 +96,8 @@ def quality_kernel(
     TAPS_Y: tl.constexpr,
     TAPS_X: tl.constexpr,
     PADDED: tl.constexpr,
+    MARGIN_Y: tl.constexpr,
+    MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
     size: tl.constexpr = len(TAPS_Y)
@@ -115,6 +113,23 @@ def quality_kernel(
     fused += batch * layer
     exposures += batch * K * layer
     shift = plane_constant(fused, height, width, width, 1)
+    count: tl.constexpr = 2 + K if luminance is None else 3 + K
+    if maps is not None:
+        planes = tl.num_programs(0) // (tl.cdiv(map_width, COLUMNS) * tl.cdiv(map_height, rows))
+        area = map_area(planes, map_height, map_width, MARGIN_Y, MARGIN_X)
+        clear_margins(
+            maps,
+            area,
+            batch,
+            first,
+            end,
+            column,
+            map_height,
+            map_width,
+            count,
+            MARGIN_Y,
+            MARGIN_X,
+        )
     ring = zero_rows((2 + K) * size, COLUMNS)
     total = tl.zeros((COLUMNS,), tl.float32)
     luminance_total = tl.zeros((COLUMNS,), tl.float32)
@@ -133,16 +148,19 @@ def quality_kernel(
             at_map = batch * map_layer + here
             covariance = tl.zeros((COLUMNS,), tl.float32)
             level = tl.zeros((COLUMNS,), tl.float32)
+            shares = ()
             if gains is not None:
                 for k in tl.static_range(K):
                     at_layer = (batch * K + k) * map_layer + here
                     gain = tl.load(gains + at_layer, mask=inside, other=0).to(tl.float32)
+                    shares = shares + (gain,)
                     covariance += gain * ring[(2 + k) * size]
                     level += gain * tl.load(means + at_layer, mask=inside, other=0).to(tl.float32)
             else:
                 number = tl.load(chosen + at_map, mask=inside, other=0)
                 level += tl.load(means + at_map, mask=inside, other=0).to(tl.float32)
                 for k in tl.static_range(K):
+                    shares = shares + (tl.where(number == k, 1.0, 0.0),)
                     covariance = tl.where(number == k, ring[(2 + k) * size], covariance)
             covariance -= level * mean
             spread += tl.load(variance + at_map, mask=inside, other=0).to(tl.float32)
@@ -155,16 +173,20 @@ def quality_kernel(
                 below = 1.0 / (brightness * brightness + wanted * wanted + c1)
                 factor = (2 * brightness * wanted + c1) * below
                 luminance_total += tl.where(inside, factor, 0.0)
-                if luminance_by_mean is not None:
-                    d = 2 * scale * below * (wanted - brightness * factor)
-                    tl.store(luminance_by_mean + at_map, d, mask=inside)
-            if by_power is not None:
+            if maps is not None:
                 d_power = -scale * quality * inverse
                 d_cross = 2 * scale * inverse
-                tl.store(by_power + at_map, d_power, mask=inside)
-                tl.store(by_cross + at_map, d_cross, mask=inside)
-                tl.store(by_mean + at_map, -2 * mean * d_power - level * d_cross, mask=inside)
-    if by_power is not None:
+                derivatives = (d_power, -2 * mean * d_power - level * d_cross)
+                for k in tl.static_range(K):
+                    # Not by a factor of 0 where another exposure is chosen: d may be NaN.
+                    share = tl.where(shares[k] == 0, 0.0, shares[k] * d_cross)
+                    derivatives = derivatives + (share,)
+                if luminance is not None:
+                    d_mean = 2 * scale * below * (wanted - brightness * factor)
+                    derivatives = derivatives + (d_mean,)
+                to = map_offset(batch, done, column, map_height, map_width, MARGIN_Y, MARGIN_X)
+                store_maps(maps, to, area, derivatives, inside)
+    if maps is not None:
         # Not before the loop: which thread stores would be kept through it, and Triton 3.6 spills
         # that on sm_80.
         tl.store(shifts + batch, shift)
@@ -174,51 +196,13 @@ def quality_kernel(
 
 
 @triton.jit
-def gained_rows(
-    by_cross,
-    gains,
-    chosen,
-    map_layer,
-    column,
-    width,
-    K: tl.constexpr,
-    TAPS: tl.constexpr,
-):
-    """One row of (g_1 d_c, …, g_K d_c), filtered along the row."""
-    weighted = ()
-    numbers = ()
-    for j in tl.static_range(len(TAPS)):
-        weighted = weighted + (TAPS[j] * load_tap(by_cross, j, column, width, 1, True),)
-        if gains is None:
-            x = column + j
-            known = (x >= 0) & (x < width)
-            numbers = numbers + (tl.load(chosen + j, mask=known, other=-1).to(tl.int32),)
-    rows = ()
-    for k in tl.static_range(K):
-        total = tl.zeros(column.shape, tl.float32)
-        for j in tl.static_range(len(TAPS)):
-            if gains is not None:
-                gain = load_tap(gains + k * map_layer, j, column, width, 1, True)
-                total += weighted[j] * gain
-            else:
-                total += tl.where(numbers[j] == k, weighted[j], 0.0)
-        rows = rows + (total,)
-    return rows
-
-
-@triton.jit
-def quality_adjoint_kernel(
+def quality_backward_kernel(
     fused,
     exposures,
-    gains,
-    chosen,
-    by_power,
-    by_cross,
-    by_mean,
-    luminance_by_mean,
+    maps,
     shifts,
     gradient,
-    luminance_gradient,
+    luminance_gradient,  # or None
     height,
     width,
     map_height,
@@ -228,36 +212,29 @@ def quality_adjoint_kernel(
     TAPS_Y: tl.constexpr,
     TAPS_X: tl.constexpr,
     PADDED: tl.constexpr,
+    MARGIN_Y: tl.constexpr,
+    MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
     size: tl.constexpr = len(TAPS_Y)
     # How far below and right of its pixel a window may begin.
     down: tl.constexpr = len(TAPS_Y) // 2 if PADDED else 0
     right: tl.constexpr = len(TAPS_X) // 2 if PADDED else 0
-    maps: tl.constexpr = 2 + K if luminance_by_mean is None else 3 + K
+    count: tl.constexpr = 2 + K if luminance_gradient is None else 3 + K
     batch, first, end, column = locate_strip(tl.program_id(0), height, width, rows, COLUMNS)
     inside = column < width
     layer = tl.cast(height, tl.int64) * width
-    map_layer = tl.cast(map_height, tl.int64) * map_width
     shift = tl.load(shifts + batch)
-    from_map = batch * map_layer
-    x = column + (right - len(TAPS_X) + 1)
-    if gains is not None:
-        gains += (batch * K) * map_layer
-    ring = zero_rows(maps * size, COLUMNS)
+    # What lies beyond the image is computed like its last column, and not stored.
+    x = tl.minimum(column, width - 1) + (right - len(TAPS_X) + 1)
+    y = first - size + 1 + down
+    first_tap = map_offset(batch, y, x, map_height, map_width, MARGIN_Y, MARGIN_X)
+    planes = tl.num_programs(0) // (tl.cdiv(width, COLUMNS) * tl.cdiv(height, rows))
+    area = map_area(planes, map_height, map_width, MARGIN_Y, MARGIN_X)
+    ring = zero_rows(count * size, COLUMNS)
     for row in range(first - size + 1, end):
-        y = row + down
-        present = present_width(y, map_height, map_width, True)
-        at_row = tl.cast(y, tl.int64) * map_width + x
-        at_map = from_map + at_row
-        gains_row = None if gains is None else gains + at_row
-        chosen_row = None if chosen is None else chosen + at_map
-        filtered = (
-            filter_row(by_power + at_map, x, present, TAPS_X),
-            filter_row(by_mean + at_map, x, present, TAPS_X),
-        ) + gained_rows(by_cross + at_map, gains_row, chosen_row, map_layer, x, present, K, TAPS_X)
-        if luminance_by_mean is not None:
-            filtered = filtered + (filter_row(luminance_by_mean + at_map, x, present, TAPS_X),)
+        filtered = filter_maps(maps, first_tap, area, count, TAPS_X)
+        first_tap += map_width + 2 * MARGIN_X
         ring = push(ring, filtered, TAPS_Y)
         if row >= first:
             at_pixel = tl.cast(row, tl.int64) * width + column
@@ -269,45 +246,42 @@ def quality_adjoint_kernel(
                 image = tl.load(at, mask=inside, other=0).to(tl.float32)
                 result += image * ring[(2 + k) * size]
             tl.store(gradient + here, stored(result, gradient.dtype.element_ty), mask=inside)
-            if luminance_by_mean is not None:
+            if luminance_gradient is not None:
                 result = stored(ring[(2 + K) * size], luminance_gradient.dtype.element_ty)
                 tl.store(luminance_gradient + here, result, mask=inside)
 
 
-_MAPS = ("by_power", "by_cross", "by_mean", "luminance_by_mean")
-
-
-def _configuration(variant: str, count: int, adjoint: bool, gradient: bool = True) -> Configuration:
-    kernel: Any = quality_adjoint_kernel if adjoint else quality_kernel
+def _configuration(variant: str, count: int, second: bool, gradient: bool = True) -> Configuration:
+    kernel: Any = quality_backward_kernel if second else quality_kernel
     is_mefnet = variant == "mefnet"
-    absent = ["gains"] if is_mefnet else ["chosen", "luminance", "luminance_sums", _MAPS[-1]]
+    absent = ["gains"] if is_mefnet else ["chosen", "luminance", "luminance_sums"]
     absent += [] if is_mefnet else ["luminance_gradient"]
-    absent += [] if gradient else [*_MAPS, "shifts"]
+    absent += [] if gradient else ["maps", "shifts"]
     absent = [x for x in kernel.arg_names if x in absent]
     constants = {**WINDOW, "K": count, "PADDED": is_mefnet, **dict.fromkeys(absent)}
+    constants |= MARGINS["zero" if is_mefnet else "valid"]
     numbers = ("height", "width", "map_height", "map_width", "rows")
     given = {x: "*fp32:16" for x in kernel.arg_names if x not in constants and x not in numbers} | {
         x: "fp32" for x in ("c1", "c2", "scale") if x in kernel.arg_names
     }
-    if is_mefnet:
+    if is_mefnet and not second:
         given["chosen"] = "*i64:16"
-    maps = (4 if is_mefnet else 3) if gradient else 0
-    read = (12 if is_mefnet else 4 + 8 * count) if not adjoint else 0
-    read += 8 if is_mefnet else 4 * count * adjoint
-    passes = "second pass" if adjoint else "first pass" if gradient else "values alone"
+    maps = 2 + count + is_mefnet if gradient else 0
+    read = 0 if second else 20 if is_mefnet else 4 + 8 * count
+    passes = "second pass" if second else "first pass" if gradient else "values alone"
     return configuration(
         f"{variant}, {passes}, K = {count}",
         kernel,
         given,
         constants,
-        4 + 4 * count + read + 4 * maps + (4 * (1 + is_mefnet) if adjoint else 0),
+        4 + 4 * count + read + 4 * maps + (4 * (1 + is_mefnet) if second else 0),
         resident=ARITHMETIC if count <= 3 else MANY_MAPS,
     )
 
 
 CONFIGURATIONS = [
-    _configuration(variant, count, adjoint)
+    _configuration(variant, count, second)
     for variant in ("ma2015", "mefnet")
     for count in (2, 3, 5)
-    for adjoint in (False, True)
+    for second in (False, True)
 ] + [_configuration(variant, 2, False, gradient=False) for variant in ("ma2015", "mefnet")]

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..common.launching import launch
+from ..common.maps import margins, new_maps
 from ..common.windows import Taps, Windows, single, strip_programs, strip_rows, windows_of
-from .quality import quality_adjoint_kernel, quality_kernel
+from .quality import quality_backward_kernel, quality_kernel
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,13 +37,12 @@ def _score(
     programs = strip_programs(1, *size, rows)
     none = fused.new_empty((0,))
     sums, luminance_sums = (single(fused, batch, programs) for _ in range(2))
-    maps: list[Tensor | None] = [None] * 4
-    shifts = None
+    maps = shifts = None
     if with_gradient:
-        maps = [single(fused, batch, *size) for _ in range(3 if luminance is None else 4)]
-        maps += [None] * (4 - len(maps))
+        maps = new_maps(fused, batch, 2 + count + (luminance is not None), windows)
         shifts = single(fused, batch)
     constants = {"K": count, "PADDED": windows.padded, **windows.constants}
+    constants |= margins(windows)._asdict()
     launch(
         quality_kernel,
         batch * programs,
@@ -56,7 +56,7 @@ def _score(
         luminance,
         sums,
         None if luminance is None else luminance_sums,
-        *maps,
+        maps,
         shifts,
         height,
         width,
@@ -76,14 +76,12 @@ def _score(
     luminance_gradient = none if luminance is None else fused.new_empty(fused.shape)
     rows = strip_rows(batch, height, width)
     launch(
-        quality_adjoint_kernel,
+        quality_backward_kernel,
         strip_programs(batch, height, width, rows),
         fused.device,
         fused,
         exposures,
-        gains,
-        chosen,
-        *maps,
+        maps,
         shifts,
         gradient,
         None if luminance is None else luminance_gradient,

@@ -5,11 +5,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from ..common.maps import filter_maps, map_area, map_offset
 from ..common.tiles import stored
 from ..common.windows import (
-    filter_row,
     locate_strip,
-    present_width,
     push,
     row_at,
     zero_rows,
@@ -17,15 +16,12 @@ from ..common.windows import (
 
 
 @triton.jit
-def ssim_adjoint_kernel(
+def ssim_backward_kernel(
     a,
     b,
     shifts,
-    by_power,
-    by_cross,
-    by_mean_a,  # None where that gradient is not wanted
-    by_mean_b,
-    gradient_a,
+    maps,
+    gradient_a,  # None where not wanted
     gradient_b,
     height,
     width,
@@ -42,35 +38,31 @@ def ssim_adjoint_kernel(
     TAPS_Y: tl.constexpr,
     TAPS_X: tl.constexpr,
     PADDED: tl.constexpr,
+    MARGIN_Y: tl.constexpr,
+    MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
     size: tl.constexpr = len(TAPS_Y)
     # How far below and right of its pixel a window may begin.
     down: tl.constexpr = len(TAPS_Y) // 2 if PADDED else 0
     right: tl.constexpr = len(TAPS_X) // 2 if PADDED else 0
-    maps: tl.constexpr = 3 if by_mean_a is None or by_mean_b is None else 4
+    count: tl.constexpr = 3 if gradient_a is None or gradient_b is None else 4
     plane, first, end, column = locate_strip(tl.program_id(0), height, width, rows, COLUMNS)
     inside = column < width
     a += plane * a_plane
     b += plane * b_plane
     shift_a = tl.load(shifts + plane)
     shift_b = tl.load(shifts + planes + plane)
-    from_map = plane * map_height * map_width
     to = plane * height * width + column
-    x = column + (right - len(TAPS_X) + 1)
-    ring = zero_rows(maps * size, COLUMNS)
+    # What lies beyond the image is computed like its last column, and not stored.
+    x = tl.minimum(column, width - 1) + (right - len(TAPS_X) + 1)
+    y = first - size + 1 + down
+    first_tap = map_offset(plane, y, x, map_height, map_width, MARGIN_Y, MARGIN_X)
+    area = map_area(planes, map_height, map_width, MARGIN_Y, MARGIN_X)
+    ring = zero_rows(count * size, COLUMNS)
     for row in range(first - size + 1, end):
-        y = row + down
-        present = present_width(y, map_height, map_width, True)
-        offset = from_map + tl.cast(y, tl.int64) * map_width + x
-        filtered = (
-            filter_row(by_power + offset, x, present, TAPS_X),
-            filter_row(by_cross + offset, x, present, TAPS_X),
-        )
-        if by_mean_a is not None:
-            filtered = filtered + (filter_row(by_mean_a + offset, x, present, TAPS_X),)
-        if by_mean_b is not None:
-            filtered = filtered + (filter_row(by_mean_b + offset, x, present, TAPS_X),)
+        filtered = filter_maps(maps, first_tap, area, count, TAPS_X)
+        first_tap += map_width + 2 * MARGIN_X
         ring = push(ring, filtered, TAPS_Y)
         if row >= first:
             at_a = row_at(a, row, column, a_row, a_column)
@@ -78,11 +70,11 @@ def ssim_adjoint_kernel(
             value_a = tl.load(at_a, mask=inside, other=0).to(tl.float32) - shift_a
             value_b = tl.load(at_b, mask=inside, other=0).to(tl.float32) - shift_b
             here = to + tl.cast(row, tl.int64) * width
-            if by_mean_a is not None:
+            if gradient_a is not None:
                 result = ring[2 * size] + 2 * value_a * ring[0] + value_b * ring[size]
                 result = stored(result, gradient_a.dtype.element_ty)
                 tl.store(gradient_a + here, result, mask=inside)
-            if by_mean_b is not None:
-                result = ring[(maps - 1) * size] + 2 * value_b * ring[0] + value_a * ring[size]
+            if gradient_b is not None:
+                result = ring[(count - 1) * size] + 2 * value_b * ring[0] + value_a * ring[size]
                 result = stored(result, gradient_b.dtype.element_ty)
                 tl.store(gradient_b + here, result, mask=inside)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..common.configurations import WINDOW, configuration
+from ..common.configurations import MARGINS, WINDOW, configuration
 from ..common.launching import BYTES_ON_THE_WAY, Configuration
-from .backward import ssim_adjoint_kernel
+from .backward import ssim_backward_kernel
 from .forward import ssim_kernel
 
 
@@ -17,13 +17,15 @@ def _configuration(
     bytes_per_pixel: float,
     border: str = "valid",
     luminance: bool = True,
+    gradients: str = "",
 ) -> Configuration:
     given = {x: f"*{dtype}:16" for x, dtype in pointers.items()}
     given |= {x: "fp32" for x in ("c1", "c2", "scale") if x in kernel.arg_names}
-    optional = ("upstream", "values", "sums", "shifts", *_MAPS, "gradient_a", "gradient_b")
-    fixed = {"PADDED": border == "zero", "a_column": 1, "b_column": 1}
+    optional = ("upstream", "values", "sums", "shifts", "maps", "gradient_a", "gradient_b")
+    fixed = {"PADDED": border == "zero", "a_column": 1, "b_column": 1, **MARGINS[border]}
     if kernel is ssim_kernel:
         fixed |= {"LUMINANCE": luminance, "upstream_column": 1}
+        fixed |= {"FOR_A": "a" in gradients, "FOR_B": "b" in gradients}
     absent = [x for x in optional if x in kernel.arg_names and x not in given]
     return configuration(
         f"{name}, {border} border, {'with' if luminance else 'no'} luminance, {pointers['a']}",
@@ -35,41 +37,43 @@ def _configuration(
     )
 
 
-_MAPS = ("by_power", "by_cross", "by_mean_a", "by_mean_b")
-_FOR_A = dict.fromkeys((*_MAPS[:3], "shifts"), "fp32")
-_FOR_BOTH = dict.fromkeys((*_MAPS, "shifts"), "fp32")
+_MAPS = {"maps": "fp32", "shifts": "fp32"}
 _HALF = {"a": "bf16", "b": "bf16"}
 _SINGLE = {"a": "fp32", "b": "fp32"}
 _MEAN = {**_SINGLE, "sums": "fp32"}
+_GRADIENTS = {"gradient_a": "fp32", "gradient_b": "fp32"}
 CONFIGURATIONS = [
     _configuration("ssim map", ssim_kernel, {**_SINGLE, "values": "fp32"}, 12),
     _configuration("ssim map", ssim_kernel, {**_SINGLE, "values": "fp32"}, 12, "zero"),
     _configuration("ssim map", ssim_kernel, {**_HALF, "values": "bf16"}, 6, luminance=False),
     _configuration("ssim mean", ssim_kernel, _MEAN, 8),
-    _configuration("ssim mean, one gradient", ssim_kernel, {**_MEAN, **_FOR_A}, 20),
-    _configuration("ssim mean, both gradients", ssim_kernel, {**_MEAN, **_FOR_BOTH}, 24, "zero"),
+    _configuration("ssim mean, one gradient", ssim_kernel, {**_MEAN, **_MAPS}, 20, gradients="a"),
+    _configuration(
+        "ssim mean, both gradients", ssim_kernel, {**_MEAN, **_MAPS}, 24, "zero", gradients="ab"
+    ),
     _configuration(
         "ssim map backward, first pass",
         ssim_kernel,
-        {**_SINGLE, **_FOR_BOTH, "upstream": "fp32"},
+        {**_SINGLE, **_MAPS, "upstream": "fp32"},
         28,
+        gradients="ab",
     ),
     _configuration(
         "one gradient, second pass",
-        ssim_adjoint_kernel,
-        {**_SINGLE, **_FOR_A, "gradient_a": "fp32"},
+        ssim_backward_kernel,
+        {**_SINGLE, **_MAPS, "gradient_a": "fp32"},
         24,
     ),
     _configuration(
         "both gradients, second pass",
-        ssim_adjoint_kernel,
-        {**_SINGLE, **_FOR_BOTH, "gradient_a": "fp32", "gradient_b": "fp32"},
+        ssim_backward_kernel,
+        {**_SINGLE, **_MAPS, **_GRADIENTS},
         32,
     ),
     _configuration(
         "both gradients, second pass",
-        ssim_adjoint_kernel,
-        {**_HALF, **_FOR_BOTH, "gradient_a": "bf16", "gradient_b": "bf16"},
+        ssim_backward_kernel,
+        {**_HALF, **_MAPS, "gradient_a": "bf16", "gradient_b": "bf16"},
         24,
         "zero",
     ),

@@ -19,6 +19,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from ..common.maps import clear_margins, map_area, map_offset, store_maps
+from ..common.similarity import similarity
 from ..common.tiles import stored
 from ..common.windows import (
     load_tap,
@@ -45,18 +47,24 @@ def pair_rows(
     PADDED: tl.constexpr,
 ):
     """One row of (a, b, a² + b², ab), filtered along the row."""
-    mean_a = tl.zeros(column.shape, tl.float32)
-    mean_b = tl.zeros(column.shape, tl.float32)
-    power = tl.zeros(column.shape, tl.float32)
-    cross = tl.zeros(column.shape, tl.float32)
-    for j in tl.static_range(len(TAPS)):
+    last: tl.constexpr = len(TAPS) - 1
+    middle: tl.constexpr = len(TAPS) // 2
+    x = load_tap(a, middle, column, width, a_column, PADDED) - shift_a
+    y = load_tap(b, middle, column, width, b_column, PADDED) - shift_b
+    mean_a = TAPS[middle] * x
+    mean_b = TAPS[middle] * y
+    power = TAPS[middle] * (x * x + y * y)
+    cross = TAPS[middle] * x * y
+    # Taps are symmetric: two pixels share one.
+    for j in tl.static_range(middle):
         x = load_tap(a, j, column, width, a_column, PADDED) - shift_a
         y = load_tap(b, j, column, width, b_column, PADDED) - shift_b
-        weighted = TAPS[j] * x
-        mean_a += weighted
-        mean_b += TAPS[j] * y
-        power += weighted * x + TAPS[j] * y * y
-        cross += weighted * y
+        x_far = load_tap(a, last - j, column, width, a_column, PADDED) - shift_a
+        y_far = load_tap(b, last - j, column, width, b_column, PADDED) - shift_b
+        mean_a += TAPS[j] * (x + x_far)
+        mean_b += TAPS[j] * (y + y_far)
+        power += TAPS[j] * (x * x + y * y + x_far * x_far + y_far * y_far)
+        cross += TAPS[j] * (x * y + x_far * y_far)
     return mean_a, mean_b, power, cross
 
 
@@ -67,10 +75,7 @@ def ssim_kernel(
     upstream,  # dL/dSSIM at every window, or None: then it is `scale`
     values,  # SSIM, or None
     sums,  # of SSIM over the program's part, or None
-    by_power,  # the derivatives d_p, d_c, d_a, d_b: None where not wanted
-    by_cross,
-    by_mean_a,
-    by_mean_b,
+    maps,  # d_p, d_c, then d_a and d_b if wanted; or None
     shifts,  # the constants of the planes of a, then of b, where derivatives are wanted
     height,
     width,
@@ -91,9 +96,13 @@ def ssim_kernel(
     upstream_row,
     upstream_column,
     LUMINANCE: tl.constexpr,
+    FOR_A: tl.constexpr,
+    FOR_B: tl.constexpr,
     TAPS_Y: tl.constexpr,
     TAPS_X: tl.constexpr,
     PADDED: tl.constexpr,
+    MARGIN_Y: tl.constexpr,
+    MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
     size: tl.constexpr = len(TAPS_Y)
@@ -108,9 +117,23 @@ def ssim_kernel(
     b += plane * b_plane
     shift_a = plane_constant(a, height, width, a_row, a_column)
     shift_b = plane_constant(b, height, width, b_row, b_column)
-    if by_power is not None:
+    if maps is not None:
         tl.store(shifts + plane, shift_a)
         tl.store(shifts + planes + plane, shift_b)
+        area = map_area(planes, map_height, map_width, MARGIN_Y, MARGIN_X)
+        clear_margins(
+            maps,
+            area,
+            plane,
+            first,
+            end,
+            column,
+            map_height,
+            map_width,
+            2 + FOR_A + FOR_B,
+            MARGIN_Y,
+            MARGIN_X,
+        )
     if upstream is not None:
         upstream += plane * upstream_plane
     to = plane * map_height * map_width + column
@@ -128,41 +151,34 @@ def ssim_kernel(
         if done >= first:
             mean_a = ring[0]
             mean_b = ring[size]
-            spread = ring[2 * size] - mean_a * mean_a - mean_b * mean_b + c2
-            inverse = 1.0 / spread
-            structure = (2 * (ring[3 * size] - mean_a * mean_b) + c2) * inverse
-            similarity = structure
-            if LUMINANCE:
-                true_a = mean_a + shift_a
-                true_b = mean_b + shift_b
-                below = 1.0 / (true_a * true_a + true_b * true_b + c1)
-                luminance = (2 * true_a * true_b + c1) * below
-                similarity = structure * luminance
+            value, by_mean_a, by_mean_b, by_power, by_cross = similarity(
+                mean_a,
+                mean_b,
+                ring[2 * size] - mean_a * mean_a - mean_b * mean_b,
+                ring[3 * size],
+                shift_a,
+                shift_b,
+                c1,
+                c2,
+                LUMINANCE,
+            )
             here = to + tl.cast(done, tl.int64) * map_width
             if values is not None:
-                tl.store(values + here, stored(similarity, values.dtype.element_ty), mask=inside)
+                tl.store(values + here, stored(value, values.dtype.element_ty), mask=inside)
             if sums is not None:
-                total += tl.where(inside, similarity, 0.0)
-            if by_power is not None:
+                total += tl.where(inside, value, 0.0)
+            if maps is not None:
                 if upstream is not None:
                     at = row_at(upstream, done, column, upstream_row, upstream_column)
                     given = tl.load(at, mask=inside, other=0).to(tl.float32)
                 else:
                     given = scale
-                slope = given * inverse
-                if LUMINANCE:
-                    slope *= luminance
-                tl.store(by_power + here, -structure * slope, mask=inside)
-                tl.store(by_cross + here, 2 * slope, mask=inside)
-                if by_mean_a is not None:
-                    d = 2 * slope * (mean_a * structure - mean_b)
-                    if LUMINANCE:
-                        d += given * structure * 2 * below * (true_b - true_a * luminance)
-                    tl.store(by_mean_a + here, d, mask=inside)
-                if by_mean_b is not None:
-                    d = 2 * slope * (mean_b * structure - mean_a)
-                    if LUMINANCE:
-                        d += given * structure * 2 * below * (true_a - true_b * luminance)
-                    tl.store(by_mean_b + here, d, mask=inside)
+                derivatives = (given * by_power, given * by_cross)
+                if FOR_A:
+                    derivatives = derivatives + (given * by_mean_a,)
+                if FOR_B:
+                    derivatives = derivatives + (given * by_mean_b,)
+                at_map = map_offset(plane, done, column, map_height, map_width, MARGIN_Y, MARGIN_X)
+                store_maps(maps, at_map, area, derivatives, inside)
     if sums is not None:
         tl.store(sums + program, tl.sum(total, axis=0))

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..common.launching import launch
+from ..common.maps import margins, new_maps
 from ..common.reflect_pad import fold, mirrored
 from ..common.windows import Taps, Windows, single, strip_programs, strip_rows, windows_of
-from .backward import ssim_adjoint_kernel
+from .backward import ssim_backward_kernel
 from .forward import ssim_kernel
 
 if TYPE_CHECKING:
@@ -31,15 +32,14 @@ def _first_pass(
     for_a: bool = False,
     for_b: bool = False,
     with_sum: bool = False,
-) -> tuple[Tensor | None, dict[str, Tensor | None], Tensor | None]:
-    """The program's sums, the derivative maps by name, and the constants of the planes."""
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Return the programs' sums, the derivative maps, and the constants of the planes."""
     planes, height, width = a.shape
     size = windows.map_height, windows.map_width
     rows = strip_rows(planes, *size)
     programs = strip_programs(planes, *size, rows)
-    wanted = {"by_power": True, "by_cross": True, "by_mean_a": for_a, "by_mean_b": for_b}
     with_maps = for_a or for_b
-    maps = {x: single(a, planes, *size) if with_maps and wanted[x] else None for x in wanted}
+    maps = new_maps(a, planes, 2 + for_a + for_b, windows) if with_maps else None
     shifts = single(a, 2, planes) if with_maps else None
     sums = single(a, programs) if with_sum else None
     launch(
@@ -51,7 +51,7 @@ def _first_pass(
         upstream,
         values,
         sums,
-        *maps.values(),
+        maps,
         shifts,
         height,
         width,
@@ -65,7 +65,10 @@ def _first_pass(
         *b.stride(),
         *((0, 0, 0) if upstream is None else upstream.stride()),
         LUMINANCE=luminance,
+        FOR_A=for_a,
+        FOR_B=for_b,
         PADDED=windows.padded,
+        **margins(windows)._asdict(),
         **windows.constants,
     )
     return sums, maps, shifts
@@ -75,7 +78,7 @@ def _second_pass(
     a: Tensor,
     b: Tensor,
     windows: Windows,
-    maps: dict[str, Tensor | None],
+    maps: Tensor | None,
     shifts: Tensor | None,
     gradient_a: Tensor | None,
     gradient_b: Tensor | None,
@@ -83,13 +86,13 @@ def _second_pass(
     planes, height, width = a.shape
     rows = strip_rows(planes, height, width)
     launch(
-        ssim_adjoint_kernel,
+        ssim_backward_kernel,
         strip_programs(planes, height, width, rows),
         a.device,
         a,
         b,
         shifts,
-        *maps.values(),
+        maps,
         gradient_a,
         gradient_b,
         height,
@@ -101,6 +104,7 @@ def _second_pass(
         *a.stride(),
         *b.stride(),
         PADDED=windows.padded,
+        **margins(windows)._asdict(),
         **windows.constants,
     )
 
@@ -116,7 +120,7 @@ def _gradients(
     a: Tensor,
     b: Tensor,
     windows: Windows,
-    maps: dict[str, Tensor | None],
+    maps: Tensor | None,
     shifts: Tensor | None,
     border: str,
     for_a: bool,

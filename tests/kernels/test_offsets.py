@@ -14,8 +14,7 @@ from torch import Tensor
 
 from fastmef import backends, functional, ops
 from fastmef.kernels.common.tiles import locate
-from fastmef.kernels.common.windows import plane_constant, windows_of
-from fastmef.kernels.filters.gamma import launch_gamma
+from fastmef.kernels.common.windows import plane_constant
 from fastmef.ops.common.operation import OPERATIONS
 
 Far = Callable[[Tensor, int], Tensor]
@@ -111,20 +110,6 @@ def test_softmax_fuse_logits(axis: int, far: Far, device: torch.device) -> None:
 
 def _ramp(*shape: int, device: torch.device) -> Tensor:
     return torch.linspace(0, 1, math.prod(shape), device=device).square().reshape(shape)
-
-
-def test_maps_of_gamma_weights(far: Far, device: torch.device) -> None:
-    exposures, grad_output = _ramp(1, 2, 5, 5, device=device), _ramp(1, 2, 3, 3, device=device)
-    shifts = torch.empty(1, 2, device=device)
-    windows = windows_of(exposures, ((1 / 3,) * 3,) * 2, False)
-    near = torch.zeros(3, grad_output.numel(), device=device)
-    apart = far(near, 0)
-    for out in (near, apart):
-        part = out.stride(0)
-        launch_gamma(
-            exposures, "variance_gradient", windows, 1e-6, 1e-6, out, part, grad_output, shifts
-        )
-    assert near.any(dim=1).all() and torch.equal(near, apart)
 
 
 def _by_image(x: Tensor) -> Tensor:

@@ -1,0 +1,180 @@
+"""Derivative maps: float32 numbers that a first pass leaves at every window for a second to filter.
+
+Zeros surround a map, so that every pixel finds all the windows that cover it and the second pass
+loads without masks or branches. Four maps, or two, lie interleaved: one access moves them all. What
+is left of a number of maps follows as a group of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import triton
+import triton.language as tl
+
+from .windows import Windows, single
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Margins(NamedTuple):
+    """Zeros above and below a map, and left and right of it."""
+
+    MARGIN_Y: int
+    MARGIN_X: int
+
+
+def margins(windows: Windows) -> Margins:
+    """One at least, for the 3×3 windows of the Sobel magnitude."""
+    sizes = len(windows.taps_y), len(windows.taps_x)
+    return Margins(*(n // 2 if windows.padded else max(n - 1, 1) for n in sizes))
+
+
+def new_maps(like: Tensor, planes: int, count: int, windows: Windows) -> Tensor:
+    """Return ``count`` uninitialised maps of every plane."""
+    y, x = margins(windows)
+    return single(like, count, planes, windows.map_height + 2 * y, windows.map_width + 2 * x)
+
+
+@triton.jit
+def map_offset(plane, y, x, height, width, MARGIN_Y: tl.constexpr, MARGIN_X: tl.constexpr):
+    """The number in a map, in int64, of column x of row y; ``plane`` is int64."""
+    row = plane * (height + 2 * MARGIN_Y) + (y + MARGIN_Y)
+    return row * (width + 2 * MARGIN_X) + (x + MARGIN_X)
+
+
+@triton.jit
+def map_area(planes, height, width, MARGIN_Y: tl.constexpr, MARGIN_X: tl.constexpr):
+    """The numbers of one map of all planes, in int64."""
+    rows = tl.cast(planes, tl.int64) * (height + 2 * MARGIN_Y)
+    return rows * (width + 2 * MARGIN_X)
+
+
+@triton.jit
+def load_group(pointers, COUNT: tl.constexpr):
+    """The COUNT (1, 2 or 4) interleaved numbers behind each address."""
+    COLUMNS: tl.constexpr = pointers.shape[0]
+    if COUNT == 1:
+        return (tl.load(pointers),)
+    else:
+        group = tl.load(pointers[:, None] + tl.arange(0, COUNT)[None, :])
+        if COUNT == 2:
+            return tl.split(group)
+        else:
+            even, odd = tl.split(tl.reshape(group, [COLUMNS, 2, 2]))
+            first, third = tl.split(even)
+            second, fourth = tl.split(odd)
+            return first, second, third, fourth
+
+
+@triton.jit
+def _store_group(pointers, values, inside):
+    COUNT: tl.constexpr = len(values)
+    COLUMNS: tl.constexpr = pointers.shape[0]
+    if COUNT == 1:
+        tl.store(pointers, values[0], mask=inside)
+    else:
+        if COUNT == 2:
+            group = tl.join(values[0], values[1])
+        else:
+            group = tl.join(tl.join(values[0], values[2]), tl.join(values[1], values[3]))
+            group = tl.reshape(group, [COLUMNS, COUNT])
+        at = pointers[:, None] + tl.arange(0, COUNT)[None, :]
+        tl.store(at, group, mask=inside[:, None])
+
+
+@triton.jit
+def filter_maps(maps, at, area, COUNT: tl.constexpr, TAPS: tl.constexpr):
+    """One row of COUNT maps, filtered along the row.
+
+    ``at`` is the :func:`map_offset` of the first tap, ``area`` that of the next map.
+    """
+    fours: tl.constexpr = COUNT // 4
+    filtered = ()
+    for i in tl.static_range(fours):
+        filtered = filtered + _filter_group(maps + 4 * i * area, at, 4, TAPS)
+    if COUNT % 4 >= 2:
+        filtered = filtered + _filter_group(maps + 4 * fours * area, at, 2, TAPS)
+    if COUNT % 2 == 1:
+        filtered = filtered + _filter_group(maps + (COUNT - 1) * area, at, 1, TAPS)
+    return filtered
+
+
+@triton.jit
+def _filter_group(maps, at, COUNT: tl.constexpr, TAPS: tl.constexpr):
+    pointers = maps + COUNT * at
+    values = load_group(pointers, COUNT)
+    totals = ()
+    for m in tl.static_range(COUNT):
+        totals = totals + (TAPS[0] * values[m],)
+    for j in tl.static_range(1, len(TAPS)):
+        values = load_group(pointers + COUNT * j, COUNT)
+        added = ()
+        for m in tl.static_range(COUNT):
+            added = added + (totals[m] + TAPS[j] * values[m],)
+        totals = added
+    return totals
+
+
+@triton.jit
+def store_maps(maps, at, area, values, inside):
+    """Store a row of every map; ``at`` and ``area`` as in :func:`filter_maps`."""
+    COUNT: tl.constexpr = len(values)
+    fours: tl.constexpr = COUNT // 4
+    for i in tl.static_range(fours):
+        _store_group(maps + 4 * i * area + 4 * at, values[4 * i : 4 * i + 4], inside)
+    if COUNT % 4 >= 2:
+        of_two = values[4 * fours : 4 * fours + 2]
+        _store_group(maps + 4 * fours * area + 2 * at, of_two, inside)
+    if COUNT % 2 == 1:
+        _store_group(maps + (COUNT - 1) * area + at, values[COUNT - 1 : COUNT], inside)
+
+
+@triton.jit
+def clear_margins(
+    maps,
+    area,
+    plane,
+    first,
+    end,
+    column,
+    height,
+    width,
+    COUNT: tl.constexpr,
+    MARGIN_Y: tl.constexpr,
+    MARGIN_X: tl.constexpr,
+):
+    """Write the zeros around COUNT maps next to the rows ``first`` to ``end`` of a program."""
+    first_column = tl.min(column, axis=0)
+    lane = column - first_column
+    COLUMNS: tl.constexpr = column.shape[0]
+    # How many columns are to be cleared: left, right, and of the program's own.
+    left = tl.where(first_column == 0, MARGIN_X, 0)
+    right = tl.where(first_column + COLUMNS >= width, MARGIN_X, 0)
+    own = tl.minimum(width - first_column, COLUMNS)
+    if (left + right > 0) | (first == 0) | (end == height):
+        begin = tl.where(first == 0, -MARGIN_Y, first)
+        stop = tl.where(end == height, height + MARGIN_Y, end)
+        for row in range(begin, stop):
+            y = tl.cast(row, tl.int32)  # a loop of the interpreter counts in plain numbers
+            start = map_offset(plane, y, -MARGIN_X, height, width, MARGIN_Y, MARGIN_X)
+            here = tl.where((y < 0) | (y >= height), own, 0)
+            _clear(maps, start, area, left, lane, COUNT)
+            _clear(maps, start + MARGIN_X + first_column, area, here, lane, COUNT)
+            _clear(maps, start + MARGIN_X + width, area, right, lane, COUNT)
+
+
+@triton.jit
+def _clear(maps, at, area, length, lane, COUNT: tl.constexpr):
+    inside = lane < length
+    fours: tl.constexpr = COUNT // 4
+    for m in tl.static_range(4 * fours):
+        group = maps + m // 4 * 4 * area + 4 * at
+        tl.store(group + m % 4 * length + lane, 0.0, mask=inside)
+    if COUNT % 4 >= 2:
+        group = maps + 4 * fours * area + 2 * at
+        tl.store(group + lane, 0.0, mask=inside)
+        tl.store(group + length + lane, 0.0, mask=inside)
+    if COUNT % 2 == 1:
+        tl.store(maps + (COUNT - 1) * area + at + lane, 0.0, mask=inside)
