@@ -15,6 +15,7 @@ import fastmef
 from fastmef.cli.demo import demo as demo_command
 from fastmef.cli.doctor import doctor as doctor_command
 from fastmef.cli.eval import evaluate as eval_command
+from fastmef.cli.experiment import experiment as experiment_command
 from fastmef.cli.export import export as export_command
 from fastmef.cli.fuse import fuse as fuse_command
 from fastmef.cli.signals import Terminated, raise_on_termination
@@ -92,6 +93,7 @@ for _command in (
     eval_command,
     train_command,
     export_command,
+    experiment_command,
     doctor_command,
 ):
     main.add_command(_command)

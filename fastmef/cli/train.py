@@ -65,8 +65,9 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
     ),
     (
         "in_features",
-        click.Choice(("gray", "rgb")),
-        "What the network reads of each exposure: its luma or all channels.",
+        click.Choice(("gray", "rgb", "gray_max")),
+        "What the network reads of each exposure: its luma, all channels, or its luma and the"
+        " largest channel.",
     ),
     (
         "skip_connections",

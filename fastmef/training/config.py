@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, get_type_hints
 
 from fastmef.errors import InputError, shown
+from fastmef.nn.network import IN_FEATURES
 from fastmef.nn.objective import SCALES, WEIGHTS
 
 _MANY = 10**9
@@ -26,7 +27,7 @@ _CHOICES = {
     "exposures": ("any", "fixed"),
     "blend": ("multiscale", "sum"),
     "precision": ("auto", "float32", "bfloat16"),
-    "in_features": ("gray", "rgb"),
+    "in_features": tuple(IN_FEATURES),
     "upsampling": ("bilinear", "nearest"),
 }
 
@@ -68,7 +69,8 @@ class TrainConfig:
     width: int = 16
     """Channels of the first group; 64 is the paper's network."""
     in_features: str = "rgb"
-    """"gray" reads the luma of each exposure, "rgb" all channels."""
+    """"gray" reads the luma of each exposure, "rgb" all channels, "gray_max" the luma and the
+    largest channel."""
     skip_connections: bool = True
     """Join each encoder group to its decoder group; False is the paper's network."""
     upsampling: str = "bilinear"
