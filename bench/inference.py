@@ -3,6 +3,7 @@
 python -m bench.inference PAIR                            # every case; an hour, on an idle machine
 python -m bench.inference PAIR --case 24x2 --method fastmef --method mertens
 python -m bench.inference PAIR --curve                    # seconds and bytes from 1 to 400 MP
+python -m bench.inference PAIR --exact                    # exact against its convolutions alone
 python -m bench.inference --page                          # table and figure from the result file
 
 PAIR is a folder with two photographs of at least 12 MP, under- and over-exposed. Cases are
@@ -257,6 +258,20 @@ def run_curve(pair: Path, folder: Path, repeat: int) -> list[dict[str, Any]]:
     return rows
 
 
+def run_exact(pair: Path, folder: Path) -> dict[str, Any]:
+    """Compare the exact mode at 24 MP x 2, in this process, with its convolutions alone."""
+    from bench.convolutions import measure_share
+    from fastmef.allocator import keep_freed_memory
+    from fastmef.inference.fuser import Fuser
+
+    keep_freed_memory()
+    case = Case("24x2")
+    images = [cv2.imread(str(path))[..., ::-1] for path in make_frames(pair, case, folder)]
+    fuser = Fuser("paper", device="cpu")
+    row = measure_share(lambda: fuser.fuse(images))
+    return {"case": case.name, "precision": fuser.precision, **row}
+
+
 def merge(results: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """Replace the rows of the same case and method, and order all by case."""
     kept = {(row["case"], row["method"]): row for row in results.get("cases", [])}
@@ -280,6 +295,13 @@ def table(results: dict[str, Any]) -> str:
     for name in dict.fromkeys(case for case, _ in rows):
         cells = [cell(rows.get((name, method))) for method in METHODS]
         lines.append(f"| {Case(name).title} | " + " | ".join(cells) + " |")
+    if "exact" in results:
+        exact = results["exact"]
+        lines += [
+            "",
+            f"The exact mode at 24 MP × 2, {exact['precision']}, from arrays to an array:"
+            f" {exact['seconds']:.1f} s, {exact['ratio']:.2f} times its convolutions alone.",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -334,6 +356,7 @@ def main() -> None:
     parser.add_argument("--case", action="append", metavar="MPxK[x16]", help="default: all")
     parser.add_argument("--method", action="append", choices=METHODS, help="default: all")
     parser.add_argument("--curve", action="store_true", help="seconds and bytes by size, only")
+    parser.add_argument("--exact", action="store_true", help="exact and its convolutions, only")
     parser.add_argument("--repeat", type=int, default=3, help="runs of which the median counts")
     parser.add_argument("--folder", type=Path, help="for photographs and results, some 5 GB")
     parser.add_argument("--page", action="store_true", help="rewrite table and figure")
@@ -354,7 +377,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         if given.curve:
             results["curve"] = run_curve(given.pair, Path(name), given.repeat)
-        for case in [] if given.curve else given.case or CASES:
+        if given.exact:
+            results["exact"] = run_exact(given.pair, Path(name))
+            print(json.dumps(results["exact"]))
+        for case in [] if given.curve or given.exact else given.case or CASES:
             methods = given.method or list(METHODS)
             merge(results, run_case(Case(case), methods, given.pair, Path(name), given.repeat))
             FILE.write_text(json.dumps(results, indent=1) + "\n")

@@ -196,8 +196,9 @@ def fuse(
         write_maps(maps_out, used, force)
     ended = time.perf_counter()
     peak = peak_memory()
+    rounded = f" ({fuser.precision})" if fuser.mode == "exact" else ""
     click.echo(
         f"{click.format_filename(output)}: {width}×{height}, {len(images)} photographs fused by"
-        f" {fuser.mode} in {ended - started:.2f} s (start-up {started - begun:.2f} s)"
+        f" {fuser.mode}{rounded} in {ended - started:.2f} s (start-up {started - begun:.2f} s)"
         + (f", {format_memory(peak)} of memory" if peak else "")
     )

@@ -23,6 +23,7 @@ from fastmef.inference.frames import Frames
 from fastmef.inference.memory import format_memory
 from fastmef.inference.order import dark_to_bright
 from fastmef.inference.plan import Plan
+from fastmef.inference.precision import precision_of, with_best_precision
 from fastmef.inference.results import check_finite
 from fastmef.inference.stream import Progress, reduce_to_base
 from fastmef.nn.blocks import follow
@@ -69,7 +70,7 @@ def make_bands(network: FusionNet, height: int, width: int, memory: int) -> Band
     Raises:
         InputError: none does.
     """
-    channels = network.config["width"] * next(network.parameters()).element_size()
+    channels = network.config["width"] * next(network.body.parameters()).element_size()
     # Six tensors of the width of the network live at once in a strip of the finest group.
     strip_row = 6 * channels * width
     # In channels of every full-size pixel: 2/4 and 4/16 are held at once before enlargements; with
@@ -100,8 +101,8 @@ def fuse_exactly(
     sink: Any,
     progress: Progress,
     want_weights: bool,
-) -> NDArray[np.float32]:
-    """Fuse ``frames`` into ``sink`` and return the weights ``(K, H, W)``, if they are wanted.
+) -> tuple[NDArray[np.float32], str]:
+    """Fuse ``frames`` into ``sink``; return weights ``(K, H, W)``, if wanted, and the precision.
 
     Args:
         memory: that features may take, in bytes.
@@ -117,6 +118,8 @@ def fuse_exactly(
     plan = Plan(base_levels(height, width), _ORDER_ROWS, 0)
     base = reduce_to_base(frames, plan, progress).base
     order = [k for group in dark_to_bright(frames, base) for k in group]
+    network = with_best_precision(network, base[:, order], height * width)
+    precision = precision_of(network)
     weights = torch.empty((len(order), height, width)) if want_weights else None
     for begin in range(0, frames.height, bands.band):
         end = min(begin + bands.band, frames.height)
@@ -124,10 +127,10 @@ def fuse_exactly(
             given.color, sink, weights, progress
         )
     if weights is None:
-        return np.empty((0, 0, 0), np.float32)
+        return np.empty((0, 0, 0), np.float32), precision
     as_given = np.empty(weights.shape, np.float32)
     as_given[order] = weights.numpy()
-    return as_given
+    return as_given, precision
 
 
 class _Band:
@@ -183,7 +186,9 @@ class _Band:
         end = min(self._top + end, self._bottom)
         images, _ = self._images(self._top + begin, end)
         network = self._network
-        dtype = next(network.parameters()).dtype
+        # The features are rounded to bfloat16, where the body is in it, and what they are made
+        # from is not.
+        dtype = torch.promote_types(next(network.body.parameters()).dtype, torch.float32)
         planes = network.planes(images.expand(-1, -1, 3, -1, -1).to(dtype))
         return network.features(planes.flatten(1, 2))
 

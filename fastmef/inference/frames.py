@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastmef.inference.arrays import ArraySink, ArraySource, Pixels
+from fastmef.inference.transfer import CudaStreams, Delivery, Upload
 
 _TORCH = {
     np.dtype(np.uint8): torch.uint8,
@@ -62,7 +63,16 @@ class Frames:
         self.masked = has_masks or self.has_alpha
         self._readers = [_Reader(source) for source in sources]
         self._stack = torch.empty(0, dtype=self.dtype)
-        self._result = torch.empty(0, dtype=self.dtype)
+        self._streams: Any = None
+        self._upload: Upload | None = None
+        self._upload_masks: Upload | None = None
+        if self.device.type == "cuda":
+            self.use_streams(CudaStreams(self.device))
+
+    def use_streams(self, streams: Any) -> None:
+        """Bring rows to the device, and results back, by streams of copies."""
+        self._streams = streams
+        self._upload, self._upload_masks = Upload(streams), Upload(streams)
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -78,31 +88,43 @@ class Frames:
             list(pool.map(lambda source: source.rows(0, 1), whole))
 
     def frame(self, k: int, begin: int, end: int) -> Tensor:
-        """Return rows of one frame, ``(1, 1, C, rows, W)``, which must not be written to."""
+        """Return rows of one frame, ``(1, 1, C, rows, W)``, which must not be written to.
+
+        On a GPU they are overwritten by the call after the next one.
+        """
         rows, _ = self._readers[k].window(begin, end)
-        if rows.dtype != self.stored:
-            deeper = np.empty(rows.shape, self.stored)
-            _deepen(rows, deeper)
-            rows = deeper
-        return as_tensor(rows).to(self.device).permute(2, 0, 1)[None, None]
+        if self._upload is not None:
+            moved = self._upload(rows.shape, self.dtype, lambda out: _fill(rows, out))
+        elif rows.dtype == self.stored:
+            moved = as_tensor(rows)
+        else:
+            moved = torch.empty(rows.shape, dtype=self.dtype)
+            _fill(rows, moved)
+        return moved.permute(2, 0, 1)[None, None]
 
     def window(self, order: Sequence[int], begin: int, end: int) -> Window:
         """Return rows of the frames in this order, and where they are valid."""
         shape = len(order), end - begin, self.width, self.channels
-        count = int(np.prod(shape))
-        if self._stack.numel() < count:
-            self._stack = torch.empty(count, dtype=self.dtype)
-        stack = self._stack[:count].view(shape)
+        read = [self._readers[k].window(begin, end) for k in order]
+
+        def fill(stack: Tensor) -> None:
+            for rows, out in zip((rows for rows, _ in read), stack, strict=True):
+                _fill(rows, out)
+
+        if self._upload is not None:
+            stack = self._upload(shape, self.dtype, fill)
+        else:
+            count = int(np.prod(shape))
+            if self._stack.numel() < count:
+                self._stack = torch.empty(count, dtype=self.dtype)
+            stack = self._stack[:count].view(shape)
+            fill(stack)
         valid = torch.ones(shape[:3], dtype=torch.bool) if self.masked else None
         opaque = torch.zeros(shape[1:3], dtype=torch.bool) if self.has_alpha else None
         for position, k in enumerate(order):
-            rows, alpha = self._readers[k].window(begin, end)
-            if rows.dtype == self.stored:
-                stack[position].copy_(as_tensor(rows))
-            else:
-                _deepen(rows, stack[position].numpy())
             if valid is None:
-                continue
+                break
+            alpha = read[position][1]
             if alpha is not None:
                 valid[position] &= as_tensor(alpha)
             if opaque is not None:
@@ -110,22 +132,19 @@ class Frames:
             mask = None if self.masks is None else self.masks[k]
             if mask is not None:
                 valid[position] &= as_tensor(mask[begin:end])
-        moved = stack.to(self.device).permute(0, 3, 1, 2)[None]
+        moved = stack.permute(0, 3, 1, 2)[None]
         if valid is not None:
-            valid = valid.to(self.device)[None]
+            valid = self._moved_mask(valid)[None]
         return Window(moved, valid, None if opaque is None else opaque.numpy())
 
-    def result(self, sink: Any, rows: int) -> Tensor:
-        """Return memory ``(1, C, rows, W)`` for the next rows of the result.
+    def _moved_mask(self, mask: Tensor) -> Tensor:
+        if self._upload_masks is None:
+            return mask
+        return self._upload_masks(tuple(mask.shape), mask.dtype, lambda out: out.copy_(mask))
 
-        It is the sink's own where that is an array in main memory.
-        """
-        if isinstance(sink, ArraySink) and self.device.type == "cpu":
-            return as_tensor(sink.next_rows(rows)).permute(2, 0, 1)[None]
-        shape = rows, self.width, self.channels
-        if self._result.shape != shape:
-            self._result = torch.empty(shape, dtype=self.dtype, device=self.device)
-        return self._result.permute(2, 0, 1)[None]
+    def delivery(self, sink: Any) -> Delivery | DirectDelivery:
+        """Return what brings strips of the result to ``sink``, from the device of the frames."""
+        return DirectDelivery(sink) if self._streams is None else Delivery(self._streams, sink)
 
 
 class _Reader:
@@ -155,6 +174,38 @@ class _Reader:
             return self._rows[kept], None if alpha is None else alpha[kept]
         self._begin, self._end = begin, end
         return self._rows, self._alpha
+
+
+class DirectDelivery:
+    """Strips of the result to a sink, as :class:`~fastmef.inference.transfer.Delivery` on a CPU.
+
+    They are made in the sink's own memory where that is an array.
+    """
+
+    def __init__(self, sink: Any) -> None:
+        self._sink = sink
+        self._strip = torch.empty(0)
+
+    def target(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        if isinstance(self._sink, ArraySink):
+            self._strip = as_tensor(self._sink.next_rows(shape[0]))
+        elif self._strip.shape != shape:
+            self._strip = torch.empty(shape, dtype=dtype)
+        return self._strip
+
+    def deliver(self, alpha: NDArray[np.bool_] | None) -> None:
+        self._sink.write_rows(self._strip.numpy(), alpha)
+
+    def finish(self) -> None:
+        """Do nothing: every strip was written when it was delivered."""
+
+
+def _fill(rows: Pixels, out: Tensor) -> None:
+    """Copy rows into ``out`` of main memory, which may have more levels."""
+    if _TORCH[rows.dtype] == out.dtype:
+        out.copy_(as_tensor(rows))
+    else:
+        _deepen(rows, out.numpy())
 
 
 def _deepen(rows: Pixels, out: Pixels) -> None:

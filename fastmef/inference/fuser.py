@@ -22,6 +22,7 @@ from fastmef.inference.inputs import ImageLike, like_inputs, opened
 from fastmef.inference.memory import parse_memory, usable_memory
 from fastmef.inference.models import ready_model
 from fastmef.inference.plan import Bracket, make_plan
+from fastmef.inference.precision import precision_of
 from fastmef.inference.stream import Progress, fuse_streamed
 from fastmef.nn.network import FusionNet
 
@@ -48,6 +49,14 @@ class Fuser:
         memory: the most bytes that the process may have while it fuses, a number or a text such as
             ``"2GB"``; ``None`` is what it has and half of what is free.
 
+    Attributes:
+        mode: ``"multiscale"`` or ``"exact"``.
+        precision: the dtype of the network's convolutions, in the last fusion: ``"float32"`` or
+            ``"bfloat16"``. In the exact mode bfloat16 is used for images of 3 MP and more, where
+            the device has instructions for it, a probe finds them faster by a quarter, and the
+            fused base is the same to within a quarter of a level of 255 on average and two levels
+            anywhere.
+
     Raises:
         InputError: no such model or device, or ``memory`` is no size.
 
@@ -71,6 +80,7 @@ class Fuser:
         self._memory = None if memory is None else parse_memory(memory)
         self.network, self.device = ready_model(model, device)
         self.mode = "multiscale" if self.network.takes_any else "exact"
+        self.precision = precision_of(self.network)
         if mode not in (None, self.mode):
             raise InputError(f"the mode of this model is {self.mode!r}, got {shown(mode)}")
 
@@ -200,7 +210,10 @@ class Fuser:
         with torch.no_grad(), _memory_reported(frames.height, frames.width, self.device):
             if self.mode == "exact":
                 left = memory - bracket.resident_bytes
-                return fuse_exactly(self.network, frames, left, given, sink, progress, want_weights)
+                weights, self.precision = fuse_exactly(
+                    self.network, frames, left, given, sink, progress, want_weights
+                )
+                return weights
             plan = make_plan(bracket, memory)
             frames.decode()
             return fuse_streamed(self.network, frames, plan, given, sink, progress)

@@ -184,12 +184,13 @@ def _write(
     blender = StripBlender(
         frames, pyramid, order, coarsest, image, shares, controls.contrast, strip
     )
+    delivery = frames.delivery(sink)
     for begin in range(0, height, strip):
         end = min(begin + strip, height)
-        target = frames.result(sink, end - begin)
-        alpha = blender.rows(begin, end, target)
-        sink.write_rows(_pixels(target), alpha)
+        target = delivery.target((end - begin, frames.width, frames.channels), frames.dtype)
+        delivery.deliver(blender.rows(begin, end, target.permute(2, 0, 1)[None]))
         progress("writing", end, height)
+    delivery.finish()
 
 
 def _pixels(image: Tensor) -> NDArray[Any]:

@@ -48,9 +48,10 @@ def test_bands_and_strips_equal_the_whole(
         monkeypatch.setattr(exact, "make_bands", lambda *_: Bands(band, strip))
         sink = ArraySink(*images[0].shape, np.dtype(np.float64))
         frames = Frames([ArraySource("image", image) for image in images])
-        weights = fuse_exactly(
+        weights, precision = fuse_exactly(
             fold_batchnorm(network), frames, 0, Control(color=0.0), sink, lambda *_: None, True
         )
+    assert precision == "float64"
     fused = expected.fused[0].permute(1, 2, 0)
     np.testing.assert_allclose(sink.pixels, fused, rtol=0, atol=1e-12)
     np.testing.assert_allclose(weights, expected.weights[0], rtol=0, atol=1e-6)  # float32
