@@ -18,6 +18,7 @@ from fastmef.cli.eval import evaluate as eval_command
 from fastmef.cli.experiment import experiment as experiment_command
 from fastmef.cli.export import export as export_command
 from fastmef.cli.fuse import fuse as fuse_command
+from fastmef.cli.plot import plot as plot_command
 from fastmef.cli.signals import Terminated, raise_on_termination
 from fastmef.cli.train import train as train_command
 from fastmef.errors import FastmefError, is_out_of_memory
@@ -92,6 +93,7 @@ for _command in (
     demo_command,
     eval_command,
     train_command,
+    plot_command,
     export_command,
     experiment_command,
     doctor_command,
