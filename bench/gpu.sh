@@ -137,7 +137,7 @@ for stage in "${stages[@]}"; do
           "$python" -m pytest -p no:cacheprovider tests/gpu/test_operations.py -k "values and 7"
       done
       ;;
-    aot) run aot 150 "$python" -m bench.aot ;;
+    aot) run aot 150 "$python" -m bench.machine_code triton ;;
     *)
       echo "no stage $stage; there are build, tests, bench, triton, sanitizer and aot" >&2
       exit 2

@@ -19,7 +19,8 @@ PAGES = {
     "fusion": CPU_PAGE,
     "tables": CPU_PAGE,
     "callgrind": CPU_PAGE,
-    "aot": COMPILED_PAGE,
+    "instructions": COMPILED_PAGE,
+    "triton": COMPILED_PAGE,
     "cuda": COMPILED_PAGE,
 }
 # Operation and row of the result file, and what it is called in the summary.

@@ -1,9 +1,10 @@
 """Triton kernels, one folder an operation; installed as ``fastmef.kernels``.
 
 A folder holds the kernels of each pass with their formulas, their launchers, and CONFIGURATIONS:
-every variant that a launcher uses by default, as data. ``python -m bench.aot`` compiles them all
-without a GPU and fails on spills or where too few warps would fit a multiprocessor. The tables that
-pick block sizes are static: nothing is tuned, and no driver is asked, when a file is imported.
+every variant that a launcher uses by default, as data. ``python -m bench.machine_code triton``
+compiles them all without a GPU and fails on spills or where too few warps would fit a
+multiprocessor. The tables that pick block sizes are static: nothing is tuned, and no driver is
+asked, when a file is imported.
 
 What holds in all of them:
 
@@ -11,7 +12,8 @@ What holds in all of them:
 - Offsets that depend on program ids or strides are int64 (:func:`.common.tiles.locate`); only
   positions along one axis, and up to four times those, are int32. So an image may have any number
   of pixels, fewer than 2**29 along an axis. Inside loops pointers are advanced by one stride at a
-  time: ``k * stride`` would be an int32 product. ``bench.offsets`` looks for such products.
+  time: ``k * stride`` would be an int32 product. ``bench.machine_code.offsets``
+  looks for such products.
 - Window taps are ``tl.constexpr`` tuples: they become immediate operands and cost no registers.
 - A program writes one partial sum; ``partials.sum()`` adds them in a fixed order. No atomics.
 - :func:`.common.launching.launch` starts a kernel: it sets the device and

@@ -28,7 +28,7 @@ NAMES = ("gamma", "failures", "gap", "truth", "encoder", "learned", "transfer")
     type=click.Choice(("small", "full")),
     default="small",
     show_default=True,
-    help="small: minutes on two cores. full: the paper's sizes, for a GPU or for days.",
+    help="small: for two cores. full: the paper's sizes, for a GPU.",
 )
 @click.option(
     "--work",

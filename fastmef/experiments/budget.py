@@ -1,4 +1,4 @@
-"""How much an experiment computes: what two cores do in minutes, or the paper's sizes."""
+"""How much an experiment computes: what two cores can do, or the paper's sizes."""
 
 from __future__ import annotations
 
@@ -43,4 +43,4 @@ BUDGETS = {
     "small": Budget(200, 8, 96, 4, 3, 256, 18, 60),
     "full": Budget(20_000, 64, 250, 8, 3, None, None, 400),
 }
-"""``"small"`` fits two cores in minutes; ``"full"`` is for a GPU, or for days."""
+"""``"small"`` is sized for two cores, ``"full"`` has the paper's width and patches, for a GPU."""

@@ -144,13 +144,16 @@ def _findings(variants: Values) -> list[str]:
         f" them on average: {figures}.",
     ]
     for way in WAYS:
-        reference = _mean(variants, "variance_gradient", way, False, "detail")
-        others = ", ".join(
-            f"{gamma} {_mean(variants, gamma, way, False, 'detail'):.3f}"
-            for gamma in ("well_exposedness", "variance", "gradient")
+        detail = {gamma: _mean(variants, gamma, way, False, "detail") for gamma in PAPER}
+        both = detail["variance_gradient"]
+        smoothed, lost = (
+            f"has {'less' if detail[gamma] < both else 'more'} detail ({detail[gamma]:.3f})"
+            for gamma in ("well_exposedness", "variance")
         )
         sentences.append(
-            f"Detail by {way}, without luminance: variance_gradient {reference:.3f}, {others}."
+            "The paper's signatures of failure are smoothing by well-exposedness alone and lost"
+            f" texture by variance alone. By {way} without luminance well-exposedness alone"
+            f" {smoothed} and variance alone {lost} than variance × gradient ({both:.3f})."
         )
     return sentences
 

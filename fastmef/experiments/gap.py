@@ -75,7 +75,8 @@ def exposures_of(view: View, gap: float) -> list[Image]:
 def _network(lab: Lab, gap: int, seed: int) -> FusionNet:
     folder = lab.work / f"gap_{gap}_{lab.budget.side}_{lab.names}"
     for view in lab.training_views:
-        write_scene(folder, view.name, exposures_of(view, gap))
+        dark, bright = exposures_of(view, gap)
+        write_scene(folder, view.name, {"under": dark, "over": bright})
     return lab.network(lab.config(seed), folder)
 
 

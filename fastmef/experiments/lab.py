@@ -43,7 +43,7 @@ class Lab:
     def pairs(self) -> Path:
         """The folder of pairs, in the size of the budget."""
         side = self.budget.side
-        return reduced(self.data / "pairs", self.work / f"pairs_{side}", side)
+        return reduced(self.data / "pairs", self.work / f"pairs_{side}_{self.names}", side)
 
     @cached_property
     def training_scenes(self) -> list[Scene]:

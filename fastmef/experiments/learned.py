@@ -83,9 +83,10 @@ def train_pair(lab: Lab, name: str, seed: int) -> tuple[FusionNet, Any]:
     """
     budget = lab.budget
     sampler = PatchSampler(lab.training_scenes, budget.patch, budget.batch_size, seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(seed)
-    network = FusionNet(width=budget.width)
-    gamma: Any = {FIXED: "variance_gradient", DIRECT: None}.get(name, AttentionGamma())
+    network = FusionNet(width=budget.width).to(device)
+    gamma: Any = {FIXED: "variance_gradient", DIRECT: None}.get(name, AttentionGamma().to(device))
     groups: list[dict[str, Any]] = [{"params": network.parameters(), "lr": RATE}]
     if isinstance(gamma, nn.Module):
         groups.append({"params": gamma.parameters(), "lr": GAMMA_RATE})
@@ -93,13 +94,13 @@ def train_pair(lab: Lab, name: str, seed: int) -> tuple[FusionNet, Any]:
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, budget.steps)
     network.train()
     for step in range(budget.steps):
-        exposures = sampler.batch(step)
+        exposures = sampler.batch(step).to(device)
         loss = _loss(name, gamma, network.logits(exposures), exposures)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-    return network.eval(), gamma
+    return network.cpu().eval(), gamma.cpu() if isinstance(gamma, nn.Module) else gamma
 
 
 def _loss(name: str, gamma: Any, logits: Tensor, exposures: Tensor) -> Tensor:

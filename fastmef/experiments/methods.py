@@ -34,4 +34,4 @@ def opencv_mertens(images: Sequence[Image]) -> Image:
 
 def default(images: Sequence[Image]) -> Image:
     """Return what ``fastmef.fuse`` gives by default."""
-    return np.asarray(fuse(images, device="cpu"))
+    return np.asarray(fuse(images))

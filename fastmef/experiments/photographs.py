@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,26 +57,21 @@ def reduced(folder: Path, target: Path, side: int | None) -> Path:
     if side is None:
         return folder
     for scene in find_scenes(folder):
-        if (target / scene.name).is_dir():
-            continue
-        partial = target / f".{scene.name}"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        for path in scene.images:
-            write_image(partial / f"{path.stem}.png", _fitted(read_image(path).pixels, side))
-        os.replace(partial, target / scene.name)
+        if not (target / scene.name).is_dir():
+            pixels = {path.stem: _fitted(read_image(path).pixels, side) for path in scene.images}
+            write_scene(target, scene.name, pixels)
     return target
 
 
-def write_scene(folder: Path, name: str, frames: Sequence[Image]) -> None:
-    """Write exposures from dark to bright as a scene, complete or not at all."""
+def write_scene(folder: Path, name: str, exposures: Mapping[str, Image]) -> None:
+    """Write exposures by the stems of their names, unless the scene is there already."""
     if (folder / name).is_dir():
         return
     partial = folder / f".{name}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    for index, frame in enumerate(frames):
-        write_image(partial / f"{index}.png", frame)
+    for stem, pixels in exposures.items():
+        write_image(partial / f"{stem}.png", pixels)
     os.replace(partial, folder / name)
 
 

@@ -31,7 +31,7 @@ def stack(images: Sequence[Image]) -> Tensor:
 
 def by_network(network: FusionNet | str) -> Fuse:
     """Return the fusion by a network alone: no descent, no colour given back."""
-    return lambda images: fuse(images, network, color=0, refine=0, device="cpu")
+    return lambda images: fuse(images, network, color=0, refine=0)
 
 
 def score_scenes(scenes: Iterable[Scene], fusion: Fuse) -> Values:

@@ -1,4 +1,4 @@
-"""The variants of the loss kernels that are compiled without a GPU (``python -m bench.aot``)."""
+"""The variants of the loss kernels that ``python -m bench.machine_code triton`` compiles."""
 
 from __future__ import annotations
 

@@ -24,6 +24,21 @@ def test_figures_are_those_of_the_result_files(module, monkeypatch, tmp_path):
     assert found and all(found.values()), f"run python -m {module.__name__}: {found}"
 
 
+def test_tables_of_machine_code_are_those_of_the_result_file():
+    from bench.machine_code import callgrind, cuda_kernels, instructions, results, triton_kernels
+
+    sections = results.read()
+    for name, module in {
+        "callgrind": callgrind,
+        "cuda": cuda_kernels,
+        "instructions": instructions,
+        "triton": triton_kernels,
+    }.items():
+        page = tables.PAGES[name].read_text()
+        table = page.split(f"<!-- {name}: begin -->\n")[1].split(f"<!-- {name}: end -->")[0]
+        assert table.strip() == module.table(sections[name]).strip(), name
+
+
 def test_every_row_of_the_figure_has_been_measured():
     plots = pytest.importorskip("bench.plots", reason="matplotlib is not installed")
     times = plots.medians()

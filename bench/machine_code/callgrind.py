@@ -1,8 +1,8 @@
-"""Counts instructions and cache misses of the C++ kernels for each pixel, by valgrind's callgrind.
+"""Count instructions and cache misses of the C++ kernels for each pixel, by valgrind's callgrind.
 
 FASTMEF_CUDA=0 FASTMEF_CPU_FLAGS=-g python setup.py build_ext --inplace --force
-python -m bench.callgrind            # a table on the screen, some ten minutes
-python -m bench.callgrind --write    # also bench/results/callgrind.json and bench/README.md
+python -m bench.machine_code callgrind            # a table on the screen, some ten minutes
+python -m bench.machine_code callgrind --write    # also machine_code.json and cpu.md
 
 Valgrind knows no AVX-512: the AVX2 kernels are counted, on one thread, with the processor's own
 first cache simulated. Code is counted in the file in which it was written.
@@ -11,7 +11,6 @@ first cache simulated. Code is counted in the file in which it was written.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import shutil
@@ -24,10 +23,10 @@ from pathlib import Path
 
 import torch
 
+from bench.machine_code import results
 from bench.tables import rewrite
 from fastmef import functional
 
-RESULTS = Path(__file__).parent / "results" / "callgrind.json"
 SIZE = 250
 LINE = 64  # bytes
 # The C++ function of each operation.
@@ -35,7 +34,7 @@ FUNCTIONS = {
     "weighted_ssim_loss": "weighted_ssim_loss",
     "fusion_loss": "weighted_ssim_loss",
     "softmax_fuse": "softmax_fuse",
-    "mef_ssim": "ma2015_once",
+    "mef_ssim": "ma2015_quality",
 }
 SHOWN = 0.03  # of an operation's instructions: files with less are shown together
 OTHERS, MISSES = "other files", "bytes that miss the first cache"
@@ -93,7 +92,7 @@ def count(op: str) -> dict[str, float]:
             "--cache-sim=yes",
             f"--callgrind-out-file={out}",
             f"--toggle-collect=fastmef::avx2::{FUNCTIONS[op]}*",
-            *(sys.executable, "-m", "bench.callgrind", "--run", op),
+            *(sys.executable, "-m", "bench.machine_code", "callgrind", "--run", op),
         ]
         environment = {**os.environ, "FASTMEF_CPU_ISA": "avx2", "OMP_NUM_THREADS": "1"}
         subprocess.run(command, env=environment, check=True, stderr=subprocess.DEVNULL)
@@ -117,23 +116,21 @@ def table(counts: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+def main(arguments: list[str]) -> None:
+    description = (__doc__ or "").split("\n")[0]
+    prog = "python -m bench.machine_code callgrind"
+    parser = argparse.ArgumentParser(prog=prog, description=description)
     parser.add_argument("--write", action="store_true", help="rewrite the files in bench/")
     parser.add_argument("--run", choices=FUNCTIONS, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.run:
-        return run(arguments.run)
+    options = parser.parse_args(arguments)
+    if options.run:
+        return run(options.run)
     if not shutil.which("valgrind"):
         raise SystemExit("valgrind is not installed")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         counts = dict(zip(FUNCTIONS, pool.map(count, FUNCTIONS), strict=True))
     text = table(counts)
     print(text)
-    if arguments.write:
-        RESULTS.write_text(json.dumps(counts, indent=1) + "\n")
+    if options.write:
+        results.replace("callgrind", counts)
         rewrite("callgrind", text)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,8 +1,8 @@
-"""Compiles every shipped Triton kernel without a GPU and reports what the machine code uses.
+"""Compile every shipped Triton kernel without a GPU and report what the machine code uses.
 
-python -m bench.aot                      # all files of kernels/, a table on the screen
-python -m bench.aot kernels/fusion/forward.py    # one file
-python -m bench.aot --write              # also bench/results/aot.json and bench/README.md
+python -m bench.machine_code triton              # all files of kernels/, a table on the screen
+python -m bench.machine_code triton kernels/fusion/forward.py    # one file
+python -m bench.machine_code triton --write      # also machine_code.json and compiled.md
 
 Exit status 1: a kernel spills registers, uses more than its budget, or computes addresses by
 products in 32 bits. torch is not needed.
@@ -13,23 +13,20 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
-import json
 import multiprocessing
 import os
 import sys
-import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bench import sass
-from bench.offsets import narrow_products
+from bench.machine_code import results, sass
+from bench.machine_code.offsets import narrow_products
 from bench.tables import rewrite
 
-ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "bench" / "results" / "aot.json"
+ROOT = Path(__file__).parents[2]
 ARCHITECTURES = (80, 90, 100)
 
 
@@ -75,7 +72,7 @@ def _source(configuration: Any) -> Any:
 
 
 def measure(configuration: Any, architecture: int) -> dict[str, Any]:
-    """Registers, memory and instruction counts of one variant."""
+    """Return registers and memory of one variant."""
     import triton
     from triton.backends.compiler import GPUTarget
 
@@ -89,24 +86,14 @@ def measure(configuration: Any, architecture: int) -> dict[str, Any]:
             "maxnreg": configuration.maxnreg.get(architecture),
         },
     )
-    with tempfile.TemporaryDirectory() as folder:
-        cubin = Path(folder) / "kernel.cubin"
-        cubin.write_bytes(compiled.asm["cubin"])
-        used = sass.resources(cubin)
-        found = sass.counts(sass.disassemble(cubin))
-    lanes = 32 * configuration.num_warps / configuration.pixels
+    (kernel,) = sass.kernels_of(compiled.asm["cubin"]).values()
     return {
-        "registers": used["REG"],
+        "registers": kernel.resources["REG"],
         # What the launch asks for, and what the compiler laid out itself.
-        "shared": max(compiled.metadata.shared, used["SHARED"]),
-        "stack": used["STACK"],
-        "spills": found["spills"],
+        "shared": max(compiled.metadata.shared, kernel.resources["SHARED"]),
+        "stack": kernel.resources["STACK"],
+        "spills": sass.spills(kernel),
         "narrow_offsets": narrow_products(compiled.asm["ttir"]),
-        "instructions": found["instructions"],
-        "loaded_per_pixel": round(found["loaded"] * lanes, 2),
-        "stored_per_pixel": round(found["stored"] * lanes, 2),
-        "arithmetic_per_pixel": round(found["fma"] * lanes, 2),
-        "instructions_per_pixel": round(found["hot"] * lanes, 2),
     }
 
 
@@ -178,42 +165,44 @@ def compile_all(files: list[Path], architectures: list[int], jobs: int) -> list[
         return [result for one in found for result in one]
 
 
-def table(results: list[dict[str, Any]]) -> str:
-    """One line a variant; several architectures are separated by slashes."""
-    architectures = sorted({x["architecture"] for x in results})
-    names = " / ".join(f"sm_{x}" for x in architectures)
-    lines = [
-        f"Registers, shared bytes and spills: {names}.",
-        "",
-        "| kernel | registers | shared | spills | bytes/pixel at least "
-        "| loaded, stored | FMA | instructions |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for result in results:
-        groups.setdefault((result["file"], result["name"]), []).append(result)
-    for (file, name), group in groups.items():
-        good = [x for x in group if "error" not in x]
-        if not good:
-            lines.append(f"| {file}: {name} | does not compile | | | | | | |")
-            continue
-
-        def each(key: str, group: list[dict[str, Any]] = group) -> str:
-            return " / ".join(str(x.get(key, "–")) for x in group)
-
-        # The instructions are those of the middle architecture, Hopper if all were asked for.
-        shown = good[len(good) // 2]
-        lines.append(
-            f"| {file}: {name} | {each('registers')} | {each('shared')} | {each('spills')} "
-            f"| {shown['bytes_per_pixel']:g} "
-            f"| {shown['loaded_per_pixel']:g}, {shown['stored_per_pixel']:g} "
-            f"| {shown['arithmetic_per_pixel']:g} | {shown['instructions_per_pixel']:g} |"
+def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return an entry for each variant, with a number for each architecture."""
+    entries: dict[str, Any] = {}
+    for result in found:
+        entry = entries.setdefault(
+            f"{result['file']}: {result['name']}",
+            {"bytes_per_pixel": result["bytes_per_pixel"], "budget": result["budget"]},
         )
+        for key in ("registers", "shared", "spills"):
+            entry.setdefault(key, []).append(result.get(key))
+    return entries
+
+
+def table(entries: dict[str, Any]) -> str:
+    """Return a line for each variant; several architectures are separated by slashes."""
+    names = " / ".join(f"sm_{x}" for x in entries["architectures"])
+    lines = [
+        f"Triton {entries['version']}. Registers, shared bytes and spills: {names}.",
+        "",
+        "| kernel | registers | most | shared | spills | bytes/pixel at least |",
+        "|---|---|---:|---|---|---:|",
+    ]
+    for name, entry in entries.items():
+        if name in ("version", "architectures"):
+            continue
+        cells = [
+            " / ".join("–" if x is None else str(x) for x in entry[key])
+            for key in ("registers", "shared", "spills")
+        ]
+        cells.insert(1, str(entry["budget"]))
+        lines.append(f"| {name} | {' | '.join(cells)} | {entry['bytes_per_pixel']:g} |")
     return "\n".join(lines) + "\n"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.aot", description=__doc__.split("\n")[0])
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.machine_code triton", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("files", nargs="*", type=Path, help="files with CONFIGURATIONS")
     parser.add_argument("--architectures", nargs="+", type=int, default=list(ARCHITECTURES))
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
@@ -228,18 +217,14 @@ def main(arguments: list[str] | None = None) -> int:
         if x not in known:
             print(f"sm_{x}: Triton {triton.__version__} does not know it")
     files = [x.resolve() for x in options.files] or sorted((ROOT / "kernels").rglob("[!_]*.py"))
-    results = compile_all(files, known, options.jobs)
-    print(f"Triton {triton.__version__}. {table(results)}")
-    wrong = [(x, why) for x in results if (why := why_wrong(x))]
+    found = compile_all(files, known, options.jobs)
+    head = {"version": triton.__version__, "architectures": known}
+    text = table({**head, **summary(found)})
+    print(text)
+    wrong = [(x, why) for x in found if (why := why_wrong(x))]
     for x, why in wrong:
         print(f"{x['file']}: {x['name']}, sm_{x['architecture']}: {why}", file=sys.stderr)
     if options.write:
-        lines = ",\n".join(f"  {json.dumps(x)}" for x in results)
-        head = f'{{\n "triton": "{triton.__version__}",\n "kernels": [\n'
-        RESULTS.write_text(f"{head}{lines}\n ]\n}}\n")
-        rewrite("aot", f"Triton {triton.__version__}. {table(results)}")
-    return 1 if wrong or not results else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        results.replace("triton", {**head, **summary(found)})
+        rewrite("triton", text)
+    return 1 if wrong or not found else 0

@@ -1,7 +1,7 @@
-"""Compiles the CUDA C++ kernels and reports what their machine code uses; no GPU is needed.
+"""Compile the CUDA C++ kernels and report what their machine code uses; no GPU is needed.
 
-python -m bench.cuda_table            # a table on the screen
-python -m bench.cuda_table --write    # also bench/results/cuda.json and bench/README.md
+python -m bench.machine_code cuda            # a table on the screen
+python -m bench.machine_code cuda --write    # also machine_code.json and compiled.md
 
 Exit status 1: a kernel spills registers, or a block of it does not fit a multiprocessor. CUDACXX
 names another nvcc.
@@ -10,7 +10,6 @@ names another nvcc.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import subprocess
@@ -18,10 +17,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bench.machine_code import results
 from bench.tables import rewrite
 
-ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "bench" / "results" / "cuda.json"
+ROOT = Path(__file__).parents[2]
 # Of a multiprocessor: KiB of shared memory and threads. Each has 65536 registers and takes 1 KiB of
 # shared memory a block for itself; a block may have all the rest.
 MULTIPROCESSORS = {
@@ -34,6 +33,7 @@ MULTIPROCESSORS = {
 }
 # kThreads of csrc/cuda/runtime/launch.h, except for kColumns of csrc/cuda/loss/part.h.
 THREADS, THREADS_OF_THE_LOSS = 256, 128
+SHOWN = ("registers", "shared", "blocks", "spilled")  # in the order of the columns
 ENTRY = re.compile(
     r"Compiling entry function '(?P<kernel>\w+)' for 'sm_(?P<architecture>\d+)\w?'.*?"
     r"(?P<stack>\d+) bytes stack frame, (?P<stores>\d+) bytes spill stores, "
@@ -87,44 +87,55 @@ def compile_all(nvcc: str, architectures: list[int]) -> list[dict[str, Any]]:
     targets = [f"--generate-code=arch=compute_{x},code=sm_{x}" for x in architectures]
     options = ["-O3", "-std=c++17", "--threads=0", "-Xptxas=-v", "-c", "-o", os.devnull]
     options.append(f"-I{ROOT / 'csrc'}")
-    results = []
+    found = []
     for source in sorted((ROOT / "csrc").glob("cuda/*/*.cu")):
         done = subprocess.run([nvcc, *options, *targets, source], capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(done.stderr)
-        results += [{"file": source.name, **x} for x in entries(done.stderr)]
-    names = readable([x["kernel"] for x in results])
-    for result in results:
+        found += [{"file": source.name, **x} for x in entries(done.stderr)]
+    names = readable([x["kernel"] for x in found])
+    for result in found:
         result["kernel"] = names[result["kernel"]]
         result["blocks"] = blocks(result)
-    return sorted(results, key=lambda x: (x["file"], x["kernel"], x["architecture"]))
+    return sorted(found, key=lambda x: (x["file"], x["kernel"], x["architecture"]))
 
 
-def table(results: list[dict[str, Any]]) -> str:
-    """One line a kernel; a single number where all architectures agree."""
-    architectures = sorted({x["architecture"] for x in results})
+def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return an entry for each kernel; one number where all architectures agree."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for result in found:
+        groups.setdefault(f"{result['file']}: {result['kernel']}", []).append(result)
+    entries = {}
+    for name, group in groups.items():
+        by_key = {key: [x[key] for x in group] for key in SHOWN}
+        entries[name] = {key: x[:1] if len(set(x)) == 1 else x for key, x in by_key.items()}
+    return entries
+
+
+def table(entries: dict[str, Any]) -> str:
+    """Return a line for each kernel."""
+    architectures = ", ".join(f"sm_{x}" for x in entries["architectures"])
     lines = [
-        f"Architectures: {', '.join(f'sm_{x}' for x in architectures)}, separated by slashes where "
+        f"nvcc {entries['version']}. Architectures: {architectures}, separated by slashes where "
         "they differ.",
         "",
         "| kernel | registers | shared bytes | blocks a multiprocessor | bytes spilled |",
         "|---|---|---|---|---|",
     ]
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for result in results:
-        groups.setdefault((result["file"], result["kernel"]), []).append(result)
-    for (file, kernel), group in groups.items():
-        cells = []
-        for key in ("registers", "shared", "blocks", "spilled"):
-            numbers = [str(x[key]) for x in group]
-            cells.append(numbers[0] if len(set(numbers)) == 1 else " / ".join(numbers))
+    for name, entry in entries.items():
+        if name in ("version", "architectures"):
+            continue
+        file, kernel = name.split(": ", 1)
+        cells = [" / ".join(map(str, entry[key])) for key in SHOWN]
         lines.append(f"| {file}: `{kernel}` | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str]) -> int:
     description = (__doc__ or "").split("\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m bench.cuda_table", description=description)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.machine_code cuda", description=description
+    )
     parser.add_argument(
         "--architectures",
         nargs="+",
@@ -135,23 +146,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help="rewrite the committed results")
     options = parser.parse_args(arguments)
     nvcc = os.environ.get("CUDACXX", "nvcc")
-    version = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True)
-    release = re.search(r"release ([\d.]+)", version.stdout)
+    told = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True)
+    release = re.search(r"release ([\d.]+)", told.stdout)
     known = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=True)
     architectures = [x for x in options.architectures if f"compute_{x}" in known.stdout.split()]
-    results = compile_all(nvcc, architectures)
-    text = f"nvcc {release[1] if release else '?'}. {table(results)}"
-    print(text)
-    wrong = [x for x in results if x["spilled"] or x["blocks"] < 1]
+    found = compile_all(nvcc, architectures)
+    version = release[1] if release else "?"
+    entries = {"version": version, "architectures": architectures, **summary(found)}
+    print(table(entries))
+    wrong = [x for x in found if x["spilled"] or x["blocks"] < 1]
     for x in wrong:
         what = f"spills {x['spilled']} bytes, {x['blocks']} blocks fit"
         print(f"{x['kernel']}, sm_{x['architecture']}: {what}", file=sys.stderr)
     if options.write:
-        data = {"nvcc": release[1] if release else None, "kernels": results}
-        RESULTS.write_text(json.dumps(data, indent=1) + "\n")
-        rewrite("cuda", text)
-    return 1 if wrong or not results else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        results.replace("cuda", entries)
+        rewrite("cuda", table(entries))
+    return 1 if wrong or not found else 0
