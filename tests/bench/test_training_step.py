@@ -1,0 +1,51 @@
+"""The benchmark of a training step compares the same network, loss and batches."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bench import training_step
+from bench.baselines.plain_training import PlainNet
+from fastmef.reference.color import rgb_to_gray
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    whole = training_step.batches
+    monkeypatch.setattr(
+        training_step, "batches", lambda count, size: whole(count, size)[..., :66, :50]
+    )
+
+
+@pytest.mark.parametrize("padding", ["replicate", "zeros"])
+def test_the_network_is_the_same(padding):
+    network = training_step.new_network(3, padding).double()
+    plain = PlainNet(3, padding).double()
+    plain.take_over(network)
+    exposures = torch.rand(2, 2, 3, 50, 43, dtype=torch.float64)
+    torch.testing.assert_close(plain(rgb_to_gray(exposures)), network.logits(exposures))
+
+
+def test_losses_agree_step_by_step():
+    found = {v: training_step.run(v, 2, 2, "replicate", 2) for v in training_step.VARIANTS}
+    plain = found["plain"]["losses"]
+    assert len(plain) == training_step.WARM_UP + 2 and len(set(plain)) == len(plain)
+    for variant, tolerance in training_step.TOLERANCES.items():
+        losses = found[variant]["losses"]
+        assert 0 < training_step.disagreement(losses, plain) < tolerance
+        assert losses[0] == pytest.approx(plain[0], rel=1e-5 if "32" in variant else 1e-2)
+        phases = found[variant]["times"]
+        assert min(phases["network"], phases["loss"], phases["optimizer"]) > 0
+
+
+def test_table():
+    times = {"network": 0.04, "loss": 0.01, "optimizer": 0.0}
+    variants = {
+        "plain": {"seconds": 0.2, "times": {}},
+        "fastmef float32": {"seconds": 0.05, "times": times, "disagreement": 1e-4},
+    }
+    case = {"width": 16, "batch": 4, "padding": "zeros", "variants": variants}
+    *_, plain, ours = training_step.table({"cases": [case]}).splitlines()
+    assert plain == "| width 16, batch 4, zeros | plain | 200 | 1.00 |  |  |"
+    assert ours.endswith("| fastmef float32 | 50 | 4.00 | 80%, 20%, 0% | 1.0e-04 |")
