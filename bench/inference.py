@@ -15,6 +15,7 @@ is not installed.
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import platform
@@ -348,6 +349,8 @@ def main() -> None:
         parser.error("PAIR is needed")
     results: dict[str, Any] = json.loads(FILE.read_text()) if FILE.exists() else {}
     results |= {"date": time.strftime("%Y-%m-%d"), "machine": machine()}
+    for package in ("fastmef", "kernels", "bench"):  # as pip does, whatever the environment says
+        compileall.compile_dir(ROOT / package, quiet=1)
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         if given.curve:
             results["curve"] = run_curve(given.pair, Path(name), given.repeat)

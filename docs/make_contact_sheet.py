@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 import fastmef
-from fastmef.cli.scoring import mertens, plain_mean
 from fastmef.data.pairs import Scene, find_scenes
+from fastmef.inference.simple import mertens, plain_mean
 
 CELL = 300  # largest width and height of a picture
 GAP = 6

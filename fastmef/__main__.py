@@ -1,6 +1,6 @@
 """``python -m fastmef`` is the command ``fastmef``."""
 
-from fastmef.cli import main
+from fastmef.cli.process import run
 
 if __name__ == "__main__":
-    main(prog_name="fastmef")
+    run()

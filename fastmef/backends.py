@@ -117,16 +117,13 @@ _gpu_is_new_enough._dynamo_marked_constant = True  # type: ignore[attr-defined]
 def transforms_active() -> bool:
     """Return whether a transform of ``torch.func`` is at work.
 
-    ``grad``, ``vmap`` and the like transform PyTorch's own operators, to any order, but do not see
-    into kernels: plain PyTorch runs then.
+    Values cannot be read then, and kernels run as :mod:`fastmef.ops.common.transforms` says.
     """
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
 
 def usable_on(device: torch.device) -> tuple[str, ...]:
     """Return the backends whose kernels run on a device, the preferred one first."""
-    if transforms_active():
-        return ()
     triton = () if WHY_NO_TRITON else (TRITON,)
     if device.type == "cuda":
         cuda = not WHY_NO_CUDA and _gpu_is_new_enough(device.index)

@@ -34,7 +34,7 @@ FUNCTIONS = {
     "weighted_ssim_loss": "weighted_ssim_loss",
     "fusion_loss": "weighted_ssim_loss",
     "softmax_fuse": "softmax_fuse",
-    "mef_ssim": "ma2015_once",
+    "mef_ssim": "ma2015_quality",
 }
 SHOWN = 0.03  # of an operation's instructions: files with less are shown together
 OTHERS, MISSES = "other files", "bytes that miss the first cache"

@@ -1,7 +1,7 @@
 """The brackets that methods are compared on: validation pairs, and scenes held back from training.
 
-This is the one place that names the held-out stacks and HDR files. Whoever trains the bundled
-weights leaves these scenes out, pairs of the same name included.
+The held-out stacks are named here and the held-out HDR files in fastmef.experiments.photographs.
+Whoever trains the bundled weights leaves these scenes out, pairs of the same name included.
 """
 
 from __future__ import annotations
@@ -19,14 +19,9 @@ from fastmef.data.images import read_image
 from fastmef.data.pairs import find_scenes, split_scenes
 from fastmef.data.radiance import read_radiance
 from fastmef.data.render import exposure_range, render_exposures
+from fastmef.experiments.photographs import HELD_OUT_HDR
 
 HELD_OUT_STACKS = ("belgium_house", "mpi_office", "temple_night")
-HELD_OUT_HDR = (
-    "ilm_stilllife.exr",
-    "leadenhall_market.hdr",
-    "narrow_moonlit_road.hdr",
-    "vestibule.hdr",
-)
 COUNTS = (3, 5, 9, 15, 30)
 RENDERED = 30  # frames of a bracket rendered from an HDR file, before it is thinned
 LARGEST_SIDE = 1024  # of rendered frames, in pixels

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import fastmef
 from bench.baselines.enfuse import enfuse, missing
 from bench.baselines.fmmef import fmmef
-from fastmef.cli.scoring import mertens, plain_mean
+from fastmef.inference.simple import mertens, plain_mean
 
 Image = NDArray[np.uint8]
 Fuse = Callable[[Sequence[Image]], Image]

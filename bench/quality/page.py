@@ -10,12 +10,11 @@ from typing import Any
 from bench.quality import brackets, checks, methods, robustness
 from fastmef.cli.tables import DEFAULT_DECIMALS
 from fastmef.data.render import (
+    CLIPPED,
     FEWEST_STOPS,
     HIGHLIGHT,
-    HIGHLIGHT_PERCENTILE,
     MOST_STOPS,
     SHADOW,
-    SHADOW_PERCENTILE,
 )
 from fastmef.metrics import DECIMALS, SCORES
 
@@ -95,9 +94,9 @@ def render(result: Mapping[str, Any]) -> str:
         f"and their thinnings to {', '.join(map(str, brackets.COUNTS))} equally spaced frames with",
         f"both ends. An HDR file is rendered to {brackets.RENDERED} frames at equally spaced",
         f"exposures, {FEWEST_STOPS:g} to {MOST_STOPS:g} stops in all: "
-        f"{HIGHLIGHT_PERCENTILE} % of the pixels have a linear",
+        f"{100 - 100 * CLIPPED:g} % of the pixels have a linear",
         f"luma of {HIGHLIGHT} or less in the darkest frame, "
-        f"{SHADOW_PERCENTILE} % one of {SHADOW} or less in the brightest.",
+        f"{100 * CLIPPED:g} % one of {SHADOW} or less in the brightest.",
         "The weights of fastmef 0.1.0 had seen two frames each of `belgium_house` and",
         "`temple_night`, which are among the training pairs.",
         "",

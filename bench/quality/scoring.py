@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.quality import methods
 from bench.quality.brackets import Bracket, Image
 from bench.quality.cache import Cache
-from fastmef.cli.scoring import as_tensor
+from fastmef.inference.simple import as_tensor
 from fastmef.metrics import SceneScores
 
 

@@ -11,7 +11,14 @@ from pathlib import Path
 from mkdocs.config.defaults import MkDocsConfig
 
 LOGGER = logging.getLogger("mkdocs.hooks.complete")
-PACKAGES = ("fastmef", "fastmef.functional", "fastmef.metrics", "fastmef.nn", "fastmef.training")
+PACKAGES = (
+    "fastmef",
+    "fastmef.experiments",
+    "fastmef.functional",
+    "fastmef.metrics",
+    "fastmef.nn",
+    "fastmef.training",
+)
 
 
 def on_post_build(config: MkDocsConfig) -> None:

@@ -15,8 +15,10 @@ import fastmef
 from fastmef.cli.demo import demo as demo_command
 from fastmef.cli.doctor import doctor as doctor_command
 from fastmef.cli.eval import evaluate as eval_command
+from fastmef.cli.experiment import experiment as experiment_command
 from fastmef.cli.export import export as export_command
 from fastmef.cli.fuse import fuse as fuse_command
+from fastmef.cli.plot import plot as plot_command
 from fastmef.cli.signals import Terminated, raise_on_termination
 from fastmef.cli.train import train as train_command
 from fastmef.errors import FastmefError, is_out_of_memory
@@ -91,7 +93,9 @@ for _command in (
     demo_command,
     eval_command,
     train_command,
+    plot_command,
     export_command,
+    experiment_command,
     doctor_command,
 ):
     main.add_command(_command)

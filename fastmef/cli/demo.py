@@ -45,12 +45,12 @@ def demo(output: Path, model: str, device: str | None, force: bool) -> None:
     import numpy as np
 
     from fastmef.allocator import keep_freed_memory
-    from fastmef.cli.scoring import as_tensor, plain_mean
     from fastmef.cli.tables import table
     from fastmef.data.maps import enlarge_map
     from fastmef.data.sheet import contact_sheet
     from fastmef.inference.fuse import fuse_with_weights
     from fastmef.inference.models import ready_model
+    from fastmef.inference.simple import as_tensor, plain_mean
     from fastmef.metrics import mef_ssim, score_name
 
     keep_freed_memory()

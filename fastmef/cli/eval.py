@@ -15,8 +15,8 @@ import click
 from fastmef.cli import options
 
 if TYPE_CHECKING:
-    from fastmef.cli.scoring import Image
     from fastmef.data.pairs import Scene
+    from fastmef.inference.simple import Image
 
 
 @click.command("eval")
@@ -95,9 +95,9 @@ def evaluate(
 
     from fastmef.allocator import keep_freed_memory
     from fastmef.cli.progress import progress_bar
-    from fastmef.cli.scoring import as_tensor
     from fastmef.inference.inputs import check_bracket
     from fastmef.inference.models import ready_model
+    from fastmef.inference.simple import as_tensor
     from fastmef.metrics import DECIMALS, SCORES, SceneScores
 
     keep_freed_memory()
@@ -155,8 +155,8 @@ def _results(
     images: list[Image], model: str, controls: dict[str, Any], device: str | None
 ) -> Iterator[tuple[str, Image]]:
     """Yield the name and the picture of everything that is scored."""
-    from fastmef.cli.scoring import mertens, plain_mean
     from fastmef.inference.fuse import fuse
+    from fastmef.inference.simple import mertens, plain_mean
 
     ordered = sorted(images, key=lambda image: float(image.mean()))
     yield "darkest frame", ordered[0]

@@ -12,6 +12,7 @@ from fastmef.cli import options
 
 # What is done, and about which share of the time it takes.
 _PARTS = {"reading": 0.5, "weighting": 0.1, "writing": 0.3, "finishing": 0.1}
+_START_UP_BYTES = 400_000_000  # that PyTorch and the network take
 
 
 @click.command()
@@ -83,6 +84,13 @@ _PARTS = {"reading": 0.5, "weighting": 0.1, "writing": 0.3, "finishing": 0.1}
     help="Of TIFF: none, deflate, lzw, zstd; of PNG: 0 to 9; of WebP: lossy, lossless; of OpenEXR:"
     " zip, piz and others.",
 )
+@click.option(
+    "--tiles",
+    "tile",
+    type=click.IntRange(16, 4096),
+    metavar="SIDE",
+    help="Write a TIFF in tiles of so many rows and columns, a multiple of 16.  [default: strips]",
+)
 @options.device
 @options.force
 def fuse(
@@ -102,6 +110,7 @@ def fuse(
     depth: str | None,
     quality: int | None,
     compression: str | None,
+    tile: int | None,
     device: str | None,
     force: bool,
 ) -> None:
@@ -119,11 +128,14 @@ def fuse(
         fastmef fuse dark.jpg bright.jpg -o fused.jpg --brightness 0.3 --bias 0 --bias 0.7
         fastmef fuse dark.jpg bright.jpg -o fused.jpg --mask - --mask without-people.png
     """
+    from fastmef.cli.process import importing
     from fastmef.cli.progress import late_progress
+    from fastmef.data.ahead import decoding_ahead
     from fastmef.data.maps import check_map_output, map_paths, read_maps, read_mask, write_maps
     from fastmef.data.sinks import check_image_output, check_options
     from fastmef.data.sources import open_sources
     from fastmef.errors import InputError
+    from fastmef.inference.memory import format_memory, peak_memory, usable_memory
 
     begun = time.perf_counter()
     if len(images) < 2:
@@ -141,7 +153,7 @@ def fuse(
     if weights_in is not None:
         maps_in = map_paths(weights_in, images)
     check_image_output(output, force=force)
-    check_options(output, quality=quality, compression=compression, depth=depth)
+    check_options(output, quality=quality, compression=compression, tile=tile, depth=depth)
     with contextlib.ExitStack() as stack:
         sources = open_sources(images)
         for source in sources:
@@ -150,10 +162,12 @@ def fuse(
         check_image_output(output, (width, height), force)
         allowed = [None if str(path) == "-" else read_mask(path, (width, height)) for path in masks]
 
-        from fastmef.allocator import keep_freed_memory
-        from fastmef.inference.controls import base_size
-        from fastmef.inference.fuser import Fuser
-        from fastmef.inference.memory import format_memory, peak_memory
+        room = usable_memory(memory) - _START_UP_BYTES
+        stack.enter_context(decoding_ahead(sources, room // 2))
+        with importing():
+            from fastmef.allocator import keep_freed_memory
+            from fastmef.inference.controls import base_size
+            from fastmef.inference.fuser import Fuser
 
         keep_freed_memory()
         fuser = Fuser(model, mode=mode, device=device, memory=memory)
@@ -166,6 +180,7 @@ def fuse(
             depth=depth,
             quality=quality,
             compression=compression,
+            tile=tile,
             force=force,
             progress=report,
             want_weights=maps_out is not None,

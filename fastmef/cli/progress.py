@@ -5,23 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn, TaskID
 
 _PATIENCE = 1.0  # seconds
 
 
 def progress_bar(count: ProgressColumn | None = None) -> Progress:
     """A bar with count and remaining time, gone when done; nothing where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
@@ -41,18 +43,26 @@ def late_progress(parts: dict[str, float]) -> Iterator[Callable[[str, int, int],
     Args:
         parts: what is done, in this order, and its share of the whole time.
     """
-    bar = progress_bar(TaskProgressColumn())
-    task = bar.add_task("fusing", total=sum(parts.values()))
     begun, names = time.monotonic(), list(parts)
+    bar: Progress | None = None
+    task: TaskID | None = None
 
     def report(what: str, done: int, total: int) -> None:
+        nonlocal bar, task
+        if bar is None or task is None:
+            if time.monotonic() - begun <= _PATIENCE:
+                return
+            from rich.progress import TaskProgressColumn  # most runs end before they need it
+
+            bar = progress_bar(TaskProgressColumn())
+            task = bar.add_task("fusing", total=sum(parts.values()))
+            bar.start()
         before = sum(parts[name] for name in names[: names.index(what)])
         share = done / total if total else 0.0
         bar.update(task, description=what, completed=before + parts[what] * share)
-        if time.monotonic() - begun > _PATIENCE:
-            bar.start()
 
     try:
         yield report
     finally:
-        bar.stop()
+        if bar is not None:
+            bar.stop()

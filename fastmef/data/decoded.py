@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -61,28 +62,42 @@ class DecodedSource:
         self.height, self.width = (width, height) if orientation >= 5 else (height, width)
         self.dtype, self.has_alpha = np.dtype(dtype), has_alpha
         pixel = self.channels * self.dtype.itemsize + has_alpha
-        self.resident_bytes = height * width * pixel + extra_bytes
+        self._needed_bytes = height * width * pixel + extra_bytes
         self._shape, self._decode, self._orientation = shape, decode, orientation
         self._release = release
         self._rows: Rows | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def resident_bytes(self) -> int:
+        """Return the memory that reading takes; nothing more once the image is decoded.
+
+        It waits for a thread that decodes the image.
+        """
+        with self._lock:
+            return self._needed_bytes if self._rows is None else 0
 
     def rows(self, top: int, bottom: int) -> Rows:
-        if self._rows is None:
-            with report_faults(self.name):
-                pixels, valid = self._decode()
-                if pixels.shape != self._shape:
-                    raise Fault("has changed while it was read")
-            self._rows = (
-                turn_upright(pixels, self._orientation),
-                None if valid is None else turn_upright(valid, self._orientation),
-            )
-            self._release()
-        pixels, valid = self._rows
+        with self._lock:
+            if self._rows is None:
+                self._rows = self._decoded()
+                self._release()
+            pixels, valid = self._rows
         return pixels[top:bottom], None if valid is None else valid[top:bottom]
 
     def close(self) -> None:
-        self._rows = None
-        self._release()
+        with self._lock:
+            self._rows = None
+            self._release()
+
+    def _decoded(self) -> Rows:
+        """Decode the image and turn it upright."""
+        with report_faults(self.name):
+            pixels, valid = self._decode()
+            if pixels.shape != self._shape:
+                raise Fault("has changed while it was read")
+        upright = None if valid is None else turn_upright(valid, self._orientation)
+        return turn_upright(pixels, self._orientation), upright
 
 
 def turn_upright(array: NDArray[Any], orientation: int) -> NDArray[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import re
+from collections.abc import Iterator
 
 import numpy as np
 import simplejpeg
@@ -21,7 +21,9 @@ SIGNATURE = b"\xff\xd8\xff"
 
 _START_OF_SCAN, _END = 0xDA, 0xD9
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}
-_NEXT_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+# What may follow 0xFF inside entropy-coded data, or fill the space before a marker.
+_NO_MARKERS = (0x00, 0xFF, *range(0xD0, 0xD8))
+_BLOCK = 1 << 22  # bytes that are searched for markers at a time
 
 
 def check_jpeg(content: bytes) -> int:
@@ -31,11 +33,10 @@ def check_jpeg(content: bytes) -> int:
         Fault: see above.
     """
     position, scans = 2, 0
-    while True:
-        found = _NEXT_MARKER.search(content, position)
-        if found is None:
-            raise damaged("it is truncated")
-        position, marker = found.end(), content[found.end() - 1]
+    for begin in _markers(content):
+        if begin < position:  # inside a segment
+            continue
+        position, marker = begin + 2, content[begin + 1]
         if marker == _END:
             return scans
         if marker in _WITHOUT_LENGTH:
@@ -45,6 +46,18 @@ def check_jpeg(content: bytes) -> int:
             if scans > MAX_SCANS:
                 raise Fault(f"a JPEG of more than {MAX_SCANS} scans")
         position += int.from_bytes(content[position : position + 2], "big")
+    raise damaged("it is truncated")
+
+
+def _markers(content: bytes) -> Iterator[int]:
+    """Yield where the two bytes of what may be a marker begin."""
+    is_marker = np.ones(256, bool)
+    is_marker[list(_NO_MARKERS)] = False
+    data = np.frombuffer(content, np.uint8)
+    for start in range(0, len(data) - 1, _BLOCK):
+        block = data[start : start + _BLOCK + 1]
+        begins = np.flatnonzero(block[:-1] == 0xFF)
+        yield from (start + begins[is_marker[block[begins + 1]]]).tolist()
 
 
 def decode_jpeg(content: bytes, channels: int = 3) -> NDArray[np.uint8]:

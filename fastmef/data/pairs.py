@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
+from fastmef.data.damage import Fault
 from fastmef.data.files import display, reason
 from fastmef.data.radiance import RADIANCE_ENDINGS
 from fastmef.errors import InputError
 
-VALIDATION_STEP = 8
+VALIDATION_SHARE = Fraction(1, 8)
+LABELS = "label"
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
-_LAYOUT = "expected one folder a scene with under.jpg and over.jpg, or two or more images"
+LAYOUT = "expected one folder a scene with under.jpg and over.jpg, or two or more images"
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file or folder that takes no part, and why."""
+
+    path: Path
+    reason: str
+    faulty: bool = False
+    """Whether it is meant as a scene and cannot be used."""
+
+    def __str__(self) -> str:
+        return f"{display(self.path)}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -29,6 +47,11 @@ class Scene:
     """Position of the scene's folder among those of a training run."""
 
     @property
+    def place(self) -> Path:
+        """Return the HDR file, or the folder of the first exposure."""
+        return self.images[0] if self.is_radiance else self.images[0].parent
+
+    @property
     def is_radiance(self) -> bool:
         """Return whether the scene is an HDR file."""
         return self.images[0].suffix.lower() in RADIANCE_ENDINGS
@@ -39,93 +62,78 @@ def find_scenes(folder: str | os.PathLike[str]) -> list[Scene]:
 
     Every subfolder that holds images (.jpg .jpeg .png .tif .tiff .webp) is a scene. Its exposures
     are ``under.*`` and ``over.*`` where both are there, else all its images in the order of their
-    names, which has to be from dark to bright. Hidden files and folders are passed over. No image
-    is opened.
+    names, which has to be from dark to bright. Hidden files and folders are passed over, and so is
+    a folder ``Label``, as the data set SICE has. No image is opened.
 
     Raises:
         InputError: the folder does not exist, cannot be read or holds no scene; a scene has a
             single image, or two that are both named under or over.
     """
-    scenes = _scenes(Path(folder))
-    if not scenes:
-        raise InputError(f"{display(folder)}: no scene in this folder; {_LAYOUT}")
-    return scenes
+    found = scan_folder(Path(folder))
+    if found.faulty:
+        raise InputError(str(found.faulty[0]))
+    if not found.scenes:
+        raise InputError(f"{display(folder)}: no scene in this folder; {LAYOUT}")
+    return found.scenes
 
 
-def find_training_scenes(
-    folders: Sequence[str | os.PathLike[str]], exclude: Collection[str] = (), hdr: bool = True
+def split_scenes(
+    scenes: Sequence[Scene], share: Fraction = VALIDATION_SHARE
 ) -> tuple[list[Scene], list[Scene]]:
-    """Return ``(training, validation)`` scenes of several folders.
-
-    Every 8th scene of the first folder is for validation. Excluded scenes are left out after they
-    have been counted, so that excluding one does not change which others are for validation.
+    """Return ``(training, validation)``: scenes 0, 8, 16, … of a sorted list are for validation.
 
     Args:
-        folders: the first holds scenes as :func:`find_scenes` describes them, the others hold
-            scenes, HDR files (.hdr .exr), or both.
-        exclude: names of scenes and HDR files, such as ``"desk"`` and ``"sunset.hdr"``, that take
-            no part, in whichever folder they lie.
-        hdr: use the HDR files of all folders.
-
-    Raises:
-        InputError: see :func:`find_scenes`; a folder is given twice, a name in ``exclude`` is not
-            found, or nothing is left for training or for validation.
+        scenes: sorted by name.
+        share: of the scenes that is for validation, spread evenly; by default 1/8.
     """
-    resolved = [os.path.realpath(folder) for folder in folders]
-    for i, folder in enumerate(folders):
-        if resolved[i] in resolved[:i]:
-            raise InputError(f"{display(folder)}: this folder is given twice")
-    first, *others = folders
-    training, validation = split_scenes(find_scenes(first))
-    radiances = [_radiances(Path(folder)) for folder in folders]
-    for position, folder in enumerate(others, 1):
-        scenes = _scenes(Path(folder))
-        if not scenes and not radiances[position]:
-            raise InputError(f"{display(folder)}: no scene and no HDR file; {_LAYOUT}")
-        training += [replace(scene, folder=position) for scene in scenes]
-    files = [
-        replace(scene, folder=position)
-        for position, found in enumerate(radiances)
-        for scene in found
-    ]
-    unknown = sorted({*exclude} - {scene.name for scene in (*training, *validation, *files)})
-    if unknown:
-        raise InputError(f"cannot exclude {display(unknown[0])}: no such scene or HDR file")
-    if hdr:
-        training += files
-    training, validation = (
-        [scene for scene in scenes if scene.name not in exclude]
-        for scenes in (training, validation)
-    )
-    if not validation:
-        raise InputError(f"{display(first)}: every scene for validation is excluded")
-    if not training:
-        raise InputError(
-            f"{display(first)}: no scene is left for training; every 8th is for validation"
-        )
+    training: list[Scene] = []
+    validation: list[Scene] = []
+    for i, scene in enumerate(scenes):
+        chosen = math.ceil((i + 1) * share) > math.ceil(i * share)
+        (validation if chosen else training).append(scene)
     return training, validation
 
 
-def split_scenes(scenes: Sequence[Scene]) -> tuple[list[Scene], list[Scene]]:
-    """Return ``(training, validation)``: scenes 0, 8, 16, … of a sorted list are for validation."""
-    training = [scene for i, scene in enumerate(scenes) if i % VALIDATION_STEP]
-    return training, list(scenes[::VALIDATION_STEP])
+class Folder(NamedTuple):
+    """What lies in a folder of scenes."""
+
+    scenes: list[Scene]
+    radiances: list[Scene]
+    """HDR files, each a scene of one file."""
+    skipped: list[Skipped]
+    """What is no scene."""
+    faulty: list[Skipped]
+    """What is meant as a scene and cannot be used."""
 
 
-def _scenes(root: Path) -> list[Scene]:
-    """Return the scenes in a folder; there may be none."""
+def scan_folder(root: Path) -> Folder:
+    """Return what lies in a folder, without opening a file. Hidden files are passed over.
+
+    Raises:
+        InputError: the folder does not exist or cannot be read.
+    """
     _check_folder(root)
-    return [
-        Scene(entry.name, _ordered(entry, images))
-        for entry in _entries(root)
-        if stat.S_ISDIR(_mode(entry)) and (images := _images(entry, _ENDINGS))
-    ]
-
-
-def _radiances(root: Path) -> list[Scene]:
-    """Return the HDR files in a folder, each as a scene of one file."""
-    _check_folder(root)
-    return [Scene(path.name, (path,)) for path in _images(root, RADIANCE_ENDINGS)]
+    found = Folder([], [], [], [])
+    for entry in _entries(root):
+        mode = _mode(entry)
+        if stat.S_ISREG(mode) and entry.suffix.lower() in RADIANCE_ENDINGS:
+            found.radiances.append(Scene(entry.name, (entry,)))
+        elif not stat.S_ISDIR(mode):
+            found.skipped.append(Skipped(entry, "neither the folder of a scene nor an HDR file"))
+        elif entry.name.lower() == LABELS:
+            found.skipped.append(Skipped(entry, "the fused images that come with SICE"))
+        elif not (images := _images(entry, _ENDINGS)):
+            found.skipped.append(Skipped(entry, "a folder without images"))
+        else:
+            try:
+                scene = Scene(entry.name, _ordered(images))
+            except Fault as fault:
+                found.faulty.append(Skipped(entry, str(fault), faulty=True))
+                continue
+            found.scenes.append(scene)
+            others = (image for image in images if image not in scene.images)
+            found.skipped.extend(Skipped(image, "beside under and over") for image in others)
+    return found
 
 
 def _check_folder(folder: Path) -> None:
@@ -133,7 +141,7 @@ def _check_folder(folder: Path) -> None:
     mode = _mode(folder)
     if not stat.S_ISDIR(mode):
         problem = "a file, not a folder" if mode else "no such folder"
-        raise InputError(f"{display(folder)}: {problem}; {_LAYOUT}")
+        raise InputError(f"{display(folder)}: {problem}; {LAYOUT}")
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -161,19 +169,21 @@ def _mode(path: Path) -> int:
         raise InputError(f"{display(path)}: cannot be read: {reason(error)}") from error
 
 
-def _ordered(folder: Path, images: list[Path]) -> tuple[Path, ...]:
-    """Return the exposures of a scene from dark to bright."""
+def _ordered(images: list[Path]) -> tuple[Path, ...]:
+    """Return the exposures of a scene from dark to bright.
+
+    Raises:
+        Fault: there is one only, or two are both named under or over.
+    """
     named = {
         name: [path for path in images if path.stem.lower() == name] for name in ("under", "over")
     }
     for name, paths in named.items():
         if len(paths) > 1:
             listed = ", ".join(path.name for path in paths)
-            raise InputError(f"{display(folder)}: one image may be named {name}, got {listed}")
+            raise Fault(f"one image may be named {name}, got {listed}")
     if all(named.values()):
         return (*named["under"], *named["over"])
     if len(images) < 2:
-        raise InputError(
-            f"{display(folder)}: a single image, {images[0].name}; a scene needs two or more"
-        )
+        raise Fault(f"a single image, {images[0].name}; a scene needs two or more")
     return tuple(images)

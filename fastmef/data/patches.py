@@ -1,25 +1,24 @@
-"""Random patches of exposure sets, a pure function of seed and step."""
+"""Random patches of exposure sets, a pure function of seed and number of the batch."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastmef.data.brackets import Rendering
-from fastmef.data.images import read_image
+from fastmef.data.brackets import Rendering, RenderOptions
+from fastmef.data.files import display
+from fastmef.data.frames import Frames
 from fastmef.data.pairs import Scene
-from fastmef.data.radiance import read_radiance
 from fastmef.errors import InputError
 
 COUNTS = (3, 3, 4, 5, 7, 9, 12)  # numbers of exposures in a bracket, by how often they are drawn
 ENOUGH = 5  # exposures of a real bracket that may stand for a longer one
-MAX_RADIANCE_PIXELS = 1_000_000  # rendering does not need more than a few patches
 
 
 @dataclass(frozen=True)
@@ -28,33 +27,53 @@ class Patch:
 
     scene: int
     frames: tuple[int, ...] | Rendering
-    """Which photographs of a bracket are used, or how they are rendered."""
+    """Which photographs of a bracket are used, from the darkest, or how they are rendered."""
     top: int
     left: int
     turns: int
     flip: bool
 
 
+@dataclass
+class _Kinds:
+    """Scenes by what batches they make, as indices."""
+
+    alike: list[int] = field(default_factory=list)
+    """Of as many exposures as a batch of several patches has."""
+    long: dict[int, int] = field(default_factory=dict)
+    """Longer brackets, with their number of exposures."""
+    rendered: list[int] = field(default_factory=list)
+    """HDR files."""
+
+
 class PatchSampler:
     """Draws batches of square patches with flips and 90° rotations.
 
-    The batch of step s depends on ``(seed, s)`` alone, so a resumed run sees exactly the patches
-    an uninterrupted one would have seen. Decoded photographs stay in memory as 8-bit, radiance of
-    at most a megapixel as float32. Where a photograph is smaller than a patch it is continued by
-    its mirror image.
+    Batch n depends on ``(seed, n)`` alone, so a resumed run sees exactly the patches an
+    uninterrupted one would have seen. Where a photograph is smaller than a patch it is continued by
+    its mirror image. May be used from several threads.
 
     With ``exposures="any"`` half of the batches are patches of scenes with two exposures, the
-    others are a single bracket of 3 to 12: exposures drawn from a longer scene, or rendered from an
-    HDR file (:class:`fastmef.data.brackets.Rendering`). Where one of these kinds is missing the
-    others take its place.
+    others are a single bracket: exposures drawn from a longer scene, or rendered from an HDR file
+    (:class:`fastmef.data.brackets.Rendering`). Where one of these kinds is missing the others take
+    its place. With ``"fixed"`` every batch has patches of one number of exposures.
 
     Args:
-        scenes: in any order; the exposures of each are sorted by mean brightness. For ``"fixed"``
-            all have the same number of exposures, and none is an HDR file.
+        scenes: in any order; the exposures of each are sorted by mean brightness.
         patch: side in pixels.
         batch_size: patches in a batch, if they are not a single bracket.
         seed: of the random choices.
         exposures: ``"any"`` or ``"fixed"``.
+        frames: for ``"fixed"``, how many exposures are drawn from longer scenes or rendered from
+            HDR files; 0 uses all of a scene, whose number must be the same in all scenes.
+        counts: for ``"any"``, numbers of exposures in a bracket, each drawn as often as it is
+            there.
+        weights: share of the batches from each root, by :attr:`Scene.folder`. Empty: all scenes of
+            a kind are drawn equally often.
+        reuse: so many batches in a row are cut from the same exposures of the same scenes, at new
+            places. For photographs that do not fit into memory: they are decoded less often.
+        rendering: what brackets are rendered by.
+        store: decodes the files; by default one that keeps all of them.
 
     Raises:
         InputError: a scene cannot be read, or does not fit the description above.
@@ -68,101 +87,136 @@ class PatchSampler:
         batch_size: int,
         seed: int,
         exposures: str = "fixed",
+        frames: int = 0,
+        counts: Sequence[int] = COUNTS,
+        weights: Sequence[float] = (),
+        reuse: int = 1,
+        rendering: RenderOptions | None = None,
+        store: Frames | None = None,
     ) -> None:
         self.patch, self.batch_size, self.seed = patch, batch_size, seed
-        self.scenes = list(scenes)
-        self.images: list[NDArray[Any]] = [
-            _radiance(scene) if scene.is_radiance else _photographs(scene) for scene in scenes
-        ]
-        indices = range(len(self.scenes))
-        self._rendered = [i for i in indices if self.scenes[i].is_radiance]
-        counts = {i: len(self.images[i]) for i in indices if i not in self._rendered}
-        if exposures == "fixed" and (self._rendered or len({*counts.values()}) != 1):
-            raise InputError(
-                "every training scene needs the same number of exposures, "
-                f"got {sorted({*counts.values()})}"
-            )
+        self.scenes, self.counts, self.reuse = list(scenes), tuple(counts), reuse
+        self.rendering = rendering
+        self.store = Frames(sys.maxsize) if store is None else store
+        self._surveys = self.store.survey(self.scenes)
         self._mixed = exposures == "any"
-        self.exposures: int | str = exposures if self._mixed else next(iter(counts.values()))
-        self._alike = [i for i in counts if counts[i] == 2 or not self._mixed]
-        self._long = {i: counts[i] for i in counts if i not in self._alike}
+        self.exposures: int | str = exposures if self._mixed else frames or _only_count(self.scenes)
+        for scene in self.scenes:
+            if (missing := missing_exposures(scene, frames)) is not None:
+                raise InputError(f"{display(scene.place)}: {missing}")
+        self._kinds, self._weights = self._sort(weights)
 
-    def batch(self, step: int) -> Tensor:
+    def batch(self, number: int) -> Tensor:
         """``(B, K, 3, patch, patch)`` float32 in [0, 1]."""
-        patches = [self._cut(patch) for patch in self._draw(step)]
-        batch = torch.from_numpy(np.stack(patches)).permute(0, 1, 4, 2, 3)
-        return batch.float().div_(255).contiguous()
+        patches = np.stack([self._cut(patch) for patch in self.draw(number)])
+        return torch.from_numpy(np.ascontiguousarray(patches.transpose(0, 1, 4, 2, 3)))
 
-    def places(self, step: int) -> list[tuple[Scene, int, int]]:
+    def places(self, number: int) -> list[tuple[Scene, int, int]]:
         """Return scene, top row and left column of every patch of :meth:`batch`."""
-        return [(self.scenes[p.scene], p.top, p.left) for p in self._draw(step)]
+        return [(self.scenes[p.scene], p.top, p.left) for p in self.draw(number)]
 
-    def _draw(self, step: int) -> list[Patch]:
-        random = np.random.default_rng((self.seed, step))
-        if self._mixed and (not self._alike or random.random() < 0.5):
-            bracket = self._draw_bracket(random)
+    def draw(self, number: int) -> list[Patch]:
+        """Return where the patches of :meth:`batch` are cut."""
+        random = np.random.default_rng((self.seed, number))
+        chooser = random
+        if self.reuse > 1:
+            chooser = np.random.default_rng((self.seed, number // self.reuse, self.reuse))
+        kinds = self._kinds[0]
+        if self._weights is not None:
+            kinds = self._kinds[chooser.choice(len(self._kinds), p=self._weights)]
+        if self._mixed and (not kinds.alike or chooser.random() < 0.5):
+            bracket = self._draw_bracket(kinds, chooser, random)
             if bracket is not None:
                 return [bracket]
-        chosen = random.choice(self._alike, size=self.batch_size)
-        return [self._place(int(i), tuple(range(len(self.images[i]))), random) for i in chosen]
+        chosen = [int(i) for i in chooser.choice(kinds.alike, size=self.batch_size)]
+        return [self._place(i, self._frames(i, chooser), random) for i in chosen]
 
-    def _draw_bracket(self, random: np.random.Generator) -> Patch | None:
+    def _draw_bracket(
+        self, kinds: _Kinds, chooser: np.random.Generator, random: np.random.Generator
+    ) -> Patch | None:
         """Draw one of the photographed or rendered brackets; ``None`` if there are none."""
-        count = int(random.choice(COUNTS))
-        photographed = [i for i, most in self._long.items() if most >= min(count, ENOUGH)]
-        if not self._rendered:
-            photographed = photographed or list(self._long)
-        if photographed and (not self._rendered or random.random() < 0.5):
-            index = int(random.choice(photographed))
-            most = self._long[index]
-            frames = random.choice(most, min(count, most), replace=False)
-            return self._place(index, tuple(sorted(int(k) for k in frames)), random)
-        if not self._rendered:
+        count = int(chooser.choice(self.counts))
+        photographed = [i for i, most in kinds.long.items() if most >= min(count, ENOUGH)]
+        if not kinds.rendered:
+            photographed = photographed or list(kinds.long)
+        if photographed and (not kinds.rendered or chooser.random() < 0.5):
+            index = int(chooser.choice(photographed))
+            most = kinds.long[index]
+            return self._place(index, _thin(most, min(count, most), chooser), random)
+        if not kinds.rendered:
             return None
-        rendering = Rendering.draw(count, random)
-        return self._place(int(random.choice(self._rendered)), rendering, random)
+        rendering = Rendering.draw(count, random, self.rendering)
+        return self._place(int(chooser.choice(kinds.rendered)), rendering, random)
+
+    def _frames(self, index: int, random: np.random.Generator) -> tuple[int, ...] | Rendering:
+        """Draw the exposures of a scene for a batch of several."""
+        most = len(self.scenes[index].images)
+        count = most if isinstance(self.exposures, str) else self.exposures
+        if self.scenes[index].is_radiance:
+            return Rendering.draw(count, random, self.rendering)
+        return tuple(range(most)) if count == most else _thin(most, count, random)
 
     def _place(
         self, index: int, frames: tuple[int, ...] | Rendering, random: np.random.Generator
     ) -> Patch:
-        rows, columns = self.images[index].shape[-3:-1]
-        top = int(random.integers(max(0, rows - self.patch) + 1))
-        left = int(random.integers(max(0, columns - self.patch) + 1))
+        survey = self._surveys[index]
+        top = int(random.integers(max(0, survey.height - self.patch) + 1))
+        left = int(random.integers(max(0, survey.width - self.patch) + 1))
         return Patch(index, frames, top, left, int(random.integers(4)), bool(random.integers(2)))
 
-    def _cut(self, patch: Patch) -> NDArray[np.uint8]:
+    def _cut(self, patch: Patch) -> NDArray[np.float32]:
         """``(K, patch, patch, 3)``."""
-        images, side = self.images[patch.scene], self.patch
-        rows, columns = slice(patch.top, patch.top + side), slice(patch.left, patch.left + side)
+        side, paths = self.patch, self._surveys[patch.scene].paths
+        area = slice(patch.top, patch.top + side), slice(patch.left, patch.left + side)
         if isinstance(patch.frames, Rendering):
-            cut = patch.frames.render(images[rows, columns])
+            cut = patch.frames.render(self.store.read(paths[0])[area])
         else:
-            cut = images[list(patch.frames), rows, columns]
+            levels = np.stack([self.store.read(paths[k])[area] for k in patch.frames])
+            cut = levels / np.float32(255)
         missing = [(0, side - n) for n in cut.shape[1:3]]
-        cut = np.pad(cut, ((0, 0), *missing, (0, 0)), mode="symmetric")
+        if any(more for _, more in missing):
+            cut = np.pad(cut, ((0, 0), *missing, (0, 0)), mode="symmetric")
         cut = np.rot90(cut, patch.turns, axes=(1, 2))
         return cut[:, :, ::-1] if patch.flip else cut
 
+    def _sort(self, weights: Sequence[float]) -> tuple[list[_Kinds], NDArray[np.float64] | None]:
+        """Return the scenes by kind, of each root apart if these have weights, and the weights."""
+        roots = sorted({scene.folder for scene in self.scenes}) if weights else [0]
+        kinds = {root: _Kinds() for root in roots}
+        for index, scene in enumerate(self.scenes):
+            of_root = kinds[scene.folder if weights else 0]
+            if self._mixed and scene.is_radiance:
+                of_root.rendered.append(index)
+            elif self._mixed and len(scene.images) > 2:
+                of_root.long[index] = len(scene.images)
+            else:
+                of_root.alike.append(index)
+        if not weights:
+            return list(kinds.values()), None
+        shares = np.array([weights[root] for root in roots], dtype=np.float64)
+        if not shares.sum() > 0:
+            raise InputError("every folder with scenes for training has the weight 0")
+        return list(kinds.values()), shares / shares.sum()
 
-def _photographs(scene: Scene) -> NDArray[np.uint8]:
-    """``(K, H, W, 3)`` from dark to bright."""
-    photos = [read_image(path) for path in scene.images]
-    first = photos[0]
-    for photo in photos:
-        if photo.pixels.shape != first.pixels.shape:
-            raise InputError(
-                f"{photo.path}: is {_size(photo.pixels)}, but {first.path} is "
-                f"{_size(first.pixels)}; the exposures of a scene must have one size"
-            )
-    # As fuse() does: what a network learns is the order from dark to bright, not that of the names.
-    photos.sort(key=lambda photo: float(photo.pixels.mean()))
-    return np.stack([photo.pixels for photo in photos])
+
+def missing_exposures(scene: Scene, count: int) -> str | None:
+    """Return that ``count`` exposures cannot be taken from a scene, ``None`` if they can."""
+    if scene.is_radiance or len(scene.images) >= count:
+        return None
+    return f"{len(scene.images)} exposures, {count} are drawn from each scene"
 
 
-def _radiance(scene: Scene) -> NDArray[np.float32]:
-    """``(H, W, 3)``, not negative."""
-    return read_radiance(scene.images[0], MAX_RADIANCE_PIXELS).clip(0)
+def _only_count(scenes: Sequence[Scene]) -> int:
+    """Return how many exposures every scene has."""
+    counts = sorted({0 if scene.is_radiance else len(scene.images) for scene in scenes})
+    if len(counts) != 1 or counts == [0]:
+        raise InputError(
+            f"every training scene needs the same number of exposures, got {counts}; a number of"
+            " frames thins longer ones"
+        )
+    return counts[0]
 
 
-def _size(pixels: NDArray[np.uint8]) -> str:
-    return f"{pixels.shape[1]}x{pixels.shape[0]}"
+def _thin(most: int, count: int, random: np.random.Generator) -> tuple[int, ...]:
+    """Draw ``count`` of ``most`` exposures, in order."""
+    return tuple(sorted(int(k) for k in random.choice(most, count, replace=False)))

@@ -40,7 +40,7 @@ class ConvertedSource:
         self.name, self.height, self.width = source.name, source.height, source.width
         self.channels, self.dtype = source.channels, source.dtype
         self.has_alpha, self.linear = source.has_alpha, source.linear
-        self.streams, self.resident_bytes = source.streams, source.resident_bytes
+        self.streams = source.streams
         before = source.metadata
         self.metadata = Metadata(
             profile, before.exif, before.xmp, before.iptc, before.resolution, before.exposure_scale
@@ -50,6 +50,10 @@ class ConvertedSource:
                 _ = self._transform
             else:
                 import_extra("imagecodecs", "photo", "converting colours of more than 8 bits")
+
+    @property
+    def resident_bytes(self) -> int:
+        return int(self._source.resident_bytes)
 
     def rows(self, top: int, bottom: int) -> Rows:
         pixels, valid = self._source.rows(top, bottom)

@@ -26,8 +26,8 @@ _BRIGHTEST_OVER_MEAN = 215.0
 # A bracket runs from the exposure that leaves all but 3 % of the pixels below white to the one that
 # lifts all but 3 % out of the dark (linear luma, 1 is white), in stops as a photographer would
 # still take them.
-HIGHLIGHT_PERCENTILE, HIGHLIGHT = 97, 0.9
-SHADOW_PERCENTILE, SHADOW = 3, 0.35
+CLIPPED = 0.03
+HIGHLIGHT, SHADOW = 0.9, 0.35
 FEWEST_STOPS, MOST_STOPS = 2.0, 12.0
 
 # At or below this luma, 8 bits and JPEG leave no texture.
@@ -153,16 +153,17 @@ def auto_exposures(
     return under, min(over, under + max_stops)
 
 
-def exposure_range(radiance: NDArray[np.floating]) -> tuple[float, float]:
+def exposure_range(radiance: NDArray[np.floating], clipped: float = CLIPPED) -> tuple[float, float]:
     r"""Return the lowest and the highest exposure value, in stops, of a bracket of this scene.
 
-    .. math:: ev_{low} = \log_2(0.9 / Q_{0.97}(Y)), \qquad
-        ev_{high} = ev_{low} + \min(\max(\log_2(0.35 / Q_{0.03}(Y)) - ev_{low}, 2), 12)
+    .. math:: ev_{low} = \log_2(0.9 / Q_{1-c}(Y)), \qquad
+        ev_{high} = ev_{low} + \min(\max(\log_2(0.35 / Q_c(Y)) - ev_{low}, 2), 12)
 
-    with :math:`Q` a quantile over the pixels and :math:`Y` the luma of the radiance ``(H, W, 3)``.
+    with :math:`Q` a quantile over the pixels, :math:`Y` the luma of the radiance ``(H, W, 3)`` and
+    :math:`c` the share ``clipped`` of the pixels.
     """
     luma = _luma(radiance)
-    bright, dark = np.percentile(luma, (HIGHLIGHT_PERCENTILE, SHADOW_PERCENTILE))
+    bright, dark = np.percentile(luma, (100 * (1 - clipped), 100 * clipped))
     lowest = float(np.log2(HIGHLIGHT / max(bright, 1e-6)))
     highest = float(np.log2(SHADOW / max(dark, 1e-6)))
     return lowest, lowest + min(max(highest - lowest, FEWEST_STOPS), MOST_STOPS)

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmef.data.depth import DEPTHS
-from fastmef.data.encoders import ExrSink, HdrSink, JpegSink, WebpSink
+from fastmef.data.encoders import ExrSink, HdrSink, WebpSink
 from fastmef.data.extras import import_extra
 from fastmef.data.files import check_output, display
+from fastmef.data.jpeg_sink import JpegSink
 from fastmef.data.metadata import Metadata
 from fastmef.data.output import Picture, WritesRows
 from fastmef.data.png_sink import PngSink
@@ -48,6 +49,7 @@ _COMPRESSIONS: dict[str, tuple[str, ...]] = {
     "Radiance HDR": (),
 }
 _WITH_QUALITY = ("JPEG", "WebP")
+_TILE_UNIT, _LARGEST_TILE = 16, 4096  # the unit is that of the specification
 _WITHOUT_ALPHA = ("JPEG", "Radiance HDR")
 
 
@@ -91,12 +93,13 @@ def create_sink(
     *,
     quality: int | None = None,
     compression: str | None = None,
+    tile: int | None = None,
     depth: str | None = None,
     force: bool = False,
 ) -> Sink:
     """Start a file of the kind that the ending of ``path`` names.
 
-    TIFF and PNG are written as the rows come. JPEG, WebP, OpenEXR and Radiance HDR are encoded as a
+    TIFF, PNG and JPEG are written as the rows come. WebP, OpenEXR and Radiance HDR are encoded as a
     whole. OpenEXR and Radiance HDR get the scene-linear radiance of the rows.
 
     Args:
@@ -112,6 +115,8 @@ def create_sink(
         compression: of TIFF ``"none"`` (``None``), ``"deflate"``, ``"lzw"`` or ``"zstd"``; of PNG
             ``"0"`` to ``"9"`` (``None`` is 4); of WebP ``"lossy"`` (``None``) or ``"lossless"``; of
             OpenEXR the name of one of its methods in small letters (``None`` is ``"zip"``).
+        tile: rows and columns of the tiles of a TIFF, a multiple of 16 up to 4096; ``None`` writes
+            strips of rows.
         depth: ``"8"``, ``"16"``, ``"half"`` or ``"float"``; ``None`` is that of ``dtype`` if the
             format has it, else the nearest that it has.
         force: replace an existing file.
@@ -121,7 +126,7 @@ def create_sink(
         MissingExtraError: the format or its compression needs a package that is not installed.
     """
     kind = _kind(path)
-    check_options(path, quality=quality, compression=compression, depth=depth)
+    check_options(path, quality=quality, compression=compression, tile=tile, depth=depth)
     check_image_output(path, (width, height), force)
     stored = DEPTHS[depth] if depth else _nearest(kind, np.dtype(dtype))
     picture = Picture(
@@ -130,7 +135,7 @@ def create_sink(
     )  # fmt: skip
     sink: WritesRows
     if kind == "TIFF":
-        sink = TiffSink(picture, compression or "none")
+        sink = TiffSink(picture, compression or "none", tile)
     elif kind == "PNG":
         sink = PngSink(picture, int(compression or "4"))
     elif kind == "JPEG":
@@ -173,6 +178,7 @@ def check_options(
     *,
     quality: int | None = None,
     compression: str | None = None,
+    tile: int | None = None,
     depth: str | None = None,
 ) -> None:
     """Find out before any work is done whether the format of ``path`` has these options.
@@ -197,6 +203,14 @@ def check_options(
             )
         if compression in ("lzw", "zstd"):
             import_extra("imagecodecs", "photo", f"writing TIFF with {compression.upper()}")
+    if tile is not None:
+        if kind != "TIFF":
+            raise InputError(f"tiles are an option of TIFF, not of {kind}")
+        if not 1 <= tile <= _LARGEST_TILE or tile % _TILE_UNIT:
+            raise InputError(
+                f"the side of a tile must be a multiple of {_TILE_UNIT} up to {_LARGEST_TILE},"
+                f" got {tile}"
+            )
     if depth is not None and depth not in _DEPTHS[kind]:
         raise InputError(f"the depth of {kind} is one of {', '.join(_DEPTHS[kind])}; got {depth!r}")
 

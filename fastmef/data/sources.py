@@ -39,8 +39,14 @@ class Source(Protocol):
     """Whether rows are decoded when they are asked for, without decoding the file as a whole."""
     linear: bool
     """Whether the file holds scene-linear radiance; :meth:`rows` returns it encoded."""
-    resident_bytes: int
-    """Memory that opening and reading hold at their peak, beside the rows returned."""
+
+    @property
+    def resident_bytes(self) -> int:
+        """Return the memory that reading takes at its peak, beside the rows returned.
+
+        What a source already holds is not counted.
+        """
+        ...
 
     @property
     def metadata(self) -> Metadata:
@@ -120,7 +126,10 @@ class EncodedSource:
         self.name, self.height, self.width = source.name, source.height, source.width
         self.channels, self.dtype = source.channels, source.dtype
         self.has_alpha, self.streams = source.has_alpha, source.streams
-        self.resident_bytes = source.resident_bytes
+
+    @property
+    def resident_bytes(self) -> int:
+        return self._source.resident_bytes
 
     @property
     def metadata(self) -> Metadata:

@@ -1,6 +1,6 @@
-"""TIFF and BigTIFF, written in strips of rows.
+"""TIFF and BigTIFF, written in strips or tiles while the rows come.
 
-The directory stands at the start of the file, where its size is known before the strips are: it is
+The directory stands at the start of the file, where its size is known before the parts are: it is
 written a second time when they have been.
 """
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, TiffTags
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from fastmef.data.encoding import OrderedEncoder
 from fastmef.data.exif import SUB_DIRECTORIES
 from fastmef.data.extras import import_extra
 from fastmef.data.output import Picture, WritesRows
@@ -27,6 +28,7 @@ _SAMPLE_FORMATS = {"u": 1, "f": 3}
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _OFFSETS = 256, 257, 258, 259, 262, 273
 _SAMPLES, _ROWS_PER_STRIP, _LENGTHS, _X_RESOLUTION, _Y_RESOLUTION = 277, 278, 279, 282, 283
 _PLANAR, _UNIT, _PREDICTOR, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 284, 296, 317, 338, 339
+_TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_LENGTHS = 322, 323, 324, 325
 _XMP, _IPTC, _PROFILE = 700, 33723, 34675
 
 _CLASSIC = b"II\x2a\0" + bytes(4)
@@ -36,23 +38,31 @@ _STRIP_BYTES = 1 << 20
 
 
 class TiffSink(WritesRows):
-    """A TIFF whose strips are written as their rows come; a BigTIFF where it may exceed 4 GB.
+    """A TIFF whose parts are written as their rows come; a BigTIFF where it may exceed 4 GB.
 
     Args:
         picture: of any depth.
         compression: one of ``none``, ``deflate``, ``lzw`` and ``zstd``.
+        tile: rows and columns of a tile, a multiple of 16; ``None`` writes strips.
     """
 
-    def __init__(self, picture: Picture, compression: str) -> None:
+    def __init__(self, picture: Picture, compression: str, tile: int | None = None) -> None:
         super().__init__(picture)
-        self._compression = compression
+        self._compression, self._tile = compression, tile
         # Differences between neighbours compress better, but not those of floats.
         self._predicts = compression != "none" and picture.stored.kind == "u"
-        self._strip_rows = max(1, min(picture.height, _STRIP_BYTES // picture.row_bytes))
-        self._strips = -(-picture.height // self._strip_rows)
+        strip = max(1, min(picture.height, _STRIP_BYTES // picture.row_bytes))
+        self._band_rows = strip if tile is None else tile
+        self._across = 1 if tile is None else -(-picture.width // tile)
+        self._down = -(-picture.height // self._band_rows)
+        self._begin = 0  # where the directory ends
         self._lengths: list[int] = []
         self._waiting: list[NDArray[Any]] = []
+        self._encoder = OrderedEncoder(self._compress, self._write_part)
         raw = picture.height * picture.row_bytes
+        if tile is not None:
+            pixel = picture.samples * picture.stored.itemsize
+            raw = self._down * self._across * tile * tile * pixel
         embedded = sum(
             len(block or b"")
             for block in (
@@ -63,38 +73,59 @@ class TiffSink(WritesRows):
             )
         )
         self._is_big = raw + raw // 100 + embedded > _CLASSIC_LIMIT
-        self.resident_bytes = 4 * self._strip_rows * picture.row_bytes + (1 << 20)
+        part = raw // (self._down * self._across)
+        band = part * self._across
+        # A band is collected, joined, and cut; a part is one while it is encoded, and its code.
+        self.resident_bytes = 3 * band + 3 * self._encoder.most_parts * part + (1 << 20)
 
     def add(self, rows: NDArray[Any]) -> None:
         if not self._done:
-            self.file.write(self._directory([0] * self._strips))
+            nothing = [0] * (self._down * self._across)
+            self._begin = len(self._directory(nothing))
+            self.file.write(self._directory(nothing))
         while len(rows):
-            missing = self._strip_rows - sum(len(part) for part in self._waiting)
+            missing = self._band_rows - sum(len(part) for part in self._waiting)
             self._waiting.append(rows[:missing])
             rows = rows[missing:]
-            if sum(len(part) for part in self._waiting) == self._strip_rows:
-                self._write_strip()
+            if sum(len(part) for part in self._waiting) == self._band_rows:
+                self._write_band()
         # The rows belong to the caller, who may change them.
         self._waiting = [part.copy() for part in self._waiting]
 
     def finish(self) -> None:
         if self._waiting:
-            self._write_strip()
+            self._write_band()
+        self._encoder.finish()
         self.file.rewrite(0, self._directory(self._lengths))
 
-    def _write_strip(self) -> None:
-        """Write the rows that wait as one strip."""
-        strip = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting)
-        self._waiting = []
-        content = self._compress(strip.astype(strip.dtype.newbyteorder("<"), copy=False))
+    def abort(self) -> None:
+        super().abort()
+        self._encoder.stop()
+
+    def _write_band(self) -> None:
+        """Write the rows that wait as a strip, or as a row of tiles."""
+        waiting, self._waiting = self._waiting, []
+        little = self.picture.stored.newbyteorder("<")
+        if self._tile is None and self._compression == "none":
+            strip = waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
+            self._write_part(self._compress(strip.astype(little, copy=False)))
+            return
+        band = np.concatenate(waiting).astype(little, copy=False)
+        if self._tile is None:
+            self._encoder.submit(band)
+            return
+        for left in range(0, self.picture.width, self._tile):
+            self._encoder.submit(_filled(band[:, left : left + self._tile], self._tile))
+
+    def _write_part(self, content: Any) -> None:
         self.file.write(content)
         self._lengths.append(len(content))
 
-    def _compress(self, strip: NDArray[Any]) -> Any:
-        """Return the bytes of a strip."""
+    def _compress(self, part: NDArray[Any]) -> Any:
+        """Return the bytes of a strip or tile."""
         if self._predicts:
-            strip = np.diff(strip, axis=1, prepend=strip.dtype.type(0))
-        raw = np.ascontiguousarray(strip).view(np.uint8).reshape(-1)
+            part = np.diff(part, axis=1, prepend=part.dtype.type(0))
+        raw = np.ascontiguousarray(part).view(np.uint8).reshape(-1)
         if self._compression == "none":
             return raw.data
         if self._compression == "deflate":
@@ -104,13 +135,14 @@ class TiffSink(WritesRows):
         return bytes(encode(raw.tobytes()))
 
     def _directory(self, lengths: Sequence[int]) -> bytes:
-        """Return header and directory of a file whose strips follow them."""
+        """Return header and directory of a file whose parts follow them."""
         picture = self.picture
         directory = ImageFileDirectory_v2(_BIG if self._is_big else _CLASSIC)
         kind = TiffTags.LONG8 if self._is_big else TiffTags.LONG
-        for tag in (_OFFSETS, _LENGTHS):
+        for tag in (_OFFSETS, _LENGTHS, _TILE_OFFSETS, _TILE_LENGTHS):
             directory.tagtype[tag] = kind
-        directory.tagtype[_ROWS_PER_STRIP] = TiffTags.LONG
+        for tag in (_ROWS_PER_STRIP, _TILE_WIDTH, _TILE_HEIGHT):
+            directory.tagtype[tag] = TiffTags.LONG
         self._add_metadata(directory)
         directory[_WIDTH], directory[_HEIGHT] = picture.width, picture.height
         directory[_BITS] = (8 * picture.stored.itemsize,) * picture.samples
@@ -122,10 +154,15 @@ class TiffSink(WritesRows):
             directory[_PREDICTOR] = _HORIZONTAL
         if picture.alpha:
             directory[_EXTRA_SAMPLES] = _UNASSOCIATED_ALPHA
-        directory[_ROWS_PER_STRIP] = self._strip_rows
-        # Pillow adds where the directory ends, which is where the strips begin.
-        directory[_OFFSETS] = tuple(int(n) for n in np.cumsum([0, *lengths])[:-1])
-        directory[_LENGTHS] = tuple(lengths)
+        begins = [int(n) for n in np.cumsum([0, *lengths])[:-1]]
+        if self._tile is None:
+            directory[_ROWS_PER_STRIP] = self._band_rows
+            # Pillow adds where the directory ends, which is where the strips begin.
+            directory[_OFFSETS], directory[_LENGTHS] = tuple(begins), tuple(lengths)
+        else:
+            directory[_TILE_WIDTH] = directory[_TILE_HEIGHT] = self._tile
+            directory[_TILE_OFFSETS] = tuple(self._begin + begin for begin in begins)
+            directory[_TILE_LENGTHS] = tuple(lengths)
         header = directory._get_ifh()
         return header + directory.tobytes(len(header))
 
@@ -148,3 +185,9 @@ class TiffSink(WritesRows):
             if block:
                 directory.tagtype[tag] = kind
                 directory[tag] = block
+
+
+def _filled(part: NDArray[Any], side: int) -> NDArray[Any]:
+    """Return a copy of pixels of at most ``side`` rows and columns, its last ones repeated."""
+    missing = side - part.shape[0], side - part.shape[1]
+    return np.pad(part, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")

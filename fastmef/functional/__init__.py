@@ -6,7 +6,8 @@ take grey images without a channel axis, ``(B, H, W)`` and ``(B, K, H, W)``, or 
 and RGB images with one of size 3. All operations are differentiable once w.r.t. their
 floating-point tensors. float16 and bfloat16 are computed in float32: maps and gradients come back
 in the input's dtype, scalars in float32. Transforms of ``torch.func`` in reverse mode, ``grad``,
-``vmap`` and ``jacrev``, run plain PyTorch, which they differentiate to any order.
+``vmap`` and ``jacrev``, run the same kernels, a batched call once for each sample; plain PyTorch
+runs for second derivatives, and for ``multiscale_fuse`` and ``guided_upsample_fuse``.
 """
 
 from fastmef.functional.filters import (

@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastmef import backends
+from fastmef import backends, ops
 from fastmef.errors import InputError, shown
 from fastmef.functional._checks import check_dense, check_one_device
 from fastmef.functional._images import check_exposures, check_fused, to_luma
 from fastmef.ops.common.autograd import detach_if_no_grad
-from fastmef.ops.mef_ssim_once import mef_ssim_once
 from fastmef.reference.mef_ssim import VARIANTS
 
 SCALES = {"ma2015": (1, 3), "mefnet": (1,), "mefnet_cs": (1,), "color2018": (1,)}
@@ -78,8 +77,8 @@ def mef_ssim(
     if not detach_if_no_grad(fused).requires_grad:
         check_range("exposures", exposures)
         check_range("fused", fused)
-    return mef_ssim_once(
-        without_gray_axis(exposures, 4), without_gray_axis(fused, 3), variant, scales
+    return ops.mef_ssim.mef_ssim(
+        without_gray_axis(fused, 3), without_gray_axis(exposures, 4), variant, scales
     )
 
 

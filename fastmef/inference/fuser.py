@@ -19,7 +19,7 @@ from fastmef.inference.controls import Control, check_controls
 from fastmef.inference.exact import fuse_exactly
 from fastmef.inference.frames import Frames
 from fastmef.inference.inputs import ImageLike, like_inputs, opened
-from fastmef.inference.memory import available_memory, parse_memory, used_memory
+from fastmef.inference.memory import parse_memory, usable_memory
 from fastmef.inference.models import ready_model
 from fastmef.inference.plan import Bracket, make_plan
 from fastmef.inference.stream import Progress, fuse_streamed
@@ -106,6 +106,7 @@ class Fuser:
         depth: str | None = None,
         quality: int | None = None,
         compression: str | None = None,
+        tile: int | None = None,
         force: bool = False,
         progress: Progress = _silent,
         want_weights: bool = True,
@@ -117,7 +118,8 @@ class Fuser:
         files can be read and written in strips of rows, as TIFF and PNG.
 
         Args:
-            output: see :func:`fastmef.data.sinks.create_sink`, as ``quality`` and ``compression``.
+            output: see :func:`fastmef.data.sinks.create_sink`, as ``quality``, ``compression`` and
+                ``tile``.
             images: see :func:`fastmef.fuse`. Metadata of the first file goes into the result.
             depth: ``"8"``, ``"16"``, ``"half"`` or ``"float"``; ``None`` is that of the images.
             force: replace an existing file.
@@ -146,6 +148,7 @@ class Fuser:
                 first.metadata,
                 quality=quality,
                 compression=compression,
+                tile=tile,
                 depth=depth,
                 force=force,
             )
@@ -181,9 +184,6 @@ class Fuser:
         progress: Progress,
         want_weights: bool = True,
     ) -> NDArray[np.float32]:
-        memory = available_memory() // 2
-        if self._memory is not None:
-            memory = self._memory - used_memory()
         bracket = Bracket(
             len(frames),
             frames.height,
@@ -196,6 +196,7 @@ class Fuser:
             all(isinstance(source, ArraySource) for source in frames.sources),
             sum(source.resident_bytes for source in frames.sources) + sink.resident_bytes,
         )
+        memory = usable_memory(self._memory)
         with torch.no_grad(), _memory_reported(frames.height, frames.width, self.device):
             if self.mode == "exact":
                 left = memory - bracket.resident_bytes

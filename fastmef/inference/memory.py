@@ -47,6 +47,15 @@ def peak_memory() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def usable_memory(limit: int | float | str | None) -> int:
+    """Return how many bytes this process may still take, by default half of what is free.
+
+    Args:
+        limit: the most that the process may have, a size as :func:`parse_memory` takes.
+    """
+    return available_memory() // 2 if limit is None else parse_memory(limit) - used_memory()
+
+
 def parse_memory(size: int | float | str) -> int:
     """Return a size such as ``2e9``, ``"2GB"``, ``"600M"`` or ``"1.5 GiB"`` in bytes.
 

@@ -20,6 +20,8 @@ from fastmef.nn.pretrained import load_network, save_network
 from fastmef.reference.multiscale import base_logits
 
 ANY = "any"
+IN_FEATURES = {"gray": 1, "rgb": 3, "gray_max": 2}
+"""Planes of each exposure that the network reads, by the name of the option."""
 LARGEST_OPTION = 65536
 RANGE_TOLERANCE = 1e-3  # resampling overshoots a little
 
@@ -64,7 +66,8 @@ class FusionNet(nn.Module):
             learned: dark to bright), or ``"any"``.
         width: channels of the first group; the groups have 1, 2, 4 and 8 times as many.
         in_features: ``"gray"`` (the paper's) reads the luma of each exposure, ``"rgb"`` all three
-            channels, which are the same for grey exposures.
+            channels, which are the same for grey exposures, ``"gray_max"`` the luma and the
+            largest channel, which shows clipping that luma hides.
         skip_connections: concatenate each encoder group's output to the decoder group of the
             same resolution (the paper's network has none). Gives sharp weight maps.
         upsampling: ``"bilinear"`` or ``"nearest"``.
@@ -108,7 +111,7 @@ class FusionNet(nn.Module):
             "padding": padding,
         }
         _check_options(**self.config)
-        planes = 3 if in_features == "rgb" else 1
+        planes = IN_FEATURES[in_features]
         self.body: nn.Module
         if isinstance(exposures, str):
             self.body = ExposureBody(planes, width, skip_connections, upsampling)
@@ -182,10 +185,13 @@ class FusionNet(nn.Module):
         return self.config["exposures"] == ANY
 
     def planes(self, exposures: Tensor) -> Tensor:
-        """Return what the network reads of ``(B, K, C, H, W)``, with 3 channels or 1."""
+        """Return what the network reads of ``(B, K, C, H, W)``, with :data:`IN_FEATURES` planes."""
         if self.config["in_features"] == "rgb":
             return exposures.expand(-1, -1, 3, -1, -1)
-        return to_luma(exposures, 4).unsqueeze(2)
+        luma = to_luma(exposures, 4).unsqueeze(2)
+        if self.config["in_features"] == "gray_max":
+            return torch.cat((luma, exposures.amax(dim=2, keepdim=True)), dim=2)
+        return luma
 
     def features(self, planes: Tensor) -> Tensor:
         """Extend ``(N, C, H, W)`` to multiples of the stride, in the body's layout and dtype."""
@@ -292,8 +298,9 @@ def _check_options(
         raise InputError(
             f"width must be a positive integer, at most {LARGEST_OPTION}, got {shown(width)}"
         )
-    if not isinstance(in_features, str) or in_features not in ("gray", "rgb"):
-        raise InputError(f"in_features must be 'gray' or 'rgb', got {shown(in_features)}")
+    if not isinstance(in_features, str) or in_features not in IN_FEATURES:
+        allowed = " or ".join(map(repr, IN_FEATURES))
+        raise InputError(f"in_features must be {allowed}, got {shown(in_features)}")
     if not isinstance(skip_connections, bool):
         raise InputError(f"skip_connections must be True or False, got {shown(skip_connections)}")
     if not isinstance(upsampling, str) or upsampling not in ("bilinear", "nearest"):

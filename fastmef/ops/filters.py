@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fastmef import backends, reference
 from fastmef.ops.common.autograd import recompute, reference_gradients
@@ -37,6 +36,7 @@ from fastmef.ops.common.tensors import (
     require,
     window_taps,
 )
+from fastmef.ops.common.transforms import Function, once_differentiable
 
 
 class Filter(NamedTuple):
@@ -136,7 +136,7 @@ class MapOperation(Operation):
         forward_kernel: str,
         backward_kernel: str,
     ) -> None:
-        super().__init__(name, cpp=Support(FLOATS), triton=Support(GPU_FLOATS))
+        super().__init__(name, in_transforms=True, cpp=Support(FLOATS), triton=Support(GPU_FLOATS))
         launch = triton_launcher(forward_kernel, name)
         launch_backward = triton_launcher(backward_kernel, f"{name}_backward")
 
@@ -186,20 +186,22 @@ GAMMA_WEIGHTS = MapOperation(
 )
 
 
-class Map(torch.autograd.Function):
+class Map(Function):
     """One of the maps. ``compute`` is its reference, which is used where no kernel starts."""
 
     @staticmethod
     def forward(
-        ctx: Any,
         operation: MapOperation,
         compute: Callable[..., Tensor],
         images: Tensor,
         options: Options,
     ) -> Tensor:
-        ctx.save_for_backward(images)
-        ctx.operation, ctx.compute, ctx.options = operation, compute, options
         return operation.forward(images, *options)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.operation, ctx.compute, images, ctx.options = inputs
+        ctx.save_for_backward(images)
 
     @staticmethod
     @once_differentiable

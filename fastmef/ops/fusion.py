@@ -13,9 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fastmef import reference
 from fastmef.ops import fusion_kernels as kernels
@@ -23,9 +21,11 @@ from fastmef.ops.common.autograd import gradients, recompute
 from fastmef.ops.common.cuda import MOST_EXPOSURES
 from fastmef.ops.common.operation import GPU_STORED, STORED, LaunchError, Operation, Support
 from fastmef.ops.common.tensors import fused_like, gradient_like, require
+from fastmef.ops.common.transforms import Function, once_differentiable
 
 SOFTMAX_FUSE = Operation(
     "softmax_fuse",
+    in_transforms=True,
     cpp=Support(STORED),
     cuda=Support(GPU_STORED, lambda logits, exposures: logits.shape[1] <= MOST_EXPOSURES),
     triton=Support(GPU_STORED),
@@ -121,7 +121,7 @@ _fuse_backward = SOFTMAX_FUSE.register(
 )
 
 
-class SoftmaxFuse(torch.autograd.Function):
+class SoftmaxFuse(Function):
     """Saves the inputs; the backward pass computes the weights again.
 
     ``compute`` is the reference, which is used where no kernel starts.
@@ -129,7 +129,6 @@ class SoftmaxFuse(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
         compute: Callable[..., tuple[Tensor, Tensor]],
         logits: Tensor,
         exposures: Tensor,
@@ -137,13 +136,16 @@ class SoftmaxFuse(torch.autograd.Function):
         temperature: float,
         valid: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
+        return _fuse(logits, exposures, want_weights, temperature, valid)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], outputs: tuple[Tensor, Tensor]) -> None:
+        ctx.compute, logits, exposures, ctx.want_weights, ctx.temperature, valid = inputs
+        fused, weights = outputs
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(logits, exposures, valid)
-        ctx.compute, ctx.temperature, ctx.want_weights = compute, temperature, want_weights
-        fused, weights = _fuse(logits, exposures, want_weights, temperature, valid)
-        constant = [] if want_weights else [weights]
+        constant = [] if ctx.want_weights else [weights]
         ctx.mark_non_differentiable(*constant, *([] if fused.is_floating_point() else [fused]))
-        return fused, weights
 
     @staticmethod
     @once_differentiable

@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fastmef import reference
 from fastmef.ops import filters, fusion, loss_from_maps, ssim
@@ -39,6 +38,7 @@ from fastmef.ops.common.operation import (
     options_schema,
 )
 from fastmef.ops.common.tensors import gradient_like
+from fastmef.ops.common.transforms import Function, once_differentiable, requires_grad
 from fastmef.ops.loss_kernels import LossOptions, gradient_scale
 from fastmef.reference.filters import crop_to_centers
 
@@ -47,8 +47,8 @@ _SUPPORT = {
     "cuda": Support(GPU_FLOATS, kernels.cuda_covers),
     "triton": Support(GPU_FLOATS),
 }
-WEIGHTED_SSIM_LOSS = Operation("weighted_ssim_loss", **_SUPPORT)
-FUSION_LOSS = Operation("fusion_loss", **_SUPPORT)
+WEIGHTED_SSIM_LOSS = Operation("weighted_ssim_loss", in_transforms=True, **_SUPPORT)
+FUSION_LOSS = Operation("fusion_loss", in_transforms=True, **_SUPPORT)
 
 _SCHEMA = options_schema(LossOptions)
 
@@ -93,26 +93,35 @@ _loss_map_backward = WEIGHTED_SSIM_LOSS.register(
 )
 
 
-class Loss(torch.autograd.Function):
-    """A scalar. The gradient w.r.t. ``source`` (F or the logits) is computed with it if needed."""
+class Loss(Function):
+    """A scalar, and if wanted the gradient w.r.t. ``source`` (F or the logits).
+
+    The backward pass scales the gradient.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any,
         source: Tensor,
         exposures: Tensor,
         mask: Tensor | None,
         options: LossOptions,
         scales: Sequence[float],
-    ) -> Tensor:
-        value, gradient = _loss(source, exposures, mask, *options, scales, ctx.needs_input_grad[0])
+        with_gradient: bool,
+    ) -> tuple[Tensor, Tensor]:
+        return _loss(source, exposures, mask, *options, scales, with_gradient)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], outputs: tuple[Tensor, Tensor]) -> None:
+        source, _, mask, *_ = inputs
+        _, gradient = outputs
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(gradient)
         ctx.save_for_backward(gradient)
         ctx.scale = gradient_scale(source, mask)
-        return value
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor) -> Any:
+    def backward(ctx: Any, grad_output: Tensor, _: Any) -> Any:
         (gradient,) = ctx.saved_tensors
         grad_output = grad_output / ctx.scale
         if gradient.is_cuda and gradient.dtype == torch.float16:
@@ -121,23 +130,22 @@ class Loss(torch.autograd.Function):
             grad_source = (gradient.float() * grad_output).half()
         else:
             grad_source = gradient * grad_output
-        return grad_source, None, None, None, None
+        return grad_source, *(None,) * 5
 
 
-class LossMap(torch.autograd.Function):
+class LossMap(Function):
     """The map 1 - q. ``compute`` is its reference, which is used where no kernel starts."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        compute: Callable[..., Tensor],
-        fused: Tensor,
-        exposures: Tensor,
-        options: LossOptions,
+        compute: Callable[..., Tensor], fused: Tensor, exposures: Tensor, options: LossOptions
     ) -> Tensor:
-        ctx.save_for_backward(fused, exposures)
-        ctx.compute, ctx.options = compute, options
         return _loss_map(fused, exposures, *options)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.compute, fused, exposures, ctx.options = inputs
+        ctx.save_for_backward(fused, exposures)
 
     @staticmethod
     @once_differentiable
@@ -164,14 +172,15 @@ def _sweep(
     options: LossOptions,
 ) -> Tensor | None:
     """Return the loss by one sweep; ``None`` where no kernel makes it that way."""
-    if exposures.requires_grad or (mask is not None and mask.requires_grad):
+    if any(x is not None and requires_grad(x) for x in (exposures, mask)):
         return None
     limits = {"window": options.window, "scales": scales, "reduction": reduction}
     if not operation.has_kernels_for(source, exposures, mask, **limits):
         return None
     try:
         if reduction == "mean":
-            return Loss.apply(source, exposures, mask, options, scales)
+            with_gradient = requires_grad(source)
+            return Loss.apply(source, exposures, mask, options, scales, with_gradient)[0]
         values = LossMap.apply(compute, source, exposures, options)
     except LaunchError:
         return None

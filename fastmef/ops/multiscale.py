@@ -32,9 +32,9 @@ def _triton_covers(*tensors: Tensor, validity: Tensor | None = None, radius: int
     return validity is None and radius <= kernels.LARGEST_TRITON_RADIUS
 
 
-_SUPPORT = {"cpp": Support(STORED), "triton": Support(GPU_STORED, _triton_covers)}
-EXPOSURE_PYRAMID = Operation("exposure_pyramid", **_SUPPORT)
-MULTISCALE_FUSE = Operation("multiscale_fuse", **_SUPPORT)
+_CPP, _TRITON = Support(STORED), Support(GPU_STORED, _triton_covers)
+EXPOSURE_PYRAMID = Operation("exposure_pyramid", cpp=_CPP, triton=_TRITON)
+MULTISCALE_FUSE = Operation("multiscale_fuse", cpp=_CPP, triton=_TRITON)
 
 
 def _next_level(

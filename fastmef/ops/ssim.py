@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fastmef import backends, reference
 from fastmef.ops.common.autograd import (
@@ -42,8 +41,9 @@ from fastmef.ops.common.tensors import (
     scalar_dtype,
     window_taps,
 )
+from fastmef.ops.common.transforms import Function, once_differentiable, requires_grad
 
-SSIM = Operation("ssim", cpp=Support(FLOATS), triton=Support(GPU_FLOATS))
+SSIM = Operation("ssim", in_transforms=True, cpp=Support(FLOATS), triton=Support(GPU_FLOATS))
 
 
 class SsimOptions(NamedTuple):
@@ -180,16 +180,19 @@ _mean = SSIM.register(
 )
 
 
-class SsimMap(torch.autograd.Function):
+class SsimMap(Function):
     """The map. ``compute`` is its reference, which is used where no kernel starts."""
 
     @staticmethod
     def forward(
-        ctx: Any, compute: Callable[..., Tensor], a: Tensor, b: Tensor, options: SsimOptions
+        compute: Callable[..., Tensor], a: Tensor, b: Tensor, options: SsimOptions
     ) -> Tensor:
-        ctx.save_for_backward(a, b)
-        ctx.compute, ctx.options = compute, options
         return _map(a, b, *options)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.compute, a, b, ctx.options = inputs
+        ctx.save_for_backward(a, b)
 
     @staticmethod
     @once_differentiable
@@ -205,30 +208,33 @@ class SsimMap(torch.autograd.Function):
         return None, grad_a if for_a else None, grad_b if for_b else None, None
 
 
-class SsimMean(torch.autograd.Function):
-    """The mean. The wanted gradients are computed with it; the backward pass scales them."""
+class SsimMean(Function):
+    """The mean, and the wanted gradients; the backward pass scales them."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, options: SsimOptions) -> Tensor:
-        wanted = ctx.needs_input_grad[:2]
-        ctx.dtype = a.dtype
-        if any(wanted) and a.dtype == torch.float16:
+    def forward(
+        a: Tensor, b: Tensor, options: SsimOptions, for_a: bool, for_b: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        if (for_a or for_b) and a.dtype == torch.float16:
             # A pixel's share in the mean would underflow before grad_output scales it.
             a, b = a.float(), b.float()
-        value, grad_a, grad_b = _mean(a, b, *options, *wanted)
-        ctx.save_for_backward(grad_a, grad_b)
-        return value
+        return _mean(a, b, *options, for_a, for_b)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> None:
+        ctx.set_materialize_grads(False)
+        ctx.dtype = inputs[0].dtype
+        ctx.mark_non_differentiable(*outputs[1:])
+        ctx.save_for_backward(*outputs[1:])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor) -> Any:
-        grad_a, grad_b = ctx.saved_tensors
-        for_a, for_b, _ = ctx.needs_input_grad
-        return (
-            (grad_output * grad_a).to(ctx.dtype) if for_a else None,
-            (grad_output * grad_b).to(ctx.dtype) if for_b else None,
-            None,
-        )
+    def backward(ctx: Any, grad_output: Tensor, *_: Any) -> Any:
+        grads = [
+            (grad_output * gradient).to(ctx.dtype) if needed else None
+            for gradient, needed in zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False)
+        ]
+        return *grads, None, None, None
 
 
 def ssim(
@@ -261,7 +267,8 @@ def ssim(
         planes = flatten_planes(a), flatten_planes(b)
         try:
             if reduction == "mean":
-                return SsimMean.apply(*planes, options)
+                wanted = requires_grad(a), requires_grad(b)
+                return SsimMean.apply(*planes, options, *wanted)[0]
             values = SsimMap.apply(compute, *planes, options)
             return values.reshape(*a.shape[:-2], *values.shape[-2:])
         except LaunchError:

@@ -21,16 +21,25 @@ def softmax_fuse(
     r"""Convex combination :math:`F = \sum_k W_k I_k` with :math:`W = \mathrm{softmax}_k(x / T)`.
 
     ``logits`` is ``(B, K, H, W)``, ``exposures`` ``(B, K, C, H, W)``; returns the fused image
-    ``(B, C, H, W)`` in the dtype of the exposures, integers rounded to the nearest, ties to even,
-    and the weights ``(B, K, H, W)`` in the dtype of the logits. Sums are formed in float32, in
-    float64 where either is float64. Exposures that ``valid`` ``(B, K, H, W)`` excludes from a
-    pixel weigh nothing there; where it excludes all of them it is ignored.
+    ``(B, C, H, W)`` in the dtype and layout of the exposures, integers rounded to the nearest, ties
+    to even, and the weights ``(B, K, H, W)`` in the dtype of the logits. Sums are formed in
+    float32, in float64 where either is float64. Exposures that ``valid`` ``(B, K, H, W)`` excludes
+    from a pixel weigh nothing there; where it excludes all of them it is ignored.
     """
     in_double = torch.float64 in (logits.dtype, exposures.dtype)
     dtype = torch.float64 if in_double else torch.float32
     weights = torch.softmax(tempered_logits(logits.to(dtype), temperature, valid), dim=1)
     fused = (weights.unsqueeze(2) * exposures.to(dtype)).sum(dim=1)
-    return stored(fused, exposures.dtype), weights.to(logits.dtype)
+    return stored_like(fused, exposures), weights.to(logits.dtype)
+
+
+def stored_like(image: Tensor, exposures: Tensor) -> Tensor:
+    """``image`` ``(B, C, H, W)`` in the dtype and layout of exposures ``(B, K, C, H, W)``."""
+    image = stored(image, exposures.dtype)
+    channels = exposures.shape[2]
+    if channels > 1 and exposures.stride(2) == 1 and exposures.stride(4) == channels:
+        return image.movedim(1, -1).contiguous().movedim(-1, 1)
+    return image
 
 
 def stored(image: Tensor, dtype: torch.dtype) -> Tensor:

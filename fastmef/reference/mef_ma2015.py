@@ -14,7 +14,8 @@ from fastmef.reference.filters import effective_window, halve, plane_mean, windo
 WINDOW = 11
 SIGMA = 1.5
 BETA = (0.0448, 0.2856, 0.3001)
-C = (0.03 * 255) ** 2
+WHITE = 255
+C = (0.03 * WHITE) ** 2
 MATLAB_EPS = 2.0**-52
 MAX_EXPONENT = 10.0
 ROUNDING = 8

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastmef.reference.color import rgb_to_gray
-from fastmef.reference.fusion import softmax_fuse, stored
+from fastmef.reference.fusion import softmax_fuse, stored, stored_like
 from fastmef.reference.pyramid import expand, reduce
 
 Knee = tuple[float, float]
@@ -184,12 +184,7 @@ def compress_overshoot(images: Tensor, knee: Knee | None) -> Tensor:
 
 def finished(fused: Tensor, exposures: Tensor, knee: Knee | None) -> Tensor:
     """``fused`` in [0, 1], compressed, in the dtype and memory layout of ``exposures``."""
-    fused = compress_overshoot(fused, knee) * highest_value(exposures.dtype)
-    fused = stored(fused, exposures.dtype)
-    channels = exposures.shape[2]
-    if channels > 1 and exposures.stride(2) == 1 and exposures.stride(4) == channels:
-        return fused.contiguous(memory_format=torch.channels_last)
-    return fused
+    return stored_like(compress_overshoot(fused, knee) * highest_value(exposures.dtype), exposures)
 
 
 def blend_band(

@@ -1,4 +1,4 @@
-"""Training a FusionNet on folders of exposure sets."""
+"""Training a FusionNet on exposure sets."""
 
 from fastmef.training.config import TrainConfig
 from fastmef.training.graph import (
@@ -10,13 +10,17 @@ from fastmef.training.graph import (
     warmup,
 )
 from fastmef.training.loop import train
+from fastmef.training.plan import Plan, PlannedScene, plan_training
 
 __all__ = [
     "GraphedStep",
+    "Plan",
+    "PlannedScene",
     "TrainConfig",
     "Update",
     "ValueLog",
     "capturable_adamw",
+    "plan_training",
     "set_learning_rate",
     "train",
     "warmup",

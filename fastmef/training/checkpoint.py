@@ -17,75 +17,88 @@ from fastmef.data.tensors import MAX_BYTES, check_fit, pack, unpack
 from fastmef.errors import InputError
 from fastmef.training.config import TrainConfig
 from fastmef.training.record import DataRecord
+from fastmef.training.state import TrainState
 
-FORMAT = "fastmef.checkpoint/3"
+FORMAT = "fastmef.checkpoint/4"
 
 _NEEDED = "a checkpoint written by fastmef train"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state after ``step`` optimiser steps."""
+    """The state after ``step`` optimiser steps on ``drawn`` batches."""
 
     path: Path
     step: int
+    drawn: int
     config: TrainConfig
     precision: str
     data: DataRecord
     tensors: dict[str, Tensor]
 
-    def restore(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Load the state into a network and an optimiser of the same configuration.
+    def restore(self, state: TrainState) -> None:
+        """Load everything into a state of the same configuration.
 
         Raises:
-            InputError: they are of another kind.
+            InputError: it is of another kind.
         """
-        model = {k[6:]: v for k, v in self.tensors.items() if k.startswith("model.")}
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        state: dict[int, dict[str, Tensor]] = {}
         try:
-            check_fit(model, network.state_dict())
-            network.load_state_dict(model)
-            for name, value in self.tensors.items():
-                if name.startswith("optimizer."):
-                    _, index, key = name.split(".")
-                    parameter = parameters[int(index)]
-                    if value.ndim:
-                        # The fused step walks through memory: moments laid out unlike their
-                        # parameter would be paired with the wrong elements.
-                        check_fit({name: value}, {name: parameter})
-                        value = torch.empty_like(parameter, requires_grad=False).copy_(value)
-                    state.setdefault(int(index), {})[key] = value
+            self._load_module("model.", state.network)
+            if state.average is not None:
+                self._load_module("average.", state.average)
+            self._load_optimizer(state.optimizer)
         except (Fault, ValueError, IndexError) as error:
             raise InputError(f"{display(self.path)}: does not fit this network: {error}") from error
+        state.step, state.drawn = self.step, self.drawn
+
+    def _load_module(self, prefix: str, module: nn.Module) -> None:
+        tensors = {
+            name.removeprefix(prefix): value
+            for name, value in self.tensors.items()
+            if name.startswith(prefix)
+        }
+        check_fit(tensors, module.state_dict())
+        module.load_state_dict(tensors)
+
+    def _load_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in self.tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".")
+                parameter = parameters[int(index)]
+                if value.ndim:
+                    # The fused step walks through memory: moments laid out unlike their
+                    # parameter would be paired with the wrong elements.
+                    check_fit({name: value}, {name: parameter})
+                    value = torch.empty_like(parameter, requires_grad=False).copy_(value)
+                state.setdefault(int(index), {})[key] = value
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def save_checkpoint(
-    path: Path,
-    step: int,
-    config: TrainConfig,
-    precision: str,
-    data: DataRecord,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    path: Path, state: TrainState, config: TrainConfig, precision: str, data: DataRecord
 ) -> None:
     """Write a checkpoint; the one before is replaced in one step.
 
     Raises:
         OutputError: see :func:`fastmef.data.files.atomic_write`.
     """
-    tensors = {f"model.{name}": value for name, value in network.state_dict().items()}
-    for index, values in optimizer.state_dict()["state"].items():
+    tensors = {f"model.{name}": value for name, value in state.network.state_dict().items()}
+    if state.average is not None:
+        average = state.average.state_dict()
+        tensors.update({f"average.{name}": value for name, value in average.items()})
+    for index, values in state.optimizer.state_dict()["state"].items():
         tensors.update({f"optimizer.{index}.{key}": value for key, value in values.items()})
-    state: dict[str, Any] = {
-        "step": step,
+    about: dict[str, Any] = {
+        "step": state.step,
+        "drawn": state.drawn,
         "precision": precision,
         "config": config.to_dict(),
         "data": data,
     }
-    atomic_write(path, pack(tensors, {"format": FORMAT, "state": json.dumps(state)}), force=True)
+    atomic_write(path, pack(tensors, {"format": FORMAT, "state": json.dumps(about)}), force=True)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -101,8 +114,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
             raise Fault(f"holds no checkpoint: its format is {texts.get('format')!r}")
         state = json.loads(texts["state"])
         config = TrainConfig.from_dict(state["config"])
-        data = {str(name): (int(size), str(sha)) for name, (size, sha) in state["data"].items()}
-        return Checkpoint(path, int(state["step"]), config, state["precision"], data, tensors)
+        data = {
+            str(name): (int(size), str(sha), str(split))
+            for name, (size, sha, split) in state["data"].items()
+        }
+        step, drawn = int(state["step"]), int(state["drawn"])
+        return Checkpoint(path, step, drawn, config, state["precision"], data, tensors)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         what = error if isinstance(error, (Fault, InputError)) else "its state cannot be read"
         raise InputError(f"{display(path)}: {what}; needed: {_NEEDED}") from error

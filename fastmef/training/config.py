@@ -5,10 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
+from fastmef.data.brackets import CURVES, RenderOptions
+from fastmef.data.patches import COUNTS
+from fastmef.data.training_set import VALIDATION
 from fastmef.errors import InputError, shown
+from fastmef.nn.network import IN_FEATURES
 from fastmef.nn.objective import SCALES, WEIGHTS
+
+RENDERING = RenderOptions()
 
 _MANY = 10**9
 # Smallest and largest value. A network of width 512 takes 4.5 GB, and training it four times that.
@@ -21,14 +27,20 @@ _RANGES = {
     "checkpoint_every": (1, _MANY),
     "validate_every": (1, _MANY),
     "levels": (0, 8),
+    "frames": (0, 64),
+    "reuse": (1, _MANY),
+    "accumulate": (1, 4096),
+    "hdr_bits": (1, 16),
 }
 _CHOICES = {
     "exposures": ("any", "fixed"),
     "blend": ("multiscale", "sum"),
     "precision": ("auto", "float32", "bfloat16"),
-    "in_features": ("gray", "rgb"),
+    "in_features": tuple(IN_FEATURES),
     "upsampling": ("bilinear", "nearest"),
+    "schedule": ("cosine", "constant"),
 }
+_MAY_BE_EMPTY = ("folder_weights", "hdr_stops")
 
 TERMS = tuple(WEIGHTS)
 """The options that are weights of the terms of the loss."""
@@ -64,11 +76,40 @@ class TrainConfig:
     """A run is determined by this configuration, the photographs, the machine and its threads."""
 
     exposures: str = "any"
-    """"any": one network for every number of exposures; "fixed": for that of the scenes."""
+    """"any": one network for every number of exposures; "fixed": for that of the scenes, or for
+    ``frames``."""
+    frames: int = 0
+    """For "fixed": exposures that are drawn at random from each longer scene and rendered from HDR
+    files; 0: all of a scene, which must be as many in every scene, and no HDR files."""
+    counts: tuple[int, ...] = COUNTS
+    """For "any": numbers of exposures to which longer brackets are thinned and HDR files rendered.
+    Each is drawn as often as it stands here."""
+    validation: str = VALIDATION
+    """Share of the first folder's scenes that are for validation, "0" for none; or a file with the
+    name of one a line."""
+    folder_weights: tuple[float, ...] = ()
+    """Share of the batches from each folder. Empty: every scene counts alike."""
+    reuse: int = 1
+    """So many batches in a row are cut from the same photographs, at new places: fewer are decoded
+    where they do not fit into memory."""
+    hdr_stops: tuple[float, ...] = RENDERING.stops
+    """Least and most stops from the darkest to the brightest exposure of a rendered bracket. Empty:
+    what the scene's range of brightness asks for."""
+    hdr_curves: tuple[str, ...] = RENDERING.curves
+    """Response curves, of which one is drawn: "srgb", "linear", "s"."""
+    hdr_gammas: tuple[float, ...] = RENDERING.gammas
+    """Least and greatest exponent that bends the response curve."""
+    hdr_clipped: float = RENDERING.clipped
+    """Share of the pixels that may be white in the darkest exposure and dark in the brightest."""
+    hdr_noise: tuple[float, ...] = RENDERING.noise
+    """Variances of shot noise at white, of which one is drawn."""
+    hdr_bits: int = RENDERING.bits
+    """Bits to which rendered exposures are rounded."""
     width: int = 16
     """Channels of the first group; 64 is the paper's network."""
     in_features: str = "rgb"
-    """"gray" reads the luma of each exposure, "rgb" all channels."""
+    """"gray" reads the luma of each exposure, "rgb" all channels, "gray_max" the luma and the
+    largest channel."""
     skip_connections: bool = True
     """Join each encoder group to its decoder group; False is the paper's network."""
     upsampling: str = "bilinear"
@@ -100,15 +141,27 @@ class TrainConfig:
     """Weights to start from, a bundled name or a .safetensors file of the same network."""
     steps: int = 4000
     batch_size: int = 2
-    """Patches in a step; a bracket of more than two exposures is a step of its own."""
+    """Patches in a batch; a bracket of more than two exposures is a batch of its own."""
+    accumulate: int = 1
+    """Batches whose mean gradient is one step, in each process."""
     patch: int = 448
     """Side of the square patches, pixels."""
     learning_rate: float = 2e-3
-    """Peak of the schedule: linear warm-up, then half a cosine down to zero."""
+    """Peak of the schedule, after a linear warm-up."""
     warmup: int = 50
+    schedule: str = "cosine"
+    """After the warm-up: "cosine", half a cosine down to zero, or "constant"."""
     weight_decay: float = 1e-4
     clip: float = 1.0
     """Longer gradients are scaled to this norm; 0 leaves all as they are."""
+    ema: float = 0.0
+    """Decay of the moving average of the weights that is validated and saved as the model, such as
+    0.999; 0: the weights themselves."""
+    sync_batchnorm: bool = False
+    """Normalise by the statistics of the batches of all processes together."""
+    recompute: bool = False
+    """Compute activations again in the backward pass instead of keeping them: less memory, more
+    time, the same result."""
     precision: str = "auto"
     """"float32", "bfloat16", or "auto": bfloat16 where a probe finds it faster and in agreement."""
     seed: int = 0
@@ -128,6 +181,9 @@ class TrainConfig:
             elif name in _CHOICES and value not in _CHOICES[name]:
                 choices = " or ".join(_CHOICES[name])
                 raise InputError(f"{name} must be {choices}, got {shown(value)}")
+        self._check_data()
+        if not self.ema < 1:
+            raise InputError(f"ema must be less than 1, got {self.ema}")
         if self.exposures == "any" and self.blend == "sum":
             raise InputError(
                 'blend must be "multiscale" where exposures is "any", got "sum"; with levels=0 the '
@@ -140,6 +196,42 @@ class TrainConfig:
             )
         if not any(getattr(self, name) for name in TERMS):
             raise InputError(f"one of {', '.join(TERMS)} must be above 0, got 0 for all")
+
+    def _check_data(self) -> None:
+        if self.frames == 1 or (self.frames and self.exposures == "any"):
+            allowed = 'at least 2, for exposures="fixed"; counts are for "any"'
+            raise InputError(f"frames must be {allowed}, got {self.frames}")
+        if not all(2 <= count <= 64 for count in self.counts):
+            raise InputError(f"counts must be from 2 to 64, got {self.counts}")
+        if self.folder_weights and not any(self.folder_weights):
+            raise InputError("one of folder_weights must be above 0, got 0 for all")
+        for name, values in (("hdr_stops", self.hdr_stops), ("hdr_gammas", self.hdr_gammas)):
+            if len(values) not in (1, 2) and (values or name == "hdr_gammas"):
+                raise InputError(f"{name} must be a least and a greatest value, got {values}")
+            if values != tuple(sorted(values)):
+                raise InputError(f"{name} must not decrease, got {values}")
+        for curve in self.hdr_curves:
+            if curve not in CURVES:
+                raise InputError(f"hdr_curves must be of {', '.join(CURVES)}, got {curve!r}")
+        if not self.hdr_clipped < 0.5:
+            raise InputError(f"hdr_clipped must be less than 0.5, got {self.hdr_clipped}")
+
+    @property
+    def rendering(self) -> RenderOptions:
+        """What HDR files are rendered by."""
+        return RenderOptions(
+            self.hdr_stops,
+            self.hdr_curves,
+            self.hdr_gammas,
+            self.hdr_clipped,
+            self.hdr_noise,
+            self.hdr_bits,
+        )
+
+    @property
+    def uses_hdr(self) -> bool:
+        """Whether HDR files take part."""
+        return self.exposures == "any" or self.frames > 0
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -168,22 +260,32 @@ class TrainConfig:
         unknown = sorted(set(values) - known)
         if unknown:
             raise InputError(f"unknown training options: {', '.join(unknown)}")
-        values = dict(values)
-        if isinstance(values.get("scales"), list):
-            values["scales"] = tuple(values["scales"])
-        return cls(**values)
+        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return cls(**{**values, **lists})
 
 
 def _check_type(name: str, value: object, kind: Any) -> None:
     """Check a value against its annotation; whole numbers pass for floating-point ones."""
-    if kind == tuple[float, ...]:
-        numbers = value if isinstance(value, tuple) else ()
-        fits = [not isinstance(x, bool) and isinstance(x, (int, float)) for x in numbers]
-        if not numbers or not all(fits) or not all(0 <= x < math.inf for x in numbers):
-            raise InputError(f"{name} must be finite numbers, none negative, got {shown(value)}")
-        return
-    allowed = (int, float) if kind is float else kind
-    if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
+    if get_origin(kind) is tuple:
+        _check_items(name, value, get_args(kind)[0])
+    elif not _is_of(value, kind):
         raise InputError(
             f"{name} must be of type {getattr(kind, '__name__', kind)}, got {shown(value)}"
         )
+
+
+def _check_items(name: str, value: object, kind: type) -> None:
+    items = value if isinstance(value, tuple) else (None,)
+    fits = all(_is_of(item, kind) for item in items) and bool(items or name in _MAY_BE_EMPTY)
+    if kind is str:
+        allowed = "names"
+    else:
+        allowed = "finite numbers, none negative"
+        fits = fits and all(0 <= item < math.inf for item in items)
+    if not fits:
+        raise InputError(f"{name} must be {allowed}, got {shown(value)}")
+
+
+def _is_of(value: object, kind: Any) -> bool:
+    allowed = (int, float) if kind is float else kind
+    return isinstance(value, allowed) and not (isinstance(value, bool) and kind is not bool)

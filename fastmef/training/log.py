@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ Progress = Callable[[dict[str, Any]], None]
 
 
 class Log:
-    """Writes records to a file and to a callback.
+    """Writes records to a file and tells others of them.
 
     Args:
         path: of the file. Records after step ``start`` are dropped: they are made again.
         start: the step from which the run goes on.
-        progress: called with every record.
+        listeners: called with every record.
+        writes: whether this process writes at all.
 
     Raises:
         InputError: an existing log is damaged. A last line that was cut off by a kill is not
@@ -28,14 +30,18 @@ class Log:
         OutputError: it cannot be written.
     """
 
-    def __init__(self, path: Path, start: int, progress: Progress | None) -> None:
-        self._path, self._progress = path, progress
-        kept = _records(path, start) if start else []
-        atomic_write(path, b"".join(line + b"\n" for line in kept), force=True)
+    def __init__(
+        self, path: Path, start: int, listeners: Sequence[Progress], writes: bool = True
+    ) -> None:
+        self._path, self._listeners, self._writes = path, listeners, writes
+        if writes:
+            kept = _records(path, start) if start else []
+            atomic_write(path, b"".join(line + b"\n" for line in kept), force=True)
 
     def announce(self, record: dict[str, Any]) -> None:
-        if self._progress is not None:
-            self._progress(record)
+        if self._writes:
+            for listener in self._listeners:
+                listener(record)
 
     def write(self, record: dict[str, Any]) -> None:
         self._append((json.dumps(record) + "\n").encode())
@@ -46,6 +52,8 @@ class Log:
         self._append(b"", synchronize=True)
 
     def _append(self, line: bytes, synchronize: bool = False) -> None:
+        if not self._writes:
+            return
         try:
             with self._path.open("ab", buffering=0) as file:
                 write_all(file.fileno(), line)
@@ -53,6 +61,17 @@ class Log:
                     os.fsync(file.fileno())
         except OSError as error:
             raise OutputError(f"cannot write {display(self._path)}: {reason(error)}") from error
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a log.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    if not path.is_file():
+        raise InputError(f"{display(path)}: no such file; needed: the log of a training")
+    return [json.loads(line) for line in _records(path, sys.maxsize)]
 
 
 def _records(path: Path, last: int) -> list[bytes]:

@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-import math
 import os
-import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Generator, Sequence
+from contextlib import closing
+from itertools import count, islice
 from pathlib import Path
 
 import torch
 
 from fastmef.allocator import keep_freed_memory
-from fastmef.data.damage import Fault
-from fastmef.data.files import check_output, display, reason
-from fastmef.data.pairs import Scene, find_training_scenes
-from fastmef.data.patches import PatchSampler
-from fastmef.data.tensors import check_weights
-from fastmef.errors import DivergenceError, InputError, OutputError
+from fastmef.data.files import display
+from fastmef.data.training_set import TrainingSet
+from fastmef.errors import InputError
 from fastmef.nn.network import FusionNet
-from fastmef.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from fastmef.training.batchnorm import synchronize_batchnorm
+from fastmef.training.checkpoint import Checkpoint, save_checkpoint
 from fastmef.training.config import TrainConfig
-from fastmef.training.lock import lock_run
+from fastmef.training.data import (
+    DataOptions,
+    batches,
+    create_sampler,
+    find_scenes,
+    open_store,
+    share_survey,
+    survey,
+    thinned,
+)
+from fastmef.training.distributed import World, join_world
 from fastmef.training.log import Log, Progress
 from fastmef.training.objective import Objective
+from fastmef.training.outputs import Outputs
 from fastmef.training.precision import choose_precision
-from fastmef.training.record import difference, record_data
+from fastmef.training.recompute import recompute_activations
+from fastmef.training.record import DataRecord, difference, record_data
+from fastmef.training.run_folder import CHECKPOINT, LOG, PICTURES, WEIGHTS, new_run, resumed_run
+from fastmef.training.state import TrainState
+from fastmef.training.step import Stepper, check_finite
 from fastmef.training.validation import try_validation, validate
-
-CHECKPOINT = "checkpoint.safetensors"
-LOG = "log.jsonl"
-WEIGHTS = "model.safetensors"
 
 
 def train(
@@ -39,212 +48,197 @@ def train(
     resume: bool = False,
     progress: Progress | None = None,
     exclude: Collection[str] = (),
+    *,
+    workers: int = 1,
+    memory: int | str | None = None,
+    skip_faulty: bool = False,
+    pictures: int = 4,
+    tensorboard: bool = False,
 ) -> Path:
-    """Train a :class:`FusionNet` on folders of exposure sets.
+    """Train a :class:`FusionNet` on exposure sets.
 
-    Every 8th scene of the first folder, by name, is kept for validation. The run folder gets
-    ``checkpoint.safetensors`` (replaced in one step, so that a run killed at any moment can go on
-    from it), ``log.jsonl`` (losses and validation scores) and at the end ``model.safetensors``,
-    for :meth:`FusionNet.from_pretrained`.
+    Every 8th scene of the first folder, by name, is kept for validation, unless the configuration
+    says otherwise. The run folder gets ``checkpoint.safetensors`` (replaced in one step, so that a
+    run killed at any moment can go on from it), ``log.jsonl`` (losses and validation scores),
+    ``pictures`` (fused scenes for validation) and at the end ``model.safetensors``, for
+    :meth:`FusionNet.from_pretrained`.
 
-    Patches are drawn from seed and step alone: a resumed run ends with the same weights, bit for
-    bit, as an uninterrupted one with as many threads on the same machine.
+    Patches are drawn from the seed and the number of the batch alone: a resumed run ends with the
+    same weights, bit for bit, as an uninterrupted one with as many threads and processes on the
+    same machine. Under ``torchrun`` the processes share the work: each step takes a batch in each
+    of them. A run may be resumed by another number of processes.
 
     Args:
-        folders: one or several, see :func:`fastmef.data.pairs.find_training_scenes`. HDR files in
-            them are used with ``exposures="any"``, and ignored with ``"fixed"``.
+        folders: one or several, or manifests, see
+            :func:`fastmef.data.training_set.find_training_scenes`. HDR files in them are used with
+            ``exposures="any"`` or a number of ``frames``.
         out: the run folder; must not hold a run unless ``resume``.
         config: default settings if ``None``. A resumed run keeps its own.
         resume: go on from the checkpoint in ``out``.
-        progress: called with every record that goes to the log, and before the first step.
+        progress: called in the main process with every record that goes to the log, and before the
+            first step.
         exclude: names of scenes and HDR files that take no part.
+        workers: threads in each process that make batches ahead of their use; 0 makes each when it
+            is needed.
+        memory: decoded photographs to keep on this machine, in bytes or as in ``"4GB"``; those
+            beyond are decoded again when they are needed. By default half of what is free.
+        skip_faulty: leave out scenes that cannot be used, named in the record ``"start"``, instead
+            of refusing to train.
+        pictures: of how many scenes for validation the fusion is kept at every validation.
+        tensorboard: also write losses, scores and pictures to ``tensorboard`` in the run folder.
 
     Returns:
         The path of ``model.safetensors``.
 
     Raises:
-        InputError: no usable scenes, no or a damaged checkpoint, another configuration or other
-            photographs than those of the run to be resumed.
+        InputError: no usable scenes, a file that cannot be read or that has changed since the
+            start, no or a damaged checkpoint, another configuration or other photographs than those
+            of the run to be resumed.
         OutputError: ``out`` holds a run already, another training is running in it, or it cannot
             be written.
-        MissingExtraError: OpenCV or OpenEXR is needed for an HDR file and not installed.
+        MissingExtraError: OpenCV or OpenEXR is needed for an HDR file and not installed, or
+            TensorBoard.
         DivergenceError: the loss or the weights are no longer finite.
     """
     run = Path(out)
     listed = [folders] if isinstance(folders, (str, os.PathLike)) else list(folders)
-    if not listed:
-        raise InputError("no folder to train on")
-    if resume:
-        return _resume(listed, run, config, progress, exclude)
-    config = config or TrainConfig()
-    scenes = _find_scenes(listed, exclude, config)
-    _create_folder(run)
-    with lock_run(run):
-        _check_empty(run)
-        return _train(scenes, run, config, None, progress)
+    options = DataOptions(listed, exclude, workers, memory, skip_faulty)
+    outputs = Outputs(run, pictures, tensorboard, progress)
+    with join_world() as world:
+        if resume:
+            with resumed_run(run, config, world) as checkpoint:
+                found = find_scenes(options, checkpoint.config)
+                training = Training(found, outputs, checkpoint.config, checkpoint, options, world)
+                return training.run()
+        config = config or TrainConfig()
+        found = find_scenes(options, config)
+        with new_run(run, world):
+            return Training(found, outputs, config, None, options, world).run()
 
 
-def _resume(
-    folders: Sequence[str | os.PathLike[str]],
-    run: Path,
-    config: TrainConfig | None,
-    progress: Progress | None,
-    exclude: Collection[str],
-) -> Path:
-    if not os.path.isfile(run / CHECKPOINT):
-        raise InputError(f"{display(run / CHECKPOINT)}: no checkpoint to resume from")
-    with lock_run(run):
-        checkpoint = load_checkpoint(run / CHECKPOINT)
-        if config is not None and config != checkpoint.config:
-            raise InputError(
-                f"{display(run)}: was started with other options; resume without options"
-            )
-        scenes = _find_scenes(folders, exclude, checkpoint.config)
-        return _train(scenes, run, checkpoint.config, checkpoint, progress)
+class Training:
+    """A training in a run folder that is locked, from the checkpoint if there is one."""
 
+    def __init__(
+        self,
+        found: TrainingSet,
+        outputs: Outputs,
+        config: TrainConfig,
+        checkpoint: Checkpoint | None,
+        options: DataOptions,
+        world: World,
+    ) -> None:
+        self.outputs, self.config, self.options, self.world = outputs, config, options, world
+        self.objective = Objective(config)
+        initial = None
+        if config.initial is not None and checkpoint is None:
+            initial = FusionNet.from_pretrained(config.initial)
+        keep_freed_memory()
+        store = open_store(options, world)
+        share_survey(found, store, world)
+        survey(found, store, options, config)
+        self.found, self.record = found, self._record(found, checkpoint)
+        self.sampler = create_sampler(found.training, store, config)
+        self.validation = [thinned(scene, self.sampler.exposures) for scene in found.validation]
+        self.state = TrainState.begin(self._network(initial), config)
+        if checkpoint is None:
+            self.precision = self._choose_precision()
+        else:
+            checkpoint.restore(self.state)
+            self.precision = checkpoint.precision
+        # After the probe of precision, which runs in one process.
+        if config.sync_batchnorm and world.size > 1:
+            synchronize_batchnorm(self.state.network, world.device)
+        if config.recompute:
+            recompute_activations(self.state.network)
 
-def _find_scenes(
-    folders: Sequence[str | os.PathLike[str]], exclude: Collection[str], config: TrainConfig
-) -> tuple[list[Scene], list[Scene]]:
-    return find_training_scenes(folders, exclude, hdr=config.exposures == "any")
-
-
-def _train(
-    scenes: tuple[list[Scene], list[Scene]],
-    run: Path,
-    config: TrainConfig,
-    checkpoint: Checkpoint | None,
-    progress: Progress | None,
-) -> Path:
-    """Train in a locked run folder, from the checkpoint if there is one."""
-    training, validation = scenes
-    objective = Objective(config)
-    initial = None
-    if config.initial is not None and checkpoint is None:
-        initial = FusionNet.from_pretrained(config.initial)
-    data = record_data((*training, *validation))
-    if checkpoint is not None and (change := difference(checkpoint.data, data)) is not None:
-        raise InputError(f"{display(run)}: was started with other photographs: {change}")
-    keep_freed_memory()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    sampler = PatchSampler(training, config.patch, config.batch_size, config.seed, config.exposures)
-    torch.manual_seed(config.seed)
-    network = FusionNet(
-        exposures=sampler.exposures,
-        width=config.width,
-        in_features=config.in_features,
-        skip_connections=config.skip_connections,
-        upsampling=config.upsampling,
-    ).to(device)
-    if initial is not None:
-        _start_from(network, initial, config)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(
-        network.parameters(), weight_decay=config.weight_decay, fused=True
-    )
-    if checkpoint is not None:
-        checkpoint.restore(network, optimizer)
-        start, precision = checkpoint.step, checkpoint.precision
-    else:
-        start, precision = 0, config.precision
-        if precision == "auto":
-            precision = choose_precision(network, objective, sampler.batch(0).to(device))
-    try_validation(network, validation)
-    log = Log(run / LOG, start, progress)
-    log.announce({"event": "start", "step": start, "steps": config.steps, "precision": precision})
-
-    network.train()
-    for step in range(start, config.steps):
-        began = time.perf_counter()
-        rate = learning_rate(step, config)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        exposures = sampler.batch(step).to(device)
-        loss, terms = objective(network, exposures, precision)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise DivergenceError(_divergence(step + 1, value, sampler))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if config.clip:
-            torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip)
-        optimizer.step()
-        done = step + 1
-        log.write(
+    def run(self) -> Path:
+        """Take the remaining steps; return the path of the weights."""
+        state, config, world, folder = self.state, self.config, self.world, self.outputs.folder
+        try_validation(state.model, self.validation, world)
+        listeners = self.outputs.listeners(state.step) if world.is_main else []
+        log = Log(folder / LOG, state.step, listeners, world.is_main)
+        log.announce(
             {
-                "event": "step",
-                "step": done,
-                "loss": value,
-                "terms": {name: float(term.detach()) for name, term in terms.items()},
-                "exposures": exposures.shape[1],
-                "learning_rate": rate,
-                "seconds": time.perf_counter() - began,
+                "event": "start",
+                "step": state.step,
+                "steps": config.steps,
+                "precision": self.precision,
+                "processes": world.size,
+                "skipped": [str(skipped) for skipped in self.found.skipped],
             }
         )
-        validates, saves = (
-            done % every == 0 or done == config.steps
-            for every in (config.validate_every, config.checkpoint_every)
-        )
-        if validates or saves:
-            _check_weights(done, network)
-        # Before the checkpoint: a run that is killed in between makes the record again.
-        if validates:
-            log.write({"event": "validation", "step": done, **validate(network, validation)})
-        if saves:
-            log.synchronize()
-            save_checkpoint(run / CHECKPOINT, done, config, precision, data, network, optimizer)
-    network.save(run / WEIGHTS)
-    return run / WEIGHTS
+        state.network.train()
+        with closing(self._batches()) as made:
+            step = Stepper(state, self.objective, self.precision, made, self.sampler, world)
+            while state.step < config.steps:
+                log.write(step())
+                validates = self._is_due(config.validate_every)
+                saves = self._is_due(config.checkpoint_every)
+                if validates or saves:
+                    check_finite(state)
+                # Before the checkpoint: a run that is killed in between makes the record again.
+                if validates and self.validation:
+                    log.write({"event": "validation", "step": state.step, **self._validate()})
+                if saves and world.is_main:
+                    log.synchronize()
+                    path = folder / CHECKPOINT
+                    save_checkpoint(path, state, config, self.precision, self.record)
+        if world.is_main:
+            state.model.save(folder / WEIGHTS)
+        return folder / WEIGHTS
 
+    def _is_due(self, every: int) -> bool:
+        return self.state.step % every == 0 or self.state.step == self.config.steps
 
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """Linear warm-up to the peak, then half a cosine down to zero at the last step."""
-    if step < config.warmup:
-        return config.learning_rate * (step + 1) / config.warmup
-    remaining = (config.steps - step) / max(1, config.steps - config.warmup)
-    return config.learning_rate * 0.5 * (1 - math.cos(math.pi * remaining))
+    def _validate(self) -> dict[str, float]:
+        model, step = self.state.model, self.state.step
+        self.world.take_buffers_from_main(model)
+        pictures, kept = self.outputs.folder / PICTURES, self.outputs.pictures
+        return validate(model, self.validation, self.world, pictures, kept, step)
 
+    def _batches(self) -> Generator[tuple[int, torch.Tensor], None, None]:
+        """Yield the batches of this process: every ``size``-th from the first not yet drawn."""
+        numbers = count(self.state.drawn + self.world.rank, self.world.size)
+        left = (self.config.steps - self.state.step) * self.config.accumulate
+        return batches(self.sampler, islice(numbers, left), self.options.workers, self.world.device)
 
-def _start_from(network: FusionNet, initial: FusionNet, config: TrainConfig) -> None:
-    if initial.config != network.config:
-        raise InputError(
-            f"{config.initial}: holds a network {initial.config}, the run has {network.config}"
-        )
-    network.load_state_dict(initial.state_dict())
-
-
-def _check_weights(step: int, network: FusionNet) -> None:
-    try:
-        check_weights(network.state_dict())
-    except Fault as fault:
-        raise DivergenceError(
-            f"step {step}: training has diverged, {fault}; a smaller learning_rate may help"
-        ) from fault
-
-
-def _divergence(step: int, loss: float, sampler: PatchSampler) -> str:
-    """Say at which step and with which patches the loss was not finite."""
-    patches = "; ".join(
-        f"{', '.join(display(path) for path in scene.images)} at row {top}, column {left}"
-        for scene, top, left in sampler.places(step - 1)
-    )
-    return (
-        f"step {step}: the loss is {loss}, so training has stopped; a smaller learning_rate may"
-        f" help. Patches of {sampler.patch} pixels: {patches}"
-    )
-
-
-def _create_folder(run: Path) -> None:
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise OutputError(f"cannot write {display(run)}: {reason(error)}") from error
-
-
-def _check_empty(run: Path) -> None:
-    for name in (CHECKPOINT, WEIGHTS):
-        if os.path.lexists(run / name):
-            raise OutputError(
-                f"{display(run)}: holds a run already; --resume (resume=True) goes on with it"
+    def _record(self, found: TrainingSet, checkpoint: Checkpoint | None) -> DataRecord:
+        """Return what the photographs are, in the main process, if they are those of the run."""
+        if not self.world.is_main:
+            return {}
+        record = record_data(found)
+        if checkpoint is not None and (change := difference(checkpoint.data, record)) is not None:
+            raise InputError(
+                f"{display(self.outputs.folder)}: was started with other photographs: {change}"
             )
-    check_output(run / CHECKPOINT)
+        return record
+
+    def _network(self, initial: FusionNet | None) -> FusionNet:
+        config = self.config
+        torch.manual_seed(config.seed)
+        network = FusionNet(
+            exposures=self.sampler.exposures,
+            width=config.width,
+            in_features=config.in_features,
+            skip_connections=config.skip_connections,
+            upsampling=config.upsampling,
+        ).to(self.world.device)
+        if initial is not None:
+            if initial.config != network.config:
+                raise InputError(
+                    f"{config.initial}: holds a network {initial.config}, the run has"
+                    f" {network.config}"
+                )
+            network.load_state_dict(initial.state_dict())
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return network
+
+    def _choose_precision(self) -> str:
+        if self.config.precision != "auto":
+            return self.config.precision
+        precision = ""
+        if self.world.is_main:
+            batch = self.sampler.batch(0).to(self.world.device)
+            precision = choose_precision(self.state.network, self.objective, batch)
+        return self.world.from_main(precision)

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
 import torch
 from torch import Tensor
 
 from fastmef import functional
 from fastmef.nn.multiscale import blend
-from fastmef.nn.network import FusionNet
 from fastmef.nn.objective import FusionObjective, ObjectiveOutput
 from fastmef.training.config import TERMS, TrainConfig
 from fastmef.training.precision import autocast
+
+
+class Predictor(Protocol):
+    """A :class:`FusionNet`, or what stands for it."""
+
+    config: dict[str, Any]
+
+    def logits(self, exposures: Tensor, shares: Tensor | None = None) -> Tensor:
+        """See :meth:`FusionNet.logits`."""
+        ...
 
 
 class Objective:
@@ -28,7 +39,7 @@ class Objective:
         weights = {name: getattr(config, name) for name in TERMS}
         self.loss = FusionObjective(weights, config.gamma, config.luminance, config.scales)
 
-    def __call__(self, network: FusionNet, exposures: Tensor, precision: str) -> ObjectiveOutput:
+    def __call__(self, network: Predictor, exposures: Tensor, precision: str) -> ObjectiveOutput:
         """Fuse ``(B, K, 3, H, W)`` with the network computing in ``precision``; form the loss."""
         if self.config.blend == "sum":
             with autocast(precision, exposures.device):

@@ -114,7 +114,7 @@ def test_a_model_is_computed_anew(arguments, tmp_path):
 @pytest.mark.usefixtures("in_process")
 def test_scores_are_the_metrics(arguments, tmp_path):
     from bench.baselines.fmmef import fmmef
-    from fastmef.cli.scoring import as_tensor
+    from fastmef.inference.simple import as_tensor
 
     quality.main([*arguments, "--model", f"new={tmp_path / 'net.safetensors'}"])
     scores = page.unpack(json.loads((tmp_path / "quality.json").read_text()), "pairs")["p8"]

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("cv2", reason="bench.quality compares with OpenCV")
 
 from bench.quality.robustness import robustness  # noqa: E402
-from fastmef.cli.scoring import plain_mean  # noqa: E402
+from fastmef.inference.simple import plain_mean  # noqa: E402
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import fastmef
-from fastmef.cli.scoring import mertens, plain_mean
 from fastmef.data.images import read_image, write_image
+from fastmef.inference.simple import mertens, plain_mean
 from fastmef.metrics import DECIMALS, SCORES
 
 
@@ -64,7 +64,7 @@ def test_table_csv_and_json_agree(run, evaluate, scenes, model, tmp_path):
 
 
 def test_scores_are_the_metrics(run, evaluate, scenes, model, tmp_path):
-    from fastmef.cli.scoring import as_tensor
+    from fastmef.inference.simple import as_tensor
     from fastmef.metrics import score_images
 
     run(*evaluate(scenes, "--limit", 1, "--json", tmp_path / "s.json"))
@@ -83,7 +83,7 @@ def test_scores_are_the_metrics(run, evaluate, scenes, model, tmp_path):
 
 
 def test_options_reach_the_fusion(run, evaluate, scenes, model, tmp_path):
-    from fastmef.cli.scoring import as_tensor
+    from fastmef.inference.simple import as_tensor
     from fastmef.metrics import score_images
 
     given = {"color": 0.9, "contrast": 1.5, "brightness": -0.5, "refine": 3}

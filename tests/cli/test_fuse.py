@@ -49,6 +49,13 @@ class TestFused:
         expected = fastmef.fuse(photographs, model, device="cpu")
         assert np.array_equal(Image.open(tmp_path / "fused.png"), expected)
 
+    def test_tiles(self, run, fuse, photographs, tmp_path):
+        run(*fuse(photographs, tmp_path / "strips.tif"))
+        run(*fuse(photographs, tmp_path / "tiles.tif", "--tiles", 16))
+        strips, tiles = (Image.open(tmp_path / f"{name}.tif") for name in ("strips", "tiles"))
+        assert tiles.tag_v2[322] == 16 and 322 not in strips.tag_v2
+        assert np.array_equal(strips, tiles)
+
     def test_three(self, run, fuse, photographs, tmp_path):
         middle = tmp_path / "middle.png"
         Image.fromarray(np.array(Image.open(photographs[1])) // 2 + 30).save(middle)

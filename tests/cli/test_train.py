@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 from safetensors import safe_open
 
-from fastmef.cli.train import SETTINGS
+from fastmef.cli.train_settings import SETTINGS
 from fastmef.data.images import write_image
 from fastmef.training import TrainConfig
 
@@ -43,7 +44,7 @@ def test_defaults_are_shown(run):
 def test_options_arrive(run, monkeypatch, tmp_path):
     received = []
 
-    def train(folders, out, config, resume, progress, exclude):
+    def train(folders, out, config, resume, progress, exclude, **_options):
         received.append((folders, out, config, resume, exclude))
         return out / "model.safetensors"
 
@@ -90,7 +91,7 @@ def test_default_recipe_runs(run, scenes, tmp_path):
 
 
 def test_interrupted(run, monkeypatch, tmp_path):
-    def train(*_arguments):
+    def train(*_arguments, **_options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("fastmef.training.train", train)
@@ -140,3 +141,58 @@ class TestRefused:
     def test_bad_numbers(self, run, scenes, tmp_path):
         result = run("train", scenes, "-o", tmp_path / "run", "--scales", "a,b", status=2)
         assert "'a,b' is not a list of numbers" in result.stderr
+
+
+class TestDryRun:
+    def test_lists_what_is_used_and_what_not(self, run, scenes, tmp_path):
+        (scenes / "s1" / "over.png").write_bytes(b"damaged")
+        (scenes / "s2").mkdir()
+        for name in ("1", "2", "3"):
+            write_image(scenes / "s2" / f"{name}.png", np.zeros((20, 30, 3), np.uint8))
+        (scenes / "Label").mkdir()
+        write_image(scenes / "Label" / "s0.png", np.zeros((20, 30, 3), np.uint8))
+        lines = run("train", scenes, "--dry-run").stdout.splitlines()
+        assert lines[:4] == [
+            "training:",
+            f"  {scenes / 's2'}: 3 exposures of 30×20",
+            "validation:",
+            f"  {scenes / 's0'}: 2 exposures of 30×24",
+        ]
+        assert lines[4] == "not used:" and len(lines) == 9
+        assert f"  {scenes / 'Label'}: the fused images that come with SICE" in lines[5:7]
+        assert any(f"{scenes / 's1' / 'over.png'}: not an image" in line for line in lines[5:7])
+        assert lines[7].startswith("1 scenes for training, 1 for validation; 0 MB decoded")
+        assert lines[8] == "1 scenes cannot be used: training needs --skip-faulty"
+        assert not (tmp_path / "run").exists()
+
+    def test_what_is_skipped_is_named(self, run, scenes, tmp_path):
+        (scenes / "s1" / "notes.txt").touch()
+        (scenes / "broken").mkdir()
+        write_image(scenes / "broken" / "1.png", np.zeros((20, 30, 3), np.uint8))
+        options = ("-o", tmp_path / "run", *SMALL, "--skip-faulty", "--pictures", 0)
+        result = run("train", scenes, *options)
+        assert f"not used: {scenes / 'broken'}: a single image, 1.png" in result.stderr
+        assert "step 2: " in result.stdout and "network" in result.stdout
+        assert not (tmp_path / "run" / "pictures").exists()
+
+
+def test_output_is_needed(run, scenes):
+    assert "Missing option '-o' / '--output'" in run("train", scenes, status=2).stderr
+
+
+def test_lists_of_settings(run, scenes, tmp_path):
+    lists = ("--counts", "2,3", "--hdr-stops", "", "--hdr-curves", "s,linear", "--validation", "0")
+    run("train", scenes, "-o", tmp_path / "run", *SMALL, *lists, "--ema", 0.9)
+    with safe_open(tmp_path / "run" / "checkpoint.safetensors", "np") as file:
+        config = json.loads(file.metadata()["state"])["config"]
+    assert config["counts"] == [2, 3] and config["hdr_stops"] == []
+    assert config["hdr_curves"] == ["s", "linear"] and config["ema"] == 0.9
+
+
+def test_plot(run, refused, scenes, tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    run("train", scenes, "-o", tmp_path / "run", *SMALL)
+    assert run("plot", tmp_path / "run").stdout == f"{tmp_path / 'run' / 'plot.png'} written\n"
+    run("plot", tmp_path / "run", "-o", tmp_path / "p.svg")
+    assert "exists" in refused("plot", tmp_path / "run", "-o", tmp_path / "p.svg")
+    assert "no such file" in refused("plot", tmp_path / "none")

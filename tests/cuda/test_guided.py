@@ -81,11 +81,3 @@ def test_runs_of_pixels_where_memory_allows(emulated: ModuleType, layout: str) -
         cuda_kernels.guided_fuse(lines, lines, exposures)
         # Eight strips between the seven rows of lines.
         assert launched() == 3 * 8 * 256 // (1 if layout == "misaligned" else 4)
-
-
-def test_layout_is_kept() -> None:
-    planar = stack(1, 2, 3, 8, 12, dtype=torch.uint8)
-    lines = torch.zeros(1, 2, 2, 3)
-    assert cuda_kernels.guided_fuse(lines, lines, planar).is_contiguous()
-    exposures = planar.movedim(2, -1).contiguous().movedim(-1, 2)
-    assert cuda_kernels.guided_fuse(lines, lines, exposures).permute(0, 2, 3, 1).is_contiguous()

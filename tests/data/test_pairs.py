@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
+import numpy as np
 import pytest
 
 from fastmef.data.pairs import Scene, find_scenes, split_scenes
@@ -44,6 +47,12 @@ class TestFindScenes:
         root = folder("s/1.jpg", "s/2.jpg", "s/._1.jpg", ".git/3.jpg", "notes/a.txt", "README.jpg")
         assert found(root) == {"s": ["1.jpg", "2.jpg"]}
 
+    def test_labels_of_sice(self, folder):
+        """Numbered scenes of 7 or 9 frames, and a folder of fused images beside them."""
+        names = [f"{scene}/{k}.JPG" for scene, most in ((1, 7), (2, 9)) for k in range(1, most + 1)]
+        root = folder(*names, "Label/1.JPG", "Label/2.JPG")
+        assert {name: len(images) for name, images in found(root).items()} == {"1": 7, "2": 9}
+
     def test_single_image(self, folder):
         with pytest.raises(InputError, match=r"tower: a single image, 1\.jpg.*two or more"):
             find_scenes(folder("tower/1.jpg"))
@@ -66,6 +75,15 @@ class TestFindScenes:
     def test_a_file(self, folder):
         with pytest.raises(InputError, match="a file, not a folder"):
             find_scenes(folder("a.jpg") / "a.jpg")
+
+
+@pytest.mark.parametrize(("share", "count"), [(0, 0), (1, 40), ("1/3", 14), ("0.1", 4)])
+def test_shares(share, count):
+    scenes = [Scene(f"{i:02}", ()) for i in range(40)]
+    training, validation = split_scenes(scenes, Fraction(share))
+    assert len(validation) == count and sorted(training + validation, key=str) == scenes
+    gaps = np.diff([int(scene.name) for scene in validation])
+    assert not gaps.size or gaps.max() - gaps.min() <= 1
 
 
 def test_split():

@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 import pytest
+import simplejpeg
 from images import SRGB, picture
 from PIL import Image
 
@@ -71,6 +72,28 @@ class TestLossless:
             assert np.array_equal(found[..., -1] > 0, MASK)
             assert found[..., -1].max() == (1 if dtype[0] == "f" else np.iinfo(dtype).max)
 
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("compression", ["none", "deflate", "lzw", "zstd"])
+    def test_tiff_in_tiles(self, tmp_path, dtype, channels, alpha, step, compression):
+        pixels = pixels_of(dtype, channels)
+        path = write(
+            tmp_path / "a.tif", pixels, MASK if alpha else None, step=step, compression=compression,
+            tile=32,
+        )  # fmt: skip
+        with tifffile.TiffFile(path) as file:
+            page = file.pages[0]
+            assert page.is_tiled and (page.tilelength, page.tilewidth) == (32, 32)
+            assert len(page.dataoffsets) == 3 * 2
+            found = page.asarray().reshape(HEIGHT, WIDTH, -1)
+        assert found.dtype == dtype
+        assert np.array_equal(found[..., :channels], pixels)
+        source = open_source(path)
+        assert source.streams
+        rows, valid = source.rows(0, HEIGHT)
+        assert np.array_equal(rows[MASK] if alpha else rows, pixels[MASK] if alpha else pixels)
+        assert np.array_equal(valid, MASK) if alpha else valid is None
+        assert np.array_equal(source.rows(40, 50)[0], pixels[40:50])
+
     @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
     @pytest.mark.parametrize("compression", [None, "0", "9"])
     def test_png(self, tmp_path, dtype, channels, alpha, step, compression):
@@ -125,6 +148,37 @@ class TestLossy:
         assert [layer[1:3] for layer in image.layer] == [(1, 1)] * channels
         found = np.asarray(image).reshape(pixels.shape).astype(int)
         assert np.abs(found - pixels).mean() < 1
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    @pytest.mark.parametrize("step", [1, 64, 100, 1000])
+    def test_jpeg_of_bands_has_the_pixels_of_one_encoder(self, tmp_path, channels, step):
+        """Two bands, more than there are restart markers, and a rest of rows."""
+        for height, width in ((65, 45), (64 * 11 + 3, 17), (128, 8)):
+            pixels = pixels_of("uint8", channels, height, width)
+            path = write(tmp_path / f"{height}.jpg", pixels, step=step, quality=90)
+            whole = simplejpeg.encode_jpeg(
+                pixels, 90, *(("GRAY", "Gray") if channels == 1 else ("RGB", "444")), fastdct=False
+            )
+            decoded = [
+                simplejpeg.decode_jpeg(content, "GRAY" if channels == 1 else "RGB", strict=True)
+                for content in (path.read_bytes(), whole)
+            ]
+            assert np.array_equal(*decoded)
+            assert np.array_equal(np.asarray(Image.open(path)).reshape(pixels.shape), decoded[0])
+
+    def test_widest_jpeg(self, tmp_path):
+        pixels = np.zeros((70, 65500, 1), np.uint8)
+        pixels[:, ::5000] = 255
+        path = write(tmp_path / "a.jpg", pixels, step=32)
+        found = simplejpeg.decode_jpeg(path.read_bytes(), "GRAY", strict=True)
+        assert np.abs(found.astype(int) - pixels).max() < 20
+
+    def test_what_a_jpeg_holds_in_memory_does_not_grow_with_its_height(self, tmp_path):
+        sinks = [
+            create_sink(tmp_path / "a.jpg", height, 500, 3, "uint8", False, Metadata())
+            for height in (1000, 60000)
+        ]
+        assert sinks[0].resident_bytes == sinks[1].resident_bytes < 10_000_000
 
     @pytest.mark.parametrize("kind", ["jpg", "webp"])
     def test_quality(self, tmp_path, kind):
@@ -207,9 +261,14 @@ class TestMetadata:
         exif[0x8825] = {1: "N", 2: (46.0, 30.0, 15.0)}
         return Metadata(SRGB, exif.tobytes(), self.XMP, self.IPTC, (300.0, 200.0))
 
-    @pytest.mark.parametrize("kind", ["jpg", "png", "tif", "webp"])
-    def test_comes_back(self, tmp_path, kind):
-        path = write(tmp_path / f"a.{kind}", pixels_of("uint8"), metadata=self.metadata())
+    @pytest.mark.parametrize(
+        ("kind", "options"),
+        [("jpg", {}), ("png", {}), ("tif", {}), ("tif", {"tile": 16}), ("webp", {})],
+    )
+    def test_comes_back(self, tmp_path, kind, options):
+        path = write(
+            tmp_path / f"a.{kind}", pixels_of("uint8"), metadata=self.metadata(), **options
+        )
         found = open_source(path).metadata
         assert found.icc_profile == SRGB
         assert found.xmp == self.XMP
@@ -250,12 +309,14 @@ class TestMetadata:
         return exif.tobytes()
 
 
+@pytest.mark.parametrize("tile", [None, 64])
 class TestBigTiff:
-    def test_above_4_gb(self, tmp_path):
-        """The directory alone: the strips are not written."""
+    def test_above_4_gb(self, tmp_path, tile):
+        """The directory alone: the parts are not written."""
         sink = create_sink(
-            tmp_path / "a.tif", 40_000, 40_000, 3, np.uint8, False, Metadata(exif=self.exif())
-        )
+            tmp_path / "a.tif", 40_000, 40_000, 3, np.uint8, False, Metadata(exif=self.exif()),
+            tile=tile,
+        )  # fmt: skip
         rows = np.full((5, 40_000, 3), 7, np.uint8)
         sink.write_rows(rows, None)
         head = sink.file.partial.read_bytes()[:8]
@@ -263,12 +324,13 @@ class TestBigTiff:
         assert head == b"II\x2b\0\x08\0\0\0"
         assert list(tmp_path.iterdir()) == []
 
-    def test_read_by_others(self, tmp_path, monkeypatch):
+    def test_read_by_others(self, tmp_path, monkeypatch, tile):
         monkeypatch.setattr("fastmef.data.tiff_sink._CLASSIC_LIMIT", 1000)
         pixels = pixels_of("uint16", height=300, width=800)
         path = write(
-            tmp_path / "a.tif", pixels, metadata=Metadata(SRGB, self.exif()), compression="deflate"
-        )
+            tmp_path / "a.tif", pixels, metadata=Metadata(SRGB, self.exif()), compression="deflate",
+            tile=tile,
+        )  # fmt: skip
         with tifffile.TiffFile(path) as file:
             assert file.is_bigtiff
             assert len(file.pages[0].dataoffsets) > 1
@@ -293,6 +355,9 @@ class TestRefused:
             ("a.jpg", {"quality": 0}, "quality must lie in 1 to 100, got 0"),
             ("a.jpg", {"compression": "zip"}, "JPEG has no choice of compression"),
             ("a.tif", {"compression": "zip"}, "one of none, deflate, lzw, zstd; got 'zip'"),
+            ("a.png", {"tile": 256}, "tiles are an option of TIFF, not of PNG"),
+            ("a.tif", {"tile": 100}, "must be a multiple of 16 up to 4096, got 100"),
+            ("a.tif", {"tile": 0}, "must be a multiple of 16 up to 4096, got 0"),
             ("a.png", {"depth": "float"}, "the depth of PNG is one of 8, 16; got 'float'"),
             ("a.jpg", {"depth": "16"}, "the depth of JPEG is one of 8; got '16'"),
         ],
@@ -343,10 +408,12 @@ def test_abort_leaves_nothing(tmp_path, kind):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", ["png", "tif"])
-def test_strips_reach_the_disk_as_they_come(tmp_path, kind):
+@pytest.mark.parametrize(("kind", "options"), [("png", {}), ("tif", {}), ("tif", {"tile": 64})])
+def test_strips_reach_the_disk_as_they_come(tmp_path, kind, options):
     pixels = np.random.default_rng(0).integers(0, 256, (3000, 1000, 3), np.uint8)
-    sink = create_sink(tmp_path / f"a.{kind}", *pixels.shape, np.uint8, False, Metadata())
+    sink = create_sink(
+        tmp_path / f"a.{kind}", *pixels.shape, np.uint8, False, Metadata(), **options
+    )
     for top in range(0, 3000, 1000):
         sink.write_rows(pixels[top : top + 1000], None)
         written = sink.file.partial.stat().st_size

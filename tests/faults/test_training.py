@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import re
 import shutil
@@ -14,13 +13,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from processes import finish, start
 from runs import run_training
 from safetensors.torch import load_file
 
 from fastmef.errors import DivergenceError, InputError, OutputError
 from fastmef.training import TrainConfig, train
 from fastmef.training.checkpoint import load_checkpoint
-from fastmef.training.loop import CHECKPOINT, LOG, WEIGHTS
+from fastmef.training.run_folder import CHECKPOINT, LOG, WEIGHTS
 
 TINY = TrainConfig.recipe(
     "pairs",
@@ -83,7 +83,7 @@ def interrupted(scenes, run, step=3):
 
 def records(run):
     lines = [json.loads(line) for line in (run / LOG).read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+    return [{k: v for k, v in line.items() if k not in ("seconds", "times")} for line in lines]
 
 
 def same_weights(one, other):
@@ -332,40 +332,130 @@ class TestOneRunAFolder:
             train(scenes, tmp_path / "run", TINY)
 
 
+class TestFilesInTheMiddle:
+    """Photographs that memory does not hold are read again, and may be gone by then."""
+
+    def stopped(self, copied, run, harm):
+        def progress(record):
+            if record.get("step") == 3 and record["event"] == "step":
+                for name in "bc":
+                    harm(copied / name / "over.png")
+
+        with pytest.raises(InputError) as caught:
+            train(copied, run, TINY, progress=progress, memory=1, workers=0)
+        message = str(caught.value)
+        assert "\n" not in message and load_checkpoint(run / CHECKPOINT).step == 2
+        assert not (run / WEIGHTS).exists()
+        return message
+
+    def resumed(self, scenes, copied, run, finished):
+        for name in "bc":
+            shutil.copy(scenes / name / "over.png", copied / name / "over.png")
+        train(copied, run, resume=True)
+        assert same_weights(run, finished)
+        assert records(run) == records(finished)
+
+    def test_vanished(self, scenes, copied, tmp_path, finished):
+        message = self.stopped(copied, tmp_path / "run", lambda path: path.unlink())
+        assert re.search(r"/(b|c)/over\.png: no such file", message)
+        self.resumed(scenes, copied, tmp_path / "run", finished)
+
+    def test_corrupt(self, scenes, copied, tmp_path, finished):
+        def harm(path):
+            path.write_bytes(path.read_bytes()[:-100])
+
+        message = self.stopped(copied, tmp_path / "run", harm)
+        assert re.search(r"/(b|c)/over\.png: damaged", message)
+        self.resumed(scenes, copied, tmp_path / "run", finished)
+
+    def test_replaced(self, scenes, copied, tmp_path, finished):
+        def harm(path):
+            Image.new("RGB", (40, 48)).save(path)
+
+        message = self.stopped(copied, tmp_path / "run", harm)
+        assert re.search(r"/(b|c)/over\.png: has changed since the start of the run", message)
+        self.resumed(scenes, copied, tmp_path / "run", finished)
+
+
+def test_full_disk_at_a_checkpoint(scenes, tmp_path, finished):
+    resource = pytest.importorskip("resource", reason="limits of file sizes are POSIX")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    run = tmp_path / "run"
+    size = (finished / CHECKPOINT).stat().st_size
+
+    def fill(record):
+        if record["event"] == "validation":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1000, before[1]))
+
+    try:
+        with pytest.raises(OutputError, match="checkpoint.safetensors"):
+            train(scenes, run, TINY, progress=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert load_checkpoint(run / CHECKPOINT).step == 2
+    train(scenes, run, resume=True)
+    assert same_weights(run, finished)
+    assert not list(run.glob(".fastmef-*"))
+
+
+def test_loss_of_an_accumulated_batch(scenes, tmp_path, monkeypatch):
+    """The patches that are named are those of the batch, not of the step."""
+    from fastmef.data.pairs import find_scenes
+    from fastmef.data.patches import PatchSampler
+    from fastmef.training.objective import Objective
+
+    plain, calls = Objective.__call__, []
+
+    def spoil(self, *arguments):
+        calls.append(None)
+        result = plain(self, *arguments)
+        return result._replace(total=result.total * float("nan")) if len(calls) == 6 else result
+
+    monkeypatch.setattr(Objective, "__call__", spoil)
+    with pytest.raises(DivergenceError) as caught:
+        train(scenes, tmp_path / "run", changed(accumulate=2))
+    sampler = PatchSampler(find_scenes(scenes)[1:], TINY.patch, TINY.batch_size, TINY.seed)
+    ((scene, top, left),) = sampler.places(5)
+    message = str(caught.value)
+    assert message.startswith("step 3: the loss is nan")
+    assert message.endswith(f"{scene.name}/over.png at row {top}, column {left}")
+    assert load_checkpoint(tmp_path / "run" / CHECKPOINT).step == 2
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
-def test_killed_and_resumed(scenes, tmp_path, effort, rng, count):
+@pytest.mark.parametrize("size", [1, 2])
+def test_killed_and_resumed(scenes, tmp_path, effort, rng, count, size):
     """Killed at random moments until it is done, a run ends bit for bit as one left alone.
 
-    The locks of the killed processes are no obstacle.
+    The locks of the killed processes are no obstacle. Where there are two, one of them is killed:
+    the other ends by itself, or by torchrun.
     """
     config = changed(steps=effort(20, 3000), checkpoint_every=3, validate_every=7)
-    train(scenes, tmp_path / "whole", config)
-    run, kills, wanted = tmp_path / "run", 0, effort(3, 500)
-    # Processes are forked from one that has imported PyTorch, with what its optimisers import late,
-    # and has not computed with it.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["fastmef.training", "torch._dynamo"])
+    threads = torch.get_num_threads()
+    whole = start(size, run_training, scenes, tmp_path / "whole", config.to_dict(), threads)
+    assert finish(whole) == [0] * size
+    run, kills, wanted = tmp_path / "run", 0, effort(4 - size, 500)
     while not (run / WEIGHTS).exists():
         resume = (run / CHECKPOINT).exists()
         options = None if resume else config.to_dict()
         before = (run / CHECKPOINT).stat().st_mtime_ns if resume else None
-        process = context.Process(
-            target=run_training, args=(scenes, run, options, torch.get_num_threads())
-        )
-        process.start()
-        while kills < wanted and process.is_alive():
+        started, killed = start(size, run_training, scenes, run, options, threads), False
+        while kills < wanted and all(process.is_alive() for process in started):
             if (run / CHECKPOINT).exists() and (run / CHECKPOINT).stat().st_mtime_ns != before:
                 # It has got on by one checkpoint, so the run ends some time.
                 time.sleep(rng.uniform(0, 0.05))
-                if process.is_alive():
-                    process.kill()
-                    kills += 1
+                if all(process.is_alive() for process in started):
+                    rng.choice(started).kill()
+                    kills, killed = kills + 1, True
+                    time.sleep(0.2)
+                    for process in started:
+                        process.kill()
                 break
             time.sleep(0.001)
-        process.join(300)
-        assert process.exitcode in (0, -signal.SIGKILL)
+        codes = finish(started)
+        assert -signal.SIGKILL in codes if killed else codes == [0] * size
     # The records first: they name the step where runs part.
     assert records(run) == records(tmp_path / "whole")
     assert same_weights(run, tmp_path / "whole")
     assert not list(run.glob(".fastmef-*"))
-    count(f"{kills} kills of a training with resume")
+    count(f"{kills} kills of a training in {size} processes with resume")

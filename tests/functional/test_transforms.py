@@ -80,13 +80,62 @@ def test_every_operation(name):
     close(grad(lambda x: vmap(scalar(function))(x).sum())(inputs), grads)
 
 
+# The others are composed of these, or PyTorch's own.
+BY_KERNELS = (
+    "local_variance",
+    "sobel_gradient",
+    "ssim",
+    "ssim map",
+    "weighted_ssim_loss",
+    "loss map",
+    "mef_ssim",
+    "mefnet",
+    "MEFSSIM",
+    "softmax_fuse",
+    "weights",
+    "fusion_loss",
+    "gamma_weights",
+)
+
+
+@pytest.mark.parametrize("name", BY_KERNELS)
+def test_kernels_run(name, kernels):
+    """Plain PyTorch, which has other bits, is not called."""
+    function, shape = CASES[name]
+    inputs = torch.rand(BATCH, *shape, dtype=torch.float64)
+    outputs = torch.stack([function(x) for x in inputs])
+    grads = torch.stack(
+        [
+            torch.autograd.grad(scalar(function)(y), y)[0]
+            for y in inputs.clone().requires_grad_().unbind()
+        ]
+    )
+    assert torch.equal(vmap(function)(inputs), outputs)
+    assert torch.equal(vmap(grad(scalar(function)))(inputs), grads)
+    assert torch.equal(grad(lambda x: vmap(scalar(function))(x).sum())(inputs), grads)
+
+
 def test_second_derivatives():
     planes, fused = PLANES[:1, :2, :5, :6], torch.rand(1, 5, 6, dtype=torch.float64)
-    loss = grad(lambda x: functional.weighted_ssim_loss(x, planes, window=3))
-    second = jacrev(loss)(fused)
-    second = second.reshape(30, 30)
+
+    def loss(x):
+        return functional.weighted_ssim_loss(x, planes, window=3)
+
+    second = jacrev(grad(loss))(fused).reshape(30, 30)
     assert second.abs().max() > 1e-6
     torch.testing.assert_close(second, second.T)
+    leaf = fused.clone().requires_grad_()
+    grad(loss)(leaf).flatten()[7].backward()
+    torch.testing.assert_close(leaf.grad.flatten(), second[7])
+
+
+def test_gradient_of_another_input():
+    """What a kernel has no gradient for is left to those that have one."""
+    fused = PLANES[:, 0]
+    got = grad(lambda x: functional.weighted_ssim_loss(fused, x))(PLANES)
+    exposures = PLANES.clone().requires_grad_()
+    functional.weighted_ssim_loss(fused, exposures).backward()
+    torch.testing.assert_close(got, exposures.grad, rtol=1e-7, atol=1e-12)
 
 
 def test_half_precision():

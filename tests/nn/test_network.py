@@ -64,6 +64,15 @@ def test_gray_reads_only_luma():
     torch.testing.assert_close(net.logits(stack), net.logits(gray))
 
 
+def test_gray_max_reads_luma_and_the_largest_channel():
+    net = FusionNet(width=2, in_features="gray_max").eval()
+    stack = torch.rand(1, 2, 3, 4, 5)
+    planes = net.planes(stack)
+    torch.testing.assert_close(planes[:, :, :1], FusionNet(width=2).planes(stack))
+    assert torch.equal(planes[:, :, 1], stack.amax(dim=2))
+    assert net.logits(stack).shape == (1, 2, 4, 5)
+
+
 def test_padding_repeats_the_last_row_and_column():
     net = FusionNet(width=4).eval()
     torch.nn.init.normal_(net.body.head.weight)
@@ -135,7 +144,7 @@ def test_bad_weight_files(tmp_path, damage):
     [
         ({"exposures": 1}, "at least 2 or 'any', got 1"),
         ({"width": 0}, "width"),
-        ({"in_features": "hsv"}, "'gray' or 'rgb', got 'hsv'"),
+        ({"in_features": "hsv"}, "'gray' or 'rgb' or 'gray_max', got 'hsv'"),
         ({"upsampling": "cubic"}, "cubic"),
         ({"skip_connections": 1}, "skip_connections"),
         ({"exposures": "all"}, "an integer of at least 2 or 'any', got 'all'"),

@@ -178,7 +178,11 @@ CALLS: list[tuple[str, tuple[Any, ...], list[Meta]]] = [
         (planar(*STACK), *SOURCES, planar(*PLANE), True),
         [planar(2), planar(2), planar(*PLANE), planar(*PLANE)],
     ),
-    ("ma2015_once", (planar(*STACK), planar(*PLANE), True), [planar(2), planar(*PLANE)]),
+    (
+        "ma2015_quality",
+        (planar(*STACK), None, None, None, planar(*PLANE), True),
+        [planar(2), planar(*PLANE)],
+    ),
     ("halve", (planar(2, 3, 7, 8),), [planar(2, 3, 4, 4)]),
     ("norm_statistics", (X, planar(8), planar(8), 0.1), [planar(3, 8)]),
     ("norm_merge_statistics", (planar(4, 3, 8), None, None, 0.1), [planar(3, 8)]),

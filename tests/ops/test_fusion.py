@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from cases import INTEGERS, logits_for, stack
+from cases import INTEGERS, arrange, logits_for, stack
 from conformance import Backend, Case, Conformance
 from torch import Tensor
 
@@ -43,15 +43,22 @@ class TestSoftmaxFuse(Conformance):
         _case("temperature", temperature=0.3),
     )
 
+    def make_every_call(self, backend: Backend) -> None:
+        super().make_every_call(backend)
+        logits, exposures = (x.float().to(backend.device) for x in _inputs(2, 3, 6, 7))
+        functional.softmax_fuse(
+            logits.requires_grad_(), exposures, temperature=0.5, valid=exposures[:, :, 0] > 0.3
+        ).sum().backward()
+
     def test_stored_types(self, backend: Backend) -> None:
-        """Integers come back in their type, rounded to the nearest."""
+        """Integers come back in their type and layout, rounded to the nearest."""
         for dtype, highest in INTEGERS.items():
-            exposures = stack(1, 2, 3, 6, 7, dtype=dtype)
+            exposures = arrange(stack(1, 2, 3, 6, 7, dtype=dtype), "channels_last")
             logits = logits_for(exposures)
             on_device = logits.to(backend.device), exposures.to(backend.device)
             fused = functional.softmax_fuse(*on_device)
             exact, _ = reference.softmax_fuse(logits.double(), exposures.double())
-            assert fused.dtype == dtype
+            assert fused.dtype == dtype and fused.permute(0, 2, 3, 1).is_contiguous()
             # Float32 may decide a tie differently.
             error = (fused.cpu().double() - exact).abs().max()
             assert error <= 0.5 + 1e-6 * highest

@@ -391,7 +391,7 @@ def test_direct_calls_with_anything_raise_or_answer(
         lambda: ops.ssim_mean(a, c, window, 1.5, 1e-4, 1e-3, False, "reflect", True, True),
         lambda: ops.ma2015_level(b),
         lambda: ops.ma2015_quality(b, b, b, a, a, True),
-        lambda: ops.ma2015_once(b, a, True),
+        lambda: ops.ma2015_quality(b, None, None, None, a, True),
         lambda: ops.halve(a),
         lambda: ops.mefnet_sources(b),
         lambda: ops.mefnet_factors(b, b.long()[:, :1], a, a, a, a, True),

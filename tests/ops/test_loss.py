@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from cases import GAMMAS, loss_inputs
-from conformance import Case, Conformance
+from conformance import Backend, Case, Conformance
 from torch import Tensor
 
 from fastmef import backends, functional, reference
@@ -68,6 +68,16 @@ def _cases(form: str) -> tuple[Case, ...]:
 class TestWeightedSsimLoss(Conformance):
     operation = "weighted_ssim_loss"
     cases = (*_cases("fused"), _case("fused", "map", reduction="none", window=3, thorough=True))
+
+    def make_every_call(self, backend: Backend) -> None:
+        super().make_every_call(backend)
+        fused, exposures = (
+            x.float().to(backend.device) for x in loss_inputs("fused", 2, 2, *self.size)
+        )
+        mask, scales = exposures[:, 0], (0.6, 0.4)
+        functional.weighted_ssim_loss(
+            fused.requires_grad_(), exposures, mask=mask, scales=scales, window=3
+        )
 
 
 class TestFusionLoss(Conformance):

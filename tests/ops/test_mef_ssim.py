@@ -1,262 +1,98 @@
-"""C++ MEF-SSIM against the float64 reference: maps, scores, gradients, shapes, layouts, threads."""
+"""MEF-SSIM on every backend: score and gradient, from maps that are kept and in one sweep."""
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Callable
+from functools import partial
+
 import torch
+from conformance import Case, Conformance
 from torch import Tensor
 
-from fastmef import ops
+from fastmef import backends, functional
 from fastmef.ops.mef_ssim import STEPS
-from fastmef.ops.mef_ssim_once import ma2015_once, mef_ssim_once
-from fastmef.reference import mef_ma2015, mef_mefnet
-from fastmef.reference.filters import halve
-from fastmef.reference.mef_ssim import REFERENCE, Steps, mef_ssim_score, mef_ssim_sources
+from fastmef.reference.mef_ssim import mef_ssim, mef_ssim_score, mef_ssim_sources
 
-pytestmark = pytest.mark.usefixtures("kernels")
-
-# ma2015_once keeps no maps of the exposures.
-VARIANTS = ("ma2015", "ma2015_once", "mefnet", "mefnet_cs")
-SIZES = [(1, 1), (2, 2), (5, 7), (11, 11), (1, 3000), (3000, 1), (12, 37), (129, 270)]
+Score = Callable[..., Tensor]
 
 
-def stack(count: int, height: int, width: int, seed: int = 0, batch: int = 1) -> Tensor:
-    """Exposures of one scene: edges and noise, partly black and partly clipped to white."""
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.rand((batch, height, width), generator=generator, dtype=torch.float64)
-    ramp = torch.linspace(0, 1, width, dtype=torch.float64)
-    scene = 0.6 * ramp * (torch.arange(height) % 7 > 2)[:, None] + 0.4 * noise
-    gains = torch.linspace(0.3, 2.4, count, dtype=torch.float64) if count > 1 else torch.ones(1)
-    return (gains[:, None, None] * scene.unsqueeze(1) - 0.1).clamp(0, 1)
-
-
-def fuse(exposures: Tensor, seed: int = 1) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.rand(exposures[:, 0].shape, generator=generator, dtype=torch.float64)
-    return exposures.mean(dim=1) + 0.1 * noise
-
-
-def score(
-    by: Steps, variant: str, exposures: Tensor, fused: Tensor, scales: int | None = None
-) -> Tensor:
-    name = variant.removesuffix("_once")
-    if by is STEPS and name != variant:
-        return mef_ssim_once(exposures, fused, name, scales)
-    return mef_ssim_score(mef_ssim_sources(exposures, name, scales, by), fused, by)
-
-
-def evaluate(
-    by: Steps,
-    variant: str,
-    exposures: Tensor,
-    fused: Tensor,
-    dtype: torch.dtype,
-    scales: int = 1,
-) -> tuple[Tensor, Tensor]:
-    """Score and gradient of one implementation, as float64."""
-    fused = fused.detach().to(dtype).requires_grad_()
-    only = variant.startswith("ma2015")
-    scores = score(by, variant, exposures.to(dtype), fused, scales if only else None)
-    scores.backward(torch.linspace(0.5, 1.5, len(scores), dtype=dtype))
-    assert fused.grad is not None
-    return scores.detach().double(), fused.grad.double()
-
-
-def check(variant: str, exposures: Tensor, fused: Tensor) -> None:
-    """No further from float64 than the reference in float32 is, twice over, plus rounding."""
-    exact = evaluate(REFERENCE, variant, exposures, fused, torch.float64)
-    double = evaluate(STEPS, variant, exposures, fused, torch.float64)
-    single = evaluate(REFERENCE, variant, exposures, fused, torch.float32)
-    ours = evaluate(STEPS, variant, exposures, fused, torch.float32)
-    # The derivative of one window's score reaches 1 / C2 = 1000 and cancels where nothing varies.
-    pixels = fused[0].numel()
-    rounding = (2e-7 + 5e-6 / pixels, 1e-6 * float(exact[1].abs().max()) + 1e-4 / pixels)
-    for e, d, s, o, extra in zip(exact, double, single, ours, rounding, strict=True):
-        assert (d - e).abs().max() <= 1e-11 * (1 + e.abs().max())
-        assert (o - e).abs().max() <= 2 * (s - e).abs().max() + extra
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
-def test_sizes(variant: str, size: tuple[int, int], count: int) -> None:
-    exposures = stack(count, *size)
-    check(variant, exposures, fuse(exposures))
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("shape", [(1, 100_000), (100_000, 1), (25, 2100)])
-def test_long_and_wide(variant: str, shape: tuple[int, int]) -> None:
-    exposures = stack(2, *shape)
-    check(variant, exposures, fuse(exposures))
-
-
-@pytest.mark.parametrize("variant", ["ma2015", "ma2015_once"])
-@pytest.mark.parametrize("size", [(1, 1), (1, 9), (37, 50), (150, 531)])
-def test_three_scales(variant: str, size: tuple[int, int]) -> None:
-    exposures = stack(2, *size, batch=2)
-    fused = fuse(exposures)
-    ours = evaluate(STEPS, variant, exposures, fused, torch.float64, 3)
-    exact = evaluate(REFERENCE, variant, exposures, fused, torch.float64, 3)
-    torch.testing.assert_close(ours, exact, rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (6, 8), (7, 9), (33, 70)])
-def test_halves(size: tuple[int, int], isa: str) -> None:
-    for dtype in (torch.float32, torch.float64):
-        images = stack(3, *size, batch=2).to(dtype)
-        torch.testing.assert_close(torch.ops.fastmef.halve(images), halve(images))
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_batches_do_not_mix(variant: str) -> None:
-    exposures = stack(3, 61, 47, batch=3)
-    fused = fuse(exposures)
-    check(variant, exposures, fused)
-    together = score(STEPS, variant, exposures, fused)
-    alone = [
-        score(STEPS, variant, x[None], y[None]).item()
-        for x, y in zip(exposures, fused, strict=True)
-    ]
-    assert together.tolist() == alone
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_each_instruction_set(variant: str, isa: str) -> None:
-    for count, window in ((2, (40, 290)), (3, (9, 45))):
-        exposures = stack(count, *window)
-        check(variant, exposures, fuse(exposures))
-
-
-def test_maps_equal_the_reference() -> None:
-    exposures = stack(4, 50, 61, batch=2)
-    for ours, exact in (
-        (ops.mef_ssim.ma2015_level(255 * exposures), mef_ma2015.ma2015_level(255 * exposures)),
-        (STEPS.mefnet_sources(exposures), mef_mefnet.mefnet_sources(exposures)),
-    ):
-        for name, o, e in zip(exact._fields, ours, exact, strict=True):
-            torch.testing.assert_close(
-                o, e, rtol=1e-9, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}"
-            )
-
-
-def test_flat_frames() -> None:
-    textured = stack(1, 40, 44)
-    black, white, gray = (torch.full_like(textured, value) for value in (0.0, 1.0, 0.5))
-    for exposures in (
-        torch.cat((textured, white), 1),
-        torch.cat((black, textured, white), 1),
-        torch.cat((black, white), 1),
-        torch.cat((gray, gray), 1),
-    ):
-        for variant in VARIANTS:
-            check(variant, exposures, fuse(exposures))
-            check(variant, exposures, exposures[:, 0])
-
-
-def test_identical_exposures_score_themselves_as_perfect() -> None:
-    exposures = stack(1, 40, 44).repeat(1, 3, 1, 1)
-    for variant in VARIANTS:
-        check(variant, exposures, fuse(exposures))
-    value, _ = evaluate(STEPS, "ma2015", exposures, exposures[:, 0], torch.float32)
-    assert value.item() == pytest.approx(1, abs=1e-3)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_exposures_that_cancel_leave_no_structure(dtype: torch.dtype) -> None:
-    x = stack(1, 40, 44)[:, 0].to(dtype)
-    level = ops.mef_ssim.ma2015_level(255 * torch.stack((x, 1 - x), dim=1))
-    flat = torch.full_like(x, 127.5)
-    assert ops.mef_ssim.ma2015_quality(level, flat).item() == pytest.approx(1, abs=1e-6)
-    assert 0 < ops.mef_ssim.ma2015_quality(level, 255 * x).item() < 1
-    exposures = torch.stack((x, 1 - x), dim=1)
-    assert ma2015_once(exposures, torch.full_like(x, 0.5), 1).item() == pytest.approx(1, abs=1e-6)
-    assert 0 < ma2015_once(exposures, x, 1).item() < 1
-
-
-def test_bright_flat_area_keeps_its_precision() -> None:
+def _scene(count: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Exposures in [0, 1] that share structure, of different brightness and contrast."""
     generator = torch.Generator().manual_seed(0)
-    exposures = 0.9 + 1e-3 * torch.randn(1, 2, 64, 64, generator=generator, dtype=torch.float64)
-    exposures = exposures.float().double()
-    fused = exposures.mean(dim=1).float().double()
-    for variant in VARIANTS:
-        exact, _ = evaluate(REFERENCE, variant, exposures, fused, torch.float64)
-        ours, _ = evaluate(STEPS, variant, exposures, fused, torch.float32)
-        assert (ours - exact).abs().max() < 1e-6
+    common, noise, level, other = (
+        torch.rand(shape, generator=generator, dtype=torch.float64)
+        for shape in (
+            (2, 1, height, width),
+            (2, count, height, width),
+            (2, count, 1, 1),
+            (2, height, width),
+        )
+    )
+    exposures = 0.5 * level + 0.3 * common * (0.5 + level) + 0.1 * noise
+    return 0.8 * exposures.mean(dim=1) + 0.1 * other, exposures
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_gradcheck(variant: str) -> None:
-    exposures = stack(2, 27, 30)
-    fused = fuse(exposures).requires_grad_()
-    assert torch.autograd.gradcheck(
-        lambda y: score(STEPS, variant, exposures, y), fused, fast_mode=True
+def _pair(height: int, width: int) -> tuple[Tensor, Tensor]:
+    return _scene(2, height, width)
+
+
+def _flat(height: int, width: int) -> tuple[Tensor, Tensor]:
+    fused, exposures = _scene(3, height, width)
+    exposures = exposures.clone()
+    exposures[:, 1] = 0.9
+    return fused, exposures
+
+
+def _bright_flat(height: int, width: int) -> tuple[Tensor, ...]:
+    return tuple(0.9 + 2e-3 * (x - 0.5) for x in _scene(2, height, width))
+
+
+def _summed(score: Score, fused: Tensor, exposures: Tensor) -> Tensor:
+    """The sum over pixels instead of the mean: gradients do not depend on the size."""
+    return fused[0].numel() * score(fused, exposures)
+
+
+def _from_maps(fused: Tensor, exposures: Tensor, variant: str, scales: int | None) -> Tensor:
+    return mef_ssim_score(mef_ssim_sources(exposures, variant, scales, STEPS), fused, STEPS)
+
+
+def _case(
+    variant: str,
+    name: str,
+    inputs: Callable[[int, int], tuple[Tensor, ...]] = _pair,
+    scales: int | None = None,
+    kept: bool = False,
+    thorough: bool = False,
+) -> Case:
+    options = {"variant": variant, "scales": scales}
+    score = partial(_from_maps if kept else functional.mef_ssim, **options)
+    return Case(
+        f"{variant}, {name}",
+        partial(_summed, score),
+        partial(_summed, partial(mef_ssim, **options)),
+        inputs,
+        # The derivative of one window's score reaches 1 / C2 = 1000 and cancels where it is flat.
+        noise=(2e-5, 1e-4),
+        thorough=thorough,
     )
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_strided_inputs(variant: str) -> None:
-    exposures, fused = stack(3, 80, 90), fuse(stack(3, 80, 90))
-    check(variant, exposures[..., ::2, 1::3], fused[..., ::2, 1::3])
-    last = exposures.to(memory_format=torch.channels_last)
-    check(variant, last.transpose(-1, -2), fused.transpose(-1, -2))
-    check(variant, exposures[:, :1].expand_as(exposures), fused)
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_not_a_number_is_not_hidden(variant: str) -> None:
-    for bad in (float("nan"), float("inf")):
-        for dtype in (torch.float32, torch.float64):
-            exposures = stack(2, 30, 31).to(dtype)
-            fused = fuse(exposures).to(dtype)
-            spoilt = exposures.clone()
-            spoilt[0, 1, 12, 12] = bad
-            assert score(STEPS, variant, spoilt, fused).isnan().all()
-            spoilt = fused.clone()
-            spoilt[0, 12, 12] = bad
-            assert score(STEPS, variant, exposures, spoilt).isnan().all()
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_same_bits_for_any_number_of_threads(variant: str) -> None:
-    exposures = stack(2, 150, 1100, batch=2)
-    fused = fuse(exposures)
-    before = torch.get_num_threads()
-    results = []
-    try:
-        for threads in (1, 2, 3, 7, 1):
-            torch.set_num_threads(threads)
-            results.append(evaluate(STEPS, variant, exposures, fused, torch.float32))
-    finally:
-        torch.set_num_threads(before)
-    for value, gradient in results[1:]:
-        assert torch.equal(value, results[0][0])
-        assert torch.equal(gradient, results[0][1])
-
-
-def test_without_gradient_the_value_is_the_same() -> None:
-    exposures = stack(2, 150, 300)
-    fused = fuse(exposures)
-    for variant in VARIANTS:
-        value, _ = evaluate(STEPS, variant, exposures, fused, torch.float64)
-        scales = 1 if variant.startswith("ma2015") else None
-        assert torch.equal(score(STEPS, variant, exposures, fused, scales), value)
-
-
-def test_no_gradient_reaches_the_exposures() -> None:
-    exposures = stack(2, 20, 21).requires_grad_()
-    fused = fuse(exposures).detach().requires_grad_()
-    for variant in VARIANTS:
-        score(STEPS, variant, exposures, fused).sum().backward()
-    assert exposures.grad is None and fused.grad is not None
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_color_images_of_8_bit(variant: str) -> None:
-    generator = torch.Generator().manual_seed(0)
-    exposures = torch.randint(256, (1, 2, 3, 40, 43), generator=generator, dtype=torch.uint8)
-    fused = torch.randint(256, (1, 40, 43, 3), generator=generator, dtype=torch.uint8)
-    fused = fused.permute(0, 3, 1, 2)
-    results = [score(by, variant, exposures, fused) for by in (STEPS, REFERENCE)]
-    assert results[0].dtype == torch.float64
-    torch.testing.assert_close(results[0], results[1], rtol=0, atol=1e-11)
+class TestMefSsim(Conformance):
+    operation = "mef_ssim"
+    cases = (
+        _case("ma2015", "one scale", scales=1),
+        _case("ma2015", "one scale, maps kept", scales=1, kept=True, thorough=True),
+        _case("ma2015", "three scales", thorough=not backends.INTERPRETED),
+        _case("ma2015", "three scales, maps kept", kept=True),
+        _case("mefnet", "maps kept", kept=True, thorough=True),
+        *(
+            _case(variant, f"{count} exposures", partial(_scene, count), scales=1)
+            for variant in ("ma2015", "mefnet", "mefnet_cs")
+            for count in (1, 3, 5)
+        ),
+        *(
+            _case(variant, name, inputs, scales=1)
+            for variant in ("ma2015", "mefnet")
+            for name, inputs in (("flat exposure", _flat), ("bright and flat", _bright_flat))
+        ),
+    )

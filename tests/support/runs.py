@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,24 @@ import torch
 from fastmef.training import TrainConfig, train
 
 
-def run_training(folder: Path, out: Path, options: dict[str, Any] | None, threads: int) -> None:
+def run_training(
+    folders: Any,
+    out: Path,
+    options: dict[str, Any] | None,
+    threads: int,
+    progress: Callable[[dict[str, Any]], None] | None = None,
+) -> None:
     """Start a training with ``options``, or resume the one in ``out``."""
     torch.set_num_threads(threads)
     config = None if options is None else TrainConfig.from_dict(options)
-    train(folder, out, config, resume=options is None)
+    train(folders, out, config, resume=options is None, progress=progress)
+
+
+def stop_after(step: int, folders: Any, out: Path, options: dict[str, Any], threads: int) -> None:
+    """Start a training whose main process is gone after a step."""
+
+    def progress(record: dict[str, Any]) -> None:
+        if record["event"] == "step" and record["step"] == step:
+            os._exit(1)
+
+    run_training(folders, out, options, threads, progress)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from fastmef.data.pairs import find_scenes, find_training_scenes
+from fastmef.data.frames import Frames
+from fastmef.data.pairs import find_scenes
 from fastmef.data.patches import PatchSampler
+from fastmef.data.training_set import find_training_scenes
 from fastmef.errors import InputError
 
 
@@ -87,7 +91,7 @@ def test_errors(tmp_path, pairs, stacks):
 
 @pytest.fixture(scope="module")
 def scenes(pairs, stacks, hdr):
-    return find_training_scenes([pairs, stacks, hdr])[0]
+    return find_training_scenes([pairs, stacks, hdr]).training
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +134,7 @@ class TestAnyExposures:
 
     def test_a_missing_kind_is_replaced(self, pairs, stacks, hdr):
         two, long = find_scenes(pairs), find_scenes(stacks)
-        (file,) = find_training_scenes([pairs, hdr])[0][3:]
+        (file,) = find_training_scenes([pairs, hdr]).training[3:]
         steps = range(40)
         assert {k for _, _, k in self.kinds(two, steps)} == {2}
         assert {name for name, *_ in self.kinds(long, steps)} == {"long", "short"}
@@ -162,7 +166,7 @@ class TestAnyExposures:
             if scene.name != "room.hdr":
                 continue
             rendered += 1
-            light = sampler.images[-1][top : top + 24, left : left + 24]
+            light = sampler.store.read(scene.images[0])[top : top + 24, left : left + 24]
             levels = torch.from_numpy(np.log(light + 0.02)).permute(2, 0, 1)
             frame = sampler.batch(step)[0].mean(dim=0)
             correlations = [
@@ -172,3 +176,76 @@ class TestAnyExposures:
             ]
             assert max(correlations) > 0.9 and sorted(correlations)[-2] < 0.8
         assert rendered > 5
+
+
+class TestFixedNumber:
+    """Longer scenes thinned at random, and HDR files rendered, to one number of exposures."""
+
+    @pytest.fixture
+    def sampler(self, scenes):
+        return PatchSampler(scenes, 24, 3, seed=0, frames=2)
+
+    def test_all_kinds_in_batches_of_one_shape(self, sampler):
+        assert sampler.exposures == 2
+        batches = [sampler.draw(n) for n in range(40)]
+        assert {len(batch) for batch in batches} == {3}
+        assert {sampler.batch(n).shape for n in range(10)} == {(3, 2, 3, 24, 24)}
+        names = {sampler.scenes[patch.scene].name for batch in batches for patch in batch}
+        assert names == {"b", "c", "d", "long", "short", "room.hdr"}
+
+    def test_thinned_at_random_and_in_order(self, sampler):
+        drawn = {
+            patch.frames
+            for n in range(60)
+            for patch in sampler.draw(n)
+            if sampler.scenes[patch.scene].name == "long"
+        }
+        assert all(dark < bright for dark, bright in drawn) and len(drawn) > 8
+
+    def test_too_few(self, scenes):
+        with pytest.raises(InputError, match="/b: 2 exposures, 3 are drawn from each scene"):
+            PatchSampler(scenes, 24, 3, seed=0, frames=3)
+
+
+def test_counts_of_brackets(scenes):
+    sampler = PatchSampler(scenes, 24, 2, seed=0, exposures="any", counts=(2, 3))
+    assert {sampler.batch(n).shape[:2] for n in range(60)} == {(2, 2), (1, 2), (1, 3)}
+
+
+def test_weights_of_folders(scenes):
+    sampler = PatchSampler(scenes, 24, 2, seed=0, exposures="any", weights=(3.0, 0.0, 1.0))
+    folders = [sampler.places(n)[0][0].folder for n in range(200)]
+    assert set(folders) == {0, 2} and 130 < folders.count(0) < 170
+    with pytest.raises(InputError, match="weight 0"):
+        PatchSampler(scenes[:2], 24, 2, seed=0, weights=(0.0, 1.0))
+
+
+def test_reuse_cuts_new_places_of_the_same_photographs(scenes):
+    sampler = PatchSampler(scenes, 24, 2, seed=0, exposures="any", reuse=5)
+    for start in range(0, 60, 5):
+        batches = [sampler.draw(n) for n in range(start, start + 5)]
+        kinds = {
+            tuple((p.scene, p.frames if isinstance(p.frames, tuple) else None) for p in batch)
+            for batch in batches
+        }
+        assert len(kinds) == 1
+        assert len({(p.top, p.left, p.turns, p.flip) for batch in batches for p in batch}) > 3
+    assert len({sampler.draw(n)[0].scene for n in range(0, 100, 5)}) > 3
+
+
+def test_memory_changes_nothing_but_what_is_decoded(scenes):
+    whole, tight = (
+        PatchSampler(scenes, 24, 2, seed=0, exposures="any", store=Frames(memory))
+        for memory in (10**9, 3 * 48 * 40 * 3)
+    )
+    for n in range(30):
+        assert torch.equal(whole.batch(n), tight.batch(n))
+    assert whole.store.cache.misses < tight.store.cache.misses
+    assert tight.store.cache.bytes <= tight.store.cache.limit
+
+
+def test_batches_are_the_same_from_any_thread(sampler):
+    expected = [sampler.batch(n) for n in range(12)]
+    with ThreadPoolExecutor(4) as pool:
+        for one, other in zip(pool.map(sampler.batch, range(12)), expected, strict=True):
+            assert torch.equal(one, other)

@@ -18,9 +18,10 @@ from fastmef.errors import InputError, OutputError
 from fastmef.training import TrainConfig, train
 from fastmef.training.config import TERMS
 from fastmef.training.lock import LOCK
-from fastmef.training.loop import CHECKPOINT, LOG, WEIGHTS, learning_rate
 from fastmef.training.objective import Objective
 from fastmef.training.precision import choose_precision
+from fastmef.training.run_folder import CHECKPOINT, LOG, PICTURES, WEIGHTS
+from fastmef.training.schedule import learning_rate
 
 SMALL = TrainConfig.recipe(
     "pairs",
@@ -98,7 +99,7 @@ def test_interrupted_run_resumes_bit_for_bit(pairs, finished, tmp_path, step):
         return
     (run / ".fastmef-0123456789abcdef.tmp").write_bytes(b"left by a kill in the middle")
     train(pairs, run, resume=True)
-    assert {path.name for path in run.iterdir()} == {CHECKPOINT, LOG, WEIGHTS, LOCK}
+    assert {path.name for path in run.iterdir()} == {CHECKPOINT, LOG, PICTURES, WEIGHTS, LOCK}
     assert same(run / WEIGHTS, finished / WEIGHTS)
     assert same(run / CHECKPOINT, finished / CHECKPOINT)
     logged = [(r["step"], r["loss"]) for r in records(run) if r["event"] == "step"]

@@ -1,8 +1,8 @@
 // The attributes of the exposures at one row of windows, their products A_k, and gamma.
 #pragma once
 
-#include "common/attributes.h"
 #include "cpu/filters/filters.h"
+#include "cpu/window/importance.h"
 #include "cpu/window/sweep.h"
 
 namespace fastmef {
@@ -51,48 +51,17 @@ class Measure : public WindowSweep<T, Op> {
   // The attributes of exposure k and their product.
   void measure(int64_t y, int k) {
     row_ = y - first_;
-    const int64_t n = round_up(this->windows_);
-    T* FASTMEF_RESTRICT product = row(kProduct, k);
-    const int64_t middle = y + args_.y.window / 2;
+    const int64_t middle = y + args_.y.window / 2, centre = args_.x.window / 2;
     const int64_t above = most(middle - 1, 0), below = least(middle + 1, args_.y.padded() - 1);
-    const T* FASTMEF_RESTRICT r0 = this->ring(above, k) + args_.x.window / 2;
-    const T* FASTMEF_RESTRICT r1 = this->ring(middle, k) + args_.x.window / 2;
-    const T* FASTMEF_RESTRICT r2 = this->ring(below, k) + args_.x.window / 2;
-    for (int64_t x = 0; x < n; ++x) product[x] = 1;
-    if (has(kVariance)) {
-      const T* FASTMEF_RESTRICT mean = this->mean(k);
-      const T* FASTMEF_RESTRICT second_moment = this->second_moment(k);
-      T* FASTMEF_RESTRICT v = row(kV, k);
-      const T floor = static_cast<T>(args_.floor);
-      FASTMEF_VECTORIZE
-      for (int64_t x = 0; x < n; ++x) {
-        v[x] = local_variance(mean[x], second_moment[x], floor);
-        product[x] = v[x];
-      }
-    }
-    if (has(kGradient)) {
-      T* FASTMEF_RESTRICT gx = row(kGx, k);
-      T* FASTMEF_RESTRICT gy = row(kGy, k);
-      T* FASTMEF_RESTRICT s = row(kS, k);
-      FASTMEF_VECTORIZE
-      for (int64_t x = 0; x < n; ++x) {
-        const Differences<T> d = sobel_differences(r0[x - 1], r0[x], r0[x + 1], r1[x - 1],
-                                                   r1[x + 1], r2[x - 1], r2[x], r2[x + 1]);
-        gx[x] = d.x;
-        gy[x] = d.y;
-        s[x] = square_root(d.x * d.x + d.y * d.y);
-        product[x] *= s[x];
-      }
-    }
-    if (has(kWellExposedness)) {
-      const T shift = this->shifts_[k];
-      T* FASTMEF_RESTRICT e = row(kE, k);
-      FASTMEF_VECTORIZE
-      for (int64_t x = 0; x < n; ++x) {
-        e[x] = well_exposedness(r1[x] + shift);
-        product[x] *= e[x];
-      }
-    }
+    const ImportanceInputs<T> in{mean(k),
+                                 second_moment(k),
+                                 this->ring(above, k) + centre,
+                                 this->ring(middle, k) + centre,
+                                 this->ring(below, k) + centre,
+                                 static_cast<T>(args_.floor),
+                                 this->shifts_[k]};
+    const FactorRows<T> factors{row(kV, k), row(kGx, k), row(kGy, k), row(kS, k), row(kE, k)};
+    importance<true>(args_.attributes, round_up(this->windows_), in, factors, row(kProduct, k));
   }
 
   // total_ = sum_k A_k + eps, and gamma takes the place of the products.

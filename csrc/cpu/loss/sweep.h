@@ -5,9 +5,9 @@
 //   dL/dlogits_k = W_k (I_k - F) dL/dF
 #pragma once
 
-#include "common/attributes.h"
 #include "common/similarity.h"
 #include "cpu/loss/rows.h"
+#include "cpu/window/importance.h"
 #include "cpu/window/sweep.h"
 
 namespace fastmef {
@@ -118,30 +118,14 @@ class LossSweep : public WindowSweep<T, LossSweep<T>> {
     T* FASTMEF_RESTRICT total = total_;
     for (int k = 0; k < pass_.count(); ++k) {
       T* FASTMEF_RESTRICT a = importance_ + k * this->stride_;
-      const T* FASTMEF_RESTRICT mean = moment(2 + 3 * k);
-      const T* FASTMEF_RESTRICT second_moment = moment(3 + 3 * k);
-      const T* FASTMEF_RESTRICT r0 = this->ring(above, k + 1) + level.wx / 2;
-      const T* FASTMEF_RESTRICT r1 = this->ring(row, k + 1) + level.wx / 2;
-      const T* FASTMEF_RESTRICT r2 = this->ring(below, k + 1) + level.wx / 2;
-      const T floor = static_cast<T>(args.floor);
-      const T shift = this->shifts_[k + 1];
-      if (args.attributes & kVariance) {
-        FASTMEF_VECTORIZE
-        for (int64_t x = 0; x < n; ++x) a[x] = local_variance(mean[x], second_moment[x], floor);
-      } else {
-        for (int64_t x = 0; x < n; ++x) a[x] = 1;
-      }
-      if (args.attributes & kGradient) {
-        FASTMEF_VECTORIZE
-        for (int64_t x = 0; x < n; ++x) {
-          a[x] *= square_root(sobel_squared(r0[x - 1], r0[x], r0[x + 1], r1[x - 1], r1[x + 1],
-                                            r2[x - 1], r2[x], r2[x + 1]));
-        }
-      }
-      if (args.attributes & kWellExposedness) {
-        FASTMEF_VECTORIZE
-        for (int64_t x = 0; x < n; ++x) a[x] *= well_exposedness(r1[x] + shift);
-      }
+      const ImportanceInputs<T> in{moment(2 + 3 * k),
+                                   moment(3 + 3 * k),
+                                   this->ring(above, k + 1) + level.wx / 2,
+                                   this->ring(row, k + 1) + level.wx / 2,
+                                   this->ring(below, k + 1) + level.wx / 2,
+                                   static_cast<T>(args.floor),
+                                   this->shifts_[k + 1]};
+      importance<false>(args.attributes, n, in, FactorRows<T>{}, a);
       if (k == 0) {
         for (int64_t x = 0; x < n; ++x) total[x] = a[x];
       } else {

@@ -49,17 +49,11 @@ void ma2015_level(bool in_double, const Shape& shape, int64_t images, const Addr
   ma2015_level_kernel(shape.with(kValid), pointer(images), ma2015_maps(maps), in_double);
 }
 
-void ma2015_quality(bool in_double, const Shape& shape, const Addresses<4>& maps,
+void ma2015_quality(bool in_double, const Shape& shape, const Addresses<4>& maps, double unit,
                     const Addresses<5>& score, double c) {
   const py::gil_scoped_release release;
-  ma2015_quality_kernel(shape.with(kValid), ma2015_maps(maps), mef_score(score, 0.0, c), in_double);
-}
-
-void ma2015_once(bool in_double, const Shape& shape, int64_t exposures, double unit,
-                 const Addresses<5>& score, double c) {
-  const py::gil_scoped_release release;
-  ma2015_once_kernel(shape.with(kValid), pointer(exposures), unit, mef_score(score, 0.0, c),
-                     in_double);
+  ma2015_quality_kernel(shape.with(kValid), ma2015_maps(maps), unit, mef_score(score, 0.0, c),
+                        in_double);
 }
 
 void halve(bool in_double, const std::array<int64_t, 3>& sizes, int64_t images, int64_t out,
@@ -89,7 +83,6 @@ void bind_mef_ssim(py::module_& m) {
           }));
   m.def("ma2015_level", &ma2015_level);
   m.def("ma2015_quality", &ma2015_quality);
-  m.def("ma2015_once", &ma2015_once);
   m.def("halve", &halve);
   m.def("mefnet_sources", &mefnet_sources);
   m.def("mefnet_factors", &mefnet_factors);

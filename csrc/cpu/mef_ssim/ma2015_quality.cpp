@@ -68,21 +68,22 @@ class Ma2015Once
   const T* variance_row(int64_t) const { return this->structure_variance(); }
 };
 
+template <class T>
+void quality(const MefShape& shape, const Ma2015Maps& maps, double unit, const MefScore& score) {
+  if (maps.means) {
+    score_tiles<T, Ma2015>(shape, maps, score);
+  } else {
+    score_tiles<T, Ma2015Once>(shape, Exposures{maps.exposures, unit}, score);
+  }
+}
+
 }  // namespace
 
 namespace FASTMEF_ISA {
 
-void ma2015_quality(const MefShape& shape, const Ma2015Maps& maps, const MefScore& score,
-                    bool in_double) {
-  in_double ? score_tiles<double, Ma2015>(shape, maps, score)
-            : score_tiles<float, Ma2015>(shape, maps, score);
-}
-
-void ma2015_once(const MefShape& shape, void* exposures, double unit, const MefScore& score,
-                 bool in_double) {
-  const Exposures maps{exposures, unit};
-  in_double ? score_tiles<double, Ma2015Once>(shape, maps, score)
-            : score_tiles<float, Ma2015Once>(shape, maps, score);
+void ma2015_quality(const MefShape& shape, const Ma2015Maps& maps, double unit,
+                    const MefScore& score, bool in_double) {
+  in_double ? quality<double>(shape, maps, unit, score) : quality<float>(shape, maps, unit, score);
 }
 
 }  // namespace FASTMEF_ISA

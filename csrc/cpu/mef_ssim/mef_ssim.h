@@ -54,10 +54,10 @@ struct MefScore {
 
 FASTMEF_KERNEL(ma2015_level,
                void(const MefShape&, const void* images, const Ma2015Maps&, bool in_double))
-FASTMEF_KERNEL(ma2015_quality,
-               void(const MefShape&, const Ma2015Maps&, const MefScore&, bool in_double))
-FASTMEF_KERNEL(ma2015_once,
-               void(const MefShape&, void* exposures, double unit, const MefScore&, bool in_double))
+// Without the other maps they are computed while the exposures are swept, and never stored; 1.0 is
+// `unit` grey levels then, of which white has 255.
+FASTMEF_KERNEL(ma2015_quality, void(const MefShape&, const Ma2015Maps&, double unit,
+                                    const MefScore&, bool in_double))
 FASTMEF_KERNEL(halve, void(const HalveArgs&, bool in_double))
 FASTMEF_KERNEL(mefnet_sources, void(const MefShape&, const MefnetMaps&, bool in_double))
 FASTMEF_KERNEL(mefnet_factors,

@@ -11,12 +11,14 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple, get_type_hints
 
 import torch
 from torch import Tensor
 
 from fastmef import backends
+from fastmef.ops.common.transforms import call_each, kernels_suffice
 
 LIBRARY = torch.library.Library("fastmef", "DEF")
 OPERATIONS: dict[str, Operation] = {}
@@ -59,9 +61,13 @@ def every_tensor(*arguments: Any, **options: Any) -> tuple[tuple[Tensor, ...], d
 class Operation:
     """A public operation: what each backend supports, and the registered operations behind it."""
 
-    def __init__(self, name: str, **support: Support) -> None:
-        """``support``: by backend, ``cpp``, ``cuda`` and ``triton``."""
-        self.name, self.support = name, support
+    def __init__(self, name: str, *, in_transforms: bool = False, **support: Support) -> None:
+        """Declare what is supported by backend: ``cpp``, ``cuda`` and ``triton``.
+
+        ``in_transforms`` says that kernels also run under transforms of ``torch.func``: every
+        ``autograd.Function`` is a :class:`~fastmef.ops.common.transforms.Function` then.
+        """
+        self.name, self.in_transforms, self.support = name, in_transforms, support
         self.kernels: dict[str, dict[str, Callable[..., Any]]] = {}  # by registered operation
         OPERATIONS[name] = self
 
@@ -70,6 +76,8 @@ class Operation:
         given = [x for x in tensors if x is not None]
         devices = {x.device for x in given}
         if len({x.type for x in devices}) != 1:
+            return
+        if backends.transforms_active() and not (self.in_transforms and kernels_suffice(given)):
             return
         for backend in backends.usable_on(devices.pop()):
             support = self.support.get(backend)
@@ -109,7 +117,11 @@ class Operation:
         if backends.TRITON in kernels or backends.CUDA in kernels:
             LIBRARY.impl(name, self.dispatcher(name, kernels, case), "CUDA")
         torch.library.register_fake(f"fastmef::{name}", fake, lib=LIBRARY)
-        return getattr(torch.ops.fastmef, name).default
+        registered = getattr(torch.ops.fastmef, name).default
+        if self.in_transforms:
+            rule = partial(call_each, registered)
+            torch.library.register_vmap(f"fastmef::{name}", rule, lib=LIBRARY)
+        return registered
 
     def dispatcher(
         self, name: str, kernels: dict[str, Callable[..., Any]], case: Callable[..., Any]

@@ -1,0 +1,143 @@
+"""What the network should read of each exposure: luma, colour, or luma and the largest channel."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from fastmef.data.render import auto_exposures, render_exposures
+from fastmef.data.srgb import srgb_decode
+from fastmef.experiments import page, plots
+from fastmef.experiments.chroma import chroma_difference
+from fastmef.experiments.experiment import Experiment, Result
+from fastmef.experiments.lab import Lab
+from fastmef.experiments.scoring import by_network, score_scenes, spread_of
+from fastmef.experiments.store import Values
+from fastmef.nn.network import IN_FEATURES
+
+LOSSES: dict[str, dict[str, Any]] = {
+    "paper's loss": {},
+    "and colour": {"color": 0.5, "brightness": 0.1},
+}
+"""Terms beside the paper's loss; luma alone cannot see what the colour term asks for."""
+
+SHOWN = {
+    "ma2015_1_scale": ("`ma2015`, 1 scale", 4),
+    "mefnet": ("`mefnet`", 4),
+    "color2018": ("`color2018`", 4),
+    "saturation": ("saturation", 4),
+    "chroma": ("ΔE00", 3),
+}
+
+QUESTION = """\
+The paper's network reads the luma of the exposures, and the paper asks whether that costs
+accuracy of colour. Three inputs are compared: `gray` is luma, `rgb` all three channels,
+`gray_max` luma and the largest channel, which shows a clipped channel that luma hides. Each is
+trained on the paper's loss, which is one of luma, and on this loss with a term for colour
+contrast (0.5) and one for brightness (0.1).
+
+`color2018` and saturation are of the pairs held back. ΔE00 is of views of HDR files held back,
+rendered to two exposures: the chroma of the result against that of the HDR file, both at middle
+grey. 0 is best, and the exposures' own saturation is no goal."""
+
+
+def measure(lab: Lab) -> Values:
+    """Train and score every input with every loss."""
+    variants = {
+        f"{features}, {loss}": [
+            lab.variant(
+                f"{features}, {loss}, seed {seed}",
+                {"in_features": features, "terms": terms, "seed": seed},
+                partial(_scores, lab, features, terms, seed),
+            )
+            for seed in lab.seeds
+        ]
+        for loss, terms in LOSSES.items()
+        for features in IN_FEATURES
+    }
+    return {
+        "training": len(lab.training_scenes),
+        "test": len(lab.test_scenes),
+        "views": len(lab.test_views),
+        "variants": variants,
+    }
+
+
+def _scores(lab: Lab, features: str, terms: dict[str, Any], seed: int) -> Values:
+    config = lab.config(seed, in_features=features, **terms)
+    fusion = by_network(lab.network(config, lab.pairs))
+    differences = []
+    for view in lab.test_views:
+        images = render_exposures(view.radiance, auto_exposures(view.radiance))
+        linear = srgb_decode(np.float32(fusion(images)) / 255)
+        differences.append(chroma_difference(linear, view.radiance))
+    return score_scenes(lab.test_scenes, fusion) | {"chroma": float(np.mean(differences))}
+
+
+def sections(result: Result) -> list[str]:
+    """One table, and which input is best by each score."""
+    values = result["values"]
+    variants = values["variants"]
+    data = (
+        f"pairs, {values['training']} scenes for training, {values['test']} of the others scored;"
+        f" ΔE00 on {values['views']} views of HDR files held back"
+    )
+    rows: list[list[page.Cell]] = []
+    for name, records in variants.items():
+        cells: list[page.Cell] = [name]
+        for key, (_, decimals) in SHOWN.items():
+            mean, deviation = spread_of(records, key)
+            cells.append(f"{mean:.{decimals}f} ± {deviation:.{decimals}f}")
+        rows.append(cells)
+    lines = page.table(["", *(title for title, _ in SHOWN.values())], rows)
+    lines += page.measured_on(result, data, page.seeds_of(result["budget"]["seeds"]))
+    lines += ["## What it says", "", *page.bullets(_findings(variants))]
+    lines += page.figure(result, "Scores by input")
+    return lines
+
+
+def _findings(variants: Values) -> list[str]:
+    """Compare every input with luma, in standard deviations of the seeds."""
+    sentences = []
+    for loss in LOSSES:
+        base = variants[f"gray, {loss}"]
+        for features in IN_FEATURES:
+            if features == "gray":
+                continue
+            parts = []
+            for key in ("ma2015_1_scale", "color2018", "saturation", "chroma"):
+                title, decimals = SHOWN[key]
+                mean, deviation = spread_of(variants[f"{features}, {loss}"], key)
+                other, spread = spread_of(base, key)
+                change = mean - other
+                size = "more" if abs(change) > deviation + spread else "less"
+                parts.append(
+                    f"{title} {change:+.{decimals}f} ({size} than both standard deviations)"
+                )
+            sentences.append(f"{loss}, {features} beside gray: {', '.join(parts)}.")
+    return sentences
+
+
+def draw(result: Result, axes: Any) -> None:
+    """Draw ΔE00 and ``color2018`` by input."""
+    variants = result["values"]["variants"]
+    for place, key in zip(axes, ("chroma", "color2018"), strict=True):
+        series = {
+            loss: [spread_of(variants[f"{name}, {loss}"], key) for name in IN_FEATURES]
+            for loss in LOSSES
+        }
+        plots.dots(place, list(IN_FEATURES), series, SHOWN[key][0])
+
+
+ENCODER = Experiment(
+    "encoder",
+    "Grey or colour input",
+    QUESTION,
+    ("pairs", "hdr"),
+    measure,
+    sections,
+    draw,
+    columns=2,
+)

@@ -1,0 +1,239 @@
+"""Which attributes γ should have, with and without the luminance factor of SSIM."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastmef.data.render import auto_exposures, render_exposures
+from fastmef.experiments import page, plots
+from fastmef.experiments.descent import descended
+from fastmef.experiments.experiment import Experiment, Result, Rows
+from fastmef.experiments.lab import Lab
+from fastmef.experiments.scoring import (
+    VARIANTS,
+    by_network,
+    score_scenes,
+    spread_of,
+)
+from fastmef.experiments.store import Values
+from fastmef.metrics import SCORES
+from fastmef.nn.losses import WeightedSSIMLoss
+from fastmef.nn.network import FusionNet
+
+PAPER = {"variance_gradient": 0.9921, "variance": 0.9566, "well_exposedness": 0.8267}
+"""MEF-SSIM by γ in arXiv 2510.21815, whose variant of the metric is not named."""
+
+GAMMAS = (
+    *PAPER,
+    "gradient",
+    "variance_well_exposedness",
+    "gradient_well_exposedness",
+    "variance_gradient_well_exposedness",
+)
+WAYS = ("network", "descent")
+
+QUESTION = """\
+γ decides in the paper's loss where an exposure counts. It is a product of local variance,
+gradient and well-exposedness, and each of the seven non-empty subsets is tried, with the
+luminance factor of SSIM and without it. The paper reports an MEF-SSIM of 0.9921 for variance ×
+gradient, 0.9566 for variance and 0.8267 for well-exposedness, and does not say which variant of
+the metric that is.
+
+*network* is the paper's network, trained on the paper's loss alone. *descent* has no network:
+the weight of every pixel descends on the loss of the scene itself, so it shows what the loss
+asks for, apart from what a short training learns of it. `detail` is the mean gradient of the
+result over that of the sharpest exposure at every pixel: it is low where a result is smoothed."""
+
+
+def measure(lab: Lab) -> Values:
+    """Score networks and free weights of every γ, with luminance and without."""
+    variants = {}
+    for luminance in (False, True):
+        for gamma in GAMMAS:
+            count = lab.budget.seeds if gamma in PAPER else 1
+            variants[_key(gamma, luminance)] = {
+                "network": [_network_scores(lab, gamma, luminance, s) for s in range(count)],
+                "descent": [_descent_scores(lab, gamma, luminance)],
+            }
+    return {
+        "training": len(lab.training_scenes),
+        "test": len(lab.test_scenes),
+        "variants": variants,
+    }
+
+
+def _key(gamma: str, luminance: bool) -> str:
+    return f"{gamma}, luminance" if luminance else gamma
+
+
+def _network(lab: Lab, gamma: str, luminance: bool, seed: int) -> FusionNet:
+    return lab.network(lab.config(seed, gamma=gamma, luminance=luminance), lab.pairs)
+
+
+def _network_scores(lab: Lab, gamma: str, luminance: bool, seed: int) -> Values:
+    return lab.variant(
+        f"{_key(gamma, luminance)}, seed {seed}",
+        {"gamma": gamma, "luminance": luminance, "seed": seed},
+        lambda: score_scenes(lab.test_scenes, by_network(_network(lab, gamma, luminance, seed))),
+    )
+
+
+def _descent_scores(lab: Lab, gamma: str, luminance: bool) -> Values:
+    loss = WeightedSSIMLoss(gamma, luminance)
+    steps = lab.budget.descent_steps
+    return lab.variant(
+        f"{_key(gamma, luminance)}, descent",
+        {"gamma": gamma, "luminance": luminance},
+        lambda: score_scenes(lab.test_scenes, lambda images: descended(images, loss, steps)),
+    )
+
+
+def sections(result: Result) -> list[str]:
+    """Tables of all subsets, the order of the paper's three, and the failure signatures."""
+    values = result["values"]
+    variants = values["variants"]
+    data = f"pairs, {values['training']} scenes for training, {values['test']} of the others scored"
+    lines: list[str] = []
+    for way in WAYS:
+        lines += [f"## {way.capitalize()}", ""]
+        header = ["γ", *(f"`{name}`" for name in VARIANTS), "saturation", "detail"]
+        rows = [
+            [
+                _title(key),
+                *(_shown(variants[key][way], x) for x in (*VARIANTS, "saturation", "detail")),
+            ]
+            for key in variants
+        ]
+        seeds = "no training"
+        if way == "network":
+            seeds = page.seeds_of(result["budget"]["seeds"]) + "; seed 0 of the last four γ"
+        lines += page.table(header, rows) + page.measured_on(result, data, seeds)
+    lines += ["## The paper's order", ""]
+    header = ["", *(f"`{name}`" for name in VARIANTS)]
+    rows = [
+        [
+            f"{way}{', luminance' * luminance}",
+            *(_verdict(variants, way, luminance, x) for x in VARIANTS),
+        ]
+        for way in WAYS
+        for luminance in (False, True)
+    ]
+    lines += page.table(header, rows)
+    lines += page.measured_on(result, data, "means of the seeds above")
+    lines += page.bullets([*_findings(variants)])
+    lines += page.figure(result, "Scores by γ")
+    return lines
+
+
+def _findings(variants: Values) -> list[str]:
+    """What the figures say, in sentences."""
+    cells = [(way, luminance, x) for way in WAYS for luminance in (False, True) for x in VARIANTS]
+    holding = [cell for cell in cells if _holds(variants, *cell)]
+    closest = min(cells, key=lambda cell: _distance(variants, *cell))
+    way, luminance, name = closest
+    figures = ", ".join(
+        f"{gamma} {_mean(variants, gamma, *closest):.4f} (paper {PAPER[gamma]:.4f})"
+        for gamma in PAPER
+    )
+    sentences = [
+        "The paper's order, variance_gradient > variance > well_exposedness, holds in"
+        f" {len(holding)} of {len(cells)} cells: each is a variant of the metric for network or"
+        " descent, with luminance or without.",
+        f"Closest to the paper's three figures is {SCORES[name]} of {way},"
+        f" {'with' if luminance else 'without'} luminance, {_distance(variants, *closest):.4f} from"
+        f" them on average: {figures}.",
+    ]
+    for way in WAYS:
+        detail = {gamma: _mean(variants, gamma, way, False, "detail") for gamma in PAPER}
+        both = detail["variance_gradient"]
+        smoothed, lost = (
+            f"has {'less' if detail[gamma] < both else 'more'} detail ({detail[gamma]:.3f})"
+            for gamma in ("well_exposedness", "variance")
+        )
+        sentences.append(
+            "The paper's signatures of failure are smoothing by well-exposedness alone and lost"
+            f" texture by variance alone. By {way} without luminance well-exposedness alone"
+            f" {smoothed} and variance alone {lost} than variance × gradient ({both:.3f})."
+        )
+    return sentences
+
+
+def _mean(variants: Values, gamma: str, way: str, luminance: bool, name: str) -> float:
+    return spread_of(variants[_key(gamma, luminance)][way], name)[0]
+
+
+def _holds(variants: Values, way: str, luminance: bool, name: str) -> bool:
+    first, second, third = (_mean(variants, gamma, way, luminance, name) for gamma in PAPER)
+    return first > second > third
+
+
+def _distance(variants: Values, way: str, luminance: bool, name: str) -> float:
+    """Return the mean distance to the paper's figures."""
+    gaps = [abs(_mean(variants, gamma, way, luminance, name) - PAPER[gamma]) for gamma in PAPER]
+    return sum(gaps) / len(gaps)
+
+
+def _verdict(variants: Values, way: str, luminance: bool, name: str) -> str:
+    """Return the order of the paper's three, bold where it is the paper's."""
+    short = {"variance_gradient": "VS", "variance": "V", "well_exposedness": "E"}
+    ranked = sorted(PAPER, key=lambda gamma: -_mean(variants, gamma, way, luminance, name))
+    order = " > ".join(short[gamma] for gamma in ranked)
+    return f"**{order}**" if _holds(variants, way, luminance, name) else order
+
+
+def _title(key: str) -> str:
+    return key.replace("_", " × ").replace("well × exposedness", "well-exposedness")
+
+
+def _shown(records: list[dict[str, float]], name: str) -> page.Cell:
+    spread = spread_of(records, name)
+    return spread if len(records) > 1 else spread[0]
+
+
+def draw(result: Result, axes: Any) -> None:
+    """Draw two variants of the metric for every γ, by network and by descent."""
+    variants = result["values"]["variants"]
+    for place, name in zip(axes, ("ma2015_1_scale", "mefnet"), strict=True):
+        series = {
+            f"{way}{', luminance' * luminance}": [
+                spread_of(variants[_key(gamma, luminance)][way], name) for gamma in GAMMAS
+            ]
+            for way in WAYS
+            for luminance in (False, True)
+        }
+        plots.dots(place, [_title(gamma) for gamma in GAMMAS], series, SCORES[name])
+
+
+def pictures(lab: Lab) -> Rows:
+    """The paper's three by network and by descent, on a view of an HDR file."""
+    view = lab.test_views[0]
+    exposures = render_exposures(view.radiance, auto_exposures(view.radiance))
+    steps = lab.budget.descent_steps
+    rows = [[("under-exposed", exposures[0]), ("over-exposed", exposures[1])]]
+    rows.append(
+        [
+            (f"{_title(gamma)}, network", by_network(_network(lab, gamma, False, 0))(exposures))
+            for gamma in PAPER
+        ]
+    )
+    rows.append(
+        [
+            (f"{_title(gamma)}, descent", descended(exposures, WeightedSSIMLoss(gamma), steps))
+            for gamma in PAPER
+        ]
+    )
+    return rows
+
+
+GAMMA = Experiment(
+    "gamma",
+    "Which γ",
+    QUESTION,
+    ("pairs",),
+    measure,
+    sections,
+    draw,
+    parts=("network", "descent"),
+    columns=2,
+    pictures=pictures,
+)

@@ -1,0 +1,193 @@
+"""Scores by the distance of the two exposures."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from fastmef.data.render import render_exposures
+from fastmef.experiments import methods, page, plots
+from fastmef.experiments.descent import descended
+from fastmef.experiments.experiment import Experiment, Result, Rows
+from fastmef.experiments.lab import Lab
+from fastmef.experiments.photographs import Image, View, evs_of_gap, write_scene
+from fastmef.experiments.scoring import Fuse, by_network, mean_of, score, spread_of
+from fastmef.experiments.store import Values
+from fastmef.inference.simple import plain_mean
+from fastmef.metrics import SCORES
+from fastmef.nn.losses import WeightedSSIMLoss
+from fastmef.nn.network import FusionNet
+
+GAPS = (1, 2, 3, 4, 5, 6, 8)
+TRAINED_ON = (1, 3, 5)
+SHOWN = ("ma2015_1_scale", "ma2015_3_scales", "mefnet", "color2018")
+
+QUESTION = """\
+Two exposures of 1, 3 and 5 stops distance, and of 2, 4, 6 and 8, are rendered from the same HDR
+files, around the middle of the two that a photographer would take. Networks of the paper are
+trained on pairs of 1, 3 or 5 stops of the other HDR files and tested on every distance. *paper
+weights* and *default* are the bundled weights, which were trained on photographs of mixed
+distances; *descent* has free weights at every pixel that descend on the paper's loss. All scores
+compare with the exposures given: a larger distance also changes what has to be shown, so columns
+are comparable, rows are not."""
+
+
+def measure(lab: Lab) -> Values:
+    """Score every method at every distance."""
+    plain: dict[str, Fuse] = {
+        "darker exposure": methods.darkest,
+        "brighter exposure": methods.brightest,
+        "plain mean": plain_mean,
+        "OpenCV Mertens": methods.opencv_mertens,
+        "paper weights": by_network("paper"),
+        "default": methods.default,
+        "descent": partial(descended, loss=WeightedSSIMLoss(), steps=lab.budget.descent_steps),
+    }
+    variants = {
+        name: [lab.variant(name, {}, partial(_by_gap, lab, fusion))]
+        for name, fusion in plain.items()
+    }
+    for gap in TRAINED_ON:
+        variants[_trained(gap)] = [
+            lab.variant(
+                f"{_trained(gap)}, seed {seed}",
+                {"gap": gap, "seed": seed},
+                partial(_by_trained, lab, gap, seed),
+            )
+            for seed in lab.seeds
+        ]
+    return {
+        "training": len(lab.training_views),
+        "test": len(lab.test_views),
+        "variants": variants,
+    }
+
+
+def _trained(gap: int) -> str:
+    return f"trained on {gap} stop{'s' * (gap > 1)}"
+
+
+def exposures_of(view: View, gap: float) -> list[Image]:
+    """Return two exposures of a view, the dark one first."""
+    return render_exposures(view.radiance, evs_of_gap(view.radiance, gap))
+
+
+def _network(lab: Lab, gap: int, seed: int) -> FusionNet:
+    folder = lab.work / f"gap_{gap}_{lab.budget.side}_{lab.names}"
+    for view in lab.training_views:
+        dark, bright = exposures_of(view, gap)
+        write_scene(folder, view.name, {"under": dark, "over": bright})
+    return lab.network(lab.config(seed), folder)
+
+
+def _by_trained(lab: Lab, gap: int, seed: int) -> Values:
+    return _by_gap(lab, by_network(_network(lab, gap, seed)))
+
+
+def _by_gap(lab: Lab, fusion: Fuse) -> Values:
+    """Return the mean scores over the test views, by the distance in stops."""
+    found = {}
+    for gap in GAPS:
+        scenes = [exposures_of(view, gap) for view in lab.test_views]
+        found[str(gap)] = mean_of([score(fusion(images), images) for images in scenes])
+    return found
+
+
+def sections(result: Result) -> list[str]:
+    """A table for each variant of the metric."""
+    values = result["values"]
+    variants = values["variants"]
+    data = (
+        f"{values['test']} views of HDR files held back, networks trained on {values['training']}"
+        " views of the others"
+    )
+    lines: list[str] = []
+    for key in SHOWN:
+        lines += [f"## {SCORES[key]}", ""]
+        header = ["", *(f"{gap} EV" for gap in GAPS)]
+        rows: list[list[page.Cell]] = [
+            [name, *(_cell(records, gap, key) for gap in GAPS)]
+            for name, records in variants.items()
+        ]
+        lines += page.table(header, rows)
+        seeds = page.seeds_of(result["budget"]["seeds"]) + ", of the networks trained here"
+        lines += page.measured_on(result, data, seeds)
+    lines += ["## What it says", "", *page.bullets(_findings(variants))]
+    lines += page.figure(result, "Scores by the distance of the exposures")
+    return lines
+
+
+def _cell(records: list[Values], gap: int, key: str) -> page.Cell:
+    spread = spread_of([record[str(gap)] for record in records], key)
+    return spread if len(records) > 1 else spread[0]
+
+
+def _findings(variants: Values) -> list[str]:
+    sentences = []
+    for key in ("ma2015_1_scale", "mefnet"):
+        best = {
+            gap: max(
+                (_trained(each) for each in TRAINED_ON),
+                key=lambda name: spread_of([r[str(gap)] for r in variants[name]], key)[0],
+            )
+            for gap in GAPS
+        }
+        text = ", ".join(
+            f"{gap} EV: {name.removeprefix('trained on ')}" for gap, name in best.items()
+        )
+        sentences.append(
+            f"{SCORES[key]}, best distance to train on by distance of the test: {text}."
+        )
+        for name in ("OpenCV Mertens", "paper weights", "default", "descent"):
+            scores = {gap: variants[name][0][str(gap)][key] for gap in GAPS}
+            lowest, highest = (
+                min(scores, key=scores.__getitem__),
+                max(scores, key=scores.__getitem__),
+            )
+            sentences.append(
+                f"{SCORES[key]}, {name}: from {scores[lowest]:.4f} at {lowest} EV to"
+                f" {scores[highest]:.4f} at {highest} EV."
+            )
+    return sentences
+
+
+def draw(result: Result, axes: Any) -> None:
+    """Draw two variants of the metric by distance."""
+    variants = result["values"]["variants"]
+    for place, key in zip(axes, ("ma2015_1_scale", "mefnet"), strict=True):
+        series = {
+            name: [spread_of([r[str(gap)] for r in records], key)[0] for gap in GAPS]
+            for name, records in variants.items()
+            if not name.endswith("exposure")
+        }
+        plots.lines(place, [float(gap) for gap in GAPS], series, "stops", SCORES[key])
+
+
+def pictures(lab: Lab) -> Rows:
+    """Exposures and results of a view at three distances."""
+    rows: Rows = []
+    for gap in TRAINED_ON:
+        dark, bright = exposures_of(lab.test_views[0], gap)
+        rows.append(
+            [
+                (f"dark, {gap} EV", dark),
+                (f"bright, {gap} EV", bright),
+                ("OpenCV Mertens", methods.opencv_mertens([dark, bright])),
+                (_trained(gap), by_network(_network(lab, gap, 0))([dark, bright])),
+            ]
+        )
+    return rows
+
+
+GAP = Experiment(
+    "gap",
+    "Distance of the exposures",
+    QUESTION,
+    ("hdr",),
+    measure,
+    sections,
+    draw,
+    parts=("network", "descent"),
+    columns=2,
+    pictures=pictures,
+)

@@ -1,0 +1,173 @@
+"""γ learned through an outer goal, against the fixed γ and against the goal itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fastmef.data.patches import PatchSampler
+from fastmef.experiments import page, plots
+from fastmef.experiments.attention import AttentionGamma, outer_loss, stopped
+from fastmef.experiments.experiment import Experiment, Result
+from fastmef.experiments.lab import Lab
+from fastmef.experiments.scoring import VARIANTS, by_network, score_scenes, spread_of
+from fastmef.experiments.store import Values
+from fastmef.functional import gamma_weights, softmax_fuse
+from fastmef.metrics import SCORES
+from fastmef.nn.losses import WeightedSSIMLoss
+from fastmef.nn.network import FusionNet
+from fastmef.nn.objective import MEFSSIMLoss
+
+RATE, GAMMA_RATE = 2e-3, 5e-3
+"""Peak learning rates of the network and of γ."""
+
+Goal = Callable[[Tensor, Tensor], Tensor]
+
+GOALS: dict[str, Goal] = {
+    "MEF-SSIM": MEFSSIMLoss("ma2015", 1),
+    "SSIM to the stack": WeightedSSIMLoss(torch.ones_like),
+}
+"""1 - MEF-SSIM (``ma2015``, 1 scale), and 1 - the mean contrast and structure to all exposures."""
+
+FIXED, SAME, DIRECT = "fixed γ", "learned γ, same loss", "MEF-SSIM directly"
+NAMES = (FIXED, *(f"learned γ, {name}" for name in GOALS), SAME, DIRECT)
+
+QUESTION = """\
+Can γ be learned? A small attention network, three convolutions shared by the exposures, gives γ
+at every pixel. The paper's network descends on the γ-weighted loss with γ held constant (a
+stop-gradient), and γ is moved so that this descent improves an outer goal: to first order,
+towards the exposure whose similarity rises where the goal falls. The outer goal is 1 − MEF-SSIM
+(`ma2015`, 1 scale), or 1 minus the mean similarity to all exposures.
+
+Beside it stand the fixed γ of the paper (variance × gradient); γ learned by the very loss that
+it weights, which can only choose the exposure that is easier to resemble; and the network
+trained on 1 − MEF-SSIM directly, without γ. All see the same patches in the same number of
+steps. The last columns are of γ: how much of it the darker exposure has, and the mean of the
+larger of both, which is 0.5 where γ is undecided and 1 where one exposure has it all."""
+
+
+def measure(lab: Lab) -> Values:
+    """Train and score every way to a γ."""
+    return {
+        "training": len(lab.training_scenes),
+        "test": len(lab.test_scenes),
+        "variants": {
+            name: [
+                lab.variant(
+                    f"{name}, seed {seed}",
+                    {"way": name, "seed": seed},
+                    partial(_scores, lab, name, seed),
+                )
+                for seed in lab.seeds
+            ]
+            for name in NAMES
+        },
+    }
+
+
+def _scores(lab: Lab, name: str, seed: int) -> Values:
+    network, gamma = train_pair(lab, name, seed)
+    scores = score_scenes(lab.test_scenes, by_network(network))
+    return scores | ({} if gamma is None else _decisions(lab, gamma))
+
+
+def train_pair(lab: Lab, name: str, seed: int) -> tuple[FusionNet, Any]:
+    """Train the paper's network in one of :data:`NAMES`.
+
+    Returns:
+        The network in eval mode, and γ: a module, the name of the fixed one, or ``None``.
+    """
+    budget = lab.budget
+    sampler = PatchSampler(lab.training_scenes, budget.patch, budget.batch_size, seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(seed)
+    network = FusionNet(width=budget.width).to(device)
+    gamma: Any = {FIXED: "variance_gradient", DIRECT: None}.get(name, AttentionGamma().to(device))
+    groups: list[dict[str, Any]] = [{"params": network.parameters(), "lr": RATE}]
+    if isinstance(gamma, nn.Module):
+        groups.append({"params": gamma.parameters(), "lr": GAMMA_RATE})
+    optimizer = torch.optim.AdamW(groups, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, budget.steps)
+    network.train()
+    for step in range(budget.steps):
+        exposures = sampler.batch(step).to(device)
+        loss = _loss(name, gamma, network.logits(exposures), exposures)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return network.cpu().eval(), gamma.cpu() if isinstance(gamma, nn.Module) else gamma
+
+
+def _loss(name: str, gamma: Any, logits: Tensor, exposures: Tensor) -> Tensor:
+    """Return the loss of the network, and of γ where it is learned."""
+    if name == DIRECT:
+        return GOALS["MEF-SSIM"](softmax_fuse(logits, exposures), exposures)
+    if name == FIXED:
+        return WeightedSSIMLoss(gamma).from_logits(logits, exposures)
+    if name == SAME:
+        return WeightedSSIMLoss(gamma)(softmax_fuse(logits, exposures), exposures)
+    inner = WeightedSSIMLoss(stopped(gamma)).from_logits(logits, exposures)
+    goal = GOALS[name.removeprefix("learned γ, ")]
+    return inner + outer_loss(gamma, logits, exposures, goal)
+
+
+@torch.no_grad()
+def _decisions(lab: Lab, gamma: Any) -> dict[str, float]:
+    """Return the share of the darker exposure, and of the one that γ prefers."""
+    sampler = PatchSampler(lab.test_scenes, lab.budget.patch, len(lab.test_scenes), 0)
+    weights = gamma_weights(sampler.batch(0), gamma)
+    return {"dark": float(weights[:, 0].mean()), "decided": float(weights.amax(dim=1).mean())}
+
+
+def sections(result: Result) -> list[str]:
+    """One table, and what learning gains."""
+    values = result["values"]
+    variants = values["variants"]
+    header = ["", *(f"`{key}`" for key in VARIANTS), "γ of the darker", "γ of the preferred"]
+    rows: list[list[page.Cell]] = [
+        [
+            name,
+            *(
+                spread_of(records, key) if key in records[0] else ""
+                for key in (*VARIANTS, "dark", "decided")
+            ),
+        ]
+        for name, records in variants.items()
+    ]
+    data = f"pairs, {values['training']} scenes for training, {values['test']} of the others scored"
+    lines = page.table(header, rows)
+    lines += page.measured_on(result, data, page.seeds_of(result["budget"]["seeds"]))
+    lines += ["## What it says", "", *page.bullets(_findings(variants))]
+    lines += page.figure(result, "Scores by the way to γ")
+    return lines
+
+
+def _findings(variants: Values) -> list[str]:
+    sentences = []
+    for key in ("ma2015_1_scale", "ma2015_3_scales", "mefnet"):
+        base, spread = spread_of(variants[FIXED], key)
+        parts = []
+        for name in NAMES[1:]:
+            mean, deviation = spread_of(variants[name], key)
+            size = "more" if abs(mean - base) > deviation + spread else "less"
+            parts.append(f"{name} {mean - base:+.4f} ({size} than both standard deviations)")
+        sentences.append(f"{SCORES[key]} beside the fixed γ's {base:.4f}: {'; '.join(parts)}.")
+    return sentences
+
+
+def draw(result: Result, axes: Any) -> None:
+    """Draw two variants of the metric."""
+    variants = result["values"]["variants"]
+    for place, key in zip(axes, ("ma2015_1_scale", "mefnet"), strict=True):
+        series = {SCORES[key]: [spread_of(records, key) for records in variants.values()]}
+        plots.dots(place, list(variants), series, SCORES[key])
+
+
+LEARNED = Experiment(
+    "learned", "Learned γ", QUESTION, ("pairs",), measure, sections, draw, columns=2
+)

@@ -1,0 +1,46 @@
+"""Markdown of a result: tables with what they were measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Cell = str | float | tuple[float, float]
+"""A text, a number, or mean and standard deviation."""
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Cell]], decimals: int = 4) -> list[str]:
+    """Return the lines of a table; all columns but the first are aligned to the right."""
+    lines = [f"| {' | '.join(header)} |", f"|---|{'---:|' * (len(header) - 1)}"]
+    lines += [f"| {' | '.join(_cell(cell, decimals) for cell in row)} |" for row in rows]
+    return [*lines, ""]
+
+
+def measured_on(result: Mapping[str, Any], data: str, seeds: str) -> list[str]:
+    """Return the line under a table: data and split, seeds, command, commit."""
+    commits = ", ".join(f"`{commit}`" for commit in result["commits"])
+    return [f"*{data}; {seeds}; `{result['command']}`; commit {commits}.*", ""]
+
+
+def seeds_of(count: int) -> str:
+    """Return the seeds in words."""
+    return "seed 0" if count == 1 else f"seeds 0 to {count - 1}, mean ± standard deviation"
+
+
+def figure(result: Mapping[str, Any], text: str, ending: str = "svg") -> list[str]:
+    """Return the line that shows the figure of an experiment."""
+    return [f"![{text}]({result['experiment']}.{ending})", ""]
+
+
+def bullets(sentences: Sequence[str]) -> list[str]:
+    """Return a list."""
+    return [*(f"- {sentence}" for sentence in sentences), ""]
+
+
+def _cell(cell: Cell, decimals: int) -> str:
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, tuple):
+        mean, deviation = cell
+        return f"{mean:.{decimals}f} ± {deviation:.{decimals}f}"
+    return f"{cell:.{decimals}f}"

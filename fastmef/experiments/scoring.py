@@ -1,0 +1,63 @@
+"""Scores of fused images, by scene and averaged."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from fastmef.data.pairs import Scene
+from fastmef.experiments.photographs import Image, frames
+from fastmef.experiments.store import Values
+from fastmef.functional import sobel_gradient
+from fastmef.inference.fuse import fuse
+from fastmef.inference.simple import as_tensor
+from fastmef.metrics import SceneScores
+from fastmef.nn.network import FusionNet
+from fastmef.reference.color import rgb_to_gray
+
+VARIANTS = ("ma2015_1_scale", "ma2015_3_scales", "mefnet_cs", "mefnet", "color2018")
+"""The variants of MEF-SSIM among the keys of :func:`fastmef.metrics.score_images`."""
+
+Fuse = Callable[[Sequence[Image]], Image]
+
+
+def stack(images: Sequence[Image]) -> Tensor:
+    """Return images as one uint8 tensor ``(1, K, 3, H, W)``."""
+    return as_tensor(*map(np.ascontiguousarray, images))[None]
+
+
+def by_network(network: FusionNet | str) -> Fuse:
+    """Return the fusion by a network alone: no descent, no colour given back."""
+    return lambda images: fuse(images, network, color=0, refine=0)
+
+
+def score_scenes(scenes: Iterable[Scene], fusion: Fuse) -> Values:
+    """Return the means of :func:`score` over scenes."""
+    return mean_of([score(fusion(images), images) for images in map(frames, scenes)])
+
+
+def score(fused: Image, exposures: Sequence[Image]) -> dict[str, float]:
+    """Return every score of :func:`fastmef.metrics.score_images`, and ``detail``.
+
+    ``detail`` is how much of the exposures' gradients the result has: the mean Sobel magnitude of
+    its luma over that of the largest among the exposures at every pixel.
+    """
+    sources, result = stack(exposures), stack([fused])[:, 0]
+    scores = SceneScores(sources).score(result)
+    gradients = sobel_gradient(rgb_to_gray(sources.float() / 255)).amax(dim=1)
+    kept = sobel_gradient(rgb_to_gray(result.float() / 255))
+    return scores | {"detail": float(kept.mean() / gradients.mean().clamp_min(1e-6))}
+
+
+def mean_of(records: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean of every value over records with the same keys."""
+    return {key: statistics.fmean(record[key] for record in records) for key in records[0]}
+
+
+def spread_of(records: Sequence[Mapping[str, float]], key: str) -> tuple[float, float]:
+    """Return mean and standard deviation of a value; the deviation of a single one is 0."""
+    values = [record[key] for record in records]
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0

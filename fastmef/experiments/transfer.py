@@ -1,0 +1,153 @@
+"""Trained on one family of photographs, tested on the others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from typing import Any
+
+from fastmef.data.pairs import Scene, find_scenes, split_scenes
+from fastmef.experiments import methods, page, plots
+from fastmef.experiments.experiment import Experiment, Result
+from fastmef.experiments.lab import Lab
+from fastmef.experiments.scoring import Fuse, by_network, score_scenes, spread_of
+from fastmef.experiments.store import Values
+from fastmef.metrics import SCORES
+
+SHOWN = ("ma2015_1_scale", "mefnet")
+FEWEST = 8
+"""Scenes of a family; those of smaller families are one family together."""
+
+OTHERS, ALL = "others", "all"
+SAME = {"sicehr": "sice"}
+"""Families of the same photographs under two names."""
+
+MERTENS = "OpenCV Mertens"
+
+QUESTION = """\
+Does a network that has learned from one collection of photographs fuse those of another? A
+family is what the names of scenes begin with, up to the first `_`; families of fewer than 8
+scenes are *others* together. The paper's network is trained on the paper's loss with the
+training scenes of one family, or of all, in the same number of steps, and scored on the scenes
+held back of every family. Columns are not comparable with one another: the families are not
+equally difficult, as the row of OpenCV's Mertens fusion shows."""
+
+
+def measure(lab: Lab) -> Values:
+    """Score networks of every family on every family."""
+    training, test = split_scenes(find_scenes(lab.pairs))
+    family = families(training, test)
+    names = sorted({family[scene.name] for scene in test} & {family[s.name] for s in training})
+    tests = {name: [scene for scene in test if family[scene.name] == name] for name in names}
+    variants: Values = {
+        MERTENS: [lab.variant(MERTENS, {}, partial(_score, tests, methods.opencv_mertens))]
+    }
+    for name in (*names, ALL):
+        excluded = [s.name for s in training if name not in (ALL, family[s.name])]
+        variants[name] = [
+            lab.variant(
+                f"{name}, seed {seed}",
+                {"family": name, "seed": seed},
+                partial(_train_and_score, lab, tests, excluded, seed),
+            )
+            for seed in lab.seeds
+        ]
+    counts = Counter(family[scene.name] for scene in training)
+    return {
+        "training": {name: counts[name] for name in names},
+        "test": {name: len(scenes) for name, scenes in tests.items()},
+        "variants": variants,
+    }
+
+
+def families(training: list[Scene], test: list[Scene]) -> dict[str, str]:
+    """Return the family of every scene by its name."""
+    prefixes = {s.name: s.name.partition("_")[0] for s in (*training, *test)}
+    prefixes = {name: SAME.get(prefix, prefix) for name, prefix in prefixes.items()}
+    sizes = Counter(prefixes.values())
+    tested = {prefixes[scene.name] for scene in test}
+    return {
+        name: prefix if sizes[prefix] >= FEWEST and prefix in tested else OTHERS
+        for name, prefix in prefixes.items()
+    }
+
+
+def _train_and_score(
+    lab: Lab, tests: dict[str, list[Scene]], excluded: list[str], seed: int
+) -> Values:
+    return _score(tests, by_network(lab.network(lab.config(seed), lab.pairs, excluded)))
+
+
+def _score(tests: dict[str, list[Scene]], fusion: Fuse) -> Values:
+    """Return the mean scores of every family."""
+    return {name: score_scenes(scenes, fusion) for name, scenes in tests.items()}
+
+
+def sections(result: Result) -> list[str]:
+    """A table for each variant of the metric: trained on by tested on."""
+    values = result["values"]
+    variants, names = values["variants"], list(values["test"])
+    counts = ", ".join(
+        f"{name} {values['training'][name]} for training and {values['test'][name]} scored"
+        for name in names
+    )
+    lines: list[str] = []
+    for key in SHOWN:
+        lines += [f"## {SCORES[key]}", ""]
+        rows: list[list[page.Cell]] = [
+            [
+                MERTENS if trained == MERTENS else f"trained on {trained}",
+                *(_cell(records, tested, key) for tested in names),
+            ]
+            for trained, records in variants.items()
+        ]
+        lines += page.table(["", *(f"on {name}" for name in names)], rows)
+        lines += page.measured_on(
+            result, f"pairs: {counts}", page.seeds_of(result["budget"]["seeds"])
+        )
+    lines += ["## What it says", "", *page.bullets(_findings(variants, names))]
+    lines += page.figure(result, "Score by family")
+    return lines
+
+
+def _cell(records: list[Values], tested: str, key: str) -> page.Cell:
+    spread = spread_of([record[tested] for record in records], key)
+    return spread if len(records) > 1 else spread[0]
+
+
+def _findings(variants: Values, names: list[str]) -> list[str]:
+    sentences = []
+    for key in SHOWN:
+        means = {
+            (trained, tested): spread_of([r[tested] for r in variants[trained]], key)[0]
+            for trained in (*names, ALL)
+            for tested in names
+        }
+        own = sum(means[name, name] for name in names) / len(names)
+        pairs = [(a, b) for a in names for b in names if a != b]
+        foreign = sum(means[pair] for pair in pairs) / len(pairs)
+        everything = sum(means[ALL, name] for name in names) / len(names)
+        lost, *_ = sorted(pairs, key=lambda pair: means[pair] - means[pair[1], pair[1]])
+        best = [name for name in names if means[name, name] == max(means[x, name] for x in names)]
+        sentences.append(
+            f"{SCORES[key]}: {own:.4f} on average on the own family, {foreign:.4f} on another,"
+            f" {everything:.4f} trained on all. A network of the own family is the best of the"
+            f" families on {len(best)} of {len(names)}; the largest loss is"
+            f" {means[lost[1], lost[1]] - means[lost]:.4f}, trained on {lost[0]} and tested on"
+            f" {lost[1]}."
+        )
+    return sentences
+
+
+def draw(result: Result, axes: Any) -> None:
+    """Draw the score of every network on every family."""
+    values = result["values"]
+    names = list(values["test"])
+    series = {
+        trained: [spread_of([r[tested] for r in records], SHOWN[0]) for tested in names]
+        for trained, records in values["variants"].items()
+    }
+    plots.dots(axes[0], names, series, f"{SCORES[SHOWN[0]]}, by the family tested on")
+
+
+TRANSFER = Experiment("transfer", "Another data set", QUESTION, ("pairs",), measure, sections, draw)

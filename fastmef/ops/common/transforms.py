@@ -1,0 +1,88 @@
+"""Kernels under transforms of ``torch.func``: which transforms they take, and batched calls.
+
+``grad`` and ``vmap`` in any order run the kernels, as long as nothing is differentiable twice;
+plain PyTorch has second derivatives. A batched call is one call for each sample, with its bits.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastmef import backends
+
+_functorch: Any = torch._C._functorch
+
+
+def _gradient_levels(tensor: Tensor) -> set[int]:
+    """Return the levels that differentiate w.r.t. the tensor; 0 is autograd outside of them."""
+    levels = set()
+    while _functorch.is_functorch_wrapped_tensor(tensor):
+        if tensor.requires_grad:
+            levels.add(_functorch.maybe_get_level(tensor))
+        tensor = _functorch.get_unwrapped(tensor)
+    return levels | {0} if tensor.requires_grad and torch.is_grad_enabled() else levels
+
+
+def requires_grad(tensor: Tensor) -> bool:
+    """Return whether a gradient w.r.t. the tensor is recorded, in this transform or around it."""
+    if not backends.transforms_active():
+        return tensor.requires_grad
+    return bool(_gradient_levels(tensor))
+
+
+def kernels_suffice(tensors: list[Tensor]) -> bool:
+    """Return whether the active transforms ask for batches and first derivatives alone."""
+    kinds = {x.key() for x in _functorch.get_interpreter_stack() or ()}
+    allowed = {_functorch.TransformType.Grad, _functorch.TransformType.Vmap}
+    return kinds <= allowed and len(set().union(*map(_gradient_levels, tensors))) <= 1
+
+
+def call_each(
+    function: Callable[..., Any], info: Any, in_dims: tuple[Any, ...], *arguments: Any
+) -> tuple[Any, Any]:
+    """Call ``function`` for each sample of a batch: a rule for ``vmap``."""
+    results = [
+        function(
+            *(
+                x.select(dim, sample) if isinstance(x, Tensor) and dim is not None else x
+                for x, dim in zip(arguments, in_dims, strict=True)
+            )
+        )
+        for sample in range(info.batch_size)
+    ]
+    if isinstance(results[0], Tensor):
+        return torch.stack(results), 0
+    stacked = tuple(torch.stack(outputs) for outputs in zip(*results, strict=True))
+    return stacked, (0,) * len(stacked)
+
+
+class Function(torch.autograd.Function):
+    """An ``autograd.Function`` with ``setup_context`` that ``vmap`` calls for each sample."""
+
+    @classmethod
+    def vmap(cls, info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
+        return call_each(cls.apply, info, in_dims, *arguments)
+
+
+def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a backward pass as PyTorch's decorator does, which cannot be transformed.
+
+    Without any gradient the backward pass is not called.
+    """
+    marked = torch.autograd.function.once_differentiable(backward)
+
+    @functools.wraps(backward)
+    def run(ctx: Any, *grad_outputs: Any) -> Any:
+        if all(x is None for x in grad_outputs):
+            return (None,) * len(ctx.needs_input_grad)
+        if not backends.transforms_active():
+            return marked(ctx, *grad_outputs)
+        with torch.no_grad():
+            return backward(ctx, *grad_outputs)
+
+    return run

@@ -1,0 +1,218 @@
+"""The steps of MEF-SSIM on the kernels of each backend.
+
+``new_*`` allocate what ``cpp_*`` and ``triton_*`` return. The C++ kernels take contiguous tensors;
+others are copied first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastmef import backends
+from fastmef.ops.common.operation import triton_launcher
+from fastmef.ops.common.tensors import gradient_like, map_shape, require, window_taps
+from fastmef.reference import mef_ma2015, mef_mefnet
+from fastmef.reference.mef_ma2015 import WINDOW
+
+Four = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def _mef_shape(images: Tensor, sigma: float) -> Any:
+    """Return the sizes and windows of ``(B, K, H, W)`` as the compiled module takes them."""
+    require(
+        images.ndim == 4 and images.numel() > 0 and images.dtype in (torch.float32, torch.float64),
+        f"scores of {images.dtype} {tuple(images.shape)} are not defined",
+    )
+    taps = window_taps(images, WINDOW, sigma)
+    return backends.CPU.MefShape(  # type: ignore[union-attr]
+        tuple(images.shape), *taps, torch.get_num_threads()
+    )
+
+
+def _addresses(*tensors: Tensor | None) -> tuple[int, ...]:
+    """Return addresses, 0 where there is nothing to read or write."""
+    return tuple(0 if x is None or not x.numel() else x.data_ptr() for x in tensors)
+
+
+def _require_fit(exposures: Tensor, planes: dict[tuple[int, ...], Sequence[Tensor]]) -> None:
+    """Require the shape that tensors are listed under, and the dtype of the exposures."""
+    require(
+        all(
+            x.shape == shape and x.dtype == exposures.dtype
+            for shape, tensors in planes.items()
+            for x in tensors
+        ),
+        f"what is given beside exposures {tuple(exposures.shape)} does not fit them",
+    )
+
+
+def _plane_shape(exposures: Tensor) -> tuple[int, ...]:
+    require(exposures.ndim == 4, f"scores of {tuple(exposures.shape)} are not defined")
+    return (exposures.shape[0], *exposures.shape[2:])
+
+
+def new_level(images: Tensor) -> Four:
+    batch, count, height, width = images.shape
+    *_, rows, columns = map_shape(images, WINDOW, "valid")
+    return (
+        images.new_empty((batch, count, height, width)),
+        images.new_empty((batch, count, rows, columns)),
+        images.new_empty((batch, count, rows, columns)),
+        images.new_empty((batch, rows, columns)),
+    )
+
+
+def cpp_level(images: Tensor) -> Four:
+    images = images.contiguous()
+    maps = new_level(images)
+    backends.CPU.ma2015_level(  # type: ignore[union-attr]
+        images.dtype == torch.float64,
+        _mef_shape(images, mef_ma2015.SIGMA),
+        images.data_ptr(),
+        _addresses(*maps),
+    )
+    return maps
+
+
+def new_quality(
+    exposures: Tensor,
+    means: Tensor | None,
+    gains: Tensor | None,
+    variance: Tensor | None,
+    fused: Tensor,
+    with_gradient: bool,
+) -> tuple[Tensor, Tensor]:
+    return fused.new_empty(fused.shape[:1]), gradient_like(fused, with_gradient)
+
+
+def cpp_quality(
+    exposures: Tensor,
+    means: Tensor | None,
+    gains: Tensor | None,
+    variance: Tensor | None,
+    fused: Tensor,
+    with_gradient: bool,
+) -> tuple[Tensor, Tensor]:
+    exposures, fused = exposures.contiguous(), fused.contiguous()
+    plane = _plane_shape(exposures)
+    _require_fit(exposures, {plane: [fused]})
+    maps = [x.contiguous() for x in (means, gains, variance) if x is not None]
+    if maps:
+        require(len(maps) == 3, "either all maps are given or none")
+        windows = map_shape(exposures, WINDOW, "valid")
+        _require_fit(exposures, {windows: maps[:2], (plane[0], *windows[2:]): maps[2:]})
+    unit = 1 if maps else mef_ma2015.WHITE
+    quality, gradient = new_quality(exposures, means, gains, variance, fused, with_gradient)
+    backends.CPU.ma2015_quality(  # type: ignore[union-attr]
+        fused.dtype == torch.float64,
+        _mef_shape(exposures, mef_ma2015.SIGMA),
+        _addresses(exposures, *maps, *[None] * (3 - len(maps))),
+        unit,
+        (*_addresses(fused, quality), 0, *_addresses(gradient), 0),
+        mef_ma2015.C / unit**2,
+    )
+    return quality, gradient
+
+
+def new_mefnet_sources(exposures: Tensor) -> Four:
+    batch, _, height, width = exposures.shape
+    reference = exposures.new_empty((batch, 1, height, width), dtype=torch.int64)
+    mean, variance, luminance = (exposures.new_empty((batch, height, width)) for _ in range(3))
+    return reference, mean, variance, luminance
+
+
+def cpp_mefnet_sources(exposures: Tensor) -> Four:
+    exposures = exposures.contiguous()
+    maps = new_mefnet_sources(exposures)
+    backends.CPU.mefnet_sources(  # type: ignore[union-attr]
+        exposures.dtype == torch.float64,
+        _mef_shape(exposures, mef_mefnet.SIGMA),
+        _addresses(exposures, *maps),
+    )
+    return maps
+
+
+def new_mefnet_factors(
+    exposures: Tensor,
+    reference: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    luminance: Tensor,
+    fused: Tensor,
+    with_gradient: bool,
+) -> Four:
+    values = fused.new_empty(fused.shape[:1]), fused.new_empty(fused.shape[:1])
+    return *values, gradient_like(fused, with_gradient), gradient_like(fused, with_gradient)
+
+
+def cpp_mefnet_factors(*arguments: Any) -> Four:
+    *maps, fused = (x.contiguous() for x in arguments[:-1])
+    exposures, reference, *planes = maps
+    plane = _plane_shape(exposures)
+    _require_fit(exposures, {plane: [*planes, fused]})
+    require(
+        reference.dtype == torch.int64 and reference.shape == (plane[0], 1, *plane[1:]),
+        f"the reference does not fit exposures {tuple(exposures.shape)}",
+    )
+    factors = new_mefnet_factors(*arguments)
+    luminance, structure, grad_luminance, grad_structure = _addresses(*factors)
+    backends.CPU.mefnet_factors(  # type: ignore[union-attr]
+        fused.dtype == torch.float64,
+        _mef_shape(maps[0], mef_mefnet.SIGMA),
+        _addresses(*maps),
+        (fused.data_ptr(), structure, luminance, grad_structure, grad_luminance),
+        mef_mefnet.C1,
+        mef_mefnet.C2,
+    )
+    return factors
+
+
+def new_half(images: Tensor) -> Tensor:
+    height, width = images.shape[-2:]
+    return images.new_empty((*images.shape[:-2], (height + 1) // 2, (width + 1) // 2))
+
+
+def cpp_halve(images: Tensor) -> Tensor:
+    images = images.contiguous()
+    require(
+        images.ndim >= 2 and images.numel() > 0 and images.dtype in (torch.float32, torch.float64),
+        f"half of {images.dtype} {tuple(images.shape)} is not defined",
+    )
+    out = new_half(images)
+    height, width = images.shape[-2:]
+    backends.CPU.halve(  # type: ignore[union-attr]
+        images.dtype == torch.float64,
+        (images.numel() // (height * width), height, width),
+        *_addresses(images, out),
+        torch.get_num_threads(),
+    )
+    return out
+
+
+_launch_level = triton_launcher("mef_ssim.ma2015_level", "ma2015_level")
+_launch_quality = triton_launcher("mef_ssim.scores", "ma2015_quality")
+_launch_mefnet_sources = triton_launcher("mef_ssim.mefnet_sources", "mefnet_sources")
+_launch_mefnet_factors = triton_launcher("mef_ssim.scores", "mefnet_factors")
+
+
+def triton_level(images: Tensor) -> Four:
+    return _launch_level(images, window_taps(images, WINDOW, mef_ma2015.SIGMA))
+
+
+def triton_quality(*arguments: Any) -> tuple[Tensor, Tensor]:
+    require(arguments[1] is not None, "the Triton kernels need the maps of the exposures")
+    taps = window_taps(arguments[0], WINDOW, mef_ma2015.SIGMA)
+    return _launch_quality(*arguments, taps, mef_ma2015.C)
+
+
+def triton_mefnet_sources(exposures: Tensor) -> Four:
+    return _launch_mefnet_sources(exposures, window_taps(exposures, WINDOW, mef_mefnet.SIGMA))
+
+
+def triton_mefnet_factors(*arguments: Any) -> Four:
+    taps = window_taps(arguments[0], WINDOW, mef_mefnet.SIGMA)
+    return _launch_mefnet_factors(*arguments, taps, mef_mefnet.C1, mef_mefnet.C2)

@@ -1,0 +1,127 @@
+"""One step of the optimiser."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastmef.data.damage import Fault
+from fastmef.data.files import display
+from fastmef.data.patches import PatchSampler
+from fastmef.data.tensors import check_weights
+from fastmef.errors import DivergenceError
+from fastmef.training.config import TrainConfig
+from fastmef.training.distributed import World
+from fastmef.training.objective import Objective
+from fastmef.training.parallel import TrainedNetwork
+from fastmef.training.schedule import learning_rate
+from fastmef.training.state import TrainState
+from fastmef.training.timing import PhaseTimer
+
+
+class Stepper:
+    """Takes steps: the mean gradient of ``accumulate`` batches in every process, clipped.
+
+    Args:
+        precision: ``"float32"`` or ``"bfloat16"``.
+        batches: number and exposures of the batches of this process, in order.
+        sampler: of the batches, for messages.
+    """
+
+    def __init__(
+        self,
+        state: TrainState,
+        objective: Objective,
+        precision: str,
+        batches: Iterator[tuple[int, Tensor]],
+        sampler: PatchSampler,
+        world: World,
+    ) -> None:
+        self._state, self._objective, self._precision = state, objective, precision
+        self._batches, self._sampler, self._world = batches, sampler, world
+        self._config: TrainConfig = objective.config
+        self._timer = PhaseTimer(world.device)
+        self._network = TrainedNetwork(state.network, world, self._timer)
+
+    def __call__(self) -> dict[str, Any]:
+        """Take the next step; return its record, of all processes together.
+
+        Raises:
+            DivergenceError: the loss is not finite.
+            InputError: a file is no longer what it was.
+        """
+        state, config = self._state, self._config
+        rate = learning_rate(state.step, config)
+        state.set_learning_rate(rate)
+        state.optimizer.zero_grad(set_to_none=True)
+        values, patches, counts = [], 0, []
+        for left in reversed(range(config.accumulate)):
+            self._timer.start("data")
+            number, exposures = next(self._batches)
+            self._timer.start("loss")
+            with self._network.accumulating(more=left > 0):
+                values.append(self._backward(number, exposures))
+            patches += exposures.shape[0]
+            counts.append(exposures.shape[1])
+        self._timer.start("optimizer")
+        if config.clip:
+            torch.nn.utils.clip_grad_norm_(state.network.parameters(), config.clip)
+        state.update(config.accumulate * self._world.size)
+        terms = _means(values, self._world)
+        times = self._timer.finish()
+        return {
+            "event": "step",
+            "step": state.step,
+            "loss": terms.pop("loss"),
+            "terms": terms,
+            "exposures": max(counts),
+            "patches": patches * self._world.size,
+            "learning_rate": rate,
+            "seconds": sum(times.values()),
+            "times": times,
+        }
+
+    def _backward(self, number: int, exposures: Tensor) -> dict[str, Tensor]:
+        """Add the gradient of a batch; return its ``loss`` and the terms of it."""
+        loss, terms = self._objective(self._network, exposures, self._precision)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise DivergenceError(_divergence(self._state.step + 1, value, number, self._sampler))
+        (loss / self._config.accumulate).backward()
+        return {name: term.detach() for name, term in {"loss": loss, **terms}.items()}
+
+
+def _means(values: list[dict[str, Tensor]], world: World) -> dict[str, float]:
+    """Return the mean of every value over batches and processes."""
+    stacked = torch.stack([torch.stack(list(batch.values())).double() for batch in values])
+    return dict(zip(values[0], world.mean(stacked.mean(dim=0)).tolist(), strict=True))
+
+
+def check_finite(state: TrainState) -> None:
+    """Refuse weights that no trained network has.
+
+    Raises:
+        DivergenceError: see above.
+    """
+    try:
+        check_weights(state.network.state_dict())
+    except Fault as fault:
+        raise DivergenceError(
+            f"step {state.step}: training has diverged, {fault}; a smaller learning_rate may help"
+        ) from fault
+
+
+def _divergence(step: int, loss: float, number: int, sampler: PatchSampler) -> str:
+    """Say at which step and with which patches the loss was not finite."""
+    patches = "; ".join(
+        f"{', '.join(display(path) for path in scene.images)} at row {top}, column {left}"
+        for scene, top, left in sampler.places(number)
+    )
+    return (
+        f"step {step}: the loss is {loss}, so training has stopped; a smaller learning_rate may"
+        f" help. Patches of {sampler.patch} pixels: {patches}"
+    )

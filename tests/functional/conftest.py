@@ -1,0 +1,1 @@
+from cpp_fixtures import kernels  # noqa: F401

@@ -1,0 +1,65 @@
+"""guided_upsample_fuse on every backend: fused image, gradients w.r.t. logits and exposures."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from cases import INTEGERS, arrange, logits_for, stack
+from conformance import Backend, Case, Conformance
+from torch import Tensor
+
+from fastmef import functional
+from fastmef.reference import guided as reference
+
+
+def _inputs(count: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    exposures = stack(2, count, 3, height, width, dtype=torch.float64)
+    return logits_for(exposures[..., ::2, ::3]), exposures
+
+
+def _bright_flat(height: int, width: int) -> tuple[Tensor, Tensor]:
+    logits, exposures = _inputs(2, height, width)
+    return logits + 20, 0.9 + 1e-3 * exposures
+
+
+def _case(name: str, inputs: Any, thorough: bool = False, **options: Any) -> Case:
+    return Case(
+        name,
+        partial(functional.guided_upsample_fuse, **options),
+        partial(reference.guided_upsample_fuse, **options),
+        inputs,
+        grads=(0, 1),
+        # Logits a g + b are rounded at the size of a g, and move the result by that.
+        noise=(5e-6, 1e-5),
+        roundings=3,  # that of the guide, that of the sum, and both together
+        thorough=thorough,
+        record_tensors=lambda logits, exposures: (exposures, logits),
+    )
+
+
+class TestGuidedUpsampleFuse(Conformance):
+    operation = "guided_upsample_fuse"
+    layout_changes_no_bit = False  # means of the logits are summed in the order of memory
+    cases = (
+        _case("two exposures", partial(_inputs, 2), thorough=True),
+        _case("three exposures", partial(_inputs, 3)),
+        _case("five exposures", partial(_inputs, 5), thorough=True),
+        _case("one exposure", partial(_inputs, 1)),
+        _case("bright and flat", _bright_flat),
+        _case("radius and eps", partial(_inputs, 2), radius=1, eps=1e-2),
+    )
+
+    def test_stored_types(self, backend: Backend) -> None:
+        """Integers come back in their type and layout, rounded to the nearest."""
+        for dtype, highest in INTEGERS.items():
+            exposures = arrange(stack(1, 2, 3, 6, 7, dtype=dtype), "channels_last")
+            logits = logits_for(exposures[..., ::2, ::3])
+            on_device = logits.to(backend.device), exposures.to(backend.device)
+            fused = functional.guided_upsample_fuse(*on_device)
+            exact = reference.guided_upsample_fuse(logits.double(), exposures.double() / highest)
+            assert fused.dtype == dtype and fused.permute(0, 2, 3, 1).is_contiguous()
+            # Float32 may decide a tie differently.
+            error = (fused.cpu().double() - highest * exact).abs().max()
+            assert error <= 0.5 + 1e-5 * highest

@@ -1,0 +1,41 @@
+"""Calls of registered operations, as their autograd functions make them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class RegisteredCalls(TorchDispatchMode):
+    """Records one call of each kind: which tensors and options are given, and how they lie."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: dict[Any, tuple[Any, tuple[Any, ...]]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace == "fastmef":
+            copies = tuple(x.clone() if isinstance(x, Tensor) else x for x in args)
+            self.made.setdefault((func, tuple(map(_kind, args))), (func, copies))
+        return func(*args, **(kwargs or {}))
+
+    @property
+    def names(self) -> set[str]:
+        return {func.name().split("::")[1] for func, _ in self.made.values()}
+
+
+def _kind(argument: Any) -> Any:
+    if isinstance(argument, Tensor):
+        return argument.dtype, argument.ndim, argument.is_contiguous()
+    return argument if isinstance(argument, (bool, str)) else type(argument)
+
+
+def opcheck(calls: RegisteredCalls, thoroughly: bool) -> None:
+    """Check what PyTorch and its compiler are told of the operations; all of it, or the basics."""
+    some = ("test_schema", "test_faketensor")
+    for func, arguments in calls.made.values():
+        options = {} if thoroughly else {"test_utils": some}
+        torch.library.opcheck(func, arguments, **options)
