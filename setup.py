@@ -1,4 +1,4 @@
-"""Build the optional compiled extensions. Everything static is in pyproject.toml.
+"""List the packages and build the optional compiled extensions; the rest is in pyproject.toml.
 
 FASTMEF_CPU is ``auto`` (default: a failed build says so in one line and installation goes on),
 ``0`` (do not build) or ``1`` (a failed build is an error). FASTMEF_CUDA takes the same values; auto
@@ -19,7 +19,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 # The operations are compiled once for each instruction set; their bindings, and what the operations
@@ -246,4 +246,10 @@ def _has_nvcc() -> bool:
     return True
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": BuildExtensions})
+def packages() -> list[str]:
+    """Return all packages; those in ``kernels/`` are installed below ``fastmef``."""
+    kernels = [f"fastmef.{name}" for name in find_packages(include=["kernels", "kernels.*"])]
+    return sorted({*find_packages(include=["fastmef", "fastmef.*"]), *kernels})
+
+
+setup(packages=packages(), ext_modules=extensions(), cmdclass={"build_ext": BuildExtensions})

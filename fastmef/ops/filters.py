@@ -73,18 +73,18 @@ class SobelOptions(NamedTuple):
 
 
 class GammaOptions(NamedTuple):
-    attributes: str
+    gamma: str
     window: int
     sigma: float | None
     floor: float
     eps: float
 
     def as_filter(self) -> Filter:
-        return Filter(self.attributes, self.window, self.sigma, self.floor, eps=self.eps)
+        return Filter(self.gamma, self.window, self.sigma, self.floor, eps=self.eps)
 
     def as_kernel_arguments(self, images: Tensor) -> tuple[Any, ...]:
         taps = window_taps(images, self.window, self.sigma)
-        return self.attributes, taps, self.floor, self.eps
+        return self.gamma, taps, self.floor, self.eps
 
 
 Options = VarianceOptions | SobelOptions | GammaOptions
@@ -245,8 +245,8 @@ def sobel_gradient(images: Tensor) -> Tensor:
 
 
 def gamma_weights(
-    exposures: Tensor, attributes: str, window: int, sigma: float | None, floor: float, eps: float
+    exposures: Tensor, gamma: str, window: int, sigma: float | None, floor: float, eps: float
 ) -> Tensor:
-    options = GammaOptions(attributes, window, sigma, floor, eps)
+    options = GammaOptions(gamma, window, sigma, floor, eps)
     compute = partial(reference.gamma_weights, **options._asdict())
     return _run(GAMMA_WEIGHTS, compute, exposures, options)

@@ -203,7 +203,9 @@ STEPS = Steps(
 
 
 def ma2015_without_maps(fused: Tensor, exposures: Tensor, scales: int) -> Tensor:
-    """Mean quality of every scale, ``(B, scales)``, finest first; no gradient to the exposures.
+    """Return the mean quality of every scale, ``(B, scales)``, finest first.
+
+    No gradient flows to the exposures.
 
     ``exposures`` ``(B, K, H, W)`` and ``fused`` ``(B, H, W)`` are grey, in [0, 1] and of one dtype,
     float32 or float64, on the CPU.

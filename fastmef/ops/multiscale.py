@@ -28,7 +28,7 @@ from fastmef.reference.pyramid import halved_size
 
 
 def _triton_covers(*tensors: Tensor, validity: Tensor | None = None, radius: int = 0) -> bool:
-    """The Triton kernels have no masks, and windows up to a size."""
+    """Return whether the case has no mask, and windows that the Triton kernels can hold."""
     return validity is None and radius <= kernels.LARGEST_TRITON_RADIUS
 
 

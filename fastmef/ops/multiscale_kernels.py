@@ -40,7 +40,7 @@ class Band(NamedTuple):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype that sums are formed in."""
+        """Return the dtype that sums are formed in."""
         return working_dtype(self.fine, self.coarse, self.fused_coarse)
 
     def require_fit(self) -> None:

@@ -159,7 +159,7 @@ def shared_statistics(
     momentum: float,
     group: Group,
 ) -> Tensor:
-    """:func:`statistics` of the images of all processes of ``group``."""
+    """Return :func:`statistics` of the images of all processes of ``group``."""
     own = statistics(x, None, None, 0.0)
     parts = own.new_empty((dist.get_world_size(group), *own.shape))
     dist.all_gather(list(parts.unbind(0)), own, group=group)
@@ -242,7 +242,7 @@ def norm_act(
     keep: bool = True,
     group: Group = None,
 ) -> tuple[Tensor, Tensor]:
-    """y and what follows it, which is empty for ``""``.
+    """Return y and what follows it, which is empty for ``""``.
 
     y is empty for ``"bilinear"``, and for ``"pool"`` unless ``keep``.
     """

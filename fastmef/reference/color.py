@@ -11,7 +11,7 @@ GRAY_COEFFICIENTS = (0.298936021293775, 0.587043074451121, 0.114020904255103)
 
 
 def rgb_to_gray(images: Tensor, dim: int = -3) -> Tensor:
-    r"""Luma of RGB images, as MATLAB's ``rgb2gray`` computes it (ITU-R BT.601).
+    r"""Return the luma of RGB images, as MATLAB's ``rgb2gray`` computes it (ITU-R BT.601).
 
     :math:`Y = 0.2989\,R + 0.5870\,G + 0.1140\,B`
 
@@ -28,5 +28,5 @@ def rgb_to_gray(images: Tensor, dim: int = -3) -> Tensor:
 
 
 def round_to_8bit(images: Tensor) -> Tensor:
-    """The nearest 8-bit level of images in [0, 1], as uint8."""
+    """Return the nearest 8-bit level of images in [0, 1], as uint8."""
     return (images * 255).round().clamp(0, 255).to(torch.uint8)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def gaussian_taps(window: int, sigma: float | None) -> tuple[float, ...]:
-    r"""Filter taps :math:`w_i \propto e^{-(i-m)^2 / 2\sigma^2}` that sum to 1.
+    r"""Return filter taps :math:`w_i \propto e^{-(i-m)^2 / 2\sigma^2}` that sum to 1.
 
     ``sigma=None`` gives flat taps. The only place where taps are computed: every backend takes
     them from here.
@@ -27,7 +27,7 @@ def gaussian_taps(window: int, sigma: float | None) -> tuple[float, ...]:
 
 
 def effective_window(window: int, size: int) -> int:
-    """The window used along an axis of ``size`` pixels: the largest odd one that fits."""
+    """Return the window used along an axis of ``size`` pixels: the largest odd one that fits."""
     if window <= size:
         return window
     return size if size % 2 else size - 1
@@ -57,16 +57,16 @@ class _WindowSum(torch.autograd.Function):
         _, ctx.taps, ctx.dim, ctx.padding = inputs
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> Any:
+    def backward(ctx: Any, grad_output: Tensor) -> Any:
         # The taps are symmetric: the adjoint is the same sum with as much border as was cut off.
         padding = len(ctx.taps) - 1 - ctx.padding
-        return _WindowSum.apply(upstream, ctx.taps, ctx.dim, padding), None, None, None
+        return _WindowSum.apply(grad_output, ctx.taps, ctx.dim, padding), None, None, None
 
 
 def window_filter(
     images: Tensor, window: int = 11, sigma: float | None = 1.5, border: str = "valid"
 ) -> Tensor:
-    r"""Separable window mean :math:`w * I` over the last two axes.
+    r"""Compute the separable window mean :math:`w * I` over the last two axes.
 
     Args:
         images: ``(..., H, W)``, floating point.
@@ -95,14 +95,14 @@ def window_filter(
 
 
 def crop_to_centers(images: Tensor, window: int) -> Tensor:
-    """The pixels at the centres of the ``"valid"`` windows."""
+    """Return the pixels at the centres of the ``"valid"`` windows."""
     height, width = images.shape[-2:]
     ry, rx = effective_window(window, height) // 2, effective_window(window, width) // 2
     return images[..., ry : height - ry, rx : width - rx]
 
 
 def halve(images: Tensor) -> Tensor:
-    r"""Half the size: the mean of every 2×2 block; an odd last row or column is repeated.
+    r"""Halve the size by the mean of every 2×2 block; an odd last row or column is repeated.
 
     ``(..., H, W)`` becomes ``(..., ceil(H/2), ceil(W/2))``.
     """

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def tempered_logits(logits: Tensor, temperature: float, valid: Tensor | None) -> Tensor:
-    """Divided by the temperature; −∞ where an exposure is not valid but another one is."""
+    """Divide by the temperature; −∞ where an exposure is not valid but another one is."""
     if temperature != 1:
         logits = logits / temperature
     if valid is None:
@@ -18,7 +18,7 @@ def tempered_logits(logits: Tensor, temperature: float, valid: Tensor | None) ->
 def softmax_fuse(
     logits: Tensor, exposures: Tensor, temperature: float = 1.0, valid: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    r"""Convex combination :math:`F = \sum_k W_k I_k` with :math:`W = \mathrm{softmax}_k(x / T)`.
+    r"""Compute :math:`F = \sum_k W_k I_k` with :math:`W = \mathrm{softmax}_k(x / T)`.
 
     ``logits`` is ``(B, K, H, W)``, ``exposures`` ``(B, K, C, H, W)``; returns the fused image
     ``(B, C, H, W)`` in the dtype and layout of the exposures, integers rounded to the nearest, ties
@@ -34,7 +34,7 @@ def softmax_fuse(
 
 
 def stored_like(image: Tensor, exposures: Tensor) -> Tensor:
-    """``image`` ``(B, C, H, W)`` in the dtype and layout of exposures ``(B, K, C, H, W)``."""
+    """Return ``(B, C, H, W)`` in the dtype and layout of exposures ``(B, K, C, H, W)``."""
     image = stored(image, exposures.dtype)
     channels = exposures.shape[2]
     if channels > 1 and exposures.stride(2) == 1 and exposures.stride(4) == channels:
@@ -43,7 +43,7 @@ def stored_like(image: Tensor, exposures: Tensor) -> Tensor:
 
 
 def stored(image: Tensor, dtype: torch.dtype) -> Tensor:
-    """``image`` in a storage dtype: integers are rounded to the nearest, ties to even."""
+    """Return ``image`` in a storage dtype: integers are rounded to the nearest, ties to even."""
     if dtype.is_floating_point:
         return image.to(dtype)
     # A pixel that is not a number becomes 0.

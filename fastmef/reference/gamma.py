@@ -12,7 +12,7 @@ ATTRIBUTES = ("variance", "gradient", "well_exposedness")
 
 
 def parse_attributes(gamma: str) -> tuple[str, ...] | None:
-    """The attributes that a name like ``"variance_gradient"`` multiplies; ``None`` if unknown."""
+    """Return the attributes that a name like ``"variance_gradient"`` multiplies, or ``None``."""
     rest, found = gamma, []
     for name in ATTRIBUTES:
         if rest == name or rest.startswith(name + "_"):
@@ -28,7 +28,7 @@ def local_variance(
     floor: float = 1e-4,
     border: str = "valid",
 ) -> Tensor:
-    r"""Windowed variance :math:`V = \max(w * I^2 - (w * I)^2,\ \text{floor})`."""
+    r"""Compute the windowed variance :math:`V = \max(w * I^2 - (w * I)^2,\ \text{floor})`."""
     # Zeros beyond the border are part of the image: there no constant may be subtracted.
     centred = images if border == "zero" else images - plane_mean(images)
     mean = window_filter(centred, window, sigma, border)
@@ -36,10 +36,10 @@ def local_variance(
 
 
 def sobel_gradient(images: Tensor) -> Tensor:
-    r"""Gradient magnitude :math:`S = \sqrt{(K_x * I)^2 + (K_y * I)^2}`, 3×3 Sobel, edges repeated.
+    r"""Compute the gradient magnitude :math:`S = \sqrt{(K_x * I)^2 + (K_y * I)^2}`.
 
-    The kernels are unnormalised (``[-1 0 1; -2 0 2; -1 0 1]``): S lies in [0, 3√2] for images in
-    [0, 1]. Where S = 0 its gradient is taken as 0.
+    K are the 3×3 Sobel kernels, unnormalised (``[-1 0 1; -2 0 2; -1 0 1]``): S lies in [0, 3√2] for
+    images in [0, 1]. Edges are repeated. Where S = 0 its gradient is taken as 0.
     """
     height, width = images.shape[-2:]
     planes = F.pad(images.reshape(-1, 1, height, width), (1, 1, 1, 1), mode="replicate")
@@ -54,25 +54,25 @@ def sobel_gradient(images: Tensor) -> Tensor:
 
 
 def well_exposedness(images: Tensor, center: float = 0.5, sigma: float = 0.2) -> Tensor:
-    r"""Closeness to mid-grey :math:`E = e^{-(I - 0.5)^2 / (2 \cdot 0.2^2)}` (Mertens 2007)."""
+    r"""Compute :math:`E = e^{-(I - 0.5)^2 / (2 \cdot 0.2^2)}`, closeness to grey (Mertens 2007)."""
     return torch.exp(-((images - center) ** 2) / (2 * sigma * sigma))
 
 
 def gamma_weights(
     exposures: Tensor,
-    attributes: str = "variance_gradient",
+    gamma: str = "variance_gradient",
     window: int = 11,
     sigma: float | None = 1.5,
     floor: float = 1e-4,
     eps: float = 1e-12,
 ) -> Tensor:
-    r"""Normalised importance :math:`\gamma_k = A_k / (\sum_j A_j + \varepsilon)` at window centres.
+    r"""Compute :math:`\gamma_k = A_k / (\sum_j A_j + \varepsilon)` at the centres of windows.
 
-    :math:`A_k` is the product of the named attributes of exposure k. ``exposures`` is
-    ``(B, K, H, W)`` grey; the result covers the ``"valid"`` window positions.
+    :math:`A_k` is the product of the attributes of exposure k that ``gamma`` names. ``exposures``
+    is ``(B, K, H, W)`` grey; the result covers the ``"valid"`` window positions.
     """
     product: Tensor | None = None
-    for name in parse_attributes(attributes) or ():
+    for name in parse_attributes(gamma) or ():
         if name == "variance":
             value = local_variance(exposures, window, sigma, floor)
         elif name == "gradient":
@@ -81,5 +81,5 @@ def gamma_weights(
             value = crop_to_centers(well_exposedness(exposures), window)
         product = value if product is None else product * value
     if product is None:
-        raise ValueError(f"unknown gamma {attributes!r}")
+        raise ValueError(f"unknown gamma {gamma!r}")
     return product / (product.sum(dim=1, keepdim=True) + eps)

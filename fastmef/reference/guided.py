@@ -11,7 +11,7 @@ from fastmef.reference.fusion import softmax_fuse
 
 
 def luma_guide(exposures: Tensor, dtype: torch.dtype) -> Tensor:
-    """Mean luma of the exposures ``(B, K, 3, H, W)`` → ``(B, 1, H, W)``, integers scaled to [0, 1].
+    """Return the mean luma of exposures ``(B, K, 3, H, W)`` in [0, 1], ``(B, 1, H, W)``.
 
     The mean has the edges of every exposure; one exposure has none where it is clipped.
     """
@@ -27,7 +27,7 @@ def _plane_mean(images: Tensor) -> Tensor:
 def guided_coefficients(
     logits: Tensor, guide: Tensor, radius: int, eps: float
 ) -> tuple[Tensor, Tensor]:
-    r"""Line of each logit over the guide in every window, averaged over the windows of a pixel.
+    r"""Fit a line to each logit over the guide in every window; average the windows of a pixel.
 
     .. math:: a = \frac{\operatorname{cov}(g, x)}{\operatorname{var}(g) + \epsilon}, \quad
         b = \bar x - a \bar g

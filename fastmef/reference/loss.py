@@ -24,7 +24,7 @@ def weighted_ssim_map(
     floor: float = 1e-4,
     eps: float = 1e-12,
 ) -> Tensor:
-    r""":math:`q(p) = \sum_k \gamma_k(p)\,\mathrm{SSIM}(F, I_k)(p)` at every window position."""
+    r"""Compute :math:`q(p) = \sum_k \gamma_k(p)\,\mathrm{SSIM}(F, I_k)(p)` for every window p."""
     weights = gamma_weights(exposures, gamma, window, sigma, floor, eps)
     similarity = ssim(
         fused.unsqueeze(1),
@@ -55,7 +55,7 @@ def weighted_ssim_loss(
     reduction: str = "mean",
     quality_map: Callable[..., Tensor] = weighted_ssim_map,
 ) -> Tensor:
-    r""":math:`1 - \operatorname{mean}_p \sum_k \gamma_k(p)\,\mathrm{SSIM}(F, I_k)(p)`, over scales.
+    r"""Compute :math:`1 - \operatorname{mean}_p \sum_k \gamma_k(p)\,\mathrm{SSIM}(F, I_k)(p)`.
 
     ``fused`` is ``(B, H, W)`` and ``exposures`` ``(B, K, H, W)``, grey in [0, 1]. Level s works on
     images halved s times and counts ``scales[s] / sum(scales)``. A ``mask`` ``(B, H, W)`` weights
@@ -83,9 +83,10 @@ def weighted_ssim_loss(
 
 
 def fusion_loss(logits: Tensor, exposures: Tensor, **options: object) -> Tensor:
-    r""":func:`weighted_ssim_loss` of :math:`F = \sum_k \mathrm{softmax}(\text{logits})_k I_k`.
+    r"""Compute the loss of :math:`F = \sum_k \mathrm{softmax}(\text{logits})_k I_k`.
 
-    ``logits`` and the grey ``exposures`` are both ``(B, K, H, W)``.
+    ``logits`` and the grey ``exposures`` are both ``(B, K, H, W)``; ``options`` are those of
+    :func:`weighted_ssim_loss`.
     """
     fused = (torch.softmax(logits, dim=1) * exposures).sum(dim=1)
     return weighted_ssim_loss(fused, exposures, **options)  # type: ignore[arg-type]

@@ -36,7 +36,7 @@ def _patch_mean(images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def color2018_sources(exposures: Tensor) -> Color2018Sources:
-    r"""The side of the score that depends on the exposures alone.
+    r"""Compute the maps of the score that depend on the exposures alone.
 
     Args:
         exposures: ``(B, K, 3, H, W)`` RGB in [0, 1], float32 or float64. No gradient flows to it.
@@ -59,7 +59,7 @@ def color2018_sources(exposures: Tensor) -> Color2018Sources:
 
 
 def color2018_score(sources: Color2018Sources, fused: Tensor) -> Tensor:
-    r"""MEF-SSIMc, one value an image.
+    r"""Compute MEF-SSIMc, one value an image.
 
     .. math::
         Q = \operatorname{mean}

@@ -39,7 +39,7 @@ def _smooth(images: Tensor) -> Tensor:
 
 
 def ma2015_level(exposures: Tensor) -> Ma2015Level:
-    """One scale of :func:`ma2015_sources`, of exposures ``(B, K, H, W)`` in the range 0-255."""
+    """Compute one scale of :func:`ma2015_sources`; exposures ``(B, K, H, W)`` are in 0-255."""
     height, width = exposures.shape[-2:]
     wy, wx = effective_window(WINDOW, height), effective_window(WINDOW, width)
     count = wy * wx
@@ -104,7 +104,7 @@ def ma2015_sources(
     level: Callable[[Tensor], Ma2015Level] = ma2015_level,
     halve: Callable[[Tensor], Tensor] = halve,
 ) -> tuple[Ma2015Level, ...]:
-    r"""The side of the score that depends on the exposures alone, finest scale first.
+    r"""Compute the maps of the score that depend on the exposures alone, finest scale first.
 
     With :math:`\mu_k` and :math:`\|\cdot\|` over a flat window of N pixels (11×11 where it fits):
 
@@ -131,7 +131,7 @@ def ma2015_sources(
 
 
 def ma2015_quality(level: Ma2015Level, fused: Tensor) -> Tensor:
-    """One scale of :func:`ma2015_qualities`, ``(B,)``, of ``fused`` in the range 0-255."""
+    """Compute one scale of :func:`ma2015_qualities`, ``(B,)``, of ``fused`` in the range 0-255."""
     y = fused - plane_mean(fused)
     mean = _smooth(y)
     variance = _smooth(y * y) - mean * mean
@@ -147,7 +147,7 @@ def ma2015_qualities(
     quality: Callable[[Ma2015Level, Tensor], Tensor] = ma2015_quality,
     halve: Callable[[Tensor], Tensor] = halve,
 ) -> Tensor:
-    r"""Mean quality of every scale, ``(B, scales)``, finest first.
+    r"""Compute the mean quality of every scale, ``(B, scales)``, finest first.
 
     .. math::
         Q = \operatorname{mean}\frac{2\sigma_{\hat x y} + C}{\sigma_{\hat x}^2 + \sigma_y^2 + C},
@@ -162,7 +162,7 @@ def ma2015_qualities(
 
 
 def ma2015_combine(qualities: Tensor) -> Tensor:
-    r""":math:`\prod_l \max(Q_l, 0)^{\beta_l}` of ``(B, scales)``, the β normalised to sum to 1.
+    r"""Return :math:`\prod_l \max(Q_l, 0)^{\beta_l}` of ``(B, scales)``; the β sum to 1.
 
     A single scale is returned as it is, negative or not.
     """
@@ -180,7 +180,7 @@ def ma2015_combine(qualities: Tensor) -> Tensor:
 
 
 def ma2015_score(sources: Sequence[Ma2015Level], fused: Tensor) -> Tensor:
-    r"""MEF-SSIM of Ma, Zeng and Wang, one value an image.
+    r"""Compute the MEF-SSIM of Ma, Zeng and Wang, one value an image.
 
     Args:
         sources: from :func:`ma2015_sources`; their number is the number of scales.

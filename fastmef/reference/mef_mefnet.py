@@ -35,7 +35,7 @@ def _window_mean(images: Tensor) -> Tensor:
 
 
 def desired_luminance(means: Tensor, image_means: Tensor) -> Tensor:
-    r"""Mean brightness that a fused image should have, :math:`\sum_k L_k\mu_k / \sum_k L_k`.
+    r"""Return the brightness that a fused image should have, :math:`\sum_k L_k\mu_k / \sum_k L_k`.
 
     .. math::
         L_k = e^{-(\mu_k - 0.5)^2 / (2 \cdot 0.2^2)} \cdot e^{-(m_k - 0.5)^2 / (2 \cdot 0.2^2)}
@@ -50,7 +50,7 @@ def desired_luminance(means: Tensor, image_means: Tensor) -> Tensor:
 
 @torch.no_grad()
 def mefnet_sources(exposures: Tensor) -> MefnetSources:
-    r"""The side of the score that depends on the exposures alone.
+    r"""Compute the maps of the score that depend on the exposures alone.
 
     Args:
         exposures: ``(B, K, H, W)`` grey in [0, 1], float32 or float64. No gradient flows to it.
@@ -68,7 +68,7 @@ def mefnet_sources(exposures: Tensor) -> MefnetSources:
 
 
 def mefnet_factors(sources: MefnetSources, fused: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Mean luminance factor and mean contrast-structure factor, each ``(B,)``.
+    r"""Compute the mean luminance factor and mean contrast-structure factor, each ``(B,)``.
 
     .. math::
         l = \operatorname{mean}\frac{2\mu_y\lambda + C_1}{\mu_y^2 + \lambda^2 + C_1}, \quad
@@ -90,7 +90,7 @@ def mefnet_factors(sources: MefnetSources, fused: Tensor) -> tuple[Tensor, Tenso
 
 
 def mefnet_score(sources: MefnetSources, fused: Tensor, luminance: bool = True) -> Tensor:
-    r"""MEF-SSIM as in MEF-Net: :math:`l \cdot cs`, or ``cs`` alone without ``luminance``.
+    r"""Compute MEF-SSIM as in MEF-Net: :math:`l \cdot cs`, or ``cs`` alone without ``luminance``.
 
     The two factors are averaged over the image before they are multiplied, as the published torch
     code does in its (single-level) multi-scale form.

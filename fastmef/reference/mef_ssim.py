@@ -33,7 +33,7 @@ class MefSsimSources(NamedTuple):
 
 
 def unit_range(images: Tensor) -> Tensor:
-    """Images as float32 or float64 in [0, 1]; uint8 becomes float64 where the device has it."""
+    """Return float32 or float64 images in [0, 1]; uint8 becomes float64 where the device has it."""
     if images.dtype == torch.uint8:
         dtype = torch.float32 if images.device.type == "mps" else torch.float64
         return images.to(dtype) / 255
@@ -41,7 +41,7 @@ def unit_range(images: Tensor) -> Tensor:
 
 
 def score_input(images: Tensor, variant: str, is_gray: bool) -> Tensor:
-    """Images as ``variant`` wants them: RGB for color2018, else grey; always in [0, 1].
+    """Return images as ``variant`` wants them: RGB for color2018, else grey; always in [0, 1].
 
     ma2015 rounds the grey values of uint8 colour images to 8 bit, as MATLAB's ``rgb2gray`` does;
     floating point images are never rounded, so that the score stays differentiable.
@@ -69,28 +69,28 @@ REFERENCE = Steps()
 
 
 def mef_ssim_sources(
-    exposures: Tensor, variant: str = "ma2015", scales: int | None = None, by: Steps = REFERENCE
+    exposures: Tensor, variant: str = "ma2015", scales: int | None = None, steps: Steps = REFERENCE
 ) -> MefSsimSources:
-    """Everything of the score that the exposures alone decide, for use with many fused images."""
-    images = by.score_input(exposures, variant, exposures.dim() == 4)
+    """Compute what the exposures alone decide of the score, for many fused images."""
+    images = steps.score_input(exposures, variant, exposures.dim() == 4)
     if variant == "ma2015":
-        levels = by.ma2015_sources(images, len(BETA) if scales is None else scales)
+        levels = steps.ma2015_sources(images, len(BETA) if scales is None else scales)
         return MefSsimSources(variant, levels)
     if variant == "color2018":
         return MefSsimSources(variant, color2018_sources(images))
-    return MefSsimSources(variant, by.mefnet_sources(images))
+    return MefSsimSources(variant, steps.mefnet_sources(images))
 
 
-def mef_ssim_score(sources: MefSsimSources, fused: Tensor, by: Steps = REFERENCE) -> Tensor:
-    """Score ``(B,)`` of fused images against :func:`mef_ssim_sources`, in the dtype of those."""
+def mef_ssim_score(sources: MefSsimSources, fused: Tensor, steps: Steps = REFERENCE) -> Tensor:
+    """Score fused images against :func:`mef_ssim_sources`: ``(B,)``, in the dtype of those."""
     variant, maps = sources
-    image = by.score_input(fused, variant, fused.dim() == 3)
+    image = steps.score_input(fused, variant, fused.dim() == 3)
     if isinstance(maps, Color2018Sources):
         return color2018_score(maps, image.to(maps.exposures.dtype))
     if isinstance(maps, MefnetSources):
-        luminance, structure = by.mefnet_factors(maps, image.to(maps.exposures.dtype))
+        luminance, structure = steps.mefnet_factors(maps, image.to(maps.exposures.dtype))
         return luminance * structure if variant == "mefnet" else structure
-    return ma2015_combine(by.ma2015_qualities(maps, image.to(maps[0].exposures.dtype)))
+    return ma2015_combine(steps.ma2015_qualities(maps, image.to(maps[0].exposures.dtype)))
 
 
 def mef_ssim(

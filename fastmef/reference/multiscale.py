@@ -38,23 +38,23 @@ class ExposurePyramid(NamedTuple):
 
 
 def highest_value(dtype: torch.dtype) -> int:
-    """The number that stands for 1 in images of this dtype."""
+    """Return the number that stands for 1 in images of this dtype."""
     return 1 if dtype.is_floating_point else torch.iinfo(dtype).max
 
 
 def effective_validity(valid: Tensor) -> Tensor:
-    """``valid`` ``(B, K, H, W)``, and true for all exposures where none is valid."""
+    """Return ``valid`` ``(B, K, H, W)``, and true for all exposures where none is valid."""
     return valid | ~valid.any(dim=1, keepdim=True)
 
 
 def working_dtype(*tensors: Tensor | None) -> torch.dtype:
-    """float64 where any tensor is of that dtype, else float32."""
+    """Return float64 where any tensor is of that dtype, else float32."""
     in_double = any(x is not None and x.dtype == torch.float64 for x in tensors)
     return torch.float64 if in_double else torch.float32
 
 
 def reduced_dtype(exposures: Tensor, is_base: bool) -> torch.dtype:
-    """The dtype of the next level: integers stay integers until the base."""
+    """Return the dtype of the next level: integers stay integers until the base."""
     keeps = not is_base and not exposures.is_floating_point()
     return torch.uint16 if keeps else working_dtype(exposures)
 
@@ -113,7 +113,7 @@ def build_pyramid(
 def validity_of_levels(
     valid: Tensor | None, pyramid: ExposurePyramid, levels: int
 ) -> list[Tensor | None]:
-    """The validity of all ``levels + 1`` levels, finest first."""
+    """Return the validity of all ``levels + 1`` levels, finest first."""
     if valid is None:
         return [None] * (levels + 1)
     if levels == 0:
@@ -122,7 +122,7 @@ def validity_of_levels(
 
 
 def unit_range(images: Tensor, dtype: torch.dtype) -> Tensor:
-    """``images`` in ``dtype``, integers scaled to [0, 1]."""
+    """Return ``images`` in ``dtype``, integers scaled to [0, 1]."""
     highest = highest_value(images.dtype)
     return images.to(dtype) if highest == 1 else images.to(dtype) / highest
 
@@ -146,7 +146,7 @@ def base_logits(logits: Tensor, shares: Tensor | None, validity: Tensor | None) 
 def band_weights(
     images: Tensor, shares: Tensor | None, radius: int, floor: float, validity: Tensor | None
 ) -> Tensor:
-    r"""Weights γ ``(B, K, H, W)`` of images ``(B, K, C, H, W)`` in [0, 1].
+    r"""Compute weights γ ``(B, K, H, W)`` of images ``(B, K, C, H, W)`` in [0, 1].
 
     .. math:: \gamma_k = a_k / \textstyle\sum_j a_j, \qquad a_k = s_k m_k (v_k + \mathrm{floor})^2
 
@@ -183,7 +183,7 @@ def compress_overshoot(images: Tensor, knee: Knee | None) -> Tensor:
 
 
 def finished(fused: Tensor, exposures: Tensor, knee: Knee | None) -> Tensor:
-    """``fused`` in [0, 1], compressed, in the dtype and memory layout of ``exposures``."""
+    """Compress ``fused`` into [0, 1]; return it in the dtype and layout of ``exposures``."""
     return stored_like(compress_overshoot(fused, knee) * highest_value(exposures.dtype), exposures)
 
 
@@ -201,7 +201,7 @@ def blend_band(
     finest: bool = True,
     knee: Knee | None = None,
 ) -> Tensor:
-    r"""One level: :math:`F = E(F') + c \sum_k \gamma_k (J_k - E(J'_k))` with E = expand.
+    r"""Compute one level: :math:`F = E(F') + c \sum_k \gamma_k (J_k - E(J'_k))` with E = expand.
 
     ``fine`` J is ``(B, K, C, H, W)``, ``coarse`` J' its next level, ``fused_coarse`` F' that
     level's fused image. At the ``finest`` level overshoot is compressed, and the result takes the
@@ -270,24 +270,24 @@ def multiscale_fuse(
 
 
 def _masked(images: Tensor, validity: Tensor) -> Tensor:
-    """``validity * images``, and 0 where the validity is 0, whatever the image is there."""
+    """Return ``validity * images``, and 0 where the validity is 0, whatever the image is there."""
     m = validity.unsqueeze(2)
     return torch.where(m > 0, m * images, torch.zeros_like(images))
 
 
 def _ratio(total: Tensor, weight: Tensor) -> Tensor:
-    """``total / weight``, and 0 where the weight is 0."""
+    """Return ``total / weight``, and 0 where the weight is 0."""
     return torch.where(weight > 0, total / torch.where(weight > 0, weight, 1), 0)
 
 
 def _box(images: Tensor, radius: int) -> Tensor:
-    """The mean over windows of ``2 radius + 1`` pixels, border pixels repeated."""
+    """Return the mean over windows of ``2 radius + 1`` pixels, border pixels repeated."""
     padded = F.pad(images, (radius,) * 4, mode="replicate")
     return F.avg_pool2d(padded, 2 * radius + 1, stride=1)
 
 
 def _variance(gray: Tensor, radius: int, validity: Tensor | None) -> Tensor:
-    """The variance of ``(B, K, H, W)`` in each window, not below 0."""
+    """Return the variance of ``(B, K, H, W)`` in each window, not below 0."""
     # Around a constant: the squares of large values would cancel. It does not depend on the image,
     # so that a strip of rows has the variances of the whole.
     centred = gray - 0.5

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def moments(images: Tensor) -> Tensor:
-    r"""Mean, biased variance and number of values of every channel, as the lines of ``(3, C)``.
+    r"""Return mean, biased variance and number of values of every channel, ``(3, C)``.
 
     ``images`` is ``(B, C, H, W)``.
     """

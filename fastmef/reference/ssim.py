@@ -19,7 +19,7 @@ def ssim(
     border: str = "valid",
     reduction: str = "mean",
 ) -> Tensor:
-    r"""Mean SSIM of two images of broadcastable shape ``(..., H, W)``, or the map of all windows.
+    r"""Compute the mean SSIM of images of broadcastable shapes ``(..., H, W)``, or its map.
 
     .. math::
         \mathrm{SSIM} = \frac{2\mu_a\mu_b + C_1}{\mu_a^2 + \mu_b^2 + C_1}

@@ -30,7 +30,7 @@ def variance(**changes: Any) -> tuple[Callable[..., Tensor], Callable[..., Tenso
 
 
 def gamma(**changes: Any) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
-    options = {"attributes": "variance_gradient", "window": 11, "sigma": 1.5, "floor": 1e-4}
+    options = {"gamma": "variance_gradient", "window": 11, "sigma": 1.5, "floor": 1e-4}
     options = {**options, "eps": 1e-12, **changes}
     return partial(ops.filters.gamma_weights, **options), partial(
         reference.gamma_weights, **options
@@ -41,7 +41,7 @@ SOBEL = ops.filters.sobel_gradient, reference.sobel_gradient
 EVERY = {
     "local_variance": variance(border="reflect"),
     "sobel_gradient": SOBEL,
-    "gamma_weights": gamma(attributes="variance_gradient_well_exposedness"),
+    "gamma_weights": gamma(gamma="variance_gradient_well_exposedness"),
 }
 
 
@@ -63,17 +63,17 @@ def test_variance_windows(
 
 def test_variance_at_the_floor_still_has_its_gradient() -> None:
     images = torch.zeros(1, 20, 20, requires_grad=True)
-    upstream = torch.ones(1, 10, 10)
+    grad_output = torch.ones(1, 10, 10)
     spread = torch.zeros(1, 20, 20)
     spread[0, 10, 10] = 1.0
     for function in variance(floor=0.0):
         # The variance is 0 = the floor; its gradient vanishes as well, but not where x differs.
-        (gradient,) = torch.autograd.grad(function(images), images, upstream)
+        (gradient,) = torch.autograd.grad(function(images), images, grad_output)
         assert not gradient.any()
     for floor, has_gradient in ((0.0, True), (1.0, False)):
         for function in variance(floor=floor):
             x = spread.clone().requires_grad_()
-            (gradient,) = torch.autograd.grad(function(x), x, upstream)
+            (gradient,) = torch.autograd.grad(function(x), x, grad_output)
             assert bool(gradient.any()) == has_gradient
 
 
@@ -95,21 +95,21 @@ def test_sobel_of_flat_areas_has_no_gradient() -> None:
 def test_every_gamma(scene: Scene, agree: Agree, attributes: str, exposures: int) -> None:
     # Nearly all of the gradient of a single exposure's share cancels: 1 - A / (A + eps).
     noise = (1e-7, 1e-6) if exposures == 1 else (1e-8, 5e-8)
-    agree(*gamma(attributes=attributes), scene(2, exposures, 34, 41), noise=noise)
-    agree(*gamma(attributes=attributes, eps=0.1), scene(1, exposures, 20, 300), noise=noise)
+    agree(*gamma(gamma=attributes), scene(2, exposures, 34, 41), noise=noise)
+    agree(*gamma(gamma=attributes, eps=0.1), scene(1, exposures, 20, 300), noise=noise)
 
 
 @pytest.mark.parametrize("shape", SIZES)
 @pytest.mark.parametrize("attributes", ["variance_gradient", "gradient_well_exposedness"])
 def test_gamma_sizes(scene: Scene, agree: Agree, shape: tuple[int, int], attributes: str) -> None:
-    agree(*gamma(attributes=attributes), scene(1, 2, *shape))
+    agree(*gamma(gamma=attributes), scene(1, 2, *shape))
 
 
 @pytest.mark.parametrize("window, sigma", [(1, 1.5), (3, 1.0), (7, None), (21, 3.0)])
 def test_gamma_windows(scene: Scene, agree: Agree, window: int, sigma: float | None) -> None:
     attributes = "variance_gradient_well_exposedness"
-    agree(*gamma(attributes=attributes, window=window, sigma=sigma), scene(1, 3, 50, 60))
-    agree(*gamma(attributes=attributes, window=window, sigma=sigma), scene(1, 2, 300, 20))
+    agree(*gamma(gamma=attributes, window=window, sigma=sigma), scene(1, 3, 50, 60))
+    agree(*gamma(gamma=attributes, window=window, sigma=sigma), scene(1, 2, 300, 20))
 
 
 def test_bright_flat_area_keeps_its_precision() -> None:
@@ -153,8 +153,10 @@ def test_expanded_upstream_gradient(scene: Scene, name: str) -> None:
     results = []
     for function in EVERY[name]:
         value = function(images)
-        upstream = torch.tensor([0.5, 1.5], dtype=value.dtype).reshape(1, 2, 1, 1).expand_as(value)
-        results.append(torch.autograd.grad(value, images, upstream)[0])
+        grad_output = (
+            torch.tensor([0.5, 1.5], dtype=value.dtype).reshape(1, 2, 1, 1).expand_as(value)
+        )
+        results.append(torch.autograd.grad(value, images, grad_output)[0])
     torch.testing.assert_close(*results, rtol=0, atol=1e-12 * float(results[1].abs().max()))
 
 
@@ -166,9 +168,9 @@ def test_half_precision_is_computed_in_float32(scene: Scene, name: str, dtype: t
     for given in (images, images.float()):
         given.requires_grad_()
         value = EVERY[name][0](given)
-        upstream = torch.linspace(0, 1, value.numel(), dtype=torch.float64).to(dtype)
+        grad_output = torch.linspace(0, 1, value.numel(), dtype=torch.float64).to(dtype)
         (gradient,) = torch.autograd.grad(
-            value, given, upstream.reshape(value.shape).to(value.dtype)
+            value, given, grad_output.reshape(value.shape).to(value.dtype)
         )
         assert value.dtype == gradient.dtype == given.dtype
         results.append((value.detach().to(dtype), gradient.to(dtype)))

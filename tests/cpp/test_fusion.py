@@ -66,8 +66,8 @@ def test_halves_round_to_nearest() -> None:
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_gradients(layout: str, dtype: torch.dtype, count: int) -> None:
     base = stack(2, count, 3, 9, 40, dtype=dtype)
-    upstream = stack(2, 3, 9, 40, dtype=torch.float64, seed=5).to(dtype)
-    by_weights = stack(2, count, 9, 40, dtype=torch.float64, seed=6).to(dtype)
+    grad_output = stack(2, 3, 9, 40, dtype=torch.float64, seed=5).to(dtype)
+    grad_weights = stack(2, count, 9, 40, dtype=torch.float64, seed=6).to(dtype)
     results = []
     for function, to in (
         (reference.softmax_fuse, torch.float64),
@@ -76,7 +76,7 @@ def test_gradients(layout: str, dtype: torch.dtype, count: int) -> None:
         exposures = arrange(base, layout).to(to).detach().requires_grad_()
         logits = logits_for(base).to(to).requires_grad_()
         fused, weights = function(logits, exposures)
-        torch.autograd.backward((fused, weights), (upstream.to(to), by_weights.to(to)))
+        torch.autograd.backward((fused, weights), (grad_output.to(to), grad_weights.to(to)))
         results.append((logits.grad, exposures.grad))
     eps = torch.finfo(dtype).eps
     for exact, ours in zip(*results, strict=True):

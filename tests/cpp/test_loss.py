@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("kernels")
 def evaluate(
     by: str, source: Tensor, exposures: Tensor, dtype: torch.dtype, **changes: Any
 ) -> tuple[Tensor, Tensor]:
-    """Value and gradient by source of one implementation, as float64."""
+    """Value and gradient w.r.t. source of one implementation, as float64."""
     options = {**OPTIONS, **changes}
     reduction = options.pop("reduction", "mean")
     mask = options.pop("mask", None)
@@ -35,8 +35,8 @@ def evaluate(
         value = reference.weighted_ssim_loss(
             source, exposures, mask=mask, reduction=reduction, **options
         )
-    upstream = torch.linspace(0.5, 1.5, max(value.numel(), 1), dtype=dtype).reshape(value.shape)
-    value.backward(upstream)
+    grad_output = torch.linspace(0.5, 1.5, max(value.numel(), 1), dtype=dtype).reshape(value.shape)
+    value.backward(grad_output)
     assert source.grad is not None
     return value.detach().double(), source.grad.double()
 

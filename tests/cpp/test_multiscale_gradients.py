@@ -47,7 +47,7 @@ def check(inputs: dict[str, Tensor], levels: int, layout: str = "planar", **opti
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_by_logits(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+def test_gradient_of_logits(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
     exposures = bracket(2, *shape[:4], dtype=dtype)
     levels = shape[-1]
     logits = small_logits(exposures, levels).to(dtype)
@@ -75,7 +75,7 @@ def test_by_logits(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize("layout", ["planar", "channels_last", "strided"])
-def test_by_everything(dtype: torch.dtype, layout: str) -> None:
+def test_gradient_of_everything(dtype: torch.dtype, layout: str) -> None:
     exposures = bracket(2, 3, 3, 22, 19, dtype=dtype)
     shares = torch.tensor([[0.5, 1, 0.7], [1, 0.2, 0.6]]).to(dtype)
     inputs = {
@@ -88,7 +88,7 @@ def test_by_everything(dtype: torch.dtype, layout: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
-def test_by_contrast(dtype: torch.dtype) -> None:
+def test_gradient_of_contrast(dtype: torch.dtype) -> None:
     exposures = bracket(1, 2, 3, 20, 21, dtype=dtype)
     contrast = [torch.tensor(x, requires_grad=True) for x in (1.2, 0.8)]
     fused = functional.multiscale_fuse(
@@ -98,7 +98,7 @@ def test_by_contrast(dtype: torch.dtype) -> None:
     assert all(x.grad is not None and x.grad.isfinite() and x.grad != 0 for x in contrast)
 
 
-def test_by_base(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradient_of_base(monkeypatch: pytest.MonkeyPatch) -> None:
     """A given base has the gradient of the adjoint of expand, without the reference."""
     monkeypatch.setattr(multiscale, "gradients", None)
     exposures = bracket(1, 2, 3, 41, 37, dtype=torch.float32)

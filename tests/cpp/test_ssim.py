@@ -1,4 +1,4 @@
-"""ssim against the float64 reference: map and mean, gradients by both images."""
+"""ssim against the float64 reference: map and mean, gradients w.r.t. both images."""
 
 from __future__ import annotations
 

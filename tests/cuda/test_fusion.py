@@ -90,14 +90,14 @@ def test_temperature_and_validity() -> None:
 def test_gradients(layout: str, dtype: torch.dtype, count: int, width: int) -> None:
     exposures = arrange(stack(2, count, 3, 3, width, dtype=dtype), layout)
     logits = logits_for(exposures)
-    by_fused = arrange(stack(2, 3, 3, width, dtype=dtype, seed=5), layout)
-    by_weights = stack(2, count, 3, width, dtype=dtype, seed=6)
+    grad_fused = arrange(stack(2, 3, 3, width, dtype=dtype, seed=5), layout)
+    grad_weights = stack(2, count, 3, width, dtype=dtype, seed=6)
     valid = None if width == 8 else stack(*logits.shape, dtype=torch.float32, seed=7) < 0.6
     x, images = (t.double().requires_grad_() for t in (logits, exposures))
     outputs = reference.softmax_fuse(x, images, 0.7, valid)
-    exact = torch.autograd.grad(outputs, (x, images), (by_fused.double(), by_weights.double()))
+    exact = torch.autograd.grad(outputs, (x, images), (grad_fused.double(), grad_weights.double()))
     ours = cuda_kernels.fuse_backward(
-        by_fused, by_weights, logits, exposures, True, True, 0.7, valid
+        grad_fused, grad_weights, logits, exposures, True, True, 0.7, valid
     )
     eps = torch.finfo(dtype).eps
     for want, got in zip(exact, ours, strict=True):
@@ -107,15 +107,15 @@ def test_gradients(layout: str, dtype: torch.dtype, count: int, width: int) -> N
     for_logits, for_images = ours
     arguments = (logits, exposures)
     alone, none = cuda_kernels.fuse_backward(
-        by_fused, by_weights, *arguments, True, False, 0.7, valid
+        grad_fused, grad_weights, *arguments, True, False, 0.7, valid
     )
     assert torch.equal(alone, for_logits) and none.numel() == 0
-    none, alone = cuda_kernels.fuse_backward(by_fused, None, *arguments, False, True, 0.7, valid)
+    none, alone = cuda_kernels.fuse_backward(grad_fused, None, *arguments, False, True, 0.7, valid)
     assert torch.equal(alone, for_images) and none.numel() == 0
     (want,) = torch.autograd.grad(
-        reference.softmax_fuse(x, images, 0.7, valid)[1], x, by_weights.double()
+        reference.softmax_fuse(x, images, 0.7, valid)[1], x, grad_weights.double()
     )
-    got, zero = cuda_kernels.fuse_backward(None, by_weights, *arguments, True, True, 0.7, valid)
+    got, zero = cuda_kernels.fuse_backward(None, grad_weights, *arguments, True, True, 0.7, valid)
     assert not zero.any()
     assert (got.double() - want).abs().max() <= (1 + want.abs().max()) * (8e-7 + 0.51 * eps)
 
@@ -123,11 +123,11 @@ def test_gradients(layout: str, dtype: torch.dtype, count: int, width: int) -> N
 @pytest.mark.parametrize("layout", ["strided", "transposed", "cropped"])
 def test_planes_of_any_strides_beside_dense_images(layout: str) -> None:
     exposures = stack(2, 3, 3, 5, 16, dtype=torch.float32)
-    logits, by_fused = logits_for(exposures), exposures[:, 1]
-    by_weights = stack(*logits.shape, dtype=torch.float32, seed=6)
+    logits, grad_fused = logits_for(exposures), exposures[:, 1]
+    grad_weights = stack(*logits.shape, dtype=torch.float32, seed=6)
     valid = stack(*logits.shape, dtype=torch.float32, seed=7) < 0.6
     check(arrange(logits, layout), exposures, 0.7, arrange(valid, layout))
-    given = (by_fused, by_weights, logits)
+    given = (grad_fused, grad_weights, logits)
     expected = cuda_kernels.fuse_backward(*given, exposures, True, True, 0.7, valid)
     for index in range(3):
         moved = [arrange(x, layout) if i == index else x for i, x in enumerate(given)]
@@ -156,10 +156,10 @@ def test_exposures_left_out_have_no_part() -> None:
 def test_gradient_of_the_weights_of_integers() -> None:
     exposures = stack(1, 3, 3, 2, 8, dtype=torch.uint8)
     logits = logits_for(exposures)
-    by_weights = stack(1, 3, 2, 8, dtype=torch.float32, seed=6)
+    grad_weights = stack(1, 3, 2, 8, dtype=torch.float32, seed=6)
     x = logits.double().requires_grad_()
-    (exact,) = torch.autograd.grad(x.softmax(1), x, by_weights.double())
-    got, _ = cuda_kernels.fuse_backward(None, by_weights, logits, exposures, True, False)
+    (exact,) = torch.autograd.grad(x.softmax(1), x, grad_weights.double())
+    got, _ = cuda_kernels.fuse_backward(None, grad_weights, logits, exposures, True, False)
     assert (got - exact).abs().max() <= 1e-6
 
 

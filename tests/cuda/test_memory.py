@@ -27,8 +27,8 @@ def fuse(*x: Tensor) -> list[Tensor]:
 
 def fuse_backward(*x: Tensor) -> list[Tensor]:
     logits, exposures = x
-    fused, by_weights = exposures[:, 0].clone(), logits.clone()
-    return list(cuda_kernels.fuse_backward(fused, by_weights, logits, exposures, True, True))
+    fused, grad_weights = exposures[:, 0].clone(), logits.clone()
+    return list(cuda_kernels.fuse_backward(fused, grad_weights, logits, exposures, True, True))
 
 
 def guide_and_fuse(*x: Tensor) -> list[Tensor]:
@@ -124,9 +124,11 @@ def test_results_in_memory_of_the_callers(emulated: ModuleType) -> None:
     """The operations allocate results that allow runs of pixels; the binding takes any."""
     exposures, logits = stack(1, 2, 3, 8, 16, dtype=torch.float32), torch.zeros(1, 2, 8, 16)
     fused, weights = cuda_kernels.fuse(logits, exposures, True)
-    by_logits, by_exposures = cuda_kernels.fuse_backward(fused, None, logits, exposures, True, True)
+    grad_logits, grad_exposures = cuda_kernels.fuse_backward(
+        fused, None, logits, exposures, True, True
+    )
     lines = torch.ones(1, 2, 4, 4)
-    by_guide = cuda_kernels.guided_fuse(lines, lines, exposures)
+    guided_image = cuda_kernels.guided_fuse(lines, lines, exposures)
     place, shape, absent = (0, 0), tuple(exposures.shape), gray_stack(None)
     read: tuple[Any, ...] = (gray_stack(logits), absent, color_stack(exposures))
 
@@ -135,18 +137,18 @@ def test_results_in_memory_of_the_callers(emulated: ModuleType) -> None:
         emulated.softmax_fuse(place, shape, 1.0, *read, fused_stack(a), gray_stack(b))
         assert torch.equal(a, fused) and torch.equal(b, weights)
         a, b = new(*exposures.shape), other(*logits.shape)
-        upstream = fused_stack(fused), absent
+        grad_output = fused_stack(fused), absent
         emulated.softmax_fuse_backward(
-            place, shape, 1.0, *read, *upstream, gray_stack(b), color_stack(a)
+            place, shape, 1.0, *read, *grad_output, gray_stack(b), color_stack(a)
         )
-        torch.testing.assert_close(a, by_exposures, rtol=1e-6, atol=1e-6)
-        torch.testing.assert_close(b, by_logits, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(a, grad_exposures, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(b, grad_logits, rtol=1e-6, atol=1e-6)
 
     write(shifted, torch.zeros)
     write(torch.zeros, shifted)
-    out, gray = shifted(*by_guide.shape), guided._gray(exposures)
+    out, gray = shifted(*guided_image.shape), guided._gray(exposures)
     addresses = lines.data_ptr(), lines.data_ptr()
     emulated.guided_fuse(
         place, shape, 4, 4, gray, color_stack(exposures), *addresses, fused_stack(out)
     )
-    torch.testing.assert_close(out, by_guide, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(out, guided_image, rtol=1e-6, atol=1e-6)

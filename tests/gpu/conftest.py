@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True)
 class Operation:
-    """A public operation with its inputs; outputs and gradients by all inputs are compared."""
+    """A public operation with its inputs; outputs and gradients w.r.t. all inputs are compared."""
 
     name: str
     function: Callable[..., Any]

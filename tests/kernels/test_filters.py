@@ -18,7 +18,7 @@ BORDERS = ("valid", "zero", "reflect")
 # A smaller window than the default: the interpreter takes its time for every tap.
 VARIANCE: dict[str, Any] = {"window": 5, "sigma": 1.5, "floor": 1e-4, "border": "valid"}
 GAMMA: dict[str, Any] = {
-    "attributes": "variance_gradient",
+    "gamma": "variance_gradient",
     "window": 5,
     "sigma": 1.5,
     "floor": 1e-4,
@@ -91,7 +91,7 @@ def test_bright_flat_area(dtype: torch.dtype, device: torch.device) -> None:
     options = {**VARIANCE, "window": 3, "floor": 1e-12}
     check("local_variance", images[0], device, noise, **options)
     check("sobel_gradient", images[0], device, noise)
-    options = {**GAMMA, "window": 3, "floor": 1e-12, "attributes": GAMMAS[-1]}
+    options = {**GAMMA, "window": 3, "floor": 1e-12, "gamma": GAMMAS[-1]}
     check("gamma_weights", images, device, **options)
 
 

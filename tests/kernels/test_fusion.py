@@ -112,8 +112,8 @@ def check_gradients(
     dtype = base.dtype
     base_logits = logits_for(base)
     batch, _, channels, *size = base.shape
-    by_fused = stack(batch, channels, *size, dtype=dtype, seed=5)
-    by_weights = stack(*base_logits.shape, dtype=dtype, seed=6)
+    grad_fused = stack(batch, channels, *size, dtype=dtype, seed=5)
+    grad_weights = stack(*base_logits.shape, dtype=dtype, seed=6)
     valid = None if temperature == 1 else some_valid(base_logits)
     results = []
     for function, to, where in (
@@ -124,8 +124,8 @@ def check_gradients(
         logits = arrange(base_logits, layout).to(where, to).requires_grad_()
         mask = None if valid is None else valid.to(where)
         outputs = function(logits, exposures, temperature=temperature, valid=mask)
-        upstream = (arrange(x, layout).to(where, to) for x in (by_fused, by_weights))
-        torch.autograd.backward(outputs, upstream)
+        grad_output = (arrange(x, layout).to(where, to) for x in (grad_fused, grad_weights))
+        torch.autograd.backward(outputs, grad_output)
         results.append((logits.grad, exposures.grad))
     for exact, ours in zip(*results, strict=True):
         assert ours is not None and exact is not None

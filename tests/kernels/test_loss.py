@@ -21,7 +21,7 @@ HALVES = (torch.float16, torch.bfloat16)
 def evaluate(
     source: Tensor, exposures: Tensor, device: torch.device | None, **changes: Any
 ) -> tuple[Tensor, Tensor]:
-    """Value and gradient by source, of the kernels on a device or of the reference."""
+    """Value and gradient w.r.t. source, of the kernels on a device or of the reference."""
     options = {**OPTIONS, **changes}
     reduction = options.pop("reduction", "mean")
     mask = options.pop("mask", None)
@@ -43,8 +43,8 @@ def evaluate(
         value = reference.weighted_ssim_loss(
             source, exposures, mask=mask, reduction=reduction, **options
         )
-    upstream = torch.linspace(0.5, 1.5, max(value.numel(), 1), dtype=torch.float64)
-    (gradient,) = torch.autograd.grad(value, source, upstream.to(value).reshape(value.shape))
+    grad_output = torch.linspace(0.5, 1.5, max(value.numel(), 1), dtype=torch.float64)
+    (gradient,) = torch.autograd.grad(value, source, grad_output.to(value).reshape(value.shape))
     assert gradient.dtype == source.dtype
     return value.detach().cpu(), gradient.cpu()
 
@@ -137,7 +137,7 @@ def test_map_with_expanded_upstream_gradient(device: torch.device) -> None:
     fused, exposures = loss_inputs("fused", 1, 2, 12, 13)
     fused, exposures = fused.float().to(device).requires_grad_(), exposures.float().to(device)
     ops.loss.weighted_ssim_loss(fused, exposures, None, "none", **OPTIONS).sum().backward()
-    # Of the mean of 2 x 3 windows, with an upstream gradient of 0.5.
+    # Of the mean of 2 x 3 windows, with a ``grad_output`` of 0.5.
     _, expected = evaluate(fused.detach(), exposures, device)
     assert fused.grad is not None
     torch.testing.assert_close(fused.grad.cpu(), expected * 2 * 6, rtol=1e-4, atol=1e-5)

@@ -34,7 +34,9 @@ def norm_of(channels: int, kind: type = nn.BatchNorm2d, **options: Any) -> nn.Ba
     return norm
 
 
-def step(x: Tensor, norm: nn.Module, then: str, by_y: Tensor, by_after: Tensor | None, fused: bool):
+def step(
+    x: Tensor, norm: nn.Module, then: str, grad_y: Tensor, grad_after: Tensor | None, fused: bool
+):
     """Outputs, gradients and buffers of one step, in float64."""
     x = x.detach().requires_grad_()
     if fused:
@@ -45,8 +47,8 @@ def step(x: Tensor, norm: nn.Module, then: str, by_y: Tensor, by_after: Tensor |
         y = norm(x).relu()
         after = follow(y, then) if then else y
     outputs = [y, after] if then == "pool" else [after if then else y]
-    upstream = [by_y, by_after] if then == "pool" else [by_after if then else by_y]
-    torch.autograd.backward(outputs, [g.to(x) for g in upstream])
+    grad_output = [grad_y, grad_after] if then == "pool" else [grad_after if then else grad_y]
+    torch.autograd.backward(outputs, [g.to(x) for g in grad_output])
     gradients = [x.grad, *(p.grad for p in norm.parameters())]
     found = [*outputs, *gradients, *norm.buffers()]
     return [t.detach().double().cpu() for t in found]

@@ -25,20 +25,20 @@ pytestmark = pytest.mark.skipif(
 def inputs() -> tuple[Tensor, Tensor, nn.SyncBatchNorm]:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn((4, 3, 4, 4), generator=generator) + torch.arange(4.0).reshape(4, 1, 1, 1)
-    upstream = torch.randn((4, 3, 2, 2), generator=generator)
+    grad_output = torch.randn((4, 3, 2, 2), generator=generator)
     norm = nn.SyncBatchNorm(3)
     with torch.no_grad():
         norm.weight.copy_(torch.tensor([0.5, 1, 2]))
-    return x.contiguous(memory_format=torch.channels_last), upstream, norm
+    return x.contiguous(memory_format=torch.channels_last), grad_output, norm
 
 
 def work(rank: int, folder: str) -> None:
     store = f"file://{folder}/store"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=len(SHARES))
-    x, upstream, norm = inputs()
+    x, grad_output, norm = inputs()
     own = x.split(SHARES)[rank].contiguous(memory_format=torch.channels_last).requires_grad_()
     _, pooled = fused_norm_act(own, norm, "pool", False)
-    pooled.backward(upstream.split(SHARES)[rank])
+    pooled.backward(grad_output.split(SHARES)[rank])
     found = [pooled.detach(), own.grad, norm.weight.grad, norm.bias.grad]
     torch.save([*found, norm.running_mean, norm.running_var], f"{folder}/{rank}.pt")
     dist.destroy_process_group()
@@ -50,12 +50,12 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     processes = [subprocess.Popen([*command, str(rank)]) for rank in range(len(SHARES))]
     assert [process.wait(300) for process in processes] == [0] * len(SHARES)
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(len(SHARES)))
-    x, upstream, norm = inputs()
+    x, grad_output, norm = inputs()
     whole = nn.BatchNorm2d(3).double()
     whole.load_state_dict(norm.state_dict())
     leaf = x.double().requires_grad_()
     pooled = nn.functional.max_pool2d(whole(leaf).relu(), 2)
-    pooled.backward(upstream.double())
+    pooled.backward(grad_output.double())
     expected = [pooled.detach(), leaf.grad, whole.weight.grad, whole.bias.grad]
     joined = [torch.cat((a, b)) for a, b in zip(first[:2], second[:2], strict=True)]
     # Gradients of the parameters are those of the own share, as DistributedDataParallel expects.

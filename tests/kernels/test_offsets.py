@@ -104,8 +104,8 @@ def test_softmax_fuse_logits(axis: int, far: Far, device: torch.device) -> None:
     for x in (logits, far(logits, axis)):
         x = x.detach().requires_grad_()
         fused, weights = ops.fusion.softmax_fuse(x, exposures)
-        (by_logits,) = torch.autograd.grad((fused * fused).sum() + (weights**3).sum(), x)
-        results.append((fused, weights, by_logits))
+        (grad_logits,) = torch.autograd.grad((fused * fused).sum() + (weights**3).sum(), x)
+        results.append((fused, weights, grad_logits))
     assert all(torch.equal(x, y) for x, y in zip(*results, strict=True))
 
 
@@ -114,15 +114,15 @@ def _ramp(*shape: int, device: torch.device) -> Tensor:
 
 
 def test_maps_of_gamma_weights(far: Far, device: torch.device) -> None:
-    exposures, upstream = _ramp(1, 2, 5, 5, device=device), _ramp(1, 2, 3, 3, device=device)
+    exposures, grad_output = _ramp(1, 2, 5, 5, device=device), _ramp(1, 2, 3, 3, device=device)
     shifts = torch.empty(1, 2, device=device)
     windows = windows_of(exposures, ((1 / 3,) * 3,) * 2, False)
-    near = torch.zeros(3, upstream.numel(), device=device)
+    near = torch.zeros(3, grad_output.numel(), device=device)
     apart = far(near, 0)
     for out in (near, apart):
         part = out.stride(0)
         launch_gamma(
-            exposures, "variance_gradient", windows, 1e-6, 1e-6, out, part, upstream, shifts
+            exposures, "variance_gradient", windows, 1e-6, 1e-6, out, part, grad_output, shifts
         )
     assert near.any(dim=1).all() and torch.equal(near, apart)
 

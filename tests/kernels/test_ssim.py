@@ -41,8 +41,8 @@ def evaluate(
     values = function(x, y, **options)
     if any(wanted):
         generator = torch.Generator().manual_seed(1)
-        upstream = torch.randint(-16, 17, values.shape, generator=generator).to(values) / 16
-        values.backward(upstream if values.ndim else torch.ones_like(values))
+        grad_output = torch.randint(-16, 17, values.shape, generator=generator).to(values) / 16
+        values.backward(grad_output if values.ndim else torch.ones_like(values))
     results = [values.detach(), *(z.grad for z in (x, y) if z.grad is not None)]
     assert len(results) == 1 + sum(wanted)
     assert all(z.dtype == a.dtype for z in results[1:])

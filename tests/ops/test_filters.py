@@ -54,14 +54,14 @@ def _gamma(
     name: str,
     count: int = 2,
     thorough: bool = False,
-    attributes: str = "variance_gradient",
+    gamma: str = "variance_gradient",
     **options: object,
 ) -> Case:
     options = {"window": 3, **options}
     return Case(
         name,
-        partial(functional.gamma_weights, gamma=attributes, **options),
-        partial(reference.gamma_weights, attributes=attributes, **options),
+        partial(functional.gamma_weights, gamma=gamma, **options),
+        partial(reference.gamma_weights, gamma=gamma, **options),
         lambda height, width: (scene(PLANES, count, height, width),),
         # Nearly all of the gradient of a single exposure's share cancels: 1 - A / (A + eps).
         noise=(1e-6, 1e-5),
@@ -72,8 +72,8 @@ def _gamma(
 class TestGammaWeights(Conformance):
     operation = "gamma_weights"
     cases = (
-        *(_gamma(name, attributes=name, thorough=name == GAMMAS[-1]) for name in GAMMAS),
-        *(_gamma(f"{count} exposures", count, attributes=GAMMAS[-1]) for count in (1, 3, 5)),
+        *(_gamma(name, gamma=name, thorough=name == GAMMAS[-1]) for name in GAMMAS),
+        *(_gamma(f"{count} exposures", count, gamma=GAMMAS[-1]) for count in (1, 3, 5)),
         _gamma("default window", window=11, thorough=not backends.INTERPRETED),
         _gamma("large eps", eps=0.1),
     )

@@ -48,7 +48,10 @@ def test_values(isa: str, dtype: torch.dtype, layout: str, count: int) -> None:
 @pytest.mark.parametrize("count", [2, 3])
 def test_gradients(isa: str, dtype: torch.dtype, layout: str, count: int) -> None:
     base = stack(2, count, 3, 9, 40, dtype=dtype)
-    upstream = stack(2, 3, 9, 40, dtype=dtype, seed=5), stack(2, count, 9, 40, dtype=dtype, seed=6)
+    grad_output = (
+        stack(2, 3, 9, 40, dtype=dtype, seed=5),
+        stack(2, count, 9, 40, dtype=dtype, seed=6),
+    )
     valid = _valid(base, layout)
     for options in ((0.3, None), (1.0, valid), (2.5, valid)):
         results = []
@@ -59,7 +62,7 @@ def test_gradients(isa: str, dtype: torch.dtype, layout: str, count: int) -> Non
             exposures = arrange(base.to(to), layout).detach().requires_grad_()
             logits = logits_for(base).to(to).requires_grad_()
             outputs = run(logits, exposures, temperature=options[0], valid=options[1])
-            torch.autograd.backward(outputs, [x.to(to) for x in upstream])
+            torch.autograd.backward(outputs, [x.to(to) for x in grad_output])
             results.append((logits.grad, exposures.grad))
         for exact, ours in zip(*results, strict=True):
             assert ours is not None and exact is not None

@@ -66,13 +66,13 @@ def laid_out(x: Tensor, layout: str) -> Tensor:
 
 
 def evaluate(function: Any, tensors: list[Tensor], **options: Any) -> list[Tensor]:
-    """The value and the gradient by the first tensor, as float64."""
+    """The value and the gradient w.r.t. the first tensor, as float64."""
     first = tensors[0].detach().requires_grad_()
     if len(tensors) == 3:
         options["mask"] = tensors[2]
     value = function(first, tensors[1], **options)
-    upstream = (1 + torch.arange(value.numel()) % 3).reshape(value.shape).to(value)
-    (gradient,) = torch.autograd.grad(value, first, upstream)
+    grad_output = (1 + torch.arange(value.numel()) % 3).reshape(value.shape).to(value)
+    (gradient,) = torch.autograd.grad(value, first, grad_output)
     return [value.detach().double(), gradient.double()]
 
 
@@ -92,7 +92,7 @@ def check(name: str, tensors: list[Tensor], share: float, **options: Any) -> Non
             continue
         # The derivatives of one window's SSIM reach 2 / C2 = 2000 and cancel where nothing varies.
         budget = 2 * (s - e).abs().max() + 2e-6 * (1 + e.abs().max()) + 3e-4 * share
-        # Halves are rounded when they are made and when an upstream gradient scales them.
+        # Halves are rounded when they are made and when ``grad_output`` scales them.
         rounding = 1.01 * eps * e.abs() + 1e-7 if eps > 1e-6 else 0
         assert ((o - e).abs() <= budget + rounding).all()
 

@@ -29,37 +29,41 @@ def inputs(form: str, dtype: torch.dtype, *shape: int) -> tuple[Tensor, Tensor]:
 
 
 def evaluate(
-    module: Any, source: Tensor, exposures: Tensor, upstream: float, **options: Any
+    module: Any, source: Tensor, exposures: Tensor, grad_output: float, **options: Any
 ) -> tuple[Tensor, Tensor]:
     source = source.detach().requires_grad_()
     function = module.fusion_loss if source.ndim == 4 else module.weighted_ssim_loss
     value = function(source, exposures, **options)
-    value.backward(torch.full_like(value, upstream))
+    value.backward(torch.full_like(value, grad_output))
     assert source.grad is not None
     return value.detach(), source.grad
 
 
-def check(source: Tensor, exposures: Tensor, upstream: float | None = None, **options: Any) -> None:
+def check(
+    source: Tensor, exposures: Tensor, grad_output: float | None = None, **options: Any
+) -> None:
     """As near to float64 as float32 is, twice over, and the rounding to the stored type."""
     pixels = source.shape[0] * source.shape[-2] * source.shape[-1]
-    upstream = float(pixels) if upstream is None else upstream
+    grad_output = float(pixels) if grad_output is None else grad_output
     results = []
     for dtype in (torch.float64, torch.float32):
         converted = {k: v.to(dtype) if torch.is_tensor(v) else v for k, v in options.items()}
         results.append(
-            evaluate(reference, source.to(dtype), exposures.to(dtype), upstream, **converted)
+            evaluate(reference, source.to(dtype), exposures.to(dtype), grad_output, **converted)
         )
-    (exact, by_source), (single, single_gradient) = results
-    value, gradient = evaluate(functional, source, exposures, upstream, **options)
+    (exact, grad_source), (single, single_gradient) = results
+    value, gradient = evaluate(functional, source, exposures, grad_output, **options)
     windows = reference.crop_to_centers(exposures, 11)[:, 0].numel()
     assert value.dtype == torch.float32
     assert (value - exact).abs() <= 2 * (single - exact).abs() + 2e-7 + 5e-6 / windows
     assert gradient.dtype == source.dtype and gradient.shape == source.shape
     info = torch.finfo(source.dtype)
-    # Rounded when it is made, and again when it is scaled by the upstream gradient.
-    rounding = info.eps * by_source.abs() + info.smallest_normal * info.eps
-    budget = 2 * (single_gradient - by_source).abs().max() + upstream * 1e-4 / windows + rounding
-    assert ((gradient - by_source).abs() <= budget).all()
+    # Rounded when it is made, and again when it is scaled by ``grad_output``.
+    rounding = info.eps * grad_source.abs() + info.smallest_normal * info.eps
+    budget = (
+        2 * (single_gradient - grad_source).abs().max() + grad_output * 1e-4 / windows + rounding
+    )
+    assert ((gradient - grad_source).abs() <= budget).all()
 
 
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
@@ -82,7 +86,7 @@ def test_mask(dtype: torch.dtype, scales: tuple[float, ...]) -> None:
     check(fused, exposures, mask=mask, scales=scales)
     only_one = torch.zeros_like(mask)
     only_one[0, 20, 21] = 1
-    check(fused, exposures, upstream=1.0, mask=only_one)
+    check(fused, exposures, grad_output=1.0, mask=only_one)
 
 
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
@@ -103,27 +107,27 @@ def test_each_instruction_set(isa: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("form", ["fused", "logits"])
 def test_small_shares_of_a_large_mean_do_not_underflow(form: str) -> None:
     """A scale of 65536, infinite in float16, has to find what the loss made before it came."""
-    check(*inputs(form, torch.float16, 8, 2, 250, 250), upstream=65536.0)
+    check(*inputs(form, torch.float16, 8, 2, 250, 250), grad_output=65536.0)
 
 
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 def test_map(dtype: torch.dtype) -> None:
     fused, exposures = inputs("fused", dtype, 2, 2, 45, 300)
-    upstream = images(2, 35, 290, dtype=dtype, seed=5)
+    grad_output = images(2, 35, 290, dtype=dtype, seed=5)
     mask = images(2, 45, 300, dtype=dtype, seed=6)
     info = torch.finfo(dtype)
     for importance in (None, mask):
         ours = fused.detach().requires_grad_()
         values = functional.weighted_ssim_loss(ours, exposures, mask=importance, reduction="none")
-        values.backward(upstream)
+        values.backward(grad_output)
         assert values.dtype == dtype and ours.grad is not None and ours.grad.dtype == dtype
 
         exact = fused.double().requires_grad_()
         expected = reference.weighted_ssim_loss(exact, exposures.double(), reduction="none")
-        weights = upstream
+        weights = grad_output
         if importance is not None:
             cropped = reference.crop_to_centers(importance, 11)
-            weights = upstream * cropped  # rounded, as autograd hands it on
+            weights = grad_output * cropped  # rounded, as autograd hands it on
         expected.backward(weights.double())
         if importance is not None:
             expected = expected * cropped.double()
@@ -141,7 +145,7 @@ def test_not_a_number_is_not_hidden(dtype: torch.dtype) -> None:
             spoiled = bad.clone()
             spoiled[..., 12, 12] = float("nan")
             pair = (spoiled, exposures) if bad is source else (source, spoiled)
-            value, gradient = evaluate(functional, *pair, upstream=1.0, scales=(1.0, 1.0))
+            value, gradient = evaluate(functional, *pair, grad_output=1.0, scales=(1.0, 1.0))
             assert value.isnan() and gradient.isnan().any()
 
 

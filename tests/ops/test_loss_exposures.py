@@ -29,7 +29,7 @@ def tensors(form: str, *shape: int) -> list[Tensor]:
 
 
 def evaluate(module: Any, given: list[Tensor], dtype: torch.dtype, **options: Any) -> list[Tensor]:
-    """The value and its gradient by every tensor, as float64."""
+    """The value and its gradient w.r.t. every tensor, as float64."""
     leaves = [x.to(dtype).detach().requires_grad_() for x in given]
     if leaves[0].ndim == 4:
         value = module.fusion_loss(*leaves, **options)
@@ -37,8 +37,8 @@ def evaluate(module: Any, given: list[Tensor], dtype: torch.dtype, **options: An
         mask = leaves[2] if len(leaves) == 3 else None
         value = module.weighted_ssim_loss(*leaves[:2], mask=mask, **options)
     # Integers that every type holds.
-    upstream = (50 + torch.arange(value.numel()) % 50).reshape(value.shape).to(value)
-    gradients = torch.autograd.grad(value, leaves, upstream)
+    grad_output = (50 + torch.arange(value.numel()) % 50).reshape(value.shape).to(value)
+    gradients = torch.autograd.grad(value, leaves, grad_output)
     assert all(g.dtype == dtype for g in gradients)
     return [x.detach().double() for x in (value, *gradients)]
 

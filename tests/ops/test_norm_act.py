@@ -5,12 +5,13 @@ Nothing is normalised but features in channels-last order; others go through PyT
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from conformance import Backend, Case, Conformance
+from conformance import NOT_FINITE, Backend, Case, Conformance
 from torch import Tensor, nn
 
 from fastmef import backends
@@ -69,6 +70,7 @@ class TestNormAct(Conformance):
             grads=(0, 1, 2),
             # The gradient through the statistics cancels.
             noise=(1e-6, 1e-5),
+            roundings=2 if then == "bilinear" else 1,  # the gradient before the upsampling too
             thorough=training,
         )
         for then in ("", "pool", "bilinear")
@@ -89,3 +91,9 @@ class TestNormAct(Conformance):
             "test_not_finite",
         ):
             pytest.skip("promised by the kernels alone")
+
+    @pytest.mark.parametrize("bad", NOT_FINITE)
+    def test_not_finite(self, case: Case, backend: Backend, bad: float) -> None:
+        if case.name.startswith("bilinear") and math.isinf(bad):
+            pytest.skip("a share of 0 leaves infinity out, where PyTorch multiplies by it")
+        super().test_not_finite(case, backend, bad)

@@ -66,8 +66,8 @@ def test_first_and_second_derivatives(border, sigma):
 
     assert torch.autograd.gradcheck(squares, image)
     assert torch.autograd.gradgradcheck(squares, image)
-    by_grad = torch.func.grad(lambda x: squares(x).sum())(image.detach())
-    torch.testing.assert_close(by_grad, torch.autograd.grad(squares(image).sum(), image)[0])
+    by_transform = torch.func.grad(lambda x: squares(x).sum())(image.detach())
+    torch.testing.assert_close(by_transform, torch.autograd.grad(squares(image).sum(), image)[0])
 
 
 def test_reflect_keeps_a_constant_and_zero_does_not():

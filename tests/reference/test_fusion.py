@@ -115,7 +115,7 @@ def test_mixed_floats(path, logits_dtype, dtype):
         (fused.double().square().sum() + weights.double().square().sum()).backward()
         results.append((fused, weights, x.grad, images.grad))
     assert [r.dtype for r in results[1]] == [dtype, logits_dtype, logits_dtype, dtype]
-    # Rounded as an upstream gradient and again as a result.
+    # Rounded as ``grad_output`` and again as a result.
     eps = max(torch.finfo(dtype).eps, torch.finfo(logits_dtype).eps)
     for exact, ours in zip(*results, strict=True):
         assert (ours.double() - exact).abs().max() <= 4 * max(eps, 1e-7 if eps > 1e-10 else eps)

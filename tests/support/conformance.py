@@ -27,6 +27,7 @@ from fastmef.ops.common import cuda
 from fastmef.ops.common.operation import OPERATIONS
 
 INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
+NOT_FINITE = (float("nan"), float("inf"))
 HALVES = (torch.float16, torch.bfloat16)
 # The interpreter takes its time for every pixel and tap, and knows no vectors of memory.
 LAYOUTS = ("transposed", "strided") + (() if backends.INTERPRETED else ("channels_last", "cropped"))
@@ -195,7 +196,7 @@ class Conformance:
         assert calls.names >= {name for name, of in kernels.items() if backend.kind in of}
         opcheck(calls, thoroughly=not backends.INTERPRETED)
 
-    @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+    @pytest.mark.parametrize("bad", NOT_FINITE)
     def test_not_finite(self, case: Case, backend: Backend, bad: float) -> None:
         """A value that is not finite spoils the same values as in the reference, and no others."""
         clean = [x.float() for x in case.inputs(*self.size)]

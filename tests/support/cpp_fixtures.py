@@ -40,7 +40,7 @@ def scene() -> Callable[..., Tensor]:
 def _evaluate(
     function: Callable[..., Tensor], inputs: tuple[Tensor, ...], dtype: torch.dtype
 ) -> list[Tensor]:
-    """The value and its gradients by every input, for one upstream gradient, in float64."""
+    """The value and its gradients w.r.t. every input, for one ``grad_output``, in float64."""
     fresh = [x.detach().to(dtype).requires_grad_() for x in inputs]
     value = function(*fresh)
     weights = torch.linspace(0.5, 1.5, value.numel(), dtype=value.dtype).reshape(value.shape)

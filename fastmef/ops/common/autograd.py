@@ -77,7 +77,7 @@ def reference_gradients(
     needed: tuple[bool, ...],
     grad_outputs: tuple[Tensor, ...],
 ) -> tuple[Tensor | None, ...]:
-    """:func:`gradients` of a reference function, with half precision computed in float32."""
+    """Return :func:`gradients` of a reference function; half precision is computed in float32."""
     return gradients(partial(_call, function), inputs, needed, grad_outputs)
 
 

@@ -54,7 +54,7 @@ class Support(NamedTuple):
 
 
 def every_tensor(*arguments: Any, **options: Any) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
-    """Case of a registered operation whose tensors all decide, and no option does."""
+    """Return the case of a registered operation whose tensors all decide, and no option does."""
     return tuple(x for x in arguments if isinstance(x, Tensor)), {}
 
 
