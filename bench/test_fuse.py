@@ -65,9 +65,8 @@ def test_base(clock: Callable[..., None], count: int, name: str) -> None:
 
     @torch.no_grad()
     def run() -> torch.Tensor:
-        return refine_logits(
-            network.logits(base, shares) + shares.log()[..., None, None], base, steps
-        )
+        logits = network.logits(base, shares) + shares.log()[..., None, None]
+        return refine_logits(logits, base, shares, steps)
 
     assert torch.equal(run(), run())
     clock(run, BASE_OP, f"{count} exposures", name)

@@ -15,19 +15,46 @@ from fastmef.experiments.scoring import stack
 from fastmef.nn.network import FusionNet
 
 
-def debevec(images: Sequence[Image], evs: Sequence[float]) -> NDArray[np.float32]:
-    """Return the radiance ``(H, W, 3)`` that OpenCV merges by Debevec and Malik's weights.
+def debevec(images: Sequence[Image], evs: Sequence[float]) -> NDArray[np.float64]:
+    r"""Merge exposures as Debevec and Malik do, with the response known: that of sRGB.
 
-    The response is known here: that of sRGB, with half a level for black, whose logarithm it takes.
+    .. math:: \ln E = \frac{\sum_k w(I_k) (\ln f^{-1}(I_k) - \ln t_k)}{\sum_k w(I_k)},
+        \qquad w(z) = \min(z, 255 - z), \quad t_k = 2^{ev_k}
+
+    for every channel. Where all exposures are black or white the darkest one is taken if it is
+    white, the brightest one if not.
+
+    Args:
+        images: ``(H, W, 3)`` from dark to bright.
+        evs: their exposure values in stops.
+
+    Source: Debevec and Malik, SIGGRAPH 1997.
+    """
+    levels = np.float64(np.stack(images))
+    weights = np.minimum(levels, 255 - levels)
+    blind = weights.sum(axis=0) == 0
+    white = levels[0] == 255
+    weights[0] += blind & white
+    weights[-1] += blind & ~white
+    stops = np.log2(_response()[np.stack(images)]) - np.reshape(evs, (-1, 1, 1, 1))
+    return np.float64(np.exp2((weights * stops).sum(axis=0) / weights.sum(axis=0)))
+
+
+def opencv_debevec(images: Sequence[Image], evs: Sequence[float]) -> NDArray[np.float32]:
+    """Return the radiance ``(H, W, 3)`` by OpenCV, whose weights of black and white are not 0.
 
     Raises:
         MissingExtraError: OpenCV is not installed.
     """
     cv2 = import_extra("cv2", "experiments", "merging exposures")
-    levels = np.maximum(np.arange(256), 0.5) / 255
-    response = np.repeat(srgb_decode(levels)[:, None, None], 3, axis=2).astype(np.float32)
+    response = np.repeat(_response()[:, None, None], 3, axis=2).astype(np.float32)
     times = np.array([2.0**ev for ev in evs], np.float32)
     return np.asarray(cv2.createMergeDebevec().process(list(images), times, response))
+
+
+def _response() -> NDArray[np.float64]:
+    """Return the linear light of every level; half a level for black, which has a logarithm."""
+    return np.float64(srgb_decode(np.maximum(np.arange(256), 0.5) / 255))
 
 
 @torch.no_grad()

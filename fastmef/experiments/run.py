@@ -96,8 +96,10 @@ def run_experiment(
     if experiment.pictures is not None and (data / "hdr").is_dir():
         result["pictures"] = lab.test_views[0].file
         _save_sheet(out / f"{name}.jpg", experiment.pictures(lab))
-    atomic_write(out / f"{name}.json", (dump(result) + "\n").encode(), force=True)
-    write_page(experiment, result, out)
+    text = dump(result) + "\n"
+    atomic_write(out / f"{name}.json", text.encode(), force=True)
+    # From the digits that are kept, so that the page can be written again from the file.
+    write_page(experiment, json.loads(text), out)
     return out / f"{name}.md"
 
 
@@ -131,7 +133,7 @@ def render(experiment: Experiment, result: Result) -> str:
 
 
 def dump(values: Any) -> str:
-    """Return JSON with five significant digits."""
+    """Return JSON with seven significant digits."""
     return json.dumps(_rounded(values), indent=1, ensure_ascii=False)
 
 
@@ -140,7 +142,7 @@ def _rounded(values: Any) -> Any:
         return {key: _rounded(value) for key, value in values.items()}
     if isinstance(values, (list, tuple)):
         return [_rounded(value) for value in values]
-    return float(f"{values:.5g}") if isinstance(values, float) else values
+    return float(f"{values:.7g}") if isinstance(values, float) else values
 
 
 def _save_sheet(path: Path, rows: Rows) -> None:

@@ -18,7 +18,7 @@ from fastmef.experiments import methods, page, plots, pu21
 from fastmef.experiments.chroma import chroma_difference
 from fastmef.experiments.experiment import Experiment, Result, Rows
 from fastmef.experiments.lab import Lab
-from fastmef.experiments.merging import by_weights, debevec
+from fastmef.experiments.merging import by_weights, debevec, opencv_debevec
 from fastmef.experiments.photographs import Image
 from fastmef.experiments.scoring import by_network, mean_of
 from fastmef.experiments.store import Values
@@ -50,8 +50,9 @@ file's is 1000 cd/m².
   difference.
 - **ΔE00** is that of chroma alone: both images are brought to middle grey at every pixel.
 
-*best single frame* is the best of the exposures by each measure and view. *radiance by paper
-weights* sums linear light by the weights that the bundled `paper` network has for the picture."""
+*Debevec's merge* has weights of 0 for black and white, *OpenCV's Debevec* of 1. *best single
+frame* is the best of the exposures by each measure and view. *radiance by paper weights* sums
+linear light by the weights that the bundled `paper` network has for the picture."""
 
 
 def measure(lab: Lab) -> Values:
@@ -81,7 +82,7 @@ def _methods(count: int) -> dict[str, Merge | None]:
     if count == 2:
         pictures["paper weights"] = by_network("paper")
     found |= {name: partial(_linear, fusion) for name, fusion in pictures.items()}
-    found[DEBEVEC] = debevec
+    found |= {DEBEVEC: debevec, "OpenCV's Debevec": opencv_debevec}
     if count == 2:
         network = FusionNet.from_pretrained("paper")
         found["radiance by paper weights"] = partial(by_weights, network=network)
@@ -204,13 +205,15 @@ def _findings(brackets: Values) -> list[str]:
                 name = (max if more else min)(known, key=known.__getitem__)
                 best.append(f"{title} {name} ({known[name]:.{decimals}f})")
         sentences.append(f"Best with {label}: {', '.join(best)}.")
-        fused, single = found["default"], found[SINGLE]
+        gains = {
+            name: found[name]["psnr_corrected"] - found[name]["psnr"]
+            for name in ("default", DEBEVEC)
+        }
+        lead = found["default"]["psnr_corrected"] - found[SINGLE]["psnr_corrected"]
         sentences.append(
-            f"With {label} the correction raises PU21-PSNR of the default by"
-            f" {fused['psnr_corrected'] - fused['psnr']:.1f} dB, of Debevec's merge by"
-            f" {found[DEBEVEC]['psnr_corrected'] - found[DEBEVEC]['psnr']:.1f} dB; corrected, the"
-            f" default is {fused['psnr_corrected'] - single['psnr_corrected']:+.1f} dB from the"
-            " best single frame."
+            f"With {label} the correction raises PU21-PSNR of the default by {gains['default']:.1f}"
+            f" dB, of Debevec's merge by {gains[DEBEVEC]:.1f} dB. Corrected, the default is"
+            f" {abs(lead):.1f} dB {'above' if lead > 0 else 'below'} the best single frame."
         )
     return sentences
 

@@ -20,7 +20,7 @@ from fastmef.functional._checks import (
     is_number,
 )
 from fastmef.reference.multiscale import FLOOR, KNEE, RADIUS, ExposurePyramid, Knee
-from fastmef.reference.pyramid import halved_size
+from fastmef.reference.pyramid import halved_size, halvings_above
 
 # Below it the square of the floor would leave the range of float32.
 _LOWEST_FLOOR = 1e-12
@@ -103,9 +103,10 @@ def multiscale_fuse(
     and the same, mirrored, with low near 0. Values in [low, 1 − high] stay as they are.
 
     Args:
-        logits: floating point, ``(B, K, h, w)``, with h and w the height and width of the
-            exposures halved L times, rounded up each time; L ≥ 0 follows from the sizes. ``None``
-            where ``base`` is given.
+        logits: floating point, ``(B, K, h, w)``, not larger than the exposures. L is how many
+            halvings leave the exposures at least as large. Where level L is larger than h × w, the
+            base is that level resampled by a triangular window, and enlarged bilinearly there is
+            one more band between the two. ``None`` where ``base`` is given.
         exposures: ``(B, K, C, H, W)``; uint8, uint16, or floating point in [0, 1]; planar or with
             the channels of a pixel beside each other.
         base: floating point, ``(B, C, h, w)``, taken as :math:`F_L` instead of the softmax sum.
@@ -151,9 +152,10 @@ def multiscale_fuse(
     _check_exposures(exposures)
     small = _check_base(logits, base, exposures)
     levels = _levels(small, exposures)
+    bands = levels + (halved_size(exposures.shape[-2:], levels) != tuple(small.shape[-2:]))
     _check_valid(valid, exposures)
     _check_shares(shares, exposures)
-    contrasts = _contrasts(contrast, levels)
+    contrasts = _contrasts(contrast, bands)
     if not isinstance(radius, int) or isinstance(radius, bool) or radius < 0:
         raise InputError(f"radius must be an integer of at least 0, got {shown(radius)}")
     check_at_least("floor", floor, _LOWEST_FLOOR)
@@ -163,7 +165,7 @@ def multiscale_fuse(
     else:
         _check_pyramid(pyramid, exposures, levels, valid)
     return ops.multiscale.multiscale_fuse(
-        logits, exposures, pyramid, base, shares, contrasts, radius, floor, knee, valid
+        logits, exposures, levels, pyramid, base, shares, contrasts, radius, floor, knee, valid
     )
 
 
@@ -190,9 +192,9 @@ def _check_base(logits: Tensor | None, base: Tensor | None, exposures: Tensor) -
         name, given, expected, axes = "base", base, (batch, channels), "(B, C, h, w)"
     else:
         raise InputError("give either logits or base, and None for the other")
-    if given.ndim != 4 or given.shape[:2] != expected:
+    if given.ndim != 4 or given.shape[:2] != expected or 0 in given.shape:
         raise InputError(
-            f"{name} must be {axes} for exposures (B, K, C, H, W), "
+            f"{name} must be {axes}, not empty, for exposures (B, K, C, H, W), "
             f"got {tuple(given.shape)} and {tuple(exposures.shape)}"
         )
     check_one_device(name, given, "exposures", exposures)
@@ -200,16 +202,13 @@ def _check_base(logits: Tensor | None, base: Tensor | None, exposures: Tensor) -
 
 
 def _levels(small: Tensor, exposures: Tensor) -> int:
-    full = exposures.shape[-2:]
-    allowed = [halved_size(full, n) for n in range((max(full) - 1).bit_length() + 1)]
-    size = small.shape[-2], small.shape[-1]
-    if size not in allowed:
-        sizes = ", ".join(f"{h} x {w}" for h, w in allowed)
+    full, size = exposures.shape[-2:], small.shape[-2:]
+    if size[0] > full[0] or size[1] > full[1]:
         raise InputError(
-            f"logits or base for exposures of {_size(exposures)} pixels must have one of the "
-            f"sizes {sizes}, got {_size(small)}"
+            f"logits or base for exposures of {_size(exposures)} pixels must not be larger, "
+            f"got {_size(small)}"
         )
-    return allowed.index(size)
+    return halvings_above(full, size)
 
 
 def _check_valid(valid: Tensor | None, exposures: Tensor) -> None:
@@ -241,14 +240,14 @@ def _check_shares(shares: Tensor | None, exposures: Tensor) -> None:
 
 
 def _contrasts(
-    contrast: float | Tensor | Sequence[float | Tensor], levels: int
+    contrast: float | Tensor | Sequence[float | Tensor], bands: int
 ) -> tuple[float | Tensor, ...]:
-    """Return one number for each level, finest first."""
+    """Return one number for each band, finest first."""
     several = isinstance(contrast, Sequence) and not isinstance(contrast, str)
-    given: Sequence[Any] = contrast if several else [contrast] * levels  # type: ignore[assignment]
-    if len(given) != levels:
+    given: Sequence[Any] = contrast if several else [contrast] * bands  # type: ignore[assignment]
+    if len(given) != bands:
         raise InputError(
-            f"contrast must be one number or one for each of {levels} levels, got {len(given)}"
+            f"contrast must be one number or one for each of {bands} bands, got {len(given)}"
         )
     for value in given:
         if isinstance(value, Tensor):

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from fastmef.errors import InputError, shown
 from fastmef.inference.core import STEPS, Controls
-from fastmef.nn.multiscale import COLOR, base_levels
-from fastmef.reference.pyramid import halved_size
+from fastmef.nn import multiscale
+from fastmef.nn.multiscale import COLOR
 
 _RANGES = {"color": (0.0, 1.0), "contrast": (0.0, 4.0), "brightness": (-2.0, 2.0)}
 _LARGEST_BIAS = 20.0
@@ -77,7 +77,7 @@ def check_controls(given: Control, count: int, size: tuple[int, ...]) -> None:
 
 def base_size(width: int, height: int) -> tuple[int, int]:
     """Return width and height of the base, and so of weight maps, for images of this size."""
-    height, width = halved_size((height, width), base_levels(height, width))
+    height, width = multiscale.base_size(height, width)
     return width, height
 
 

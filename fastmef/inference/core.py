@@ -112,7 +112,7 @@ def _base_weights(
         logits = SOFTER * logits
     if validity is not None:
         validity = _mirrored(validity.unsqueeze(2), rows, columns).squeeze(2)
-    logits = refine_logits(base_logits(logits, shares, validity), wide, steps)
+    logits = refine_logits(base_logits(logits, shares, validity), wide, own_shares, steps)
     height, width = base.shape[-2:]
     return logits[..., rows : rows + height, columns : columns + width].contiguous()
 

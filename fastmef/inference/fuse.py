@@ -34,7 +34,7 @@ def fuse(
 ) -> Any:
     r"""Fuse differently exposed photographs of one scene into one.
 
-    The photographs are halved to a base of about 64 kpixels. There F is their convex sum,
+    The photographs are reduced to a base of about 64 kpixels. There F is their convex sum,
 
     .. math:: F = \sum_k W_k J_k, \qquad W = \mathrm{softmax}_k(\mathrm{net}(J) + \log s)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastmef.errors import InputError
 from fastmef.inference.memory import format_memory
-from fastmef.nn.multiscale import base_levels
+from fastmef.nn.multiscale import base_levels, base_size
 from fastmef.reference.multiscale import RADIUS
 from fastmef.reference.pyramid import halved_size
 
@@ -96,9 +97,11 @@ def estimate(bracket: Bracket, kept: int, strip: int) -> int:
     size = bracket.height, bracket.width
     pixels = [h * w for h, w in (halved_size(size, level) for level in range(levels + 1))]
     values = bracket.count * bracket.channels
-    base = bracket.count * pixels[-1] * _BASE_BYTES
+    base = bracket.count * math.prod(base_size(*size)) * _BASE_BYTES
     if levels == 0:
-        return base + 3 * values * pixels[0] * bracket.itemsize + bracket.resident_bytes
+        # The frames, and in float32 themselves and their enlarged base.
+        frames = values * pixels[0] * (3 * bracket.itemsize + 8)
+        return base + frames + bracket.resident_bytes
     inner = 4 if bracket.floating else 2
     mask = 4 * bracket.count if bracket.masked else 0
     stored = _stored(bracket, kept)
@@ -115,8 +118,11 @@ def estimate(bracket: Bracket, kept: int, strip: int) -> int:
 
 
 def _stored(bracket: Bracket, kept: int) -> int:
-    """Return the bytes of the levels of the pyramid from ``kept`` on."""
-    values = bracket.channels * (4 if bracket.floating else 2) + (4 if bracket.masked else 0)
+    """Return the bytes of the levels of the pyramid from ``kept`` on, and of the base."""
+    mask = 4 if bracket.masked else 0
+    inner = bracket.channels * (4 if bracket.floating else 2) + mask
+    last = bracket.channels * 4 + mask  # floating-point
     size = bracket.height, bracket.width
-    sizes = (halved_size(size, level) for level in range(kept, bracket.levels + 1))
-    return bracket.count * values * sum(h * w for h, w in sizes)
+    sizes = [math.prod(halved_size(size, level)) for level in range(kept, bracket.levels + 1)]
+    base = math.prod(base_size(*size))
+    return bracket.count * (inner * sum(sizes[:-1]) + last * (sizes[-1] + base))

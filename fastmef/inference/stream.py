@@ -11,24 +11,36 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fastmef import ops
 from fastmef.allocator import release_freed_memory
 from fastmef.errors import InputError
 from fastmef.inference.arrays import ArraySource
 from fastmef.inference.blend import StripBlender
 from fastmef.inference.controls import Control
-from fastmef.inference.core import KNEE, FusedBase, fill_invalid, fuse_base, informed_exposures
+from fastmef.inference.core import (
+    KNEE,
+    Controls,
+    FusedBase,
+    fill_invalid,
+    fuse_base,
+    informed_exposures,
+)
 from fastmef.inference.frames import Frames
 from fastmef.inference.order import dark_to_bright
 from fastmef.inference.plan import Plan
 from fastmef.inference.pyramid import KeptPyramid, reduce_frames
-from fastmef.nn.multiscale import base_levels
+from fastmef.nn.multiscale import base_levels, base_size
 from fastmef.nn.network import RANGE_TOLERANCE, FusionNet
 from fastmef.reference.multiscale import (
+    FLOOR,
+    RADIUS,
     effective_validity,
     finished,
+    resample_base,
     unit_range,
     working_dtype,
 )
+from fastmef.reference.pyramid import shrink
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, and how much of how much of it is."""
@@ -44,6 +56,7 @@ def fuse_streamed(
 ) -> NDArray[np.float32]:
     """Fuse ``frames`` into ``sink`` and return the weights ``(K, h, w)`` of the base."""
     count = len(frames)
+    size = base_size(frames.height, frames.width)
     pyramid = reduce_to_base(frames, plan, progress)
     _check_range(frames, pyramid.base)
     groups = dark_to_bright(frames, pyramid.base)
@@ -51,8 +64,8 @@ def fuse_streamed(
         groups = [[k] for group in groups for k in group]
     order = [group[0] for group in groups]
     controls = given.controls(order, frames.device)
-    base, validity = _ordered_base(pyramid, order)
-    informed = informed_exposures(base.clamp(0, 1), controls)
+    base, validity = _ordered_base(pyramid, order, size)
+    informed = informed_exposures(_seen(base, validity), controls)
     if len(informed) < len(order):
         groups = [groups[position] for position in informed]
         order = [group[0] for group in groups]
@@ -62,11 +75,12 @@ def fuse_streamed(
             frames = frames.subset(order)
             pyramid = reduce_to_base(frames, plan, progress)
             order = list(range(len(frames)))
-        base, validity = _ordered_base(pyramid, order)
+        base, validity = _ordered_base(pyramid, order, size)
     progress("weighting", 0, 0)
-    fused = fuse_base(network, base.float().clamp(0, 1), validity, controls)
+    fused = fuse_base(network, _seen(base, validity), validity, controls)
     release_freed_memory()  # what the network took is not needed beside the strips
-    _write(frames, pyramid, order, base, fused, controls.contrast, plan.strip, sink, progress)
+    blended = _coarsest_level(pyramid, order, base, validity, fused, controls.contrast)
+    _write(frames, pyramid, order, blended, fused.shares, controls, plan.strip, sink, progress)
     maps = fused.weights[0].cpu().numpy()
     as_given = np.zeros((count, *maps.shape[1:]), maps.dtype)
     for group, weight in zip(groups, maps, strict=True):
@@ -92,13 +106,49 @@ def reduce_to_base(frames: Frames, plan: Plan, progress: Progress) -> KeptPyrami
     return reduce_frames(frames, levels, min(plan.kept, levels), plan.strip, advance)
 
 
-def _ordered_base(pyramid: KeptPyramid, order: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-    """Return the base ``(1, K, 3, h, w)`` of these frames, grey as RGB, and its validity."""
-    base, validity = pyramid.base[:, order], pyramid.valid(pyramid.last)
-    if validity is not None:
-        validity = validity[:, order]
-        base = fill_invalid(base, validity)
-    return base.expand(-1, -1, 3, -1, -1), validity
+def _ordered(pyramid: KeptPyramid, order: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+    """Return the coarsest level ``(1, K, C, h, w)`` of these frames and its validity."""
+    validity = pyramid.valid(pyramid.last)
+    return pyramid.base[:, order], None if validity is None else validity[:, order]
+
+
+def _ordered_base(
+    pyramid: KeptPyramid, order: Sequence[int], size: tuple[int, int]
+) -> tuple[Tensor, Tensor | None]:
+    """Return the base ``(1, K, C, *size)`` of these frames and its validity."""
+    return resample_base(*_ordered(pyramid, order), size, shrink)
+
+
+def _seen(base: Tensor, validity: Tensor | None) -> Tensor:
+    """Return the base as the network sees it: RGB in [0, 1], without invalid pixels."""
+    filled = base if validity is None else fill_invalid(base, validity)
+    return filled.expand(-1, -1, 3, -1, -1).float().clamp(0, 1)
+
+
+def _coarsest_level(
+    pyramid: KeptPyramid,
+    order: Sequence[int],
+    base: Tensor,
+    validity: Tensor | None,
+    fused: FusedBase,
+    contrast: float,
+) -> Tensor:
+    """Return the fused image ``(1, C, h, w)`` of the coarsest level of the pyramid."""
+    coarsest, coarsest_validity = _ordered(pyramid, order)
+    image = fused.image[:, : base.shape[2]].to(base.dtype)
+    if image.shape[-2:] == coarsest.shape[-2:]:
+        return image
+    return ops.multiscale.blend_base(
+        coarsest,
+        base,
+        image,
+        fused.shares,
+        coarsest_validity,
+        validity,
+        radius=RADIUS,
+        floor=FLOOR,
+        contrast=contrast,
+    )
 
 
 def _check_range(frames: Frames, base: Tensor) -> None:
@@ -118,20 +168,22 @@ def _write(
     frames: Frames,
     pyramid: KeptPyramid,
     order: Sequence[int],
-    base: Tensor,
-    fused: FusedBase,
-    contrast: float,
+    image: Tensor,
+    shares: Tensor,
+    controls: Controls,
     strip: int,
     sink: Any,
     progress: Progress,
 ) -> None:
-    channels, height = frames.channels, frames.height
-    image, base = fused.image[:, :channels], base[:, :, :channels]
+    height = frames.height
     if pyramid.last == 0:
         window = frames.window(order, 0, height)
         sink.write_rows(_pixels(finished(image, window.images, KNEE)), window.alpha)
         return
-    blender = StripBlender(frames, pyramid, order, base, image, fused.shares, contrast, strip)
+    coarsest = _ordered(pyramid, order)[0]
+    blender = StripBlender(
+        frames, pyramid, order, coarsest, image, shares, controls.contrast, strip
+    )
     for begin in range(0, height, strip):
         end = min(begin + strip, height)
         target = frames.result(sink, end - begin)

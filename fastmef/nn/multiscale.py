@@ -10,15 +10,33 @@ from torch import Tensor
 from fastmef import functional
 from fastmef.functional.multiscale import ExposurePyramid
 from fastmef.reference.multiscale import base_logits
+from fastmef.reference.pyramid import halved_size, halvings_above
 from fastmef.reference.restoration import restore_color
 
 BASE_PIXELS = 64_000
 COLOR = 0.5
 
 
+def base_size(height: int, width: int) -> tuple[int, int]:
+    """Return height and width of the base: those of the images, or about :data:`BASE_PIXELS`.
+
+    The scale has no jumps: an image with a few rows more has nearly the same base.
+    """
+    levels = 0
+    while math.prod(halved_size((height, width), levels)) >= 4 * BASE_PIXELS:
+        levels += 1
+    size = halved_size((height, width), levels)
+    ratio = math.sqrt(math.prod(size) / BASE_PIXELS)
+    if ratio <= 1:
+        return size
+    short = max(1, round(min(size) / ratio))
+    long = min(max(size), round(BASE_PIXELS / short))
+    return (short, long) if height <= width else (long, short)
+
+
 def base_levels(height: int, width: int) -> int:
-    """Return how many halvings lead to about :data:`BASE_PIXELS` pixels."""
-    return max(0, round(math.log2(height * width / BASE_PIXELS) / 2))
+    """Return how many halvings leave images at least as large as their base."""
+    return halvings_above((height, width), base_size(height, width))
 
 
 def fuse_base(logits: Tensor, base: Tensor, shares: Tensor | None, color: float) -> Tensor:

@@ -15,9 +15,10 @@ from fastmef.functional._checks import can_read, check_dense, check_flag, check_
 from fastmef.functional._images import to_channels, to_luma
 from fastmef.nn.blocks import PADDINGS, is_exporting
 from fastmef.nn.bodies import STRIDE, ExposureBody, StackBody
-from fastmef.nn.multiscale import base_levels
+from fastmef.nn.multiscale import base_levels, base_size
 from fastmef.nn.pretrained import load_network, save_network
 from fastmef.reference.multiscale import base_logits
+from fastmef.reference.pyramid import shrink
 
 ANY = "any"
 IN_FEATURES = {"gray": 1, "rgb": 3, "gray_max": 2}
@@ -89,7 +90,7 @@ class FusionNet(nn.Module):
         >>> fused.shape, weights.shape
         (torch.Size([1, 3, 17, 33]), torch.Size([1, 2, 17, 33]))
         >>> FusionNet("any", width=4)(torch.rand(1, 5, 3, 600, 400)).weights.shape
-        torch.Size([1, 5, 300, 200])
+        torch.Size([1, 5, 309, 207])
     """
 
     def __init__(
@@ -172,9 +173,10 @@ class FusionNet(nn.Module):
         height, width = exposures.shape[-2:]
         stack = to_channels(exposures, 4)
         pyramid = functional.exposure_pyramid(stack, base_levels(height, width))
+        base = shrink(pyramid.base, base_size(height, width))
         if shares is None:
-            shares = functional.exposure_shares(pyramid.base)
-        logits = self.logits(pyramid.base, shares)
+            shares = functional.exposure_shares(base)
+        logits = self.logits(base, shares)
         fused = functional.multiscale_fuse(logits, stack, pyramid=pyramid, shares=shares)
         weights = base_logits(logits, shares, None).softmax(dim=1)
         return FusionOutput(fused.squeeze(1) if exposures.ndim == 4 else fused, weights)

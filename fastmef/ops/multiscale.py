@@ -24,7 +24,7 @@ from fastmef.ops.common.operation import GPU_STORED, STORED, LaunchError, Operat
 from fastmef.ops.common.tensors import fused_like, require
 from fastmef.reference import multiscale
 from fastmef.reference.multiscale import ExposurePyramid, Knee
-from fastmef.reference.pyramid import halved_size
+from fastmef.reference.pyramid import halved_size, shrink
 
 
 def _triton_covers(*tensors: Tensor, validity: Tensor | None = None, radius: int = 0) -> bool:
@@ -189,6 +189,9 @@ class BlendBand(torch.autograd.Function):
         if ctx.uses_kernel:
             in_double = fused_coarse.dtype == torch.float64
             bent = slope if slope.numel() else None
+            if fused_coarse.shape == grad_fused.shape:  # nothing was expanded
+                slanted = grad_fused if bent is None else grad_fused * bent
+                return None, None, slanted.to(fused_coarse.dtype), None, None, None, None
             try:
                 grad_coarse = _band_backward(grad_fused, bent, in_double)
                 return None, None, grad_coarse, None, None, None, None
@@ -276,9 +279,13 @@ def _blend_band(
     return multiscale.blend_band(*tensors, **options)
 
 
+blend_base = partial(multiscale.blend_base, _blend_band)
+
+
 def multiscale_fuse(
     logits: Tensor | None,
     exposures: Tensor,
+    levels: int,
     pyramid: ExposurePyramid,
     base: Tensor | None,
     shares: Tensor | None,
@@ -288,18 +295,32 @@ def multiscale_fuse(
     knee: Knee | None,
     valid: Tensor | None,
 ) -> Tensor:
-    """Return the fused image, like the exposures; ``contrasts`` has one number for each level."""
-    levels = len(contrasts)
+    """Return the fused image, like the exposures; ``contrasts`` has one number for each band."""
     stacks = [exposures, *pyramid.inner, pyramid.base]
     validities = multiscale.validity_of_levels(valid, pyramid, levels)
+    given = logits if base is None else base
+    assert given is not None
+    size = given.shape[-2:]
+    dtype = multiscale.working_dtype(given, pyramid.base)
+    small, small_validity = multiscale.resample_base(pyramid.base, validities[-1], size, shrink)
     if base is None:
-        assert logits is not None
-        dtype = multiscale.working_dtype(logits, pyramid.base)
-        adjusted = multiscale.base_logits(logits.to(dtype), shares, validities[-1])
-        base = fusion.softmax_fuse(adjusted, pyramid.base, want_weights=False)[0]
+        adjusted = multiscale.base_logits(given.to(dtype), shares, small_validity)
+        base = fusion.softmax_fuse(adjusted, small, want_weights=False)[0]
+    fused = base.to(dtype)
+    if small is not pyramid.base:
+        fused = blend_base(
+            pyramid.base,
+            small,
+            fused,
+            shares,
+            validities[-1],
+            small_validity,
+            radius=radius,
+            floor=floor,
+            contrast=contrasts[levels],
+        )
     if levels == 0:
-        return multiscale.finished(base, exposures, knee)
-    fused = base.to(multiscale.working_dtype(base, pyramid.base))
+        return multiscale.finished(fused, exposures, knee)
     for level in range(levels - 1, -1, -1):
         fused = _blend_band(
             stacks[level],

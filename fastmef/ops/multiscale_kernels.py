@@ -43,10 +43,15 @@ class Band(NamedTuple):
         """Return the dtype that sums are formed in."""
         return working_dtype(self.fine, self.coarse, self.fused_coarse)
 
+    @property
+    def same_size(self) -> bool:
+        """Whether the next level was expanded to the size of this one already."""
+        return self.coarse.shape[-2:] == self.fine.shape[-2:]
+
     def require_fit(self) -> None:
         fine, coarse, fused_coarse, shares, validity, coarse_validity = self[:6]
         require_stack(fine)
-        small = halved_size(fine.shape[-2:], 1)
+        small = fine.shape[-2:] if self.same_size else halved_size(fine.shape[-2:], 1)
         require(
             coarse.shape == (*fine.shape[:3], *small)
             and fused_coarse.shape == (fine.shape[0], fine.shape[2], *small),
@@ -117,6 +122,7 @@ def cpp_band(band: Band, fused: Tensor, slope: Tensor | None, first: int = 0) ->
         band.radius,
         band.floor,
         band.contrast,
+        band.same_size,
         band.finest,
         band.low if band.finest else 0.0,
         band.high,
@@ -185,6 +191,7 @@ def triton_band(band: Band, fused: Tensor, slope: Tensor | None) -> None:
         (scale, coarse_scale, float(unit)),
         band.contrast,
         (band.low, band.high) if band.finest and band.low > 0 else None,
+        band.same_size,
     )
     if slope is not None and not (band.finest and band.low > 0):
         slope.fill_(1.0)

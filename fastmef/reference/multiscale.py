@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +11,10 @@ from torch import Tensor
 
 from fastmef.reference.color import rgb_to_gray
 from fastmef.reference.fusion import softmax_fuse, stored, stored_like
-from fastmef.reference.pyramid import expand, reduce
+from fastmef.reference.pyramid import enlarge, expand, reduce, shrink
 
 Knee = tuple[float, float]
+Resample = Callable[[Tensor, Sequence[int]], Tensor]
 
 # The defaults of multiscale_fuse: radius of the windows, what is added to the variance, and how far
 # from black and white overshoot is compressed.
@@ -110,6 +111,18 @@ def build_pyramid(
     return ExposurePyramid(images[-1], tuple(images[1:-1]), tuple(validities))
 
 
+def resample_base(
+    images: Tensor, validity: Tensor | None, size: Sequence[int], resample: Resample
+) -> tuple[Tensor, Tensor | None]:
+    """Resample ``(..., C, h, w)`` and its validity ``(..., h, w)``, as :func:`pyramid_reduce`."""
+    if images.shape[-2:] == tuple(size):
+        return images, validity
+    if validity is None:
+        return resample(images, size), None
+    resampled = resample(validity, size)
+    return _ratio(resample(_masked(images, validity), size), resampled.unsqueeze(-3)), resampled
+
+
 def validity_of_levels(
     valid: Tensor | None, pyramid: ExposurePyramid, levels: int
 ) -> list[Tensor | None]:
@@ -204,24 +217,56 @@ def blend_band(
     r"""Compute one level: :math:`F = E(F') + c \sum_k \gamma_k (J_k - E(J'_k))` with E = expand.
 
     ``fine`` J is ``(B, K, C, H, W)``, ``coarse`` J' its next level, ``fused_coarse`` F' that
-    level's fused image. At the ``finest`` level overshoot is compressed, and the result takes the
-    dtype and layout of ``fine``; at others it is floating point.
+    level's fused image; where these have the size of ``fine`` already, E is the identity. At the
+    ``finest`` level overshoot is compressed, and the result takes the dtype and layout of ``fine``;
+    at others it is floating point.
     """
     dtype = working_dtype(fine, coarse, fused_coarse)
     size = fine.shape[-2:]
+    enlarged = expand if coarse.shape[-2:] != size else _unchanged
     images, low = unit_range(fine, dtype), unit_range(coarse, dtype)
     m = None if validity is None else validity.to(dtype)
     weights = band_weights(images, shares, radius, floor, m)
     if m is None or coarse_validity is None:
-        below = expand(low, size)
+        below = enlarged(low, size)
     else:
         coarse_m = coarse_validity.to(dtype)
-        total = expand(coarse_m, size).unsqueeze(2)
-        below = _ratio(expand(_masked(low, coarse_m), size), total)
+        total = enlarged(coarse_m, size).unsqueeze(2)
+        below = _ratio(enlarged(_masked(low, coarse_m), size), total)
         images = torch.where(m.unsqueeze(2) > 0, images, below)
     detail = (weights.unsqueeze(2) * (images - below)).sum(dim=1)
-    fused = expand(fused_coarse.to(dtype), size) + contrast * detail
+    fused = enlarged(fused_coarse.to(dtype), size) + contrast * detail
     return finished(fused, fine, knee) if finest else fused
+
+
+def blend_base(
+    band: Callable[..., Tensor],
+    coarsest: Tensor,
+    base: Tensor,
+    fused: Tensor,
+    shares: Tensor | None,
+    validity: Tensor | None,
+    base_validity: Tensor | None,
+    **options: Any,
+) -> Tensor:
+    """Enlarge the ``fused`` base to the ``coarsest`` level, and add the band between the two.
+
+    ``base`` is the exposures' at the size of ``fused``; ``band`` is a fast :func:`blend_band` or
+    this one.
+    """
+    size = coarsest.shape[-2:]
+    below, below_validity = resample_base(base, base_validity, size, enlarge)
+    return band(
+        coarsest,
+        below,
+        enlarge(fused, size),
+        shares,
+        validity,
+        below_validity,
+        finest=False,
+        knee=None,
+        **options,
+    )
 
 
 def multiscale_fuse(
@@ -241,14 +286,29 @@ def multiscale_fuse(
     """See :func:`fastmef.functional.multiscale_fuse`."""
     if pyramid is None:
         pyramid = exposure_pyramid(exposures, levels, valid)
-    contrasts = list(contrast) if isinstance(contrast, Sequence) else [contrast] * levels
+    contrasts = list(contrast) if isinstance(contrast, Sequence) else [contrast] * (levels + 1)
     stacks = [exposures, *pyramid.inner, pyramid.base]
     validities = validity_of_levels(valid, pyramid, levels)
+    given = logits if base is None else base
+    assert given is not None
+    size = given.shape[-2:]
+    small, small_validity = resample_base(pyramid.base, validities[-1], size, shrink)
     if base is None:
-        assert logits is not None
-        dtype = working_dtype(logits, pyramid.base)
-        adjusted = base_logits(logits.to(dtype), shares, validities[-1])
-        base = softmax_fuse(adjusted, pyramid.base)[0]
+        adjusted = base_logits(given.to(working_dtype(given, small)), shares, small_validity)
+        base = softmax_fuse(adjusted, small)[0]
+    if small is not pyramid.base:
+        base = blend_base(
+            blend_band,
+            pyramid.base,
+            small,
+            base,
+            shares,
+            validities[-1],
+            small_validity,
+            radius=radius,
+            floor=floor,
+            contrast=contrasts[levels],
+        )
     if levels == 0:
         return finished(base, exposures, knee)
     fused = base
@@ -269,9 +329,14 @@ def multiscale_fuse(
     return fused
 
 
+def _unchanged(images: Tensor, size: Sequence[int]) -> Tensor:
+    """Stand in for an expansion to the size that the images have."""
+    return images
+
+
 def _masked(images: Tensor, validity: Tensor) -> Tensor:
     """Return ``validity * images``, and 0 where the validity is 0, whatever the image is there."""
-    m = validity.unsqueeze(2)
+    m = validity.unsqueeze(-3)
     return torch.where(m > 0, m * images, torch.zeros_like(images))
 
 

@@ -46,6 +46,39 @@ def halved_size(size: Sequence[int], levels: int) -> tuple[int, int]:
     return height, width
 
 
+def halvings_above(size: Sequence[int], small: Sequence[int]) -> int:
+    """Return how many halvings leave ``size`` at least as large as ``small`` on both axes."""
+    levels = 0
+    while levels < (max(size) - 1).bit_length():
+        halved = halved_size(size, levels + 1)
+        if halved[0] < small[0] or halved[1] < small[1]:
+            break
+        levels += 1
+    return levels
+
+
+def shrink(images: Tensor, size: Sequence[int]) -> Tensor:
+    """Resample ``(..., H, W)`` to a smaller ``size`` by a triangular window.
+
+    The window reaches as far on each side as a pixel of the result is wide: for half an even size
+    it is that of :func:`reduce`, for the same size nothing changes.
+    """
+    return _resampled(images, size, True)
+
+
+def enlarge(images: Tensor, size: Sequence[int]) -> Tensor:
+    """Enlarge ``(..., h, w)`` to ``size`` bilinearly, as :func:`expand` does by a factor of 2."""
+    return _resampled(images, size, False)
+
+
+def _resampled(images: Tensor, size: Sequence[int], antialias: bool) -> Tensor:
+    if images.shape[-2:] == tuple(size):
+        return images
+    planes = images.reshape(-1, 1, *images.shape[-2:])
+    resampled = F.interpolate(planes, tuple(size), mode="bilinear", antialias=antialias)
+    return resampled.reshape(*images.shape[:-2], *size)
+
+
 def _doubled(padded: Tensor, dim: int) -> Tensor:
     """Double the inner pixels along an axis whose ends were repeated."""
     size = padded.shape[dim] - 2

@@ -4,7 +4,8 @@ r"""One band of multiscale_fuse
     F = E(F') + c \sum_k \gamma_k (J_k - E(J'_k)), \qquad
     \gamma_k = a_k / \textstyle\sum_j a_j
 
-with E the bilinear expansion of the next level and a from :mod:`.activity`.
+with E the bilinear expansion of the next level and a from :mod:`.activity`. Where the next level
+has the same size E is the identity.
 """
 
 from __future__ import annotations
@@ -44,6 +45,17 @@ def _expanded(plane, own_row, other_row, own, other, row_stride, column_stride, 
     lower = row_at(plane, other_row, other, row_stride, column_stride)
     far += 0.25 * tl.load(lower, mask=inside, other=0).to(tl.float32)
     return 0.75 * near + 0.25 * far
+
+
+@triton.jit
+def _below(
+    plane, own_row, other_row, own, other, row_stride, column_stride, inside, SAME: tl.constexpr
+):
+    """The next level at the size of this one."""
+    if SAME:
+        at = row_at(plane, own_row, own, row_stride, column_stride)
+        return tl.load(at, mask=inside, other=0).to(tl.float32)
+    return _expanded(plane, own_row, other_row, own, other, row_stride, column_stride, inside)
 
 
 @triton.jit
@@ -89,13 +101,17 @@ def blend_kernel(
     K: tl.constexpr,
     C: tl.constexpr,
     BENDS: tl.constexpr,
+    SAME: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
     b, y, first = locate(tl.program_id(0), width, height, COLUMNS)
     x = first + tl.arange(0, COLUMNS)
     inside = x < width
-    own_row, other_row = _between(y, (height + 1) // 2)
-    own, other = _between(x, (width + 1) // 2)
+    own_row, other_row = y, y
+    own, other = x, x
+    if not SAME:
+        own_row, other_row = _between(y, (height + 1) // 2)
+        own, other = _between(x, (width + 1) // 2)
 
     at = activity + b * K * pixels + y * width + x
     weights = ()
@@ -118,14 +134,14 @@ def blend_kernel(
         below = coarse
         for k in tl.static_range(K):
             value = fine_scale * tl.load(image, mask=inside, other=0).to(tl.float32)
-            value -= coarse_scale * _expanded(
-                below, own_row, other_row, own, other, coarse_row, coarse_column, inside
+            value -= coarse_scale * _below(
+                below, own_row, other_row, own, other, coarse_row, coarse_column, inside, SAME
             )
             detail += weights[k] * value
             image += fine_layer
             below += coarse_layer
-        result = detail * inverse + unit * _expanded(
-            fused_coarse, own_row, other_row, own, other, below_row, below_column, inside
+        result = detail * inverse + unit * _below(
+            fused_coarse, own_row, other_row, own, other, below_row, below_column, inside, SAME
         )
         if BENDS:
             above = _within(result - (unit - high), 2 * high)
@@ -160,6 +176,7 @@ def blend(
     scales: tuple[float, float, float],
     contrast: float,
     knee: tuple[float, float] | None,
+    same_size: bool,
 ) -> None:
     """Fills ``fused`` and, contiguous, ``slope``.
 
@@ -193,6 +210,7 @@ def blend(
         K=count,
         C=channels,
         BENDS=knee is not None,
+        SAME=same_size,
         COLUMNS=columns,
         num_warps=WARPS,
     )

@@ -56,11 +56,16 @@ def _activity_configuration(dtype: str, interleaved: bool = False) -> Configurat
 
 
 def _blend_configuration(
-    fine: str, coarse: str, count: int, finest: bool = True, interleaved: bool = False
+    fine: str,
+    coarse: str,
+    count: int,
+    finest: bool = True,
+    interleaved: bool = False,
+    same_size: bool = False,
 ) -> Configuration:
     columns = columns_for(count)
     constants: dict[str, Any] = {"K": count, "C": 3, "COLUMNS": columns, "BENDS": finest}
-    constants |= {"slope": None, "coarse_column": 1, "below_column": 1}
+    constants |= {"SAME": same_size, "slope": None, "coarse_column": 1, "below_column": 1}
     unit = "channel" if interleaved else "column"
     constants |= {f"fine_{unit}": 1, f"fused_{unit}": 1}
     out = fine if finest else "fp32"
@@ -68,11 +73,14 @@ def _blend_configuration(
     return _configuration(
         f"blend, K={count}, {fine} over {coarse}"
         + ("" if finest else ", inner")
+        + (", of one size" if same_size else "")
         + (", channels last" if interleaved else ""),
         blend_kernel,
         types,
         constants,
-        3 * count * (BYTES[fine] + BYTES[coarse] / 4) + 4 * count + 3 * BYTES[out] + 3,
+        3 * (count * BYTES[coarse] + 4) * (1 if same_size else 1 / 4)
+        + count * (3 * BYTES[fine] + 4)
+        + 3 * BYTES[out],
         resident=BYTES_ON_THE_WAY if count <= 3 else MANY_MAPS,
         pixels=columns,
     )
@@ -101,6 +109,7 @@ CONFIGURATIONS = [
     *(_blend_configuration("u8", "u16", count) for count in (2, 3, 5, 8)),
     _blend_configuration("u8", "u16", 2, interleaved=True),
     _blend_configuration("u16", "u16", 2, finest=False),
+    _blend_configuration("fp32", "fp32", 2, finest=False, same_size=True),
     *(_blend_configuration(x, "fp32", 2) for x in ("fp16", "bf16", "fp32")),
     *(_backward_configuration(x, True) for x in ("bf16", "fp32")),
     _backward_configuration("fp32", False),

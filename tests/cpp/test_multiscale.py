@@ -68,6 +68,33 @@ def test_valid(dtype: torch.dtype, layout: str, shape: tuple[int, ...]) -> None:
     check_fused(exposures, shape[-1], layout, valid=valid, shares=shares)
 
 
+@pytest.mark.parametrize("dtype", [*INTEGERS, *FLOATS], ids=str)
+@pytest.mark.parametrize("layout", ["planar", "channels_last", "strided"])
+@pytest.mark.parametrize(
+    ("levels", "size"), [(0, (31, 52)), (1, (20, 28)), (2, (11, 13)), (2, (10, 15)), (1, (23, 20))]
+)
+def test_a_base_between_two_levels(
+    dtype: torch.dtype, layout: str, levels: int, size: tuple[int, int]
+) -> None:
+    """The base of exposures of 45×58 pixels is resampled from the level above it."""
+    exposures = make((3, 3, 45, 58), dtype)
+    check_fused(exposures, levels, layout, size=size, shares=torch.tensor([[0.5, 0.5, 1]] * 2))
+    contrast = [1.2, 0.4, -0.5][: levels + 1]
+    check_fused(
+        exposures, levels, layout, size=size, contrast=contrast, valid=some_valid(exposures)
+    )
+
+
+def test_weights_of_one_frame_return_it() -> None:
+    """With all the weight on one frame its bands add up to the frame, whatever the base's size."""
+    exposures = make((3, 3, 45, 58), torch.float64)
+    shares = torch.tensor([[0.0, 1.0, 0.0]]).expand(2, -1)
+    for size in [(45, 58), (40, 50), (23, 29), (20, 17), (3, 5), (1, 1)]:
+        logits = torch.zeros(2, 3, *size, dtype=torch.float64)
+        fused = functional.multiscale_fuse(logits, exposures, shares=shares, knee=None)
+        torch.testing.assert_close(fused, exposures[:, 1], rtol=0, atol=1e-12)
+
+
 def test_what_is_not_valid_contributes_nothing() -> None:
     exposures = make((3, 3, 40, 50), torch.float32)
     valid = some_valid(exposures)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fastmef import functional, reference
 from fastmef.ops import multiscale
+from fastmef.reference.pyramid import halvings_above
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
@@ -43,6 +44,23 @@ def check(inputs: dict[str, Tensor], levels: int, layout: str = "planar", **opti
         eps, largest = torch.finfo(dtype).eps, float(e.abs().max())
         spared = 0 if dtype == torch.float64 else 2 * float((single[name] - e).abs().max())
         assert (found[name] - e).abs().max() <= spared + (8 * eps + 1e-12) * (1 + largest), name
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("size", [(40, 33), (15, 21), (11, 10)])
+def test_a_base_between_two_levels(dtype: torch.dtype, size: tuple[int, int]) -> None:
+    exposures = bracket(2, 3, 3, 45, 38, dtype=dtype)
+    levels = halvings_above((45, 38), size)
+    logits = small_logits(exposures, levels, size=size).to(dtype)
+    inputs = {"logits": logits, "exposures": exposures}
+    check(inputs, levels, floor=1e-3)
+    check(inputs, levels, floor=1e-3, knee=None)
+
+    def ours(x: Tensor) -> Tensor:
+        return functional.multiscale_fuse(x, exposures.double(), knee=None)
+
+    x = logits.double().requires_grad_()
+    assert torch.autograd.gradcheck(ours, (x,), fast_mode=True)
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)

@@ -12,7 +12,7 @@ from fastmef.cli.experiment import NAMES
 from fastmef.errors import InputError
 from fastmef.experiments import run_experiment
 from fastmef.experiments.budget import BUDGETS
-from fastmef.experiments.run import EXPERIMENTS
+from fastmef.experiments.run import EXPERIMENTS, render
 from fastmef.experiments.store import Store
 
 pytest.importorskip("matplotlib", reason="figures are drawn with matplotlib")
@@ -40,6 +40,7 @@ def test_experiment(name, data, tiny, work, tmp_path):
     assert (tmp_path / f"{name}.svg").stat().st_size < 200_000
     result = json.loads((tmp_path / f"{name}.json").read_text())
     assert result["budget"]["steps"] == tiny.steps
+    assert text == render(EXPERIMENTS[name], result)
 
     again = []
     before = page.read_bytes()

@@ -12,13 +12,14 @@ from fastmef.errors import InputError
 from fastmef.inference import models
 from fastmef.inference.fuse import fuse_with_weights
 from fastmef.inference.models import ready_model
-from fastmef.nn.multiscale import base_levels
+from fastmef.nn.multiscale import base_levels, base_size
 from fastmef.nn.network import FusionNet
 from fastmef.reference import multiscale
+from fastmef.reference.pyramid import shrink
 from fastmef.reference.restoration import restore_color
 from tests.support.photographs import as_stack, photographs, random_network
 
-LARGE = (301, 500)  # the base is half as large
+LARGE = (301, 500)  # the base is 1.5 times smaller
 LOW, HIGH = 2, 239  # levels that are not compressed: 1/128 and 1 - 1/16
 
 
@@ -37,8 +38,7 @@ class TestResult:
         fused, weights = fuse_with_weights(photographs(*size), network, refine=2)
         assert fused.shape == (*size, 3)
         assert fused.dtype == np.uint8
-        halvings = base_levels(*size)
-        assert weights.shape == (2, *(-(-side // 2**halvings) for side in size))
+        assert weights.shape == (2, *base_size(*size))
 
     @pytest.mark.parametrize("count", [2, 3, 5, 9, 32])
     def test_any_number(self, network, count):
@@ -57,7 +57,7 @@ class TestResult:
         fused, weights = fuse_with_weights(images, network, color=0.7)
         stack, maps = as_stack(images), torch.from_numpy(weights).double()[None]
         levels = base_levels(*size)
-        base = multiscale.exposure_pyramid(stack, levels).base
+        base = shrink(multiscale.exposure_pyramid(stack, levels).base, maps.shape[-2:])
         small = restore_color((maps.unsqueeze(2) * base).sum(1), maps, base, 0.7)
         small = small - (small - (1 - 1 / 16)).clamp_min(0) ** 2 / (2 / 16)
         shares = fastmef.functional.exposure_shares(base)

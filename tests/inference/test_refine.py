@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from fastmef import functional
-from fastmef.inference.refine import BaseLoss, refine_logits
+from fastmef.inference import refine
+from fastmef.inference.refine import BaseLoss
+from fastmef.reference.color import rgb_to_gray
 
 
 @pytest.fixture
@@ -16,8 +18,16 @@ def bracket():
     return (radiance * gains).clamp(0, 1)
 
 
+def refine_logits(logits, exposures, steps):
+    shares = exposures.new_ones(exposures.shape[:2])
+    return refine.refine_logits(logits, exposures, shares, steps)
+
+
 def loss(logits, exposures):
-    return float(BaseLoss(exposures)(functional.softmax_fuse(logits, exposures)))
+    shares = exposures.new_ones(exposures.shape[:2])
+    return float(
+        BaseLoss(exposures, shares).luma(rgb_to_gray(functional.softmax_fuse(logits, exposures)))
+    )
 
 
 def test_lowers_the_loss(bracket):
@@ -43,12 +53,35 @@ def test_flat_areas_become_well_exposed():
     assert (inside > 0.51).all()
 
 
+def test_the_picture_does_not_become_dark():
+    """mefnet wants the frame of 0.35 alone, nearest to the middle; the mean of all is 0.78."""
+    exposures = torch.full((1, 3, 3, 40, 40), 1.0)
+    exposures[:, 0], exposures[:, 1] = 0.35, 0.99
+    logits = torch.zeros(1, 3, 40, 40)
+    fused = functional.softmax_fuse(refine_logits(logits, exposures, 60), exposures)
+    assert fused.mean() > 0.95 * 0.94 * (0.5 + 0.78) / 2
+    shares = torch.tensor([[1.0, 0.0, 0.0]])  # the bright frames do not count
+    fused = functional.softmax_fuse(refine.refine_logits(logits, exposures, shares, 60), exposures)
+    assert fused.mean() < 0.94 * (0.5 + 0.78) / 2 - 0.05
+
+
 @pytest.mark.parametrize("noise", [0, 1e-6])
 def test_noise_is_not_stretched_to_a_full_step(noise):
     """Exposures that rounding alone tells apart stay equal."""
     exposures = torch.rand(1, 1, 3, 40, 40).mul(0.8).add(0.1).expand(1, 2, 3, 40, 40)
     exposures = exposures + noise * torch.randn(1, 2, 3, 40, 40)
     assert refine_logits(torch.zeros(1, 2, 40, 40), exposures, 8).abs().mean() < 1e-4
+
+
+def test_gradient(bracket):
+    """Where it was linearized the gradient is that of the loss, colour included."""
+    loss = BaseLoss(bracket, torch.ones(1, 2))
+    logits = torch.randn(1, 2, 60, 70, requires_grad=True)
+    fused = functional.softmax_fuse(logits, bracket)
+    whole = loss.luma(rgb_to_gray(fused)) + loss.color(fused)
+    (expected,) = torch.autograd.grad(whole, logits)
+    found = loss.gradient(logits.detach(), loss.linearized(logits.detach()))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-8)
 
 
 def test_deterministic(bracket):

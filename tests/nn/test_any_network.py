@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
 from fastmef import FusionNet, functional
 from fastmef.errors import InputError
-from fastmef.nn.multiscale import base_levels
-from fastmef.reference.pyramid import halved_size
+from fastmef.nn.multiscale import base_levels, base_size
+from fastmef.reference.pyramid import shrink
 
 
 def network(**options):
@@ -112,25 +114,39 @@ def test_any_size(size):
     exposures = torch.rand(1, 3, 3, *size)
     fused, weights = FusionNet("any", width=2).eval()(exposures)
     assert fused.shape == (1, 3, *size)
-    assert weights.shape == (1, 3, *halved_size(size, base_levels(*size)))
+    assert weights.shape == (1, 3, *base_size(*size))
     torch.testing.assert_close(weights.sum(1), torch.ones(1, *weights.shape[2:]))
     assert fused.min() >= 0 and fused.max() <= 1
 
 
 @pytest.mark.parametrize(
     ("size", "levels"),
-    [((1, 1), 0), ((250, 256), 0), ((400, 600), 1), ((1000, 1000), 2), ((4000, 6000), 4)],
+    [((1, 1), 0), ((250, 256), 0), ((400, 600), 0), ((800, 640), 1), ((4000, 6000), 4)],
 )
 def test_levels_of_the_base(size, levels):
     assert base_levels(*size) == levels
+
+
+def test_size_of_the_base():
+    assert base_size(1, 1) == (1, 1)
+    assert base_size(200, 300) == (200, 300)
+    assert base_size(4000, 6000) == (207, 309)
+    assert base_size(1, 30_000_000) == (1, 64_000)
+    # No jumps: a few rows and columns more change the scale by a few per cent.
+    scales = [side / base_size(side, side)[0] for side in range(200, 2000, 4)]
+    steps = [after / before for before, after in itertools.pairwise(scales)]
+    assert min(steps) > 0.98 and max(steps) < 1.04
+    for side in range(1, 2000, 7):
+        rows, columns = base_size(side, 2 * side)
+        assert rows <= side and columns <= 2 * side and rows * columns < 65_000
 
 
 @torch.no_grad()
 def test_fused_is_the_blend_of_its_weights():
     net, exposures = network(), bracket(3, 301, 500)
     fused, weights = net(exposures)
-    shares = functional.exposure_shares(functional.exposure_pyramid(exposures, 1).base)
-    base = functional.exposure_pyramid(exposures, 1).base
+    base = shrink(exposures, base_size(301, 500))
+    shares = functional.exposure_shares(base)
     small = (weights.unsqueeze(2) * base).sum(1)
     expected = functional.multiscale_fuse(None, exposures, base=small, shares=shares)
     torch.testing.assert_close(fused, expected, rtol=0, atol=1e-10)

@@ -148,3 +148,12 @@ class TestMultiscaleFuse(Conformance):
         for layout in ("planar", "strided", "channels_last"):
             fused = check_fused(exposures, 2, layout, **options)
         assert fused.permute(0, 2, 3, 1).is_contiguous()
+
+    @pytest.mark.parametrize("dtype", [*INTEGERS, torch.float32], ids=str)
+    @pytest.mark.parametrize(("levels", "size"), [(0, (4, 7)), (1, (3, 3)), (2, (2, 1))])
+    def test_a_base_between_two_levels(
+        self, backend: Backend, dtype: torch.dtype, levels: int, size: tuple[int, int]
+    ) -> None:
+        """It is resampled from the level above it, and one more band lies between the two."""
+        exposures = bracket(1, 2, 3, 7, 10, dtype=dtype)
+        check_fused(exposures, levels, device=backend.device, size=size, radius=1)

@@ -37,9 +37,15 @@ def bracket(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
     return images.to(dtype)
 
 
-def small_logits(exposures: Tensor, levels: int, dtype: torch.dtype = torch.float32) -> Tensor:
+def small_logits(
+    exposures: Tensor,
+    levels: int,
+    dtype: torch.dtype = torch.float32,
+    size: tuple[int, int] | None = None,
+) -> Tensor:
+    """Logits of ``size``, by default that of the last level."""
     generator = torch.Generator().manual_seed(1)
-    size = halved_size(exposures.shape[-2:], levels)
+    size = size or halved_size(exposures.shape[-2:], levels)
     shape = (*exposures.shape[:2], *size)
     return (2 * torch.randn(shape, generator=generator, dtype=torch.float64)).to(dtype)
 
@@ -69,10 +75,15 @@ def fused_in(dtype: torch.dtype, logits: Tensor, exposures: Tensor, **options: A
 
 
 def check_fused(
-    exposures: Tensor, levels: int, layout: str = "planar", device: Any = "cpu", **options: Any
+    exposures: Tensor,
+    levels: int,
+    layout: str = "planar",
+    device: Any = "cpu",
+    size: tuple[int, int] | None = None,
+    **options: Any,
 ) -> Tensor:
     """The fast path is as near to float64 as the reference in float32, twice over."""
-    logits = small_logits(exposures, levels)
+    logits = small_logits(exposures, levels, size=size)
     exact = fused_in(torch.float64, logits, exposures, levels=levels, **options)
     single = fused_in(torch.float32, logits, exposures, levels=levels, **options)
     moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in options.items()}

@@ -41,12 +41,11 @@ class Band {
     for (int64_t y = begin; y < end; ++y) {
       for (; next <= y + args_.radius && next < args_.height; ++next) weights_.take_in(next);
       weights_.make_weights(y);
-      const Between between(y, (args_.height + 1) / 2);
       for (int64_t c = 0; c < args_.channels; ++c) {
-        expansion_.expand(args_.fused_coarse, 0, c, between, unit_, above_);
+        expansion_.expand(args_.fused_coarse, 0, c, y, unit_, above_);
         for (int64_t k = 0; k < args_.count; ++k) {
           const double scale = unit_ / highest_of(args_.coarse.dtype);
-          expansion_.expand(args_.coarse, k, c, between, scale, above_ + (k + 1) * stride_);
+          expansion_.expand(args_.coarse, k, c, y, scale, above_ + (k + 1) * stride_);
         }
         mix(y, c);
       }

@@ -17,12 +17,14 @@ class BandExpansion {
     if (args.validity.data) mask_ = arena.take<T>(4 * stride_);
   }
 
-  // Writes row `between` of channel c of image k, times `scale`. Expansions of exposures are
-  // normalised by their validity.
-  void expand(const Stack& stack, int64_t k, int64_t c, const Between& between, double scale,
-              T* out) {
+  // Writes row y of channel c of image k, times `scale`. Expansions of exposures are normalised by
+  // their validity.
+  void expand(const Stack& stack, int64_t k, int64_t c, int64_t y, double scale, T* out) {
+    const bool masked = args_.validity.data && &stack != &args_.fused_coarse;
+    if (args_.same_size) return copy_row(stack, k, c, y, scale, masked, out);
     const int64_t pairs = (block_.n + 1) / 2;
-    if (!args_.validity.data || &stack == &args_.fused_coarse) {
+    const Between between(y, (args_.height + 1) / 2);
+    if (!masked) {
       between_rows(stack, k, c, between, scale, between_);
       expand_row(between_ + 1, pairs, out);
       return;
@@ -41,6 +43,18 @@ class BandExpansion {
     int64_t row;
     double share;
   };
+
+  void copy_row(const Stack& stack, int64_t k, int64_t c, int64_t y, double scale, bool masked,
+                T* out) {
+    const T factor = static_cast<T>(scale);
+    read(stack, offset_of(stack, block_.b, k, c, y, block_.x), stack.column, block_.n, out);
+    for (int64_t i = 0; i < block_.n; ++i) out[i] *= factor;
+    if (!masked) return;
+    const Stack& validity = args_.coarse_validity;
+    read(validity, offset_of(validity, block_.b, k, 0, y, block_.x), validity.column, block_.n,
+         own_);
+    for (int64_t i = 0; i < block_.n; ++i) out[i] = own_[i] > 0 ? out[i] : T(0);
+  }
 
   // A row of the next level at the place of a fine one, as wide as the block needs it.
   void between_rows(const Stack& stack, int64_t k, int64_t c, const Between& between, double scale,

@@ -36,8 +36,8 @@ void pyramid_reduce(bool in_double, const Shape& shape, const Rows& rows, const 
 void blend_band(bool in_double, const Shape& shape, const Rows& rows, const Stack& fine,
                 const Stack& coarse, const Stack& fused_coarse, const Stack& shares,
                 const Stack& validity, const Stack& coarse_validity, int radius, double floor,
-                double contrast, bool finest, double low, double high, const Stack& fused,
-                const Stack& slope, int threads) {
+                double contrast, bool same_size, bool finest, double low, double high,
+                const Stack& fused, const Stack& slope, int threads) {
   BandArgs args{};
   args.batch = shape[0];
   args.count = shape[1];
@@ -55,6 +55,7 @@ void blend_band(bool in_double, const Shape& shape, const Rows& rows, const Stac
   args.radius = radius;
   args.floor = floor;
   args.contrast = contrast;
+  args.same_size = same_size;
   args.finest = finest;
   args.low = low;
   args.high = high;

@@ -20,7 +20,8 @@ struct ReduceArgs {
   int threads;
 };
 
-// One band: fused = expand(fused_coarse) + contrast sum_k gamma_k (fine_k - expand(coarse_k)).
+// One band: fused = expand(fused_coarse) + contrast sum_k gamma_k (fine_k - expand(coarse_k)). The
+// next level that was expanded already has the same size.
 struct BandArgs {
   int64_t batch, count, channels, height, width;  // of the fine level
   int64_t row_begin, row_end;
@@ -31,6 +32,7 @@ struct BandArgs {
   Stack validity, coarse_validity;  // optional (B, K, 1, ., .)
   int radius;
   double floor, contrast;
+  bool same_size;
   bool finest;       // the result is compressed, and stored like `fine`
   double low, high;  // 0 for none
   int threads;
