@@ -1,6 +1,7 @@
 """Merge the result files of a run on a GPU into one. bench/gpu.sh calls this.
 
-python -m bench.collect FOLDER_OF_RESULTS FOLDER_TO_WRITE NAME_OF_THE_GPU
+python -m bench.collect CALL FOLDER_TO_WRITE NAME_OF_THE_GPU FOLDER_OF_RESULTS
+python -m bench.collect merge FOLDER_TO_WRITE NAME_OF_THE_GPU    # what the calls have written
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def collect(results: Path, gpu: str) -> dict[str, Any]:
-    """Return the metadata of the first file, all benchmarks, and how every stage ended."""
+    """Return the metadata of the first file of a call, all benchmarks, and how each stage ended."""
     stages = []
     for line in (results / "stages").read_text().splitlines():
         name, status, seconds = line.rsplit(" ", 2)
@@ -84,23 +85,42 @@ def collect(results: Path, gpu: str) -> dict[str, Any]:
     benchmarks = [benchmark for one in found for benchmark in one["benchmarks"]]
     for benchmark in benchmarks:
         benchmark["stats"].pop("data", None)
-    add_shares(benchmarks)
-    add_multiples(benchmarks)
+    counted = load(results / "ncu") if (results / "ncu").exists() else {}
     return {
         "gpu": gpu,
         "stages": stages,
         **{name: first[name] for name in kept if name in first},
+        **({"instructions": counted} if counted else {}),
         "benchmarks": benchmarks,
     }
 
 
+def merge(calls: list[dict[str, Any]], gpu: str) -> dict[str, Any]:
+    """Return the results of several calls as one."""
+    merged: dict[str, Any] = {"gpu": gpu, "stages": [], "benchmarks": []}
+    for call in calls:
+        merged["stages"] += call.pop("stages")
+        merged["benchmarks"] += call.pop("benchmarks")
+        merged = {**call, **merged}
+    add_shares(merged["benchmarks"])
+    add_multiples(merged["benchmarks"])
+    return merged
+
+
 def main() -> None:
-    results, out, gpu = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-    name = re.sub(r"[^a-z0-9]+", "-", gpu.lower()).strip("-")
-    path = out / f"gpu-{name}.json"
-    found = collect(results, gpu)
+    call, out, gpu, *results = sys.argv[1:]
+    name = "gpu-" + re.sub(r"[^a-z0-9]+", "-", gpu.lower()).strip("-")
+    if call == "merge":
+        parts = sorted(Path(out).glob(f"{name}.*.json"))
+        if not parts:
+            raise SystemExit(f"no call has written {name}.CALL.json to {out}")
+        found = merge([load(part) for part in parts if load(part)], gpu)
+        path = Path(out) / f"{name}.json"
+        print(table(found["benchmarks"]))
+    else:
+        found = collect(Path(results[0]), gpu)
+        path = Path(out) / f"{name}.{call}.json"
     path.write_text(json.dumps(found, indent=1) + "\n")
-    print(table(found["benchmarks"]))
     print(path)
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fastmef.nn.losses import WeightedSSIMLoss
     from fastmef.nn.network import FusionNet, FusionOutput
     from fastmef.nn.pretrained import list_pretrained
+    from fastmef.training.graph import warmup
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,7 @@ _HOME = {
     "list_pretrained": "fastmef.nn.pretrained",
     "fuse": "fastmef.inference.fuse",
     "show_config": "fastmef.backends",
+    "warmup": "fastmef.training.graph",
     "DivergenceError": "fastmef.errors",
     "FastmefError": "fastmef.errors",
     "InputError": "fastmef.errors",
@@ -59,6 +61,7 @@ __all__ = [
     "nn",
     "reference",
     "show_config",
+    "warmup",
 ]
 
 

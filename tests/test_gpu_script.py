@@ -35,7 +35,8 @@ for argument in "$@"; do
       echo "FASTMEF_CUDA $FASTMEF_CUDA, for $FASTMEF_CUDA_ARCHS"
       [ -z "$SLOW" ] || exec sleep 60
       ;;
-    tests/kernels/test_wrong.py) echo "one is wrong"; exit 1 ;;
+    tests/kernels) echo "one is wrong"; exit 1 ;;
+    */ncu) echo '[{"kernel": "k", "ratio": 1.01}]' >"$argument" ;;
   esac
 done
 exit 0
@@ -78,7 +79,12 @@ def pretender(checkout: Path) -> dict[str, str]:
     path.write_text(PRETENDER)
     path.chmod(0o755)
     variables = {"PYTHON": str(path), "REAL": sys.executable, "RESULT": json.dumps(RESULT)}
-    return {**variables, "SLOW": ""}
+    tools = checkout / "tools"
+    tools.mkdir()
+    for tool in ("ncu", "compute-sanitizer"):
+        (tools / tool).write_text("#!/bin/sh\nexit 0\n")
+        (tools / tool).chmod(0o755)
+    return {**variables, "SLOW": "", "PATH": f"{tools}:{os.environ['PATH']}"}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -93,17 +99,14 @@ def test_without_a_gpu(checkout: Path) -> None:
 
 
 def test_one_failure_leaves_the_other_stages(checkout: Path, pretender: dict[str, str]) -> None:
-    (checkout / "tests" / "kernels").mkdir()
-    for name in ("test_right.py", "test_wrong.py"):
-        (checkout / "tests" / "kernels" / name).touch()
-    result = run(checkout, "build", "tests", "bench", "triton", "aot", **pretender)
+    result = run(checkout, "tests", "bench", "triton", "aot", "merge", **pretender)
     assert result.returncode == 1
     lines = result.stdout.splitlines()
     assert any(x.startswith("triton: FAILED") for x in lines) and "one is wrong" in lines
     assert any(x.startswith("test_loss: FAILED, exit status 4") for x in lines)
     assert any(x.startswith("test_guided: FAILED, stopped after") for x in lines)
     timed = [x.stem for x in BENCHMARKS if x.stem not in ("test_loss", "test_guided")]
-    for stage in ("build", "tests", "compile", *timed, "aot"):
+    for stage in ("build", "tests", "compile", *timed, "ncu", "aot"):
         assert any(x.startswith(f"{stage}: passed") for x in lines), stage
     data = json.loads((checkout / "out" / "gpu-nvidia-pretended-1-80gb.json").read_text())
     assert data["gpu"] == "NVIDIA Pretended-1 80GB" and data["datetime"] == "2030-01-01"
@@ -111,16 +114,31 @@ def test_one_failure_leaves_the_other_stages(checkout: Path, pretender: dict[str
     assert names == {"a"} and len(data["benchmarks"]) == len(timed)
     assert all(x["stats"] == {"median": 1.0} for x in data["benchmarks"])
     ends = {x["name"]: x["status"] == 0 for x in data["stages"]}
+    assert data["instructions"] == [{"kernel": "k", "ratio": 1.01}]
     assert ends["build"] and not ends["triton"] and not ends["test_loss"] and ends["test_ssim"]
+
+
+def test_calls_are_merged_later(checkout: Path, pretender: dict[str, str]) -> None:
+    """Each call may run on another day: what one has written, the last one finds."""
+    for call in ("tests", "bench", "sanitizer"):
+        run(checkout, call, **pretender)
+    names = {x.name for x in (checkout / "out").glob("*.json")}
+    prefix = "gpu-nvidia-pretended-1-80gb"
+    assert names == {f"{prefix}.{call}.json" for call in ("tests", "bench", "sanitizer")}
+    assert run(checkout, "merge", **pretender).returncode == 0
+    data = json.loads((checkout / "out" / f"{prefix}.json").read_text())
+    stages = [x["name"] for x in data["stages"]]
+    assert {"tests", "compile", "memcheck", "racecheck", "initcheck", "synccheck"} <= set(stages)
+    assert data["benchmarks"] and data["datetime"] == "2030-01-01"
 
 
 def test_built_for_the_gpu_that_is_there(checkout: Path, pretender: dict[str, str]) -> None:
     for name in ("FASTMEF_CUDA", "FASTMEF_CUDA_ARCHS"):
         pretender[name] = ""  # as if not given
-    run(checkout, "build", **pretender)
+    run(checkout, "tests", **pretender)
     assert "FASTMEF_CUDA 1, for 123" in (checkout / "out" / "gpu.log").read_text()
     pretender["FASTMEF_CUDA_ARCHS"] = "80;90"
-    run(checkout, "build", **pretender)
+    run(checkout, "tests", **pretender)
     assert "FASTMEF_CUDA 1, for 80;90" in (checkout / "out" / "gpu.log").read_text()
 
 
@@ -136,15 +154,16 @@ def test_a_gpu_that_torch_cannot_use(checkout: Path, tmp_path: Path) -> None:
 
 
 def test_slow_stage_is_stopped(checkout: Path, pretender: dict[str, str]) -> None:
-    result = run(checkout, "build", "aot", **{**pretender, "SLOW": "1", "SECONDS_IN_ALL": "6"})
+    result = run(checkout, "tests", "aot", **{**pretender, "SLOW": "1", "SECONDS_IN_ALL": "6"})
     assert result.returncode == 1
     assert "build: FAILED, stopped after" in result.stdout
-    assert "aot: FAILED, no time left" in result.stdout
+    assert "tests: FAILED, no time left" in result.stdout
+    assert "aot: passed" in result.stdout  # each call has its own time
 
 
 def test_unknown_stage(checkout: Path, pretender: dict[str, str]) -> None:
     result = run(checkout, "everything", **pretender)
-    assert result.returncode == 2 and "no stage everything" in result.stderr
+    assert result.returncode == 2 and "no call everything" in result.stderr
 
 
 def collector() -> SimpleNamespace:

@@ -3,6 +3,7 @@
 python -m bench.machine_code triton       # compile every variant of the Triton kernels
 python -m bench.machine_code cuda         # compile the CUDA C++ kernels
 python -m bench.machine_code instructions # count what operations execute on a GPU
+python -m bench.machine_code ncu          # compare these counts with what a GPU executes
 python -m bench.machine_code callgrind    # count what the C++ kernels execute on a CPU
 
 Every command prints a table, and ``--write`` also writes it to bench/results and docs/benchmarks;
@@ -18,6 +19,7 @@ COMMANDS = {
     "triton": "triton_kernels",
     "cuda": "cuda_kernels",
     "instructions": "instructions",
+    "ncu": "ncu",
     "callgrind": "callgrind",
 }
 

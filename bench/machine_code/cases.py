@@ -107,8 +107,12 @@ def _ma2015(b: int, h: int, w: int) -> Call:
 
 def _multiscale(b: int, h: int, w: int) -> Call:
     logits, exposures = _needing(b, 2, h // 8, w // 8), _images(b, 2, 3, h, w)
-    pyramid = functional.exposure_pyramid(exposures, levels=3)
-    return lambda: functional.multiscale_fuse(logits, exposures, pyramid=pyramid)
+
+    def call() -> Tensor:
+        pyramid = functional.exposure_pyramid(exposures, levels=3)
+        return functional.multiscale_fuse(logits, exposures, pyramid=pyramid)
+
+    return call
 
 
 def cases() -> Iterator[Case]:

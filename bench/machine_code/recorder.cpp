@@ -1,5 +1,5 @@
-// A stand-in for the CUDA runtime that starts no kernel: it tells what would be started. Linked with
-// the CUDA C++ kernels in the place of cudart, so that their own launchers decide grids and
+// A stand-in for the CUDA runtime that starts no kernel: it tells what would be started. Linked
+// with the CUDA C++ kernels in the place of cudart, so that their own launchers decide grids and
 // arguments.
 
 #include <cuda_runtime_api.h>

@@ -169,7 +169,8 @@ def ma2015_combine(qualities: Tensor) -> Tensor:
     scales = qualities.shape[-1]
     if scales == 1:
         return qualities[..., 0]
-    beta = qualities.new_tensor(BETA[:scales])
+    # Filled where they are: a copy from the host would wait for the device.
+    beta = torch.stack([qualities.new_full((), x) for x in BETA[:scales]])
     # A power has no finite slope at 0: a clamped scale makes the score 0 and its gradient 0. NaN is
     # not clamped.
     clamped = qualities <= 0

@@ -1,10 +1,16 @@
-"""Whether bfloat16 pays on this machine: measured, not assumed."""
+"""Whether bfloat16 pays on this machine: measured, not assumed.
+
+Steps of both precisions alternate, so that a machine that slows down slows both, and the median
+step decides. On a GPU the clock is that of events on its stream: the host is done long before.
+"""
 
 from __future__ import annotations
 
 import copy
+import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,6 +18,7 @@ from torch import Tensor
 from fastmef.nn.network import FusionNet
 from fastmef.nn.objective import ObjectiveOutput
 
+ROUNDS = 5  # of one step in each precision, after a first that loads kernels and chooses algorithms
 # Below this gain the rounding is not worth it.
 MINIMUM_SPEEDUP = 1.1
 # Loss of the first step against float32's.
@@ -23,23 +30,50 @@ def choose_precision(
     objective: Callable[[FusionNet, Tensor, str], ObjectiveOutput],
     batch: Tensor,
 ) -> str:
-    """``"bfloat16"`` if a training step is faster in it and the loss agrees, else ``"float32"``."""
-    seconds: dict[str, float] = {}
+    """Return ``"bfloat16"`` if the median step is faster in it and the loss agrees.
+
+    Otherwise return ``"float32"``. The network is left as it is.
+    """
+    probes = {precision: copy.deepcopy(network) for precision in ("float32", "bfloat16")}
+    seconds: dict[str, list[float]] = {precision: [] for precision in probes}
     losses: dict[str, float] = {}
-    for precision in ("float32", "bfloat16"):
-        probe = copy.deepcopy(network)
-        durations = []
-        for _ in range(3):
-            start = time.perf_counter()
-            loss = objective(probe, batch, precision).total
-            loss.backward()
-            durations.append(time.perf_counter() - start)
-            losses.setdefault(precision, float(loss.detach()))
-        seconds[precision] = min(durations)
-    faster = seconds["float32"] > MINIMUM_SPEEDUP * seconds["bfloat16"]
+    for _ in range(1 + ROUNDS):
+        for precision, probe in probes.items():
+            step = partial(_step, objective, probe, batch, precision)
+            duration, loss = timed(step, batch.device)
+            seconds[precision].append(duration)
+            losses.setdefault(precision, float(loss))
+    medians = {precision: statistics.median(found[1:]) for precision, found in seconds.items()}
+    faster = medians["float32"] > MINIMUM_SPEEDUP * medians["bfloat16"]
     gap = abs(losses["bfloat16"] - losses["float32"])
     agrees = gap <= MAXIMUM_DISAGREEMENT * abs(losses["float32"])
     return "bfloat16" if faster and agrees else "float32"
+
+
+def _step(
+    objective: Callable[[FusionNet, Tensor, str], ObjectiveOutput],
+    network: FusionNet,
+    batch: Tensor,
+    precision: str,
+) -> Tensor:
+    """Run forward and backward pass; return the loss."""
+    loss = objective(network, batch, precision).total
+    loss.backward()
+    return loss.detach()
+
+
+def timed(function: Callable[[], Tensor], device: torch.device) -> tuple[float, Tensor]:
+    """Return the seconds that a call takes the device, and the result."""
+    if device.type != "cuda":
+        start = time.perf_counter()
+        result = function()
+        return time.perf_counter() - start, result
+    before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    before.record()
+    result = function()
+    after.record()
+    after.synchronize()
+    return before.elapsed_time(after) / 1000, result
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fastmef import backends, functional, reference
+from fastmef.ops import norm_act
 from fastmef.ops.common.operation import OPERATIONS
 
 HERE = Path(__file__).parent
@@ -82,6 +84,31 @@ _MULTISCALE = (
     lambda logits, exposures: functional.multiscale_fuse(_halved_twice(logits), exposures),
     lambda logits, exposures: reference.multiscale_fuse(_halved_twice(logits), exposures, 2),
 )
+
+
+def _scored(variant: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def score(fused: Tensor, exposures: Tensor) -> Tensor:
+        return functional.mef_ssim(fused, exposures, variant)
+
+    def exact(fused: Tensor, exposures: Tensor) -> Tensor:
+        return reference.mef_ssim.mef_ssim(fused, exposures, variant)
+
+    return score, exact
+
+
+def _normalised(features: Tensor) -> Tensor:
+    features = features.contiguous(memory_format=torch.channels_last)
+    statistics = norm_act.statistics(features.detach(), None, None, 0.0)
+    weight, bias = features.new_ones(features.shape[1]), features.new_zeros(features.shape[1])
+    given = (weight, bias, *statistics.unbind(0), 1e-5, "", False, None)
+    return norm_act.norm_act(features, *given)[0]
+
+
+def _normalised_exactly(features: Tensor) -> Tensor:
+    return torch.relu(torch.nn.functional.batch_norm(features, None, None, training=True))
+
+
+THREE_SCALES = (1.0, 0.5, 0.25)
 _TABLE = [
     Operation("softmax_fuse", _fuse, reference.softmax_fuse, (3, 4)),
     Operation("softmax_fuse", _fuse, reference.softmax_fuse, (3, 4), count=2),
@@ -102,6 +129,24 @@ _TABLE = [
     ),
     Operation("fusion_loss", functional.fusion_loss, reference.fusion_loss, (3, 3), fixed=(1,)),
     Operation("fusion_loss", functional.fusion_loss, reference.fusion_loss, (3, 3), (1,), count=2),
+    Operation(
+        "weighted_ssim_loss",
+        partial(functional.weighted_ssim_loss, scales=THREE_SCALES),
+        partial(reference.weighted_ssim_loss, scales=THREE_SCALES),
+        (2, 3),
+        fixed=(1,),
+        count=2,
+    ),
+    Operation("mef_ssim", *_scored("ma2015"), (2, 3), fixed=(1,)),
+    Operation("mef_ssim", *_scored("mefnet"), (2, 3), fixed=(1,)),
+    Operation(
+        "exposure_pyramid",
+        lambda exposures: functional.exposure_pyramid(exposures, 2).base,
+        lambda exposures: reference.pyramid.reduce(reference.pyramid.reduce(exposures)),
+        (4,),
+        fixed=(0,),
+    ),
+    Operation("norm_act", _normalised, _normalised_exactly, (3,)),
 ]
 
 
