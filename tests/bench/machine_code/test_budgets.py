@@ -17,7 +17,7 @@ def test_committed_counts_are_within_their_budgets() -> None:
 
 
 def test_kernels_as_they_are_now_are_within_their_budgets() -> None:
-    """The passes of training, on patches."""
+    """Two of the kernels; ``python -m bench.machine_code instructions`` counts all."""
     pytest.importorskip("triton", minversion="3.4", reason="Triton 3.4 or newer compiles them")
     if os.environ.get("TRITON_INTERPRET") == "1":
         pytest.skip("interpreted kernels cannot be compiled")
@@ -28,7 +28,7 @@ def test_kernels_as_they_are_now_are_within_their_budgets() -> None:
     limits = budgets.read()
     wrong = []
     for case in cases():
-        if case.shape != PATCHES:
+        if case.shape != PATCHES or case.operation not in ("local_variance", "sobel_gradient"):
             continue
         for backend in counter.backends(case):
             wrong += budgets.exceeded(counter.count(case, backend), limits)
