@@ -61,6 +61,9 @@ def pytest_configure(config: pytest.Config) -> None:
         # Two threads beside those of another worker are slower than one.
         torch.set_num_threads(1)
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if getattr(config.option, "dist", "no") == "load":
+        # A worker that has no tests left takes some of the other's: a few of them take a minute.
+        config.option.dist = "worksteal"
     config.fault_counts = []  # type: ignore[attr-defined]
 
 
