@@ -58,7 +58,7 @@ def _response() -> NDArray[np.float64]:
 
 
 @torch.no_grad()
-def by_weights(
+def merge_with_weights(
     images: Sequence[Image], evs: Sequence[float], network: FusionNet
 ) -> NDArray[np.float32]:
     r"""Return :math:`\sum_k W_k\, f^{-1}(I_k) / 2^{ev_k}` with the weights of a network.

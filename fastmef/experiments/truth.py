@@ -18,7 +18,7 @@ from fastmef.experiments import methods, page, plots, pu21
 from fastmef.experiments.chroma import chroma_difference
 from fastmef.experiments.experiment import Experiment, Result, Rows
 from fastmef.experiments.lab import Lab
-from fastmef.experiments.merging import by_weights, debevec, opencv_debevec
+from fastmef.experiments.merging import debevec, merge_with_weights, opencv_debevec
 from fastmef.experiments.photographs import Image
 from fastmef.experiments.scoring import by_network, mean_of
 from fastmef.experiments.store import Values
@@ -85,7 +85,7 @@ def _methods(count: int) -> dict[str, Merge | None]:
     found |= {DEBEVEC: debevec, "OpenCV's Debevec": opencv_debevec}
     if count == 2:
         network = FusionNet.from_pretrained("paper")
-        found["radiance by paper weights"] = partial(by_weights, network=network)
+        found["radiance by paper weights"] = partial(merge_with_weights, network=network)
     return found
 
 

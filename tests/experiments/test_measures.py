@@ -9,7 +9,7 @@ import torch
 from fastmef.data.render import srgb_encode
 from fastmef.experiments import pu21
 from fastmef.experiments.chroma import chroma_difference
-from fastmef.experiments.merging import by_weights, debevec, opencv_debevec
+from fastmef.experiments.merging import debevec, merge_with_weights, opencv_debevec
 from fastmef.experiments.photographs import evs_of_gap
 from fastmef.experiments.scoring import score
 from fastmef.nn.network import FusionNet
@@ -83,7 +83,7 @@ def test_radiance_by_weights_of_unclipped_exposures(radiance):
     """Where nothing clips every exposure gives the same radiance, whatever the weights."""
     light = np.float32(radiance / radiance.max())
     images = [np.rint(255 * srgb_encode(light * 2.0**ev)).astype(np.uint8) for ev in (-1, 0)]
-    merged = by_weights(images, [-1, 0], FusionNet(width=2).eval())
+    merged = merge_with_weights(images, [-1, 0], FusionNet(width=2).eval())
     bright = light > 0.05
     np.testing.assert_allclose(merged[bright], light[bright], rtol=0.08)
 
