@@ -8,7 +8,7 @@ channels last. Sums are formed in float32, for float64 tensors in float64.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -368,7 +368,7 @@ def reduce_rows(
 
 
 def blend_rows(
-    fine: Tensor,
+    fine: Tensor | Sequence[Tensor],
     coarse: Tensor,
     fused_coarse: Tensor,
     shares: Tensor | None,
@@ -381,15 +381,21 @@ def blend_rows(
     """Fill ``fused`` with the rows of one level from row ``first`` of the window ``fine`` on.
 
     As :func:`reduce_rows`; ``coarse`` and ``fused_coarse`` are the window of the next level that
-    begins at half the first row of ``fine`` and is half as high.
+    begins at half the first row of ``fine`` and is half as high. ``fine`` may be a list of the
+    exposures, ``(1, 1, C, rows, W)`` each and of one layout, which the C++ kernels read where they
+    are.
     """
+    layers: tuple[Tensor, ...] = ()
+    if not isinstance(fine, Tensor):
+        layers = tuple(fine)
+        fine = layers[0].expand(-1, len(layers), -1, -1, -1)
     tensors = fine, coarse, fused_coarse, shares, validity, coarse_validity
     radius = options["radius"]
     backend = MULTISCALE_FUSE.backend(*tensors[:3], validity=validity, radius=radius)
     if backend == backends.CPP:
         low, high = options["knee"] or (0.0, 0.0)
         numbers = radius, options["floor"], options["contrast"], options["finest"], low, high
-        band = kernels.Band(*tensors, *numbers)
+        band = kernels.Band(*tensors, *numbers, layers)
         band.require_fit()
         require(
             fused.dtype == (fine.dtype if band.finest else band.dtype)
@@ -398,5 +404,7 @@ def blend_rows(
         )
         kernels.cpp_band(band, fused, None, first)
         return
-    whole = _blend_band(*tensors, **options)
+    if layers:
+        fine = torch.cat(layers, dim=1)
+    whole = _blend_band(fine, *tensors[1:], **options)
     fused.copy_(whole[..., first : first + fused.shape[-2], :])

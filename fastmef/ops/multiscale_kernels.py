@@ -37,6 +37,11 @@ class Band(NamedTuple):
     finest: bool
     low: float  # of the knee; 0 without one
     high: float
+    layers: tuple[Tensor, ...] = ()
+    """Each exposure of ``fine``, ``(1, 1, C, H, W)``, if they lie apart in memory.
+
+    ``fine`` then only has their shape, dtype and strides.
+    """
 
     @property
     def dtype(self) -> torch.dtype:
@@ -63,6 +68,15 @@ class Band(NamedTuple):
         require_validity(coarse_validity, coarse)
         require((validity is None) == (coarse_validity is None), "both levels have a validity")
         require(self.radius >= 0, "the radius is not negative")
+        require(
+            not self.layers
+            or all(
+                x.stride()[2:] == fine.stride()[2:] and x.dtype == fine.dtype for x in self.layers
+            )
+            and len(self.layers) == fine.shape[1]
+            and fine.shape[0] == 1,
+            "exposures that lie apart have one dtype and layout",
+        )
 
 
 def require_stack(exposures: Tensor) -> None:
@@ -114,6 +128,7 @@ def cpp_band(band: Band, fused: Tensor, slope: Tensor | None, first: int = 0) ->
         tuple(band.fine.shape),
         (first, first + fused.shape[-2]),
         color_stack(band.fine),
+        [layer.data_ptr() for layer in band.layers],
         color_stack(band.coarse),
         fused_stack(band.fused_coarse),
         ABSENT if shares is None else gray_stack(shares[:, :, None, None]),
