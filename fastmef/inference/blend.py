@@ -147,6 +147,7 @@ class StripBlender:
     def _blend(
         self, level: int, fine: Level, coarse: Level, fused: Tensor, first: int, out: Tensor
     ) -> None:
+        assert isinstance(coarse[0], Tensor)  # only the frames themselves lie apart
         ops.multiscale.blend_rows(
             fine[0],
             coarse[0],

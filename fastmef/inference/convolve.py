@@ -7,9 +7,9 @@ features is allocated with that margin, and ReLU writes into its middle: one pas
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from fastmef.nn.blocks import ConvGroup, follow
+from fastmef.nn.blocks import ConvGroup, ConvNormAct, follow
 
 
 class Framed:
@@ -52,13 +52,14 @@ class Framed:
         return window.narrow(-2, self._margin, end - begin + 2 * self._margin)
 
 
-def convolve(group: ConvGroup, features: Tensor, width: int, margin: int) -> Tensor:
+def convolve(group: nn.Module, features: Tensor, width: int, margin: int) -> Tensor:
     """Return the result of the last convolution of a group, before its ReLU.
 
     Args:
         features: with a margin of ``margin`` rows, and of as many columns or more.
         width: columns without their margin.
     """
+    assert isinstance(group, ConvGroup)
     *before, last = group
     for block in before:
         framed = _convolved(block, features)
@@ -69,7 +70,8 @@ def convolve(group: ConvGroup, features: Tensor, width: int, margin: int) -> Ten
     return inner_columns(_convolved(last, features), width)
 
 
-def _convolved(block: torch.nn.Sequential, features: Tensor) -> Tensor:
+def _convolved(block: nn.Module, features: Tensor) -> Tensor:
+    assert isinstance(block, ConvNormAct)
     convolution, norm, _ = block
     return norm(convolution(features))
 

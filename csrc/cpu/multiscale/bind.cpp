@@ -37,9 +37,10 @@ void pyramid_reduce(bool in_double, const Shape& shape, const Rows& rows, const 
 
 void blend_band(bool in_double, const Shape& shape, const Rows& rows, const Stack& fine,
                 const std::vector<uintptr_t>& layers, const Stack& coarse,
-                const Stack& fused_coarse, const Stack& shares, const Stack& validity, const Stack& coarse_validity, int radius, double floor,
-                double contrast, bool same_size, bool finest, double low, double high,
-                const Stack& fused, const Stack& slope, int threads) {
+                const Stack& fused_coarse, const Stack& shares, const Stack& validity,
+                const Stack& coarse_validity, int radius, double floor, double contrast,
+                bool same_size, bool finest, double low, double high, const Stack& fused,
+                const Stack& slope, int threads) {
   BandArgs args{};
   args.batch = shape[0];
   args.count = shape[1];
