@@ -26,7 +26,7 @@ def _first_pass(
     c1: float,
     c2: float,
     luminance: bool,
-    upstream: Tensor | None = None,
+    grad_output: Tensor | None = None,
     scale: float = 0.0,
     values: Tensor | None = None,
     for_a: bool = False,
@@ -48,7 +48,7 @@ def _first_pass(
         a.device,
         a,
         b,
-        upstream,
+        grad_output,
         values,
         sums,
         maps,
@@ -63,7 +63,7 @@ def _first_pass(
         scale,
         *a.stride(),
         *b.stride(),
-        *((0, 0, 0) if upstream is None else upstream.stride()),
+        *((0, 0, 0) if grad_output is None else grad_output.stride()),
         LUMINANCE=luminance,
         FOR_A=for_a,
         FOR_B=for_b,
@@ -157,7 +157,7 @@ def ssim_map(
 
 
 def ssim_map_backward(
-    upstream: Tensor,
+    grad_output: Tensor,
     a: Tensor,
     b: Tensor,
     taps: Taps,
@@ -170,7 +170,7 @@ def ssim_map_backward(
 ) -> tuple[Tensor, Tensor]:
     a, b, windows = _prepared(a, b, taps, border)
     _, maps, shifts = _first_pass(
-        a, b, windows, c1, c2, luminance, upstream, for_a=for_a, for_b=for_b
+        a, b, windows, c1, c2, luminance, grad_output, for_a=for_a, for_b=for_b
     )
     return _gradients(a, b, windows, maps, shifts, border, for_a, for_b)
 
