@@ -44,6 +44,7 @@ def test_an_operation_has_at_most_eight_files() -> None:
 def test_what_operations_share_names_none_of_them() -> None:
     """Declarations, sources and bindings are found by their folders, and stand in no list."""
     folders = {path.stem for path in (ROOT / "fastmef" / "ops").glob("[a-z]*.py")}
-    named = rf"\b(bind_\w+|({'|'.join(OPERATIONS)})\(|import .*\b({'|'.join(folders)})\b)"
+    operations, places = "|".join(OPERATIONS), "|".join(folders)
+    named = rf"[\"']({operations})[\"']|import .*\b({places})\b|\w/({places})/"
     for file in shared_files():
         assert not re.search(named, file.read_text()), file

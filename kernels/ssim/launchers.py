@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..common.launching import launch
 from ..common.maps import margins, new_maps
-from ..common.reflect_pad import fold, mirrored
+from ..common.reflect_pad import reflect_pad, reflect_pad_backward
 from ..common.windows import Taps, Windows, single, strip_programs, strip_rows, windows_of
 from .backward import ssim_backward_kernel
 from .forward import ssim_kernel
@@ -112,7 +112,7 @@ def _second_pass(
 def _prepared(a: Tensor, b: Tensor, taps: Taps, border: str) -> tuple[Tensor, Tensor, Windows]:
     windows = windows_of(a, taps, border == "zero")
     if border == "reflect":
-        return mirrored(a, windows)[0], *mirrored(b, windows)
+        return reflect_pad(a, windows)[0], *reflect_pad(b, windows)
     return a, b, windows
 
 
@@ -135,7 +135,11 @@ def _gradients(
     if for_a or for_b:
         _second_pass(a, b, windows, maps, shifts, *grads)
     by_a, by_b = (
-        a.new_empty((0,)) if x is None else fold(x, windows, a.dtype) if mirror else x
+        a.new_empty((0,))
+        if x is None
+        else reflect_pad_backward(x, windows, a.dtype)
+        if mirror
+        else x
         for x in grads
     )
     return by_a, by_b

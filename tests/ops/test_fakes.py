@@ -1,6 +1,6 @@
 """What every registered operation says of its results before it runs: shape, type, strides, device.
 
-``torch.compile`` lays out memory by it. Fake CUDA tensors need no GPU; where the C++ kernels serve
+``torch.compile`` lays out memory by it. Fake CUDA tensors need no GPU; where the C++ kernels run
 an operation its real results on the CPU are compared too.
 """
 
