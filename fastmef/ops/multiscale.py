@@ -232,15 +232,13 @@ def _blend_band(
     options: BandOptions,
 ) -> Tensor:
     """See :func:`fastmef.reference.multiscale.blend_band`."""
-    inputs = [detach_if_no_grad(x) for x in (fine, coarse, fused_coarse)]
-    band = kernels.Band(*inputs, shares, validity, coarse_validity)
+    fine, coarse, fused_coarse = map(detach_if_no_grad, (fine, coarse, fused_coarse))
+    band = kernels.Band(fine, coarse, fused_coarse, shares, validity, coarse_validity)
     # torch.compile differentiates the reference itself: it cannot trace a nested backward pass.
-    needs_reference = any(
-        x is not None and x.requires_grad for x in (band.fine, band.coarse, shares)
-    )
+    needs_reference = any(x is not None and x.requires_grad for x in (fine, coarse, shares))
     traced = needs_reference and torch.compiler.is_compiling()
     limits = {"validity": validity, "radius": options.radius}
-    has_kernels = MULTISCALE_FUSE.has_kernels_for(*inputs, **limits)
+    has_kernels = MULTISCALE_FUSE.has_kernels_for(*band[:3], **limits)
     if has_kernels and not traced and not isinstance(options.contrast, Tensor):
         try:
             return BlendBand.apply(options, *band)
