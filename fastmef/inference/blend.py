@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastmef import ops
 from fastmef.inference.core import KNEE
 from fastmef.inference.frames import Frames
 from fastmef.inference.pyramid import KeptPyramid
+from fastmef.ops import multiscale
 from fastmef.reference.multiscale import (
-    FLOOR,
     RADIUS,
+    BandOptions,
     effective_validity,
     reduced_dtype,
     working_dtype,
@@ -148,20 +148,16 @@ class StripBlender:
         self, level: int, fine: Level, coarse: Level, fused: Tensor, first: int, out: Tensor
     ) -> None:
         assert isinstance(coarse[0], Tensor)  # only the frames themselves lie apart
-        ops.multiscale.blend_rows(
+        multiscale.blend_rows(
             fine[0],
             coarse[0],
             fused,
             self._shares,
             fine[1],
             coarse[1],
+            BandOptions(contrast=self._contrast, finest=level == 0, low=KNEE[0], high=KNEE[1]),
             first,
             out,
-            radius=RADIUS,
-            floor=FLOOR,
-            contrast=self._contrast,
-            finest=level == 0,
-            knee=KNEE,
         )
 
     def _kept(self, level: int, begin: int, end: int) -> Level:
@@ -193,7 +189,7 @@ class StripBlender:
             coarse_valid = valid.new_empty((*shape[:2], *size), dtype=working_dtype(parts[0]))
         first = begin - finer_begin // 2
         for part, out in zip(parts, coarse.tensor_split(len(parts), dim=1), strict=True):
-            ops.multiscale.reduce_rows(part, valid, first, out, coarse_valid)
+            multiscale.reduce_rows(part, valid, first, out, coarse_valid)
         return coarse, coarse_valid
 
     def _empty(self, level: int, rows: Rows) -> Tensor:
