@@ -11,6 +11,8 @@ from cases import INTEGERS, arrange
 
 from fastmef import functional, reference
 from fastmef.ops import multiscale_kernels as kernels
+from fastmef.ops.common.operation import RefusedError
+from fastmef.reference.multiscale import BandOptions
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
@@ -207,16 +209,32 @@ def test_same_bits_for_any_division_into_rows(
     exposures = arrange(make((2, 3, 151, 530), dtype), layout)
     pyramid = functional.exposure_pyramid(exposures, 1)
     fused_coarse = pyramid.base.mean(dim=1)
-    band = kernels.Band(
-        exposures, pyramid.base, fused_coarse, None, None, None, radius, 1e-6, 1.0, True, 0.1, 0.1
-    )
+    band = kernels.Band(exposures, pyramid.base, fused_coarse, None, None, None)
+    options = BandOptions(radius, finest=True, low=0.1, high=0.1)
     whole = torch.zeros_like(exposures[:, 0])
-    kernels.cpp_band(band, whole, None)
+    kernels.cpp_band(band, options, whole, None)
     for cuts in ((0, 1, 151), (0, 75, 76, 140, 151), tuple(range(0, 151, 13)) + (151,)):
         parts = torch.zeros_like(whole)
         for begin, end in zip(cuts, cuts[1:], strict=False):
-            kernels.cpp_band(band, parts[..., begin:end, :], None, begin)
+            kernels.cpp_band(band, options, parts[..., begin:end, :], None, begin)
         assert torch.equal(parts, whole)
+
+
+@pytest.mark.parametrize("layout", ["planar", "channels_last"])
+def test_exposures_that_lie_apart(isa: str, layout: str) -> None:
+    exposures = arrange(make((3, 3, 71, 530), torch.uint8, batch=1), layout)
+    pyramid = functional.exposure_pyramid(exposures, 1)
+    band = kernels.Band(exposures, pyramid.base, pyramid.base.mean(dim=1), None, None, None)
+    options = BandOptions(finest=True, low=0.1, high=0.1)
+    expected, found = torch.zeros_like(exposures[:, 0]), torch.zeros_like(exposures[:, 0])
+    kernels.cpp_band(band, options, expected, None)
+    layers = [exposures[:, k : k + 1].clone() for k in range(3)]
+    apart = band._replace(fine=layers[0].expand_as(exposures))
+    kernels.cpp_band(apart, options, found, None, 0, layers)
+    assert torch.equal(found, expected)
+    for others in (layers[:2], [*layers[:2], layers[2].float()]):
+        with pytest.raises(RefusedError, match="lie apart have one dtype and layout"):
+            kernels.cpp_band(apart, options, found, None, 0, others)
 
 
 def test_large_images_are_divided_alike_everywhere() -> None:
