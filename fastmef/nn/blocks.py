@@ -81,10 +81,57 @@ def replicate_border(features: Tensor) -> Tensor:
     """Extend ``(B, C, H, W)`` by its border pixels to ``(B, C, H + 2, W + 2)``."""
     if not (torch.is_grad_enabled() and features.requires_grad):
         return F.pad(features, (1, 1, 1, 1), mode="replicate")
-    # The gradient of F.pad adds with atomics on a GPU, and PyTorch's compiler expects another
-    # layout of it than it gets.
-    rows = torch.cat((features[..., :1, :], features, features[..., -1:, :]), dim=-2)
-    return torch.cat((rows[..., :1], rows, rows[..., -1:]), dim=-1)
+    if torch.compiler.is_compiling():
+        # PyTorch's compiler expects another layout of the gradient of F.pad than it gets.
+        rows = torch.cat((features[..., :1, :], features, features[..., -1:, :]), dim=-2)
+        return torch.cat((rows[..., :1], rows, rows[..., -1:]), dim=-1)
+    return ReplicateBorder.apply(features)
+
+
+class ReplicateBorder(torch.autograd.Function):
+    """Replicate the border pixels; the backward pass reads and writes every pixel once.
+
+    The gradient of ``F.pad`` adds with atomics on a GPU, and that of ``torch.cat`` fills and adds a
+    whole image for each of its slices.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(features: Tensor) -> Tensor:
+        batch, channels, height, width = features.shape
+        padded = torch.empty(
+            (batch, channels, height + 2, width + 2),
+            dtype=features.dtype,
+            device=features.device,
+            memory_format=_memory_format(features),
+        )
+        padded[..., 1:-1, 1:-1] = features
+        padded[..., 0, 1:-1] = features[..., 0, :]
+        padded[..., -1, 1:-1] = features[..., -1, :]
+        padded[..., 0] = padded[..., 1]
+        padded[..., -1] = padded[..., -2]
+        return padded
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        grad = grad_output[..., 1:-1, 1:-1].clone(memory_format=_memory_format(grad_output))
+        for end in (0, -1):
+            grad[..., end, :] += grad_output[..., end, 1:-1]
+            grad[..., :, end] += grad_output[..., 1:-1, end]
+            for other in (0, -1):
+                grad[..., end, other] += grad_output[..., end, other]
+        return grad
+
+
+def _memory_format(features: Tensor) -> torch.memory_format:
+    if features.is_contiguous(memory_format=torch.channels_last):
+        return torch.channels_last
+    return torch.contiguous_format
 
 
 def follow(features: Tensor, then: str) -> Tensor:
