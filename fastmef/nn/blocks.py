@@ -99,19 +99,7 @@ class ReplicateBorder(torch.autograd.Function):
 
     @staticmethod
     def forward(features: Tensor) -> Tensor:
-        batch, channels, height, width = features.shape
-        padded = torch.empty(
-            (batch, channels, height + 2, width + 2),
-            dtype=features.dtype,
-            device=features.device,
-            memory_format=_memory_format(features),
-        )
-        padded[..., 1:-1, 1:-1] = features
-        padded[..., 0, 1:-1] = features[..., 0, :]
-        padded[..., -1, 1:-1] = features[..., -1, :]
-        padded[..., 0] = padded[..., 1]
-        padded[..., -1] = padded[..., -2]
-        return padded
+        return F.pad(features, (1, 1, 1, 1), mode="replicate")
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -119,19 +107,13 @@ class ReplicateBorder(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
-        grad = grad_output[..., 1:-1, 1:-1].clone(memory_format=_memory_format(grad_output))
+        grad = grad_output[..., 1:-1, 1:-1].clone()
         for end in (0, -1):
             grad[..., end, :] += grad_output[..., end, 1:-1]
             grad[..., :, end] += grad_output[..., 1:-1, end]
             for other in (0, -1):
                 grad[..., end, other] += grad_output[..., end, other]
         return grad
-
-
-def _memory_format(features: Tensor) -> torch.memory_format:
-    if features.is_contiguous(memory_format=torch.channels_last):
-        return torch.channels_last
-    return torch.contiguous_format
 
 
 def follow(features: Tensor, then: str) -> Tensor:
