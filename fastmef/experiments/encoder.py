@@ -10,6 +10,7 @@ import numpy as np
 from fastmef.data.render import auto_exposures, render_exposures
 from fastmef.data.srgb import srgb_decode
 from fastmef.experiments import page, plots
+from fastmef.experiments.budget import MANY_NETWORKS
 from fastmef.experiments.chroma import chroma_difference
 from fastmef.experiments.experiment import Experiment, Result
 from fastmef.experiments.lab import Lab
@@ -31,7 +32,9 @@ SHOWN = {
     "chroma": ("ΔE00", 3),
 }
 
-QUESTION = """\
+QUESTION = "Does luma as the network's input cost accuracy of colour?"
+
+METHOD = """\
 The paper's network reads the luma of the exposures, and the paper asks whether that costs
 accuracy of colour. Three inputs are compared: `gray` is luma, `rgb` all three channels,
 `gray_max` luma and the largest channel, which shows a clipped channel that luma hides. Each is
@@ -77,7 +80,7 @@ def _scores(lab: Lab, features: str, terms: dict[str, Any], seed: int) -> Values
 
 
 def sections(result: Result) -> list[str]:
-    """One table, and which input is best by each score."""
+    """Return one table."""
     values = result["values"]
     variants = values["variants"]
     data = (
@@ -93,13 +96,13 @@ def sections(result: Result) -> list[str]:
         rows.append(cells)
     lines = page.table(["", *(title for title, _ in SHOWN.values())], rows)
     lines += page.measured_on(result, data, page.seeds_of(result["budget"]["seeds"]))
-    lines += ["## What it says", "", *page.bullets(_findings(variants))]
     lines += page.figure(result, "Scores by input")
     return lines
 
 
-def _findings(variants: Values) -> list[str]:
+def answer(values: Values) -> list[str]:
     """Compare every input with luma, in standard deviations of the seeds."""
+    variants = values["variants"]
     sentences = []
     for loss in LOSSES:
         base = variants[f"gray, {loss}"]
@@ -135,9 +138,12 @@ ENCODER = Experiment(
     "encoder",
     "Grey or colour input",
     QUESTION,
+    METHOD,
     ("pairs", "hdr"),
     measure,
+    answer,
     sections,
     draw,
+    small=MANY_NETWORKS,
     columns=2,
 )

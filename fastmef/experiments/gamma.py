@@ -32,7 +32,9 @@ GAMMAS = (
 )
 WAYS = ("network", "descent")
 
-QUESTION = """\
+QUESTION = "Which attributes should γ have, with the luminance factor of SSIM or without it?"
+
+METHOD = """\
 γ decides in the paper's loss where an exposure counts. It is a product of local variance,
 gradient and well-exposedness, and each of the seven non-empty subsets is tried, with the
 luminance factor of SSIM and without it. The paper reports an MEF-SSIM of 0.9921 for variance ×
@@ -89,7 +91,7 @@ def _descent_scores(lab: Lab, gamma: str, luminance: bool) -> Values:
 
 
 def sections(result: Result) -> list[str]:
-    """Tables of all subsets, the order of the paper's three, and the failure signatures."""
+    """Return tables of all subsets, and the order of the paper's three."""
     values = result["values"]
     variants = values["variants"]
     data = f"pairs, {values['training']} scenes for training, {values['test']} of the others scored"
@@ -100,7 +102,10 @@ def sections(result: Result) -> list[str]:
         rows = [
             [
                 _title(key),
-                *(_shown(variants[key][way], x) for x in (*VARIANTS, "saturation", "detail")),
+                *(
+                    page.mean_cell(variants[key][way], name)
+                    for name in (*VARIANTS, "saturation", "detail")
+                ),
             ]
             for key in variants
         ]
@@ -120,13 +125,13 @@ def sections(result: Result) -> list[str]:
     ]
     lines += page.table(header, rows)
     lines += page.measured_on(result, data, "means of the seeds above")
-    lines += page.bullets([*_findings(variants)])
     lines += page.figure(result, "Scores by γ")
     return lines
 
 
-def _findings(variants: Values) -> list[str]:
-    """What the figures say, in sentences."""
+def answer(values: Values) -> list[str]:
+    """Return whether the paper's order, figures and signatures of failure appear."""
+    variants = values["variants"]
     cells = [(way, luminance, x) for way in WAYS for luminance in (False, True) for x in VARIANTS]
     holding = [cell for cell in cells if _holds(variants, *cell)]
     closest = min(cells, key=lambda cell: _distance(variants, *cell))
@@ -185,11 +190,6 @@ def _title(key: str) -> str:
     return key.replace("_", " × ").replace("well × exposedness", "well-exposedness")
 
 
-def _shown(records: list[dict[str, float]], name: str) -> page.Cell:
-    spread = spread_of(records, name)
-    return spread if len(records) > 1 else spread[0]
-
-
 def draw(result: Result, axes: Any) -> None:
     """Draw two variants of the metric for every γ, by network and by descent."""
     variants = result["values"]["variants"]
@@ -229,8 +229,10 @@ GAMMA = Experiment(
     "gamma",
     "Which γ",
     QUESTION,
+    METHOD,
     ("pairs",),
     measure,
+    answer,
     sections,
     draw,
     parts=("network", "descent"),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fastmef.data.patches import PatchSampler
 from fastmef.experiments import page, plots
 from fastmef.experiments.attention import AttentionGamma, outer_loss, stopped
+from fastmef.experiments.budget import MANY_NETWORKS
 from fastmef.experiments.experiment import Experiment, Result
 from fastmef.experiments.lab import Lab
 from fastmef.experiments.scoring import VARIANTS, by_network, score_scenes, spread_of
@@ -36,8 +37,10 @@ GOALS: dict[str, Goal] = {
 FIXED, SAME, DIRECT = "fixed γ", "learned γ, same loss", "MEF-SSIM directly"
 NAMES = (FIXED, *(f"learned γ, {name}" for name in GOALS), SAME, DIRECT)
 
-QUESTION = """\
-Can γ be learned? A small attention network, three convolutions shared by the exposures, gives γ
+QUESTION = "Can γ be learned?"
+
+METHOD = """\
+A small attention network, three convolutions shared by the exposures, gives γ
 at every pixel. The paper's network descends on the γ-weighted loss with γ held constant (a
 stop-gradient), and γ is moved so that this descent improves an outer goal: to first order,
 towards the exposure whose similarity rises where the goal falls. The outer goal is 1 − MEF-SSIM
@@ -125,7 +128,7 @@ def _decisions(lab: Lab, gamma: Any) -> dict[str, float]:
 
 
 def sections(result: Result) -> list[str]:
-    """One table, and what learning gains."""
+    """Return one table."""
     values = result["values"]
     variants = values["variants"]
     header = ["", *(f"`{key}`" for key in VARIANTS), "γ of the darker", "γ of the preferred"]
@@ -142,12 +145,13 @@ def sections(result: Result) -> list[str]:
     data = f"pairs, {values['training']} scenes for training, {values['test']} of the others scored"
     lines = page.table(header, rows)
     lines += page.measured_on(result, data, page.seeds_of(result["budget"]["seeds"]))
-    lines += ["## What it says", "", *page.bullets(_findings(variants))]
     lines += page.figure(result, "Scores by the way to γ")
     return lines
 
 
-def _findings(variants: Values) -> list[str]:
+def answer(values: Values) -> list[str]:
+    """Compare every way to γ with the fixed one, in standard deviations of the seeds."""
+    variants = values["variants"]
     sentences = []
     for key in ("ma2015_1_scale", "ma2015_3_scales", "mefnet"):
         base, spread = spread_of(variants[FIXED], key)
@@ -169,5 +173,15 @@ def draw(result: Result, axes: Any) -> None:
 
 
 LEARNED = Experiment(
-    "learned", "Learned γ", QUESTION, ("pairs",), measure, sections, draw, columns=2
+    "learned",
+    "Learned γ",
+    QUESTION,
+    METHOD,
+    ("pairs",),
+    measure,
+    answer,
+    sections,
+    draw,
+    small=MANY_NETWORKS,
+    columns=2,
 )
