@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,15 +35,18 @@ class Survey:
 
 
 @dataclass(frozen=True)
-class _File:
+class FileSurvey:
+    """What the pixels of a file tell about it."""
+
     height: int
     width: int
     mean: float
+    """Mean brightness: of the 8-bit levels, or of the radiance."""
     state: tuple[int, int]
-    """Size in bytes and time of the last change."""
+    """Size in bytes and time of the last change in nanoseconds, from before it was decoded."""
 
 
-Seen = dict[Path, "_File | FastmefError"]
+Seen = dict[Path, "FileSurvey | FastmefError"]
 
 
 class Frames:
@@ -93,6 +96,12 @@ class Frames:
                 )
                 self._files[path] = known
 
+    def recall(self, files: Mapping[Path, FileSurvey]) -> set[Path]:
+        """Believe an earlier survey of files that have not changed since; return these."""
+        unchanged = {path for path, file in files.items() if is_unchanged(path, file)}
+        self._files.update((path, files[path]) for path in unchanged)
+        return unchanged
+
     def fault(self, scene: Scene) -> str | None:
         """Return why a scene cannot be used, ``None`` if it can."""
         try:
@@ -122,25 +131,33 @@ class Frames:
         paths = sorted(scene.images, key=lambda path: self._file(path).mean)
         return Survey(tuple(paths), first.height, first.width)
 
-    def _file(self, path: Path) -> _File:
+    def _file(self, path: Path) -> FileSurvey:
         file = self._files[path]
         if isinstance(file, FastmefError):
             raise file
         return file
 
-    def _describe(self, path: Path) -> _File | FastmefError:
+    def _describe(self, path: Path) -> FileSurvey | FastmefError:
         try:
             before = _state(path)
             pixels = self.cache.get(path, lambda: _pixels(path))
         except FastmefError as error:
             return error
-        return _File(pixels.shape[0], pixels.shape[1], float(pixels.mean()), before)
+        return FileSurvey(pixels.shape[0], pixels.shape[1], float(pixels.mean()), before)
 
     def _decode(self, path: Path) -> NDArray[Any]:
         pixels = _pixels(path)
         if _state(path) != self._file(path).state:
             raise InputError(f"{display(path)}: has changed since the start of the run")
         return pixels
+
+
+def is_unchanged(path: Path, file: FileSurvey) -> bool:
+    """Return whether size and time of change of a file are those of its survey."""
+    try:
+        return _state(path) == file.state
+    except InputError:
+        return False
 
 
 def _pixels(path: Path) -> NDArray[Any]:
