@@ -1,4 +1,4 @@
-"""Write the tables of docs/benchmarks from the result files of pytest-benchmark.
+"""Write the tables of docs/benchmarks from the result files.
 
 python -m bench.tables
 """
@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
 CPU_PAGE = ROOT / "docs" / "benchmarks" / "cpu.md"
 COMPILED_PAGE = ROOT / "docs" / "benchmarks" / "compiled.md"
+TRAINING_PAGE = ROOT / "docs" / "benchmarks" / "training.md"
 # Pages by the name of the marks between which a table stands.
 PAGES = {
     "speed": CPU_PAGE,
@@ -22,6 +23,7 @@ PAGES = {
     "instructions": COMPILED_PAGE,
     "triton": COMPILED_PAGE,
     "cuda": COMPILED_PAGE,
+    "training": TRAINING_PAGE,
 }
 # Operation and row of the result file, and what it is called in the summary.
 SUMMARY = {
@@ -33,6 +35,7 @@ SUMMARY = {
     ("MEF-SSIM ma2015", "score"): "MEF-SSIM, 12 MP, 3 scales",
 }
 OURS = ("eager, conv2d", "eager", "torch.compile")  # in the order of the columns
+PHASES = ("network", "loss", "optimizer")  # of a training step, forward and backward together
 
 
 def rewrite(name: str, text: str, file: Path | None = None) -> None:
@@ -110,11 +113,37 @@ def render(results: dict[str, Any], name: str) -> str:
     return "\n".join(lines)
 
 
+def training(results: dict[str, Any]) -> str:
+    """Return the table of training steps below a line about their machine."""
+    machine = results["machine"]
+    lines = [
+        f"`training_step.json`: {machine['cpu'] or 'unnamed processor'}, {machine['threads']}"
+        f" threads, torch {results['torch']}; the fastest of {results['steps']} steps in each of"
+        " several processes.",
+        "",
+        "| network | step | ms | times as fast | network, loss, optimiser | losses differ by |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for case in results["cases"]:
+        plain = case["variants"]["plain"]["seconds"]
+        name = f"width {case['width']}, batch {case['batch']}, {case['padding']}"
+        for variant, found in case["variants"].items():
+            parts = [found["times"][phase] for phase in PHASES if found["times"]]
+            shares = ", ".join(f"{part / found['seconds']:.0%}" for part in parts)
+            gap = f"{found['disagreement']:.1e}" if "disagreement" in found else ""
+            lines.append(
+                f"| {name} | {variant} | {1000 * found['seconds']:.0f} |"
+                f" {plain / found['seconds']:.2f} | {shares} | {gap} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     results = {name: json.loads((RESULTS / name).read_text()) for name in ("cpu.json", "fuse.json")}
     rewrite("speed", summary(results["cpu.json"]) + "\n")
     rewrite("tables", render(results["cpu.json"], "cpu.json"))
     rewrite("fusion", render(results["fuse.json"], "fuse.json"))
+    rewrite("training", training(json.loads((RESULTS / "training_step.json").read_text())))
 
 
 if __name__ == "__main__":

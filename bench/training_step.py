@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.tables import RESULTS
+from bench.tables import RESULTS, training
 
 FILE = RESULTS / "training_step.json"
 CASES = ((16, 4, "replicate"), (64, 2, "replicate"), (16, 4, "zeros"), (64, 2, "zeros"))
@@ -34,7 +34,6 @@ VARIANTS = ("plain", "fastmef float32", "fastmef bfloat16")
 TOLERANCES = {"fastmef float32": 5e-3, "fastmef bfloat16": 3e-2}
 RATE = 1e-4
 WARM_UP = 2
-PARTS = ("network", "loss", "optimizer")
 
 Step = Callable[[Tensor], float]
 
@@ -84,7 +83,7 @@ def our_step(
 ) -> tuple[Step, Callable[[], dict[str, float]]]:
     """Return a step as fastmef train takes it, without the making of batches."""
     from fastmef.allocator import keep_freed_memory
-    from fastmef.training import TrainConfig
+    from fastmef.training import TrainConfig, set_learning_rate
     from fastmef.training.distributed import World
     from fastmef.training.objective import Objective
     from fastmef.training.parallel import TrainedNetwork
@@ -98,7 +97,7 @@ def our_step(
     timer = PhaseTimer(device)
     trained = TrainedNetwork(network, World(0, 1, 1, device), timer)
     objective = Objective(config)
-    state.set_learning_rate(RATE)
+    set_learning_rate(state.optimizer, RATE)
 
     def step(exposures: Tensor) -> float:
         state.optimizer.zero_grad(set_to_none=True)
@@ -106,7 +105,8 @@ def our_step(
         loss = objective(trained, exposures, precision).total
         loss.backward()
         timer.start("optimizer")
-        state.update(1)
+        state.optimizer.step()
+        state.count(1)
         return float(loss.detach())
 
     return step, timer.finish
@@ -158,26 +158,6 @@ def disagreement(losses: list[float], expected: list[float]) -> float:
     return max(abs(a - b) / abs(b) for a, b in zip(losses, expected, strict=True))
 
 
-def table(results: dict[str, Any]) -> str:
-    """Return the table of a result file."""
-    lines = [
-        "| network | step | ms | times faster | network, loss, optimizer | losses differ by |",
-        "|---|---|---|---|---|---|",
-    ]
-    for case in results["cases"]:
-        plain = case["variants"]["plain"]["seconds"]
-        name = f"width {case['width']}, batch {case['batch']}, {case['padding']}"
-        for variant, found in case["variants"].items():
-            parts = [found["times"][part] for part in PARTS if found["times"]]
-            shares = ", ".join(f"{part / found['seconds']:.0%}" for part in parts)
-            gap = f"{found['disagreement']:.1e}" if "disagreement" in found else ""
-            lines.append(
-                f"| {name} | {variant} | {1000 * found['seconds']:.0f} |"
-                f" {plain / found['seconds']:.2f} | {shares} | {gap} |"
-            )
-    return "\n".join(lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -193,7 +173,7 @@ def main() -> None:
         return
     if not args.table:
         FILE.write_text(json.dumps(measure(args.steps, args.rounds), indent=1) + "\n")
-    print(table(json.loads(FILE.read_text())))
+    print(training(json.loads(FILE.read_text())))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench import training_step
+from bench import tables, training_step
 from bench.baselines.plain_training import PlainNet
 from fastmef.reference.color import rgb_to_gray
 
@@ -46,6 +46,9 @@ def test_table():
         "fastmef float32": {"seconds": 0.05, "times": times, "disagreement": 1e-4},
     }
     case = {"width": 16, "batch": 4, "padding": "zeros", "variants": variants}
-    *_, plain, ours = training_step.table({"cases": [case]}).splitlines()
+    machine = {"cpu": "a processor", "threads": 2}
+    results = {"machine": machine, "torch": "2.13", "steps": 12, "cases": [case]}
+    first, *_, plain, ours = tables.training(results).splitlines()
+    assert "a processor, 2 threads, torch 2.13; the fastest of 12 steps" in first
     assert plain == "| width 16, batch 4, zeros | plain | 200 | 1.00 |  |  |"
     assert ours.endswith("| fastmef float32 | 50 | 4.00 | 80%, 20%, 0% | 1.0e-04 |")
