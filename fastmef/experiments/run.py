@@ -36,6 +36,8 @@ EXPERIMENTS = {
 
 PICTURE_WIDTH = 320
 JPEG_QUALITY = 82
+IN_ASCII = str.maketrans({"×": "x", "γ": "gamma", "σ": "sigma"})
+"""What the font of contact sheets lacks."""
 
 
 def run_experiment(
@@ -154,5 +156,6 @@ def _rounded(values: Any) -> Any:
 
 def _save_sheet(path: Path, rows: Rows) -> None:
     """Write pictures as a small JPEG."""
-    sheet = contact_sheet(rows, PICTURE_WIDTH)
+    plain = [[(label.translate(IN_ASCII), pixels) for label, pixels in row] for row in rows]
+    sheet = contact_sheet(plain, PICTURE_WIDTH)
     Picture.fromarray(sheet).save(path, quality=JPEG_QUALITY, optimize=True)
