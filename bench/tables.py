@@ -117,16 +117,16 @@ def training(results: dict[str, Any]) -> str:
     """Return the table of training steps below a line about their machine."""
     machine = results["machine"]
     lines = [
-        f"`training_step.json`: {machine['cpu'] or 'unnamed processor'}, {machine['threads']}"
-        f" threads, torch {results['torch']}; the fastest of {results['steps']} steps in each of"
-        " several processes.",
+        f"`training_step.json`: {machine['cpu']}, {machine['threads']} threads, torch"
+        f" {results['torch']}; the fastest of {results['steps']} steps in each of several"
+        f" processes. Load average before it: {machine['load']}.",
         "",
         "| network | step | ms | times as fast | network, loss, optimiser | losses differ by |",
         "|---|---|---:|---:|---:|---:|",
     ]
     for case in results["cases"]:
         plain = case["variants"]["plain"]["seconds"]
-        name = f"width {case['width']}, batch {case['batch']}, {case['padding']}"
+        name = f"width {case['width']}, batch {case['batch']}"
         for variant, found in case["variants"].items():
             parts = [found["times"][phase] for phase in PHASES if found["times"]]
             shares = ", ".join(f"{part / found['seconds']:.0%}" for part in parts)
