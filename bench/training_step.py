@@ -18,7 +18,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -139,11 +139,11 @@ def run(variant: str, width: int, size: int, steps: int) -> dict[str, Any]:
     return {"losses": losses, "seconds": seconds[best], "times": times[best]}
 
 
-def measure(steps: int, rounds: int) -> dict[str, Any]:
-    """Run every variant of every case in turns, and check that the losses agree."""
+def measure(cases: Sequence[tuple[int, int]], steps: int, rounds: int) -> dict[str, Any]:
+    """Run every variant of the cases in turns, and check that the losses agree."""
     results: list[dict[str, Any]] = []
     load = os.getloadavg()[0]
-    for width, size in CASES:
+    for width, size in cases:
         found: dict[str, dict[str, Any]] = {}
         for _ in range(rounds):
             for variant in VARIANTS:
@@ -190,6 +190,7 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--width", type=int, action="append", help="default: 16 and 64")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--run", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -198,7 +199,8 @@ def main() -> None:
         print(json.dumps(run(variant, *map(int, sizes))))
         return
     if not args.table:
-        FILE.write_text(json.dumps(measure(args.steps, args.rounds), indent=1) + "\n")
+        cases = [case for case in CASES if args.width is None or case[0] in args.width]
+        FILE.write_text(json.dumps(measure(cases, args.steps, args.rounds), indent=1) + "\n")
     print(training(json.loads(FILE.read_text())))
 
 

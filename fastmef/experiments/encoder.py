@@ -103,24 +103,21 @@ def sections(result: Result) -> list[str]:
 def answer(values: Values) -> list[str]:
     """Compare every input with luma, in standard deviations of the seeds."""
     variants = values["variants"]
-    sentences = []
-    for loss in LOSSES:
-        base = variants[f"gray, {loss}"]
-        for features in IN_FEATURES:
-            if features == "gray":
-                continue
-            parts = []
-            for key in ("ma2015_1_scale", "color2018", "saturation", "chroma"):
-                title, decimals = SHOWN[key]
-                mean, deviation = spread_of(variants[f"{features}, {loss}"], key)
-                other, spread = spread_of(base, key)
-                change = mean - other
-                size = "more" if abs(change) > deviation + spread else "less"
-                parts.append(
-                    f"{title} {change:+.{decimals}f} ({size} than both standard deviations)"
-                )
-            sentences.append(f"{loss}, {features} beside gray: {', '.join(parts)}.")
-    return sentences
+    keys = ("ma2015_1_scale", "color2018", "saturation", "chroma")
+    pairs = [(loss, features) for loss in LOSSES for features in IN_FEATURES if features != "gray"]
+    sentences, clear = [], 0
+    for loss, features in pairs:
+        records, base = variants[f"{features}, {loss}"], variants[f"gray, {loss}"]
+        clear += sum(page.is_clear(records, base, key) for key in keys)
+        changes = [
+            f"{SHOWN[key][0]} {page.difference(records, base, key, SHOWN[key][1])}" for key in keys
+        ]
+        sentences.append(f"{features} minus gray, {loss}: {', '.join(changes)}.")
+    return [
+        f"Of {len(pairs) * len(keys)} differences to luma, of {len(keys)} scores, {clear} are"
+        " larger than the standard deviations of the seeds; those are bold below.",
+        *sentences,
+    ]
 
 
 def draw(result: Result, axes: Any) -> None:

@@ -35,6 +35,25 @@ def mean_cell(records: Sequence[Mapping[str, float]], key: str) -> Cell:
     return (mean, deviation) if len(records) > 1 else mean
 
 
+Records = Sequence[Mapping[str, float]]
+"""The scores of a variant, of one seed each."""
+
+
+def is_clear(records: Records, base: Records, key: str) -> bool:
+    """Return whether the means differ by more than both standard deviations together."""
+    (mean, deviation), (other, spread) = (spread_of(each, key) for each in (records, base))
+    return abs(mean - other) > deviation + spread
+
+
+def difference(records: Records, base: Records, key: str, decimals: int = 4) -> str:
+    """Return the difference of the means, bold where it :func:`is_clear`."""
+    change = f"{spread_of(records, key)[0] - spread_of(base, key)[0]:+.{decimals}f}"
+    return f"**{change}**" if is_clear(records, base, key) else change
+
+
+BOLD = "Bold: larger than the standard deviations of both together."
+
+
 def figure(result: Mapping[str, Any], text: str, ending: str = "svg") -> list[str]:
     """Return the line that shows the figure of an experiment."""
     return [f"![{text}]({result['experiment']}.{ending})", ""]
