@@ -72,7 +72,7 @@ class Frames:
         return [self._survey(scene) for scene in scenes]
 
     def look_at(self, scenes: Sequence[Scene]) -> None:
-        """Decode the files that were not yet looked at, in threads, without a word about faults."""
+        """Decode the files not yet looked at, in threads; keep the errors of faulty ones."""
         paths = dict.fromkeys(path for scene in scenes for path in scene.images)
         missing = [path for path in paths if path not in self._files]
         pool = ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1))
@@ -83,11 +83,11 @@ class Frames:
 
     @property
     def seen(self) -> Seen:
-        """What was found out about files, for :meth:`take_over`."""
+        """What is known of each file, or why it cannot be used; for :meth:`take_over`."""
         return dict(self._files)
 
     def take_over(self, seen: Seen) -> None:
-        """Believe what another process has found out about files."""
+        """Add what another process has found out about files."""
         for path, file in seen.items():
             if path not in self._files:
                 # Copies on several machines have times of their own.
@@ -97,7 +97,7 @@ class Frames:
                 self._files[path] = known
 
     def recall(self, files: Mapping[Path, FileSurvey]) -> set[Path]:
-        """Believe an earlier survey of files that have not changed since; return these."""
+        """Add an earlier survey of the files that have not changed since; return their paths."""
         unchanged = {path for path, file in files.items() if is_unchanged(path, file)}
         self._files.update((path, files[path]) for path in unchanged)
         return unchanged

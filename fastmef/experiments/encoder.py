@@ -128,7 +128,7 @@ def draw(result: Result, axes: Any) -> None:
             loss: [spread_of(variants[f"{name}, {loss}"], key) for name in IN_FEATURES]
             for loss in LOSSES
         }
-        plots.dots(place, list(IN_FEATURES), series, SHOWN[key][0])
+        plots.dots(place, list(IN_FEATURES), series, SHOWN[key][0].replace("`", ""))
 
 
 ENCODER = Experiment(

@@ -202,7 +202,7 @@ def draw(result: Result, axes: Any) -> None:
 
 
 def pictures(lab: Lab) -> Rows:
-    """γ of the darker exposure, white where it counts, and the result, for every γ."""
+    """Return γ of the darker exposure, white where it counts, and the result, for every γ."""
     view = lab.test_views[0]
     rows: Rows = []
     for title, noise in (("no noise", 0.0), (f"σ = {SHOWN_NOISE:g}", SHOWN_NOISE)):

@@ -262,7 +262,7 @@ def draw(result: Result, axes: Any) -> None:
 
 
 def pictures(lab: Lab) -> Rows:
-    """The paper's three by network and by descent, on a view of an HDR file."""
+    """Return the paper's three by network and by descent, on a view of an HDR file."""
     view = lab.test_views[0]
     exposures = render_exposures(view.radiance, auto_exposures(view.radiance))
     steps = lab.budget.descent_steps

@@ -163,7 +163,7 @@ def draw(result: Result, axes: Any) -> None:
 
 
 def pictures(lab: Lab) -> Rows:
-    """Exposures and results of a view at three distances."""
+    """Return exposures and results of a view at three distances."""
     rows: Rows = []
     for gap in TRAINED_ON:
         dark, bright = exposures_of(lab.test_views[0], gap)

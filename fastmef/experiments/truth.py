@@ -233,7 +233,7 @@ def draw(result: Result, axes: Any) -> None:
 
 
 def pictures(lab: Lab) -> Rows:
-    """Exposures, results and the reference, all through the curve that fits the reference."""
+    """Return exposures, results and the reference, through the curve that fits the reference."""
     view = lab.test_views[0]
     evs = exposure_values(view.radiance, 2)
     images = render_exposures(view.radiance, evs)
