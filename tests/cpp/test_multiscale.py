@@ -11,6 +11,7 @@ from cases import INTEGERS, arrange
 
 from fastmef import functional, reference
 from fastmef.ops import multiscale_kernels as kernels
+from fastmef.reference.multiscale import BandOptions
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
@@ -207,15 +208,14 @@ def test_same_bits_for_any_division_into_rows(
     exposures = arrange(make((2, 3, 151, 530), dtype), layout)
     pyramid = functional.exposure_pyramid(exposures, 1)
     fused_coarse = pyramid.base.mean(dim=1)
-    band = kernels.Band(
-        exposures, pyramid.base, fused_coarse, None, None, None, radius, 1e-6, 1.0, True, 0.1, 0.1
-    )
+    band = kernels.Band(exposures, pyramid.base, fused_coarse, None, None, None)
+    options = BandOptions(radius, finest=True, low=0.1, high=0.1)
     whole = torch.zeros_like(exposures[:, 0])
-    kernels.cpp_band(band, whole, None)
+    kernels.cpp_band(band, options, whole, None)
     for cuts in ((0, 1, 151), (0, 75, 76, 140, 151), tuple(range(0, 151, 13)) + (151,)):
         parts = torch.zeros_like(whole)
         for begin, end in zip(cuts, cuts[1:], strict=False):
-            kernels.cpp_band(band, parts[..., begin:end, :], None, begin)
+            kernels.cpp_band(band, options, parts[..., begin:end, :], None, begin)
         assert torch.equal(parts, whole)
 
 
