@@ -1,7 +1,8 @@
 """weighted_ssim_loss and fusion_loss on the kernels of each backend.
 
-The C++ kernels handle every case in one sweep. The one-pass CUDA C++ kernel knows windows of 11
-pixels, two or three exposures and a single scale without a mask; Triton runs everything else.
+The C++ kernels handle every case in one sweep. The CUDA C++ kernels, one launch for the coarser
+scales and one for the loss of all, know windows of 11 pixels and two or three exposures without a
+mask; Triton runs everything else.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from fastmef.ops.common.tensors import (
 
 CUDA_WINDOW = 11
 CUDA_COUNTS = (2, 3)
+CUDA_MOST_SCALES = 6
 
 
 class LossOptions(NamedTuple):
@@ -174,37 +176,28 @@ def cuda_covers(
     scales: Sequence[float],
     reduction: str = "mean",
 ) -> bool:
-    """Whether the case is one of those that the CUDA C++ kernel was written for."""
+    """Whether the case is one of those that the CUDA C++ kernels were written for."""
     return (
         reduction == "mean"
         and mask is None
         and window == CUDA_WINDOW
         and exposures.shape[1] in CUDA_COUNTS
-        and min(exposures.shape[2:]) >= CUDA_WINDOW
         and scales[0] > 0
-        and not any(scales[1:])
+        and len(_used(scales)) <= CUDA_MOST_SCALES
+        and min(_level_sizes(exposures, _used(scales))[-1]) >= CUDA_WINDOW
     )
+
+
+def _used(scales: Sequence[float]) -> Sequence[float]:
+    """Return the scales up to the last one that counts."""
+    return scales[: 1 + max(s for s, scale in enumerate(scales) if scale)]
 
 
 def loss_cuda(
     source: Tensor, exposures: Tensor, mask: Tensor | None, *given: Any
 ) -> tuple[Tensor, Tensor]:
-    *options, _, with_gradient = given
-    gradient = gradient_like(source, with_gradient)
-    into = gradient if with_gradient else None
-    scale = gradient_scale(source, mask)
-    return run_cuda(source, exposures, LossOptions(*options), into, scale), gradient
-
-
-def run_cuda(
-    source: Tensor,
-    exposures: Tensor,
-    options: LossOptions,
-    gradient: Tensor | None,
-    gradient_scale: float,
-) -> Tensor:
-    """Return the value; fill ``gradient``, multiplied by ``gradient_scale``."""
-    gamma, luminance, window, sigma, k1, k2, floor, eps = options
+    *others, scales, with_gradient = given
+    gamma, luminance, window, sigma, k1, k2, floor, eps = LossOptions(*others)
     require(
         exposures.ndim == 4
         and exposures.numel() > 0
@@ -212,19 +205,20 @@ def run_cuda(
         f"the loss of {tuple(source.shape)} and {tuple(exposures.shape)} is not defined",
     )
     batch, count, height, width = exposures.shape
-    windows = batch * (height - CUDA_WINDOW + 1) * (width - CUDA_WINDOW + 1)
+    scales = _used(scales)
     module = backends.CUDA_MODULE
-    blocks = module.loss_blocks(batch, height, width)  # type: ignore[union-attr]
-    partials = source.new_empty((blocks,), dtype=torch.float64)
+    size = module.loss_workspace(batch, count, height, width, len(scales))  # type: ignore[union-attr]
+    workspace = source.new_empty((-(-size // 8),), dtype=torch.float64)
     value = source.new_empty((), dtype=torch.float32)
+    gradient = gradient_like(source, with_gradient)
     module.fusion_loss(  # type: ignore[union-attr]
         cuda.device_and_stream("fusion_loss", source, exposures),
         (batch, count, 1, height, width),
         source.ndim == 4,
         gray_stack(source),
         gray_stack(exposures),
-        gray_stack(gradient),
-        partials.data_ptr(),
+        gray_stack(gradient if with_gradient else None),
+        workspace.data_ptr(),
         value.data_ptr(),
         axis_taps(window, sigma, height),
         attribute_bits(gamma),
@@ -233,9 +227,10 @@ def run_cuda(
         k2**2,
         floor,
         eps,
-        -gradient_scale / windows,
+        gradient_scale(source, mask),
+        [scale / sum(scales) for scale in scales],
     )
-    return value
+    return value, gradient
 
 
 _launch_loss = triton_launcher("loss.launchers", "weighted_ssim_loss")
