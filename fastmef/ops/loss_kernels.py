@@ -208,7 +208,7 @@ def loss_cuda(
     scales = _used(scales)
     module = backends.CUDA_MODULE
     size = module.loss_workspace(batch, count, height, width, len(scales))  # type: ignore[union-attr]
-    workspace = source.new_empty((-(-size // 8),), dtype=torch.float64)
+    workspace = source.new_empty((size,), dtype=torch.float64)
     value = source.new_empty((), dtype=torch.float32)
     gradient = gradient_like(source, with_gradient)
     module.fusion_loss(  # type: ignore[union-attr]

@@ -72,41 +72,49 @@ __device__ __forceinline__ float march(const LossArgs& a, int l, const Tile& p, 
   float sum = 0.0f, lost = 0.0f;      // what rounding takes from the sum is added again
   const bool with_gradient = level.gradient.data != nullptr;
   const int last = (with_gradient ? p.r1 : p.a1) + kHalo;
-  if (with_gradient && t < kHalo) {
-#pragma unroll
-    for (int m = 0; m < 2 + K; ++m) rows.spread[m][t] = {0.0f, 0.0f};
+  if (t < kHalo) {
+    const float2 none[2 + K] = {};
+    rows.spread.store(t, none);
   }
   int slot = 0;
+  // Rows are read one step ahead where registers allow.
+  constexpr bool kAhead = Common || K == 2;
   Pair<FromLogits, K> next;
   int64_t from_exposures = offset(level.exposures, p.batch, p.a0, p.x);
   int64_t from_source = offset(level.source, p.batch, p.a0, p.x);
   int64_t to = offset(level.gradient, p.batch, p.a0 - kHalo, p.x);
-  next.template read<Common>(level, from_exposures, from_source, p.loads, p.a0);
+  if (kAhead) next.template read<Common>(level, from_exposures, from_source, p.loads, p.a0);
   bool waits = l == 0 && level.first > 0;
   for (int y = p.a0; y < last; y += 2) {
     const int w = y - kHalo;  // the first of the two rows of windows that are complete
     if (y < level.height) {
-      float values[2][K + 1], slopes[2][K];
+      if (!kAhead) next.template read<Common>(level, from_exposures, from_source, p.loads, y);
+      float fused[2], exposures[2][K], slopes[2][kSlopes<K>];
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         Pixel<FromLogits, K>& pixel = next.rows[r];
-        const float fused = pixel.fuse();
-        values[r][0] = p.loads ? fused - shifts[0] : 0.0f;
+        const float f = pixel.fuse();
+        fused[r] = p.loads ? f - shifts[0] : 0.0f;
 #pragma unroll
         for (int k = 0; k < K; ++k) {
-          values[r][k + 1] = p.loads ? pixel.exposures[k] - shifts[k + 1] : 0.0f;
+          exposures[r][k] = p.loads ? pixel.exposures[k] - shifts[k + 1] : 0.0f;
         }
-        if constexpr (FromLogits) pixel.slopes(fused, slopes[r]);
+        if constexpr (FromLogits) pixel.slopes(f, slopes[r]);
       }
+      rows.fused[slot].store(t, {{fused[0], fused[1]}});
+      float2 pairs[K];
 #pragma unroll
-      for (int m = 0; m <= K; ++m) rows.planes[slot][m][t] = {values[0][m], values[1][m]};
+      for (int k = 0; k < K; ++k) pairs[k] = {exposures[0][k], exposures[1][k]};
+      rows.exposures[slot].store(t, pairs);
+      if constexpr (FromLogits) {
+        float2 of_both[kSlopes<K>];
 #pragma unroll
-      for (int m = 0; m < kSlopes<FromLogits, K>; ++m) {
-        rows.slopes[slot][m][t] = {slopes[0][m], slopes[1][m]};
+        for (int k = 0; k < kSlopes<K>; ++k) of_both[k] = {slopes[0][k], slopes[1][k]};
+        rows.slopes[slot].store(t, of_both);
       }
       from_exposures += 2 * level.exposures.row;
       from_source += 2 * level.source.row;
-      next.template read<Common>(level, from_exposures, from_source, p.loads, y + 2);
+      if (kAhead) next.template read<Common>(level, from_exposures, from_source, p.loads, y + 2);
     }
     __syncthreads();
     float derivatives[2][2 + K] = {};
@@ -114,22 +122,23 @@ __device__ __forceinline__ float march(const LossArgs& a, int l, const Tile& p, 
       float2 along[2 + 3 * K] = {};
 #pragma unroll
       for (int i = 0; i < kWindow; ++i) {
-        const float2 f = rows.planes[slot][0][t + i];
-        const float2 weighted = {a.taps[i] * f.x, a.taps[i] * f.y};
+        float2 f[1], e[K];
+        rows.fused[slot].load(t + i, f);
+        rows.exposures[slot].load(t + i, e);
+        const float2 weighted = {a.taps[i] * f[0].x, a.taps[i] * f[0].y};
         along[0].x += weighted.x;
         along[0].y += weighted.y;
-        along[1].x += weighted.x * f.x;
-        along[1].y += weighted.y * f.y;
+        along[1].x += weighted.x * f[0].x;
+        along[1].y += weighted.y * f[0].y;
 #pragma unroll
         for (int k = 0; k < K; ++k) {
-          const float2 e = rows.planes[slot][k + 1][t + i];
-          const float2 weighted_e = {a.taps[i] * e.x, a.taps[i] * e.y};
+          const float2 weighted_e = {a.taps[i] * e[k].x, a.taps[i] * e[k].y};
           along[2 + 3 * k].x += weighted_e.x;
           along[2 + 3 * k].y += weighted_e.y;
-          along[3 + 3 * k].x += weighted_e.x * e.x;
-          along[3 + 3 * k].y += weighted_e.y * e.y;
-          along[4 + 3 * k].x += weighted_e.x * f.x;
-          along[4 + 3 * k].y += weighted_e.y * f.y;
+          along[3 + 3 * k].x += weighted_e.x * e[k].x;
+          along[3 + 3 * k].y += weighted_e.y * e[k].y;
+          along[4 + 3 * k].x += weighted_e.x * f[0].x;
+          along[4 + 3 * k].y += weighted_e.y * f[0].y;
         }
       }
       float moments[2][2 + 3 * K];
@@ -144,13 +153,14 @@ __device__ __forceinline__ float march(const LossArgs& a, int l, const Tile& p, 
         // The windows' centres lie in rows w + 5 and w + 6, the pairs before them 3 and 2 slots
         // back.
         const int above = slot >= 3 ? slot - 3 : slot + kPairs - 3;
+        Centres at[K];
+        find_centres(rows, above, Common || (a.attributes & kGradient), at);
 #pragma unroll
         for (int k = 0; k < K; ++k) {
-          const Centres at = centres(rows, above, k, Common || (a.attributes & kGradient));
 #pragma unroll
           for (int r = 0; r < 2; ++r) {
             weights[r][k] = importance<Common>(a, moments[r][2 + 3 * k], moments[r][3 + 3 * k],
-                                               at.magnitude[r], at.value[r] + shifts[k + 1]);
+                                               at[k].magnitude[r], at[k].value[r] + shifts[k + 1]);
           }
         }
         float value = 0.0f;
@@ -169,38 +179,43 @@ __device__ __forceinline__ float march(const LossArgs& a, int l, const Tile& p, 
       }
     }
     if (with_gradient && w >= p.a0) {
+      float2 of_windows[2 + K];
 #pragma unroll
-      for (int m = 0; m < 2 + K; ++m) {
-        rows.spread[m][t + kHalo] = {derivatives[0][m], derivatives[1][m]};
-      }
+      for (int m = 0; m < 2 + K; ++m) of_windows[m] = {derivatives[0][m], derivatives[1][m]};
+      rows.spread.store(t + kHalo, of_windows);
       __syncthreads();
       if (waits && w >= p.r0) {
         wait_for_coarser(a);
         waits = false;
       }
       if (p.owns) {
-        float2 grad_moments[2 + K];
+        float2 along[2 + K] = {}, grad_moments[2 + K];
+#pragma unroll
+        for (int i = 0; i < kWindow; ++i) {
+          float2 d[2 + K];
+          rows.spread.load(t + kHalo - i, d);
+#pragma unroll
+          for (int m = 0; m < 2 + K; ++m) {
+            along[m].x += a.taps[i] * d[m].x;
+            along[m].y += a.taps[i] * d[m].y;
+          }
+        }
 #pragma unroll
         for (int m = 0; m < 2 + K; ++m) {
-          float2 along = {};
-#pragma unroll
-          for (int i = 0; i < kWindow; ++i) {
-            const float2 d = rows.spread[m][t + kHalo - i];
-            along.x += a.taps[i] * d.x;
-            along.y += a.taps[i] * d.y;
-          }
-          grad_moments[m] = push<false>(spread[m], a.taps, along);
+          grad_moments[m] = push<false>(spread[m], a.taps, along[m]);
         }
         if (w >= p.r0) {
           const int oldest = slot >= kHalo / 2 ? slot - kHalo / 2 : slot + kPairs - kHalo / 2;
-          const float2 f = rows.planes[oldest][0][t];
-          float2 grad_fused = {grad_moments[0].x + f.x * grad_moments[1].x,
-                               grad_moments[0].y + f.y * grad_moments[1].y};
+          float2 f[1], e[K], slopes[FromLogits ? kSlopes<K> : 1];
+          rows.fused[oldest].load(t, f);
+          rows.exposures[oldest].load(t, e);
+          if constexpr (FromLogits) rows.slopes[oldest].load(t, slopes);
+          float2 grad_fused = {grad_moments[0].x + f[0].x * grad_moments[1].x,
+                               grad_moments[0].y + f[0].y * grad_moments[1].y};
 #pragma unroll
           for (int k = 0; k < K; ++k) {
-            const float2 e = rows.planes[oldest][k + 1][t];
-            grad_fused.x += e.x * grad_moments[2 + k].x;
-            grad_fused.y += e.y * grad_moments[2 + k].y;
+            grad_fused.x += e[k].x * grad_moments[2 + k].x;
+            grad_fused.y += e[k].y * grad_moments[2 + k].y;
           }
           float scale = 2.0f * level.gradient_scale;
           float coarser = 0.0f;
@@ -218,7 +233,7 @@ __device__ __forceinline__ float march(const LossArgs& a, int l, const Tile& p, 
             for (int k = 0; k < (FromLogits ? K : 1); ++k) {
               float result[1] = {grad};
               if constexpr (FromLogits) {
-                const float2 slope = rows.slopes[oldest][K == 2 ? 0 : k][t];
+                const float2 slope = slopes[K == 2 ? 0 : k];
                 result[0] *= r ? slope.y : slope.x;
                 if (K == 2 && k == 1) result[0] = -result[0];
               }
@@ -243,10 +258,9 @@ __device__ __forceinline__ float march(const LossArgs& a, int l, const Tile& p, 
 __device__ __forceinline__ void finish(const LossArgs& a, double mine, double* memory,
                                        unsigned* turn, bool coarser) {
   const int t = threadIdx.x;
-  double sums[1] = {mine};
-  sum_of_block(memory, sums);  // a barrier: the block's part of the gradient is written
+  const double sum = sum_of_block(memory, mine);  // a barrier: all of the gradient is written
   if (t == 0) {
-    a.partials[blockIdx.x] = sums[0];
+    a.partials[blockIdx.x] = sum;
     __threadfence();
     if (coarser) atomicAdd(a.counters, 1u);
     *turn = atomicAdd(a.counters + 1, 1u);
@@ -254,12 +268,12 @@ __device__ __forceinline__ void finish(const LossArgs& a, double mine, double* m
   __syncthreads();
   if (*turn != gridDim.x - 1) return;
   __threadfence();
-  sums[0] = 0.0;
+  double share = 0.0;
   for (int i = t; i < static_cast<int>(gridDim.x); i += static_cast<int>(blockDim.x)) {
-    sums[0] += __ldcg(a.partials + i);
+    share += __ldcg(a.partials + i);
   }
-  sum_of_block(memory, sums);
-  if (t == 0) *a.value = static_cast<float>(1.0 - sums[0]);
+  const double total = sum_of_block(memory, share);
+  if (t == 0) *a.value = static_cast<float>(1.0 - total);
 }
 
 template <bool FromLogits, int K, bool Common>
@@ -270,7 +284,7 @@ __device__ __forceinline__ void handle(const LossArgs& a, int l, float4* memory)
   sample_means<Common>(level, p, rows);
   const float sum = march<FromLogits, K, Common>(a, l, p, rows);
   __syncthreads();  // the rows' memory is free
-  finish(a, static_cast<double>(sum) * level.weight, reinterpret_cast<double*>(rows.planes),
+  finish(a, static_cast<double>(sum) * level.weight, reinterpret_cast<double*>(rows.exposures),
          &rows.turn, l > 0);
 }
 
@@ -332,30 +346,29 @@ void divide(LossArgs& a) {
 }
 
 // The memory of a call: counters, the sums of blocks, and of every coarser level F, the exposures
-// and the gradient w.r.t. F. Returns its size.
+// and the gradient w.r.t. F. Returns how many float64 it takes.
 int64_t lay_out(LossArgs& a, void* workspace) {
-  char* const begin = static_cast<char*>(workspace);
-  int64_t bytes = 16;
+  double* const begin = static_cast<double*>(workspace);
+  int64_t size = 1 + a.blocks;
   a.counters = reinterpret_cast<unsigned*>(begin);
-  a.partials = reinterpret_cast<double*>(begin + bytes);
-  bytes += (a.blocks * static_cast<int64_t>(sizeof(double)) + 15) / 16 * 16;
+  a.partials = begin + 1;
   for (int l = 1; l < a.levels; ++l) {
     Level& level = a.level[l];
     const int64_t area = static_cast<int64_t>(level.height) * level.width;
     const int64_t planes = a.count + 1;
-    float* const images = reinterpret_cast<float*>(begin + bytes);
+    float* const images = reinterpret_cast<float*>(begin + size);
+    float* const gradient = images + a.batch * planes * area;
     level.source = {images, kFloat32, planes * area, 0, 0, level.width, 1};
     level.exposures = {images + area, kFloat32, planes * area, area, 0, level.width, 1};
-    bytes += a.batch * planes * area * static_cast<int64_t>(sizeof(float));
-    level.gradient = {begin + bytes, kFloat32, area, 0, 0, level.width, 1};
-    bytes += a.batch * area * static_cast<int64_t>(sizeof(float));
+    level.gradient = {gradient, kFloat32, area, 0, 0, level.width, 1};
     if (!a.level[0].gradient.data) level.gradient.data = nullptr;
+    size += (a.batch * (planes + 1) * area + 1) / 2;
   }
-  return bytes;
+  return size;
 }
 
 // Fills in sizes, the division of work and memory.
-LossArgs plan(const LossCall& call, int64_t& bytes) {
+LossArgs plan(const LossCall& call, int64_t& size) {
   const char* name = "fusion_loss";
   check_sizes(name, {call.batch, call.count, 1, call.height, call.width});
   if (call.count != 2 && call.count != 3) {
@@ -394,7 +407,7 @@ LossArgs plan(const LossCall& call, int64_t& bytes) {
     width = (width + 1) / 2;
   }
   divide(a);
-  bytes = lay_out(a, call.workspace);
+  size = lay_out(a, call.workspace);
   a.value = call.value;
   for (int i = 0; i < kWindow; ++i) a.taps[i] = call.taps[i];
   a.attributes = call.attributes;
@@ -441,24 +454,21 @@ int64_t loss_workspace(int64_t batch, int count, int64_t height, int64_t width, 
   call.width = width;
   call.levels = levels;
   for (float& scale : call.scales) scale = 1.0f;
-  int64_t bytes = 0;
-  plan(call, bytes);
-  return bytes;
+  int64_t size = 0;
+  plan(call, size);
+  return size;
 }
 
 void fusion_loss(const LossCall& call, const DeviceAndStream& on) {
   const char* name = "fusion_loss";
-  int64_t bytes = 0;
-  const LossArgs args = plan(call, bytes);
+  int64_t size = 0;
+  const LossArgs args = plan(call, size);
   for (const Stack* x : {&call.source, &call.exposures, &call.gradient}) {
     if (x->data && !is_single_float(x->dtype)) {
       refuse(name, "tensors must be float32, float16 or bfloat16");
     }
   }
   if (!(call.scales[0] > 0.0f)) refuse(name, "the first scale must be positive");
-  if (reinterpret_cast<uintptr_t>(call.workspace) % 16) {
-    refuse(name, "the address of workspace must be a multiple of 16");
-  }
   const Sizes images = {call.batch, call.count, 1, call.height, call.width};
   Sizes source = images;
   if (!call.from_logits) source[1] = 1;
@@ -466,7 +476,7 @@ void fusion_loss(const LossCall& call, const DeviceAndStream& on) {
   arrays.read("source", call.source, source);
   arrays.read("exposures", call.exposures, images);
   arrays.written("gradient", call.gradient, source);
-  arrays.written("workspace", dense(call.workspace, kUInt8), {1, 1, 1, 1, bytes});
+  arrays.written("workspace", dense(call.workspace, kFloat64), {1, 1, 1, 1, size});
   arrays.written("value", dense(call.value, kFloat32), {1, 1, 1, 1, 1});
   prepare_levels(args, on);
   call.from_logits ? run<true>(args, on) : run<false>(args, on);

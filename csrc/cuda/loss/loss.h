@@ -45,7 +45,7 @@ struct LossCall {
   int count;
   bool from_logits;
   Stack source, exposures, gradient;
-  void* workspace;  // loss_workspace() bytes, 16-byte aligned
+  void* workspace;  // loss_workspace() float64
   float* value;
   float taps[kWindow];
   int attributes;
@@ -56,7 +56,7 @@ struct LossCall {
   float scales[kMostLevels];  // shares of the levels in the loss; their sum is 1
 };
 
-// Bytes that a call needs for the coarser levels, their gradients and sums.
+// How many float64 a call needs for the coarser levels, their gradients and sums.
 int64_t loss_workspace(int64_t batch, int count, int64_t height, int64_t width, int levels);
 
 // 1 - sum_s scale_s mean_p sum_k gamma_k SSIM(F, I_k) and its gradient w.r.t. the source.

@@ -95,7 +95,7 @@ struct Pixel {
   }
 
   // dF / dlogits, after fuse(): W_k (I_k - F), which is +-W_1 W_2 (I_1 - I_2) of two exposures.
-  __device__ __forceinline__ void slopes(float fused, float (&to)[K]) const {
+  __device__ __forceinline__ void slopes(float fused, float (&to)[K == 2 ? 1 : K]) const {
     if constexpr (K == 2) {
       to[0] = source[0] * source[1] * (exposures[0] - exposures[1]);
     } else {
@@ -121,74 +121,102 @@ struct Pair {
 };
 
 // How many numbers of a pixel hold dF / dlogits: of two exposures the second is minus the first.
-template <bool FromLogits, int K>
-constexpr int kSlopes = !FromLogits ? 0
-                        : K == 2    ? 1
-                                    : K;
+template <int K>
+constexpr int kSlopes = K == 2 ? 1 : K;
 
-// The rows that the block still needs, two by two: F and the exposures minus a constant each, in
-// the order of their planes, and dF / dlogits. Rows y and y + 1 lie in slot y / 2 % kPairs.
+// Two rows of N planes, of which one access moves two planes.
+template <int N, int Columns>
+class Planes {
+ public:
+  __device__ __forceinline__ void load(int column, float2 (&to)[N]) const {
+#pragma unroll
+    for (int i = 0; i < N / 2; ++i) {
+      const float4 both = fours_[i][column];
+      to[2 * i] = {both.x, both.y};
+      to[2 * i + 1] = {both.z, both.w};
+    }
+    if (N % 2) to[N - 1] = two_[column];
+  }
+
+  __device__ __forceinline__ void store(int column, const float2 (&from)[N]) {
+#pragma unroll
+    for (int i = 0; i < N / 2; ++i) {
+      const float2 a = from[2 * i], b = from[2 * i + 1];
+      fours_[i][column] = {a.x, a.y, b.x, b.y};
+    }
+    if (N % 2) two_[column] = from[N - 1];
+  }
+
+ private:
+  float4 fours_[N < 2 ? 1 : N / 2][N < 2 ? 1 : Columns];
+  float2 two_[N % 2 ? Columns : 1];
+};
+
+// The rows that the block still needs, two by two: F and the exposures minus a constant each, and
+// dF / dlogits. Rows y and y + 1 lie in slot y / 2 % kPairs.
 template <bool FromLogits, int K>
 struct Rows {
   static constexpr int kThreads = kMostThreads<K>;
-  float2 planes[kPairs][K + 1][kThreads];
-  float2 slopes[kPairs][kSlopes<FromLogits, K> ? kSlopes<FromLogits, K> : 1]
-               [FromLogits ? kThreads : 1];
-  float2 spread[K + 2][kHalo + kThreads];  // derivatives of two rows of windows, zeros before them
+  Planes<1, kThreads> fused[kPairs];
+  Planes<K, kThreads> exposures[kPairs];
+  Planes<FromLogits ? kSlopes<K> : 1, FromLogits ? kThreads : 1> slopes[kPairs];
+  Planes<K + 2, kHalo + kThreads> spread;  // derivatives of windows, after columns of zeros
   float shifts[K + 1];                     // the constants; here, for registers are short
   unsigned turn;                           // how many blocks were done before this one
 };
 
-// The sum of each number over the threads, in an order that depends on their count alone.
-template <int N, class T>
-__device__ __forceinline__ void sum_of_block(T* memory, T (&numbers)[N]) {
-  const int t = threadIdx.x, threads = blockDim.x;
-#pragma unroll
-  for (int i = 0; i < N; ++i) memory[i * threads + t] = numbers[i];
-  for (int left = threads; left > 1;) {
+// The sum over the threads, in an order that depends on their number alone.
+__device__ __forceinline__ double sum_of_block(double* memory, double mine) {
+  const int t = threadIdx.x;
+  memory[t] = mine;
+  for (int left = blockDim.x; left > 1;) {
     const int half = (left + 1) / 2;
     __syncthreads();
-    if (t < left - half) {
-#pragma unroll
-      for (int i = 0; i < N; ++i) memory[i * threads + t] += memory[i * threads + t + half];
-    }
+    if (t < left - half) memory[t] += memory[t + half];
     left = half;
   }
   __syncthreads();
-#pragma unroll
-  for (int i = 0; i < N; ++i) numbers[i] = memory[i * threads];
+  const double total = memory[0];
   __syncthreads();
+  return total;
 }
 
-// Constants near the values of the block: around them E[x^2] - E[x]^2 does not cancel.
+// Constants near the values of the block: around them E[x^2] - E[x]^2 does not cancel. Means over
+// 4 x 32 pixels.
 template <bool Single, bool FromLogits, int K>
 __device__ __forceinline__ void sample_means(const Level& level, const Tile& p,
                                              Rows<FromLogits, K>& rows) {
-  constexpr int samples = 4;
-  float sums[K + 1] = {};
-  const int step = (p.r1 - p.r0 + samples - 1) / samples;
-  int count = 0;
-  for (int y = p.r0 + step / 2; y < p.r1; y += step) {
-    Pixel<FromLogits, K> pixel;
-    pixel.template read<Single>(level, offset(level.exposures, p.batch, y, p.x),
-                                offset(level.source, p.batch, y, p.x), p.loads);
-    const float fused = pixel.fuse();
-    // One value that is not a number must not reach the whole block.
-    if (p.loads && fused - fused == 0.0f) sums[0] += fused;
-#pragma unroll
-    for (int k = 0; k < K; ++k) {
-      const float x = pixel.exposures[k];
-      if (x - x == 0.0f) sums[k + 1] += x;
-    }
-    ++count;
-  }
-  sum_of_block(&rows.planes[0][0][0].x, sums);
-  if (threadIdx.x == 0) {
+  constexpr int kRows = 4, kLanes = 32;
+  float* const memory = reinterpret_cast<float*>(&rows.spread);
+  const int t = threadIdx.x;
+  if (t < kLanes) {
     const int columns = min(p.c1 + kHalo, level.width) - p.first;
+    const int x = p.first + t * columns / kLanes;
+    float sums[K + 1] = {};
 #pragma unroll
-    for (int plane = 0; plane <= K; ++plane) {
-      rows.shifts[plane] = sums[plane] / static_cast<float>(columns * count);
+    for (int i = 0; i < kRows; ++i) {
+      const int y = p.r0 + (2 * i + 1) * (p.r1 - p.r0) / (2 * kRows);
+      Pixel<FromLogits, K> pixel;
+      pixel.template read<Single>(level, offset(level.exposures, p.batch, y, x),
+                                  offset(level.source, p.batch, y, x), true);
+      const float fused = pixel.fuse();
+      // One value that is not a number must not reach the whole block.
+      if (fused - fused == 0.0f) sums[0] += fused;
+#pragma unroll
+      for (int k = 0; k < K; ++k) {
+        const float value = pixel.exposures[k];
+        if (value - value == 0.0f) sums[k + 1] += value;
+      }
     }
+#pragma unroll
+    for (int m = 0; m <= K; ++m) memory[m * kLanes + t] = sums[m];
+  }
+  __syncthreads();
+  if (t <= K) {
+    float sum = 0.0f;
+#pragma unroll
+    for (int i = 0; i < kLanes; ++i) sum += memory[t * kLanes + i];
+    rows.shifts[t] = sum / (kRows * kLanes);
   }
   __syncthreads();
 }

@@ -30,21 +30,32 @@ struct Centres {
   float magnitude[2], value[2];
 };
 
-// Those of exposure k in the second row of slot `above` and the first row of the next slot.
+// Those in the second row of slot `above` and the first row of the next slot.
 template <bool FromLogits, int K>
-__device__ __forceinline__ Centres centres(const Rows<FromLogits, K>& rows, int above, int k,
-                                           bool with_magnitude) {
+__device__ __forceinline__ void find_centres(const Rows<FromLogits, K>& rows, int above,
+                                             bool with_magnitude, Centres (&found)[K]) {
   const int below = above + 1 < kPairs ? above + 1 : 0;
-  const float2* a = rows.planes[above][k + 1] + threadIdx.x + kWindow / 2;
-  const float2* b = rows.planes[below][k + 1] + threadIdx.x + kWindow / 2;
-  const float2 a1 = a[0], b1 = b[0];
-  Centres found = {{1.0f, 1.0f}, {a1.y, b1.x}};
-  if (with_magnitude) {
-    const float2 a0 = a[-1], a2 = a[1], b0 = b[-1], b2 = b[1];
-    found.magnitude[0] = fast_root(sobel_squared(a0.x, a1.x, a2.x, a0.y, a2.y, b0.x, b1.x, b2.x));
-    found.magnitude[1] = fast_root(sobel_squared(a0.y, a1.y, a2.y, b0.x, b2.x, b0.y, b1.y, b2.y));
+  const int column = threadIdx.x + kWindow / 2;
+  float2 a[3][K], b[3][K];
+#pragma unroll
+  for (int i = 0; i < 3; ++i) {
+    if (i == 1 || with_magnitude) {
+      rows.exposures[above].load(column + i - 1, a[i]);
+      rows.exposures[below].load(column + i - 1, b[i]);
+    }
   }
-  return found;
+#pragma unroll
+  for (int k = 0; k < K; ++k) {
+    found[k] = {{1.0f, 1.0f}, {a[1][k].y, b[1][k].x}};
+    if (with_magnitude) {
+      const float2 a0 = a[0][k], a1 = a[1][k], a2 = a[2][k];
+      const float2 b0 = b[0][k], b1 = b[1][k], b2 = b[2][k];
+      found[k].magnitude[0] =
+          fast_root(sobel_squared(a0.x, a1.x, a2.x, a0.y, a2.y, b0.x, b1.x, b2.x));
+      found[k].magnitude[1] =
+          fast_root(sobel_squared(a0.y, a1.y, a2.y, b0.x, b2.x, b0.y, b1.y, b2.y));
+    }
+  }
 }
 
 // A_k of one window, from the moments of the exposure and what its centre has.

@@ -69,6 +69,7 @@ struct State {
   cudaError_t error = cudaSuccess;
   int device = 0;
   unsigned launched = 0;          // threads, by the last launch
+  unsigned launches = 0;          // so far
   cudaStream_t stream = nullptr;  // of the last launch
   bool backwards = true;
   bool blocks_backwards = false;  // blocks of some kernels wait for those of lower numbers
@@ -168,6 +169,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   const bool fits = config->dynamicSmemBytes <= emulation::kMostShared;
   if (blockDim.x > 1024 || !fits) return s.error = cudaErrorInvalidValue;
   s.launched = gridDim.x * blockDim.x;
+  ++s.launches;
   s.stream = config->stream;
   s.body = [&] { kernel(arguments...); };
   for (unsigned i = 0; i < gridDim.x; ++i) {
@@ -203,6 +205,10 @@ inline cudaError_t cudaSetDevice(int device) {
 // For tests, which find it by its name: what a kernel does for many pixels at once needs few.
 extern "C" __attribute__((visibility("default"), used)) inline unsigned launched_threads() {
   return emulation::state().launched;
+}
+
+extern "C" __attribute__((visibility("default"), used)) inline unsigned launches() {
+  return emulation::state().launches;
 }
 
 // For tests: the call `later` from now fails. Returns how many were left of the former order.
