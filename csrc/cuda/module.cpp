@@ -91,6 +91,13 @@ void loss(const DeviceAndStreamTuple& on, const Shape& shape, bool from_logits, 
   fusion_loss(call, device_and_stream(on));
 }
 
+void scale(const DeviceAndStreamTuple& on, int64_t gradient, int dtype, int64_t size,
+           int64_t grad_output, double divisor) {
+  const py::gil_scoped_release release;
+  scale_gradient(pointer(gradient), static_cast<DType>(dtype), size,
+                 static_cast<const float*>(pointer(grad_output)), divisor, device_and_stream(on));
+}
+
 GuidedArgs guided_args(const Shape& shape, int64_t rows, int64_t columns,
                        const std::array<float, 3>& gray, const Stack& exposures) {
   GuidedArgs args{};
@@ -136,6 +143,7 @@ PYBIND11_MODULE(FASTMEF_MODULE, m) {
   m.def("softmax_fuse_backward", &fuse_backward);
   m.def("loss_workspace", &loss_workspace);
   m.def("fusion_loss", &loss);
+  m.def("scale_gradient", &scale);
   m.def("guided_guide", &guide);
   m.def("guided_fuse", &fuse_by_guide);
 }

@@ -17,6 +17,7 @@ from fastmef import backends
 from fastmef.ops.common import cuda
 from fastmef.ops.common.operation import triton_launcher
 from fastmef.ops.common.tensors import (
+    STORAGE,
     Taps,
     attribute_bits,
     axis_taps,
@@ -233,6 +234,19 @@ def loss_cuda(
     return value, gradient
 
 
+def scale_cuda(gradient: Tensor, grad_output: Tensor, divisor: float) -> None:
+    require(gradient.is_contiguous() and grad_output.numel() == 1, "one factor for dense numbers")
+    backends.CUDA_MODULE.scale_gradient(  # type: ignore[union-attr]
+        cuda.device_and_stream("scale_gradient", gradient, grad_output),
+        gradient.data_ptr(),
+        STORAGE.index(gradient.dtype),
+        gradient.numel(),
+        grad_output.data_ptr(),
+        divisor,
+    )
+
+
+scale_triton = triton_launcher("loss.scale", "scale_gradient")
 _launch_loss = triton_launcher("loss.launchers", "weighted_ssim_loss")
 _launch_map = triton_launcher("loss.launchers", "weighted_ssim_map")
 _launch_map_backward = triton_launcher("loss.launchers", "weighted_ssim_map_backward")

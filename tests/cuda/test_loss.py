@@ -152,6 +152,19 @@ def test_the_same_launches_for_any_number_of_scales(emulated: ModuleType) -> Non
             assert library.launches() - before == 2 * 2  # with a gradient and without one
 
 
+@pytest.mark.parametrize("size", [1, 7, 8, 5000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_scaling_in_place(size: int, dtype: torch.dtype) -> None:
+    gradient = (1 + torch.arange(size) / 7).to(dtype)
+    scaled = gradient.clone()
+    cuda_kernels.scale(scaled, torch.tensor(131072.0), 262144.0)
+    assert torch.equal(scaled, (0.5 * gradient.float()).to(dtype))
+    scaled = gradient.clone().fill_(torch.nan)
+    before = scaled.view(torch.uint8).clone()
+    cuda_kernels.scale(scaled, torch.tensor(2.0), 2.0)
+    assert torch.equal(scaled.view(torch.uint8), before)
+
+
 def test_what_is_left_to_triton() -> None:
     exposures = torch.zeros(1, 2, 20, 20)
 

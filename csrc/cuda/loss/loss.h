@@ -62,6 +62,10 @@ int64_t loss_workspace(int64_t batch, int count, int64_t height, int64_t width, 
 // 1 - sum_s scale_s mean_p sum_k gamma_k SSIM(F, I_k) and its gradient w.r.t. the source.
 void fusion_loss(const LossCall& call, const DeviceAndStream& on);
 
+// Multiplies `size` dense numbers by *grad_output / divisor in place.
+void scale_gradient(void* gradient, DType dtype, int64_t size, const float* grad_output,
+                    double divisor, const DeviceAndStream& on);
+
 // Starts the kernel that makes the coarser levels and sets the counters to 0.
 void prepare_levels(const LossArgs& args, const DeviceAndStream& on);
 
