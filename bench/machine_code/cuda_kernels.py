@@ -14,6 +14,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,15 @@ MULTIPROCESSORS = {
     100: (228, 2048),
     120: (100, 1536),
 }
-# kThreads of csrc/cuda/runtime/launch.h, except for kColumns of csrc/cuda/loss/part.h.
-THREADS, THREADS_OF_THE_LOSS = 256, 128
+THREADS = 256  # kThreads of csrc/cuda/runtime/launch.h
+# The most threads of a block of loss_kernel<L, K, C>, and the shared memory that its launcher asks
+# for, as csrc/cuda/loss/loss.cu asserts them.
+LOSS = {
+    "loss_kernel<false, 2": (256, 52000),
+    "loss_kernel<true, 2": (256, 66224),
+    "loss_kernel<false, 3": (192, 51456),
+    "loss_kernel<true, 3": (192, 83488),
+}
 SHOWN = ("registers", "shared", "blocks", "spilled")  # in the order of the columns
 ENTRY = re.compile(
     r"Compiling entry function '(?P<kernel>\w+)' for 'sm_(?P<architecture>\d+)\w?'.*?"
@@ -61,7 +69,7 @@ def entries(report: str) -> list[dict[str, Any]]:
 
 def blocks(result: dict[str, Any]) -> int:
     """How many blocks of a kernel one multiprocessor holds."""
-    threads = THREADS_OF_THE_LOSS if result["kernel"].startswith("loss_kernel") else THREADS
+    threads, _ = LOSS.get(result["kernel"].rsplit(",", 1)[0], (THREADS, 0))
     memory, most_threads = MULTIPROCESSORS[result["architecture"]]
     # Warps take registers in units of 256.
     registers = -(-32 * result["registers"] // 256) * 256 * (threads // 32)
@@ -84,9 +92,12 @@ def readable(kernels: list[str]) -> dict[str, str]:
 
 
 def compile_all(nvcc: str, architectures: list[int]) -> list[dict[str, Any]]:
+    import pybind11
+
     targets = [f"--generate-code=arch=compute_{x},code=sm_{x}" for x in architectures]
     options = ["-O3", "-std=c++17", "--threads=0", "-Xptxas=-v", "-c", "-o", os.devnull]
-    options.append(f"-I{ROOT / 'csrc'}")
+    includes = (ROOT / "csrc", pybind11.get_include(), sysconfig.get_paths()["include"])
+    options += [f"-I{x}" for x in includes]
     found = []
     for source in sorted((ROOT / "csrc").glob("cuda/*/*.cu")):
         done = subprocess.run([nvcc, *options, *targets, source], capture_output=True, text=True)
@@ -96,6 +107,7 @@ def compile_all(nvcc: str, architectures: list[int]) -> list[dict[str, Any]]:
     names = readable([x["kernel"] for x in found])
     for result in found:
         result["kernel"] = names[result["kernel"]]
+        result["shared"] += LOSS.get(result["kernel"].rsplit(",", 1)[0], (THREADS, 0))[1]
         result["blocks"] = blocks(result)
     return sorted(found, key=lambda x: (x["file"], x["kernel"], x["architecture"]))
 

@@ -59,9 +59,9 @@ def patch_sum(
     """Flat and Gaussian (mean, mean of squares) of Σ gains (x - means) over each window."""
     share: tl.constexpr = 1.0 / (len(TAPS_Y) * len(TAPS_X))
     flat = tl.zeros(means[0].shape, tl.float32)
-    flat_power = tl.zeros(means[0].shape, tl.float32)
+    flat_second_moment = tl.zeros(means[0].shape, tl.float32)
     smooth = tl.zeros(means[0].shape, tl.float32)
-    smooth_power = tl.zeros(means[0].shape, tl.float32)
+    smooth_second_moment = tl.zeros(means[0].shape, tl.float32)
     for i in range(len(TAPS_Y)):
         tap_y = tap_of(i, TAPS_Y)
         row = images + tl.cast(i, tl.int64) * width
@@ -71,10 +71,10 @@ def patch_sum(
                 patch += gains[k] * (tl.load(row + k * layer + j) - means[k])
             weighted = tap_y * TAPS_X[j] * patch
             flat += patch
-            flat_power += patch * patch
+            flat_second_moment += patch * patch
             smooth += weighted
-            smooth_power += weighted * patch
-    return flat * share, flat_power * share, smooth, smooth_power
+            smooth_second_moment += weighted * patch
+    return flat * share, flat_second_moment * share, smooth, smooth_second_moment
 
 
 @triton.jit
@@ -118,13 +118,15 @@ def level_kernel(
         # Around a value of the window the variance of a bright flat area does not cancel.
         near = tl.load(image + center)
         one = tl.full((COLUMNS,), 1.0, tl.float32)
-        flat, power, smooth, _ = patch_sum(image, layer, width, (one,), (near,), 1, TAPS_Y, TAPS_X)
+        flat, second_moment, smooth, _ = patch_sum(
+            image, layer, width, (one,), (near,), 1, TAPS_Y, TAPS_X
+        )
         tl.store(means + k * map_layer, smooth + near, mask=inside)
-        spread = power - flat * flat
+        flat_variance = second_moment - flat * flat
         mean = flat + near
-        moment = spread + mean * mean
+        moment = flat_variance + mean * mean
         # A patch whose variance is within rounding of 0 has no structure.
-        norm = tl.sqrt_rn(tl.where(spread > noise * moment, count * spread, 0.0))
+        norm = tl.sqrt_rn(tl.where(flat_variance > noise * moment, count * flat_variance, 0.0))
         ones = ones + (one,)
         flat_means = flat_means + (mean,)
         moments = moments + (moment,)
@@ -132,8 +134,8 @@ def level_kernel(
         norm_sum += norm
         strongest = tl.maximum(strongest, norm + 0.001)
 
-    flat, power, _, _ = patch_sum(images, layer, width, ones, flat_means, K, TAPS_Y, TAPS_X)
-    total_variance = tl.maximum(power - flat * flat, 0.0)
+    flat, second_moment, _, _ = patch_sum(images, layer, width, ones, flat_means, K, TAPS_Y, TAPS_X)
+    total_variance = tl.maximum(second_moment - flat * flat, 0.0)
     agreement = (tl.sqrt_rn(count * total_variance) + tiny) / (norm_sum + tiny)
     # The exponent reaches its cap at 0.937; stopping at 0.99 keeps the tangent on its first branch.
     agreement = tl.minimum(agreement, 0.99)
@@ -154,19 +156,19 @@ def level_kernel(
         gain = raw[k] / raw_sum
         threshold += gain * gain * moments[k]
         unscaled = unscaled + (gain,)
-    flat, power, smooth, smooth_power = patch_sum(
+    flat, second_moment, smooth, smooth_second_moment = patch_sum(
         images, layer, width, unscaled, flat_means, K, TAPS_Y, TAPS_X
     )
-    power -= flat * flat
+    flat_variance = second_moment - flat * flat
     # Exposures that cancel each other leave only rounding, which must not be stretched either.
-    norm = tl.sqrt_rn(tl.where(power > noise * threshold, count * power, 1.0))
+    norm = tl.sqrt_rn(tl.where(flat_variance > noise * threshold, count * flat_variance, 1.0))
     rescale = strongest / norm
     for k in tl.static_range(K):
         tl.store(gains + k * map_layer, unscaled[k] * rescale, mask=inside)
-    spread = (smooth_power - smooth * smooth) * rescale * rescale
+    smooth_variance = (smooth_second_moment - smooth * smooth) * rescale * rescale
     # A comparison with NaN is false: NaN stays.
-    spread = tl.where(spread < 0, 0.0, spread)
-    tl.store(variance + batch * map_layer + here, spread, mask=inside)
+    smooth_variance = tl.where(smooth_variance < 0, 0.0, smooth_variance)
+    tl.store(variance + batch * map_layer + here, smooth_variance, mask=inside)
 
 
 def ma2015_level(images: Tensor, taps: Taps) -> tuple[Tensor, Tensor, Tensor, Tensor]:

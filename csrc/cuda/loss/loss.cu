@@ -419,6 +419,11 @@ LossArgs plan(const LossCall& call, int64_t& size) {
   return a;
 }
 
+// Those that bench/machine_code/cuda_kernels.py tells the occupancy by.
+static_assert(kMostThreads<2> == 256 && kMostThreads<3> == 192, "threads have changed");
+static_assert(sizeof(Rows<false, 2>) == 52000 && sizeof(Rows<true, 2>) == 66224, "sizes changed");
+static_assert(sizeof(Rows<false, 3>) == 51456 && sizeof(Rows<true, 3>) == 83488, "sizes changed");
+
 template <bool FromLogits, int K, bool Common>
 void run(const LossArgs& a, const DeviceAndStream& on) {
   // Rows of the finest level are the larger ones.
