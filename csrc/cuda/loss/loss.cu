@@ -77,7 +77,7 @@ __device__ __forceinline__ float march(const LossArgs& a, int l, const Tile& p, 
     rows.spread.store(t, none);
   }
   int slot = 0;
-  // Rows are read one step ahead where registers allow.
+  // Where registers allow, rows are read one step ahead and offsets are kept.
   constexpr bool kAhead = Common || K == 2;
   Pair<FromLogits, K> next;
   int64_t from_exposures = offset(level.exposures, p.batch, p.a0, p.x);
@@ -88,7 +88,10 @@ __device__ __forceinline__ float march(const LossArgs& a, int l, const Tile& p, 
   for (int y = p.a0; y < last; y += 2) {
     const int w = y - kHalo;  // the first of the two rows of windows that are complete
     if (y < level.height) {
-      if (!kAhead) next.template read<Common>(level, from_exposures, from_source, p.loads, y);
+      if (!kAhead) {
+        next.template read<Common>(level, offset(level.exposures, p.batch, y, p.x),
+                                   offset(level.source, p.batch, y, p.x), p.loads, y);
+      }
       float fused[2], exposures[2][K], slopes[2][kSlopes<K>];
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
@@ -237,7 +240,8 @@ __device__ __forceinline__ float march(const LossArgs& a, int l, const Tile& p, 
                 result[0] *= r ? slope.y : slope.x;
                 if (K == 2 && k == 1) result[0] = -result[0];
               }
-              const int64_t at = to + r * level.gradient.row + k * level.gradient.layer;
+              const int64_t at = (kAhead ? to : offset(level.gradient, p.batch, w, p.x)) +
+                                 r * level.gradient.row + k * level.gradient.layer;
               if constexpr (Common) {
                 static_cast<float*>(level.gradient.data)[at] = result[0];
               } else {

@@ -138,6 +138,12 @@ class Planes {
     if (N % 2) to[N - 1] = two_[column];
   }
 
+  __device__ __forceinline__ float2 load_one(int column, int plane) const {
+    if (plane / 2 == N / 2) return two_[column];
+    const float4& both = fours_[plane / 2][column];
+    return plane % 2 ? float2{both.z, both.w} : float2{both.x, both.y};
+  }
+
   __device__ __forceinline__ void store(int column, const float2 (&from)[N]) {
 #pragma unroll
     for (int i = 0; i < N / 2; ++i) {

@@ -37,15 +37,26 @@ __device__ __forceinline__ void find_centres(const Rows<FromLogits, K>& rows, in
   const int below = above + 1 < kPairs ? above + 1 : 0;
   const int column = threadIdx.x + kWindow / 2;
   float2 a[3][K], b[3][K];
+  // Three exposures one after the other: all of them at once would spill.
+  constexpr bool kTogether = K == 2;
+  if (kTogether) {
 #pragma unroll
-  for (int i = 0; i < 3; ++i) {
-    if (i == 1 || with_magnitude) {
-      rows.exposures[above].load(column + i - 1, a[i]);
-      rows.exposures[below].load(column + i - 1, b[i]);
+    for (int i = 0; i < 3; ++i) {
+      if (i == 1 || with_magnitude) {
+        rows.exposures[above].load(column + i - 1, a[i]);
+        rows.exposures[below].load(column + i - 1, b[i]);
+      }
     }
   }
 #pragma unroll
   for (int k = 0; k < K; ++k) {
+    if (!kTogether) {
+#pragma unroll
+      for (int i = 0; i < 3; ++i) {
+        a[i][k] = rows.exposures[above].load_one(column + i - 1, k);
+        b[i][k] = rows.exposures[below].load_one(column + i - 1, k);
+      }
+    }
     found[k] = {{1.0f, 1.0f}, {a[1][k].y, b[1][k].x}};
     if (with_magnitude) {
       const float2 a0 = a[0][k], a1 = a[1][k], a2 = a[2][k];
