@@ -51,7 +51,7 @@ ENTRY = re.compile(
 
 
 def entries(report: str) -> list[dict[str, Any]]:
-    """What ``ptxas -v`` says of every kernel."""
+    """Return what ``ptxas -v`` says of every kernel."""
     found = []
     for entry in ENTRY.finditer(report):
         shared = re.search(r"(\d+) bytes smem", entry["rest"])
@@ -68,7 +68,7 @@ def entries(report: str) -> list[dict[str, Any]]:
 
 
 def blocks(result: dict[str, Any]) -> int:
-    """How many blocks of a kernel one multiprocessor holds."""
+    """Return how many blocks of a kernel one multiprocessor holds."""
     threads, _ = LOSS.get(result["kernel"].rsplit(",", 1)[0], (THREADS, 0))
     memory, most_threads = MULTIPROCESSORS[result["architecture"]]
     # Warps take registers in units of 256.
@@ -78,7 +78,7 @@ def blocks(result: dict[str, Any]) -> int:
 
 
 def readable(kernels: list[str]) -> dict[str, str]:
-    """``fuse_kernel<uint8, 2, 16, false>`` of mangled names."""
+    """Return ``fuse_kernel<uint8, 2, 16, false>`` of mangled names."""
     text = subprocess.run(
         ["c++filt"], input="\n".join(kernels), capture_output=True, text=True, check=True
     ).stdout

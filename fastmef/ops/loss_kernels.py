@@ -163,7 +163,7 @@ def cuda_covers(
     scales: Sequence[float],
     reduction: str = "mean",
 ) -> bool:
-    """Whether the case is one of those that the CUDA C++ kernels were written for."""
+    """Return whether the case is one of those that the CUDA C++ kernels were written for."""
     return (
         reduction == "mean"
         and mask is None
