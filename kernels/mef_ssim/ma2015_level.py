@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @triton.jit
 def tap_of(number, TAPS: tl.constexpr):
-    """One of the taps, by a number that is known at run time."""
+    """Return one of the taps, by a number that is known at run time."""
     tap = 0.0
     for k in tl.static_range(len(TAPS)):
         tap += tl.where(number == k, TAPS[k], 0.0)
@@ -41,7 +41,7 @@ def tap_of(number, TAPS: tl.constexpr):
 
 @triton.jit
 def quarter_sine(x):
-    """sin x for 0 <= x <= π/2 to rounding; the general one needs a stack for huge arguments."""
+    """Return sin x for 0 <= x <= π/2 to rounding; the general one needs a stack for large x."""
     square = x * x
     series = 1.0 - square * (1.0 / 156)
     series = 1.0 - square * (1.0 / 110) * series
@@ -56,7 +56,7 @@ def quarter_sine(x):
 def patch_sum(
     images, layer, width, gains, means, K: tl.constexpr, TAPS_Y: tl.constexpr, TAPS_X: tl.constexpr
 ):
-    """Flat and Gaussian (mean, mean of squares) of Σ gains (x - means) over each window."""
+    """Return flat and Gaussian (mean, mean of squares) of Σ gains (x - means) over each window."""
     share: tl.constexpr = 1.0 / (len(TAPS_Y) * len(TAPS_X))
     flat = tl.zeros(means[0].shape, tl.float32)
     flat_second_moment = tl.zeros(means[0].shape, tl.float32)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from brackets import SHAPES, bracket, check_fused, fused_in, small_logits, some_valid
-from cases import INTEGERS, arrange
+from cases import INTEGERS, arrange, same_bits_in_threads
 
 from fastmef import functional, reference
 from fastmef.ops import multiscale_kernels as kernels
@@ -189,15 +189,9 @@ def test_same_bits_for_any_number_of_threads(dtype: torch.dtype, masked: bool) -
     exposures = make((2, 3, 300, 700), dtype)
     logits = small_logits(exposures, 3)
     valid = some_valid(exposures) if masked else None
-    before = torch.get_num_threads()
-    try:
-        results = []
-        for threads in (1, 2, 5):
-            torch.set_num_threads(threads)
-            results.append(functional.multiscale_fuse(logits, exposures, valid=valid))
-    finally:
-        torch.set_num_threads(before)
-    assert all(torch.equal(results[0], other) for other in results)
+    same_bits_in_threads(
+        lambda: [functional.multiscale_fuse(logits, exposures, valid=valid)], (1, 2, 5)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.float32], ids=str)
