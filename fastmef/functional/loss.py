@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -25,6 +25,8 @@ from fastmef.functional._checks import (
 )
 from fastmef.functional._gamma import Gamma, checked_gamma, custom_gamma
 from fastmef.functional._images import check_exposures, check_fused, to_luma
+
+_PLAIN = frozenset((str, bool, int, float, type(None), tuple))
 
 
 def weighted_ssim_loss(
@@ -238,6 +240,26 @@ def loss_options(
     scales: Sequence[float],
 ) -> dict[str, Any]:
     """Check the options of the losses and return them by name, γ and scales in their plain form."""
+    options = (gamma, luminance, window, sigma, k1, k2, floor, eps, scales)
+    if isinstance(scales, tuple) and not torch.compiler.is_compiling():
+        # Equal numbers of different types, such as 1 and True, are not all allowed.
+        kinds = tuple(map(type, options + scales))
+        if _PLAIN.issuperset(kinds):
+            return dict(_known_options(kinds, *options))
+    return _checked_options(*options)
+
+
+def _checked_options(
+    gamma: Gamma,
+    luminance: bool,
+    window: int,
+    sigma: float | None,
+    k1: float,
+    k2: float,
+    floor: float,
+    eps: float,
+    scales: Sequence[float],
+) -> dict[str, Any]:
     gamma = checked_gamma(gamma)
     check_flag("luminance", luminance)
     check_window(window, sigma)
@@ -260,3 +282,8 @@ def loss_options(
         "eps": eps,
         "scales": tuple(float(weight) for weight in weights),
     }
+
+
+@lru_cache(maxsize=64)
+def _known_options(kinds: tuple[type, ...], *options: Any) -> dict[str, Any]:
+    return _checked_options(*options)
