@@ -16,22 +16,29 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from setuptools import Extension, find_packages, setup
+from setuptools import Extension, find_namespace_packages, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
-# The operations are compiled once for each instruction set; their bindings, and what the operations
-# share at run time, once.
 CSRC = Path("csrc")
-VARIANT_SOURCES = sorted(
-    str(path)
-    for path in CSRC.glob("cpu/*/*.cpp")
-    if path.parent.name != "runtime" and path.name != "bind.cpp"
+MODULE = str(CSRC / "common" / "module.cpp")
+
+
+def cpu_sources(word: str) -> list[str]:
+    return sorted(str(path) for path in CSRC.glob("cpu/*/*.cpp") if word in path.read_text())
+
+
+# What defines kernels is compiled once for each instruction set. What binds them to Python, which
+# may be the same file, and what operations share at run time are compiled once.
+VARIANT_SOURCES = cpu_sources("namespace FASTMEF_ISA")
+COMMON_SOURCES = sorted(
+    {MODULE, *cpu_sources("FASTMEF_BINDING(")} | ({*cpu_sources("")} - {*VARIANT_SOURCES})
 )
-COMMON_SOURCES = sorted({str(path) for path in CSRC.glob("cpu/**/*.cpp")} - {*VARIANT_SOURCES})
 CUDA_SOURCES = sorted(str(path) for path in CSRC.glob("cuda/*/*.cu"))
+CUDA_BINDINGS = [MODULE, *sorted(str(path) for path in CSRC.glob("cuda/*/*.cpp"))]
 CUDA_ARCHS = ("80", "86", "89", "90", "100", "120")
 OLDEST_NVCC = (12, 0)
 HEADERS = sorted(str(path) for path in CSRC.glob("**/*.h"))
@@ -66,7 +73,8 @@ class BuildExtensions(build_ext):
         nvcc = find_nvcc()
         targets = cuda_targets(nvcc)
         flags = ["-O3", "-std=c++17", "-Xcompiler=-fPIC,-fvisibility=hidden", "--threads=0"]
-        flags.append(f"-I{CSRC}")
+        python = sysconfig.get_paths()["include"]
+        flags += [f"-I{x}" for x in (*ext.include_dirs, python)]
         flags.append("-Xfatbin=-compress-all")  # a third of the size; every driver can read it
         for target in targets:
             number, ptx = target.removesuffix("+PTX"), target.endswith("+PTX")
@@ -103,8 +111,8 @@ class BuildExtensions(build_ext):
         # Without these, loops with a square root or a selection do not vectorise.
         arithmetic = ["-fno-math-errno", "-fno-trapping-math"] if unix else []
         extra = os.environ.get("FASTMEF_CPU_FLAGS", "").split()
-        if x86:
-            ext.define_macros.append(("FASTMEF_X86", "1"))
+        macros = [("FASTMEF_X86", "1")] if x86 else []
+        ext.define_macros += [("FASTMEF_MODULE", "_cpu"), *macros]
         ext.extra_compile_args = [*flags, *extra]
         ext.extra_link_args = extra
         ext.extra_objects = []
@@ -113,7 +121,7 @@ class BuildExtensions(build_ext):
             return self.compiler.compile(
                 [source],
                 output_dir=os.path.join(self.build_temp, variant),
-                macros=[("FASTMEF_ISA", variant), *ext.define_macros],
+                macros=[("FASTMEF_ISA", variant), *macros],
                 include_dirs=[str(CSRC)],
                 extra_postargs=[*flags, *arithmetic, *variants[variant], *extra],
                 depends=HEADERS,
@@ -227,7 +235,7 @@ def extensions() -> list[Extension]:
         found.append(
             Extension(
                 "fastmef._cuda",
-                sources=["csrc/cuda/module.cpp"],
+                sources=CUDA_BINDINGS,
                 include_dirs=[str(CSRC), pybind11.get_include()],
                 depends=[*HEADERS, *CUDA_SOURCES],
                 language="c++",
@@ -247,9 +255,9 @@ def _has_nvcc() -> bool:
 
 
 def packages() -> list[str]:
-    """Return all packages; those in ``kernels/`` are installed below ``fastmef``."""
-    kernels = [f"fastmef.{name}" for name in find_packages(include=["kernels", "kernels.*"])]
-    return sorted({*find_packages(include=["fastmef", "fastmef.*"]), *kernels})
+    """Return all packages; the folders of ``kernels/`` are installed below ``fastmef``."""
+    kernels = find_namespace_packages(include=["kernels*"], exclude=["*.__pycache__*"])
+    return [*find_packages(include=["fastmef*"]), *(f"fastmef.{name}" for name in kernels)]
 
 
 setup(packages=packages(), ext_modules=extensions(), cmdclass={"build_ext": BuildExtensions})

@@ -10,6 +10,7 @@ from types import ModuleType
 import emulation as cuda_emulation
 import pytest
 import torch
+from filelock import FileLock
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -32,7 +33,11 @@ def emulation(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     """The CUDA C++ kernels, compiled for the CPU."""
     if reason := cuda_emulation.why_not():
         pytest.skip(reason)
-    return cuda_emulation.load(tmp_path_factory.mktemp("emulation"))
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # of all workers: one of them compiles
+    with FileLock(folder / "emulation.lock"):
+        return cuda_emulation.load(folder / "emulation")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from bench.machine_code.operands import is_condition, results_of, width_of
 from bench.machine_code.sass import Instruction, Kernel
-from bench.machine_code.semantics import is_condition, results_of, width_of
 
 GLOBAL_LOADS = ("LDG", "LD", "LDGSTS")
 GLOBAL_STORES = ("STG", "ST", "RED", "ATOMG", "ATOM")

@@ -14,6 +14,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,12 @@ def readable(kernels: list[str]) -> dict[str, str]:
 
 
 def compile_all(nvcc: str, architectures: list[int]) -> list[dict[str, Any]]:
+    import pybind11
+
     targets = [f"--generate-code=arch=compute_{x},code=sm_{x}" for x in architectures]
     options = ["-O3", "-std=c++17", "--threads=0", "-Xptxas=-v", "-c", "-o", os.devnull]
-    options.append(f"-I{ROOT / 'csrc'}")
+    includes = (ROOT / "csrc", pybind11.get_include(), sysconfig.get_paths()["include"])
+    options += [f"-I{x}" for x in includes]
     found = []
     for source in sorted((ROOT / "csrc").glob("cuda/*/*.cu")):
         done = subprocess.run([nvcc, *options, *targets, source], capture_output=True, text=True)

@@ -17,14 +17,9 @@ from numpy.typing import NDArray
 
 from bench.machine_code import control_flow
 from bench.machine_code.control_flow import GLOBAL, GLOBAL_STORES, Block, blocks_of, relevant
+from bench.machine_code.operands import Reader, is_condition, results_of, width_of
 from bench.machine_code.sass import Instruction, Kernel
-from bench.machine_code.semantics import (
-    Reader,
-    is_condition,
-    results_of,
-    semantics_of,
-    width_of,
-)
+from bench.machine_code.semantics import semantics_of
 from bench.machine_code.values import (
     FALSE,
     TRUE,
@@ -119,7 +114,7 @@ class Machine:
         self.members: dict[int, NDArray] = {}  # threads that meet at a barrier
         self.visits = np.zeros(len(self.blocks))  # of a block, by warps
 
-    # What semantics.Reader asks for.
+    # What operands.Reader asks for.
 
     def register(self, kind: str, name: str) -> Value:
         if name == "Z":

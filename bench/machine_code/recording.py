@@ -62,9 +62,9 @@ def _build(nvcc: str, folder: Path) -> Path:
     includes = [f"-I{x}" for x in (CSRC, pybind11.get_include(), sysconfig.get_paths()["include"])]
     macros = [f"-DFASTMEF_MODULE={NAME}", f'-DFASTMEF_CUDA_BUILT_FOR="sm_{ARCHITECTURE}"']
     flags = ["-O3", "-std=c++17", f"-arch=sm_{ARCHITECTURE}", "-Xcompiler=-fPIC", "-cudart=none"]
-    sources = [*sorted(CSRC.glob("cuda/*/*.cu")), CSRC / "cuda" / "module.cpp"]
+    sources = [CSRC / "common" / "module.cpp", *sorted(CSRC.glob("cuda/*/*.c*"))]
     sources.append(Path(__file__).with_name("recorder.cpp"))
-    objects = [folder / f"{x.stem}.o" for x in sources]
+    objects = [folder / f"{x.parent.name}_{x.stem}.o" for x in sources]
 
     def compile_one(source: Path, to: Path) -> None:
         _run(nvcc, *flags, *includes, *macros, "-c", source, "-o", to)

@@ -72,3 +72,19 @@ def logic(function: Callable[..., NDArray], *conditions: Value) -> Value:
         results.append(function(*given))
     agree = np.logical_and.reduce([x == results[0] for x in np.broadcast_arrays(*results)])
     return Value(results[0], agree if known is False else agree | known)
+
+
+def signed(value: Value) -> NDArray:
+    return value.bits.view(np.int32)
+
+
+def floats(value: Value) -> NDArray:
+    return value.bits.view(np.float32)
+
+
+def negated(value: Value) -> Value:
+    return Value(np.uint32(0) - value.bits, value.known)
+
+
+def inverted(value: Value) -> Value:
+    return Value(~value.bits, value.known)

@@ -12,6 +12,30 @@
 
 namespace fastmef {
 
+// One part of a module. Parts join the list when the module is loaded, before it is initialised.
+class Binding {
+ public:
+  using Function = void (*)(pybind11::module_&);
+
+  explicit Binding(Function bind) : bind_(bind), next_(first_) { first_ = this; }
+
+  static void bind_all(pybind11::module_& m) {
+    for (const Binding* binding = first_; binding; binding = binding->next_) binding->bind_(m);
+  }
+
+ private:
+  static inline const Binding* first_ = nullptr;
+
+  Function bind_;
+  const Binding* next_;
+};
+
+// FASTMEF_BINDING(m) { m.def(...); } is a part of the module, once in a source at most.
+#define FASTMEF_BINDING(m)                             \
+  static void fastmef_bind(pybind11::module_&);        \
+  static const Binding fastmef_binding(&fastmef_bind); \
+  static void fastmef_bind(pybind11::module_& m)
+
 inline void* pointer(int64_t address) {
   return reinterpret_cast<void*>(static_cast<intptr_t>(address));
 }

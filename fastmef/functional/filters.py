@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastmef import ops, reference
+from fastmef import reference
 from fastmef.functional._checks import (
     check_at_least,
     check_choice,
@@ -17,6 +17,7 @@ from fastmef.functional._checks import (
 )
 from fastmef.functional._gamma import Gamma, checked_gamma, custom_gamma
 from fastmef.functional._images import check_exposures, to_luma
+from fastmef.ops import filters as ops
 
 
 def local_variance(
@@ -59,9 +60,7 @@ def local_variance(
     check_window(window, sigma)
     check_at_least("floor", floor, 0)
     check_choice("border", border, ("valid", "zero", "reflect"))
-    return ops.filters.local_variance(
-        images, window=window, sigma=sigma, floor=floor, border=border
-    )
+    return ops.local_variance(images, window=window, sigma=sigma, floor=floor, border=border)
 
 
 def sobel_gradient(images: Tensor) -> Tensor:
@@ -90,7 +89,7 @@ def sobel_gradient(images: Tensor) -> Tensor:
         tensor([[0., 4., 4., 0.]])
     """
     check_planes("images", images)
-    return ops.filters.sobel_gradient(images)
+    return ops.sobel_gradient(images)
 
 
 def well_exposedness(images: Tensor, center: float = 0.5, sigma: float = 0.2) -> Tensor:
@@ -179,7 +178,7 @@ def gamma_weights(
     check_at_least("eps", eps, 0)
     planes = to_luma(exposures, 4)
     if isinstance(gamma, str):
-        weights = ops.filters.gamma_weights(planes, gamma, window, sigma, floor, eps)
+        weights = ops.gamma_weights(planes, gamma, window, sigma, floor, eps)
     else:
         weights = custom_gamma(gamma, planes, window, eps)
     return weights.unsqueeze(2) if exposures.ndim == 5 else weights

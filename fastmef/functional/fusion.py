@@ -7,7 +7,6 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from fastmef import ops
 from fastmef.errors import InputError
 from fastmef.functional._checks import (
     check_dense,
@@ -17,6 +16,7 @@ from fastmef.functional._checks import (
     check_positive,
     check_stack,
 )
+from fastmef.ops import fusion as ops
 
 
 @overload
@@ -100,7 +100,7 @@ def softmax_fuse(
     check_positive("temperature", temperature)
     _check_valid(valid, logits)
     stack = exposures.unsqueeze(2) if is_gray else exposures
-    fused, weights = ops.fusion.softmax_fuse(logits, stack, return_weights, temperature, valid)
+    fused, weights = ops.softmax_fuse(logits, stack, return_weights, temperature, valid)
     fused = fused.squeeze(1) if is_gray else fused
     return (fused, weights) if return_weights else fused
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from fastmef import ops
 from fastmef.errors import InputError, shown
 from fastmef.functional._checks import check_image, check_one_device, check_positive, check_stack
+from fastmef.ops import guided as ops
 
 LARGEST_RADIUS = 32767
 
@@ -73,4 +73,4 @@ def guided_upsample_fuse(
             f"radius must be an integer from 0 to {LARGEST_RADIUS}, got {shown(radius)}"
         )
     check_positive("eps", eps)
-    return ops.guided.guided_upsample_fuse(logits, exposures, radius, eps)
+    return ops.guided_upsample_fuse(logits, exposures, radius, eps)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fastmef import ops, reference
+from fastmef import reference
 from fastmef.errors import InputError, shown
 from fastmef.functional._checks import (
     check_at_least,
@@ -25,6 +25,10 @@ from fastmef.functional._checks import (
 )
 from fastmef.functional._gamma import Gamma, checked_gamma, custom_gamma
 from fastmef.functional._images import check_exposures, check_fused, to_luma
+from fastmef.ops import loss as ops
+from fastmef.ops.fusion import softmax_fuse
+from fastmef.ops.loss_from_maps import weighted_similarities
+from fastmef.reference.loss import LossOptions
 
 _PLAIN = frozenset((str, bool, int, float, type(None), tuple))
 
@@ -100,7 +104,7 @@ def weighted_ssim_loss(
     check_fused(fused, exposures)
     check_same_kind("fused", fused, "exposures", exposures)
     check_choice("reduction", reduction, ("mean", "none"))
-    options = loss_options(gamma, luminance, window, sigma, k1, k2, floor, eps, scales)
+    options = loss_options(scales, gamma, luminance, window, sigma, k1, k2, floor, eps)
     if reduction == "none" and len(options["scales"]) != 1:
         raise InputError(f"reduction='none' needs one scale, got {len(options['scales'])}")
     plane, planes = to_luma(fused, 3), to_luma(exposures, 4)
@@ -114,7 +118,7 @@ def weighted_ssim_loss(
         check_same_kind("mask", mask, "fused", fused)
         mask = to_luma(mask, 3)
     if isinstance(options["gamma"], str):
-        loss = ops.loss.weighted_ssim_loss(plane, planes, mask, reduction, **options)
+        loss = ops.weighted_ssim_loss(plane, planes, mask, reduction, **options)
     else:
         loss = _custom_gamma_loss(plane, planes, mask, reduction, **options)
     return loss.unsqueeze(1) if reduction == "none" and fused.ndim == 4 else loss
@@ -172,12 +176,12 @@ def fusion_loss(
             f"got {tuple(logits.shape)} for {tuple(exposures.shape)}"
         )
     check_same_kind("logits", logits, "exposures", exposures)
-    options = loss_options(gamma, luminance, window, sigma, k1, k2, floor, eps, scales)
+    options = loss_options(scales, gamma, luminance, window, sigma, k1, k2, floor, eps)
     planes = to_luma(exposures, 4)
     if isinstance(options["gamma"], str):
-        return ops.loss.fusion_loss(logits, planes, **options)
+        return ops.fusion_loss(logits, planes, **options)
     wide = [x.to(torch.promote_types(x.dtype, torch.float32)) for x in (logits, planes)]
-    fused, _ = ops.fusion.softmax_fuse(wide[0], wide[1].unsqueeze(2), want_weights=False)
+    fused, _ = softmax_fuse(wide[0], wide[1].unsqueeze(2), want_weights=False)
     return _custom_gamma_loss(fused.squeeze(1), wide[1], None, "mean", **options)
 
 
@@ -186,10 +190,16 @@ def _custom_gamma_loss(
     exposures: Tensor,
     mask: Tensor | None,
     reduction: str,
-    gamma: Callable[[Tensor], Tensor],
     **options: Any,
 ) -> Tensor:
     """Return the loss of grey images whose γ is the caller's function."""
+
+    def quality_map(fused: Tensor, exposures: Tensor, options: LossOptions) -> Tensor:
+        function: Any = options.gamma
+        weights = custom_gamma(function, exposures, options.window, options.eps)
+        terms = weighted_similarities(fused, exposures, weights, options)
+        return torch.stack([*terms]).sum(dim=0)
+
     dtype = fused.dtype
     # In half precision the maps would be rounded one by one.
     wide = torch.promote_types(dtype, torch.float32)
@@ -199,91 +209,41 @@ def _custom_gamma_loss(
         exposures.to(wide),
         mask=mask,
         reduction=reduction,
-        quality_map=partial(_custom_quality_map, gamma),
+        quality_map=quality_map,
         **options,
     )
     return loss.to(dtype) if reduction == "none" else loss
 
 
-def _custom_quality_map(
-    function: Callable[[Tensor], Tensor],
-    fused: Tensor,
-    exposures: Tensor,
-    _: str,
-    luminance: bool,
-    window: int,
-    sigma: float | None,
-    k1: float,
-    k2: float,
-    floor: float,
-    eps: float,
-) -> Tensor:
-    """Return :math:`\\sum_k \\gamma_k\\,\\mathrm{SSIM}(F, I_k)` at the centres of the windows."""
-    weights = custom_gamma(function, exposures, window, eps)
-    # One exposure at a time: together F would have to be copied for each.
-    terms = [
-        weight * ops.ssim.ssim(fused, plane, window, sigma, k1, k2, 1.0, luminance, "valid", "none")
-        for weight, plane in zip(weights.unbind(1), exposures.unbind(1), strict=True)
-    ]
-    return torch.stack(terms).sum(dim=0)
-
-
-def loss_options(
-    gamma: Gamma,
-    luminance: bool,
-    window: int,
-    sigma: float | None,
-    k1: float,
-    k2: float,
-    floor: float,
-    eps: float,
-    scales: Sequence[float],
-) -> dict[str, Any]:
+def loss_options(scales: Sequence[float], *given: Any) -> dict[str, Any]:
     """Check the options of the losses and return them by name, γ and scales in their plain form."""
-    options = (gamma, luminance, window, sigma, k1, k2, floor, eps, scales)
     if isinstance(scales, tuple) and not torch.compiler.is_compiling():
         # Equal numbers of different types, such as 1 and True, are not all allowed.
-        kinds = tuple(map(type, options + scales))
+        kinds = tuple(map(type, given + scales))
         if _PLAIN.issuperset(kinds):
-            return dict(_known_options(kinds, *options))
-    return _checked_options(*options)
+            return dict(_known_options(kinds, scales, *given))
+    return _checked_options(scales, *given)
 
 
-def _checked_options(
-    gamma: Gamma,
-    luminance: bool,
-    window: int,
-    sigma: float | None,
-    k1: float,
-    k2: float,
-    floor: float,
-    eps: float,
-    scales: Sequence[float],
-) -> dict[str, Any]:
-    gamma = checked_gamma(gamma)
-    check_flag("luminance", luminance)
-    check_window(window, sigma)
-    for name, value in (("k1", k1), ("k2", k2), ("floor", floor), ("eps", eps)):
-        check_at_least(name, value, 0)
+def _checked_options(scales: Sequence[float], *given: Any) -> dict[str, Any]:
+    options = LossOptions(*given)
+    gamma = checked_gamma(options.gamma)
+    check_flag("luminance", options.luminance)
+    check_window(options.window, options.sigma)
+    for name in ("k1", "k2", "floor", "eps"):
+        check_at_least(name, getattr(options, name), 0)
     weights = tuple(scales) if isinstance(scales, Sequence) else ()
     numbers = all(is_number(weight) and weight >= 0 for weight in weights)
     if not numbers or not 0 < sum(weights) < math.inf:
         raise InputError(
             f"scales must be non-negative weights with a positive sum, got {shown(scales)}"
         )
-    return {
-        "gamma": gamma,
-        "luminance": luminance,
-        "window": window,
-        "sigma": sigma,
-        "k1": k1,
-        "k2": k2,
-        "floor": floor,
-        "eps": eps,
-        "scales": tuple(float(weight) for weight in weights),
-    }
+    plain = {"gamma": gamma, "scales": tuple(float(weight) for weight in weights)}
+    return options._asdict() | plain
 
 
 @lru_cache(maxsize=64)
-def _known_options(kinds: tuple[type, ...], *options: Any) -> dict[str, Any]:
-    return _checked_options(*options)
+def _known_options(
+    kinds: tuple[type, ...], scales: tuple[float, ...], *given: Any
+) -> dict[str, Any]:
+    return _checked_options(scales, *given)

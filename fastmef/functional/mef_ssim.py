@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fastmef import backends, ops
+from fastmef import backends
 from fastmef.errors import InputError, shown
 from fastmef.functional._checks import check_dense, check_one_device
 from fastmef.functional._images import check_exposures, check_fused, to_luma
+from fastmef.ops import mef_ssim as ops
 from fastmef.ops.common.autograd import detach_if_no_grad
 from fastmef.reference.mef_ssim import VARIANTS
 
@@ -77,7 +78,7 @@ def mef_ssim(
     if not detach_if_no_grad(fused).requires_grad:
         check_range("exposures", exposures)
         check_range("fused", fused)
-    return ops.mef_ssim.mef_ssim(
+    return ops.mef_ssim(
         without_gray_axis(fused, 3), without_gray_axis(exposures, 4), variant, scales
     )
 

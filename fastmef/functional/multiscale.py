@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastmef import ops
 from fastmef.errors import InputError, shown
 from fastmef.functional._checks import (
     can_read,
@@ -19,6 +18,7 @@ from fastmef.functional._checks import (
     check_stack,
     is_number,
 )
+from fastmef.ops import multiscale as ops
 from fastmef.reference.multiscale import FLOOR, KNEE, RADIUS, ExposurePyramid, Knee
 from fastmef.reference.pyramid import halved_size, halvings_above
 
@@ -68,7 +68,7 @@ def exposure_pyramid(
             f"{_size(exposures)} pixels, got {shown(levels)}"
         )
     _check_valid(valid, exposures)
-    return ops.multiscale.exposure_pyramid(exposures, levels, valid)
+    return ops.exposure_pyramid(exposures, levels, valid)
 
 
 def multiscale_fuse(
@@ -161,11 +161,21 @@ def multiscale_fuse(
     check_at_least("floor", floor, _LOWEST_FLOOR)
     _check_knee(knee)
     if pyramid is None:
-        pyramid = ops.multiscale.exposure_pyramid(exposures, levels, valid)
+        pyramid = ops.exposure_pyramid(exposures, levels, valid)
     else:
         _check_pyramid(pyramid, exposures, levels, valid)
-    return ops.multiscale.multiscale_fuse(
-        logits, exposures, levels, pyramid, base, shares, contrasts, radius, floor, knee, valid
+    return ops.multiscale_fuse(
+        logits,
+        exposures,
+        levels,
+        base=base,
+        pyramid=pyramid,
+        shares=shares,
+        contrast=contrasts,
+        radius=radius,
+        floor=floor,
+        knee=knee,
+        valid=valid,
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from fastmef import ops
 from fastmef.errors import InputError
 from fastmef.functional._checks import (
     check_at_least,
@@ -15,6 +14,7 @@ from fastmef.functional._checks import (
     check_same_kind,
     check_window,
 )
+from fastmef.ops import ssim as ops
 
 
 def ssim(
@@ -79,7 +79,7 @@ def ssim(
     check_flag("luminance", luminance)
     check_choice("border", border, ("valid", "zero", "reflect"))
     check_choice("reduction", reduction, ("mean", "none"))
-    return ops.ssim.ssim(
+    return ops.ssim(
         a,
         b,
         window=window,

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastmef import ops
 from fastmef.inference.core import KNEE
 from fastmef.inference.frames import Frames
 from fastmef.inference.pyramid import KeptPyramid
+from fastmef.ops import multiscale
 from fastmef.reference.multiscale import (
-    FLOOR,
     RADIUS,
+    BandOptions,
     effective_validity,
     reduced_dtype,
     working_dtype,
@@ -141,20 +141,16 @@ class StripBlender:
     def _blend(
         self, level: int, fine: Level, coarse: Level, fused: Tensor, first: int, out: Tensor
     ) -> None:
-        ops.multiscale.blend_rows(
+        multiscale.blend_rows(
             fine[0],
             coarse[0],
             fused,
             self._shares,
             fine[1],
             coarse[1],
+            BandOptions(contrast=self._contrast, finest=level == 0, low=KNEE[0], high=KNEE[1]),
             first,
             out,
-            radius=RADIUS,
-            floor=FLOOR,
-            contrast=self._contrast,
-            finest=level == 0,
-            knee=KNEE,
         )
 
     def _kept(self, level: int, begin: int, end: int) -> Level:
@@ -184,7 +180,7 @@ class StripBlender:
             mask_shape = *shape[:2], *shape[3:]
             coarse_valid = images.new_empty(mask_shape, dtype=working_dtype(images))
         first = begin - finer_begin // 2
-        ops.multiscale.reduce_rows(images, valid, first, coarse, coarse_valid)
+        multiscale.reduce_rows(images, valid, first, coarse, coarse_valid)
         return coarse, coarse_valid
 
     def _empty(self, level: int, rows: Rows) -> Tensor:

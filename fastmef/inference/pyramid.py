@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fastmef import ops
 from fastmef.inference.frames import Frames
+from fastmef.ops import multiscale
 from fastmef.reference.multiscale import effective_validity, reduced_dtype, working_dtype
 from fastmef.reference.pyramid import halved_size
 
@@ -85,7 +85,7 @@ def reduce_frames(
         advance(min(height, end << first) - (begin << first))
     stacks, validities = [stack], [] if validity is None else [validity]
     for level in range(first + 1, levels + 1):
-        coarse, coarse_validity = ops.multiscale.reduce_level(
+        coarse, coarse_validity = multiscale.reduce_level(
             stacks[-1], level == levels, validities[-1] if validities else None
         )
         stacks.append(coarse)
@@ -105,5 +105,5 @@ def _reduce(
 ) -> None:
     """Reduce a window of the frames to level ``first`` and fill ``out`` with its inner rows."""
     for _ in range(1, first):
-        window, valid = ops.multiscale.reduce_level(window, False, valid)
-    ops.multiscale.reduce_rows(window, valid, skipped, out, out_validity)
+        window, valid = multiscale.reduce_level(window, False, valid)
+    multiscale.reduce_rows(window, valid, skipped, out, out_validity)

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastmef import ops
 from fastmef.allocator import release_freed_memory
 from fastmef.errors import InputError
 from fastmef.inference.arrays import ArraySource
@@ -31,9 +30,9 @@ from fastmef.inference.plan import Plan
 from fastmef.inference.pyramid import KeptPyramid, reduce_frames
 from fastmef.nn.multiscale import base_levels, base_size
 from fastmef.nn.network import RANGE_TOLERANCE, FusionNet
+from fastmef.ops import multiscale
 from fastmef.reference.multiscale import (
-    FLOOR,
-    RADIUS,
+    BandOptions,
     effective_validity,
     finished,
     resample_base,
@@ -138,16 +137,14 @@ def _coarsest_level(
     image = fused.image[:, : base.shape[2]].to(base.dtype)
     if image.shape[-2:] == coarsest.shape[-2:]:
         return image
-    return ops.multiscale.blend_base(
+    return multiscale.blend_base(
         coarsest,
         base,
         image,
         fused.shares,
         coarsest_validity,
         validity,
-        radius=RADIUS,
-        floor=FLOOR,
-        contrast=contrast,
+        BandOptions(contrast=contrast),
     )
 
 

@@ -55,7 +55,7 @@ class WeightedSSIMLoss(nn.Module):
         scales: Sequence[float] = (1.0,),
     ) -> None:
         super().__init__()
-        self.options = loss_options(gamma, luminance, window, sigma, k1, k2, floor, eps, scales)
+        self.options = loss_options(scales, gamma, luminance, window, sigma, k1, k2, floor, eps)
         if isinstance(gamma, nn.Module):
             self.gamma = gamma
 

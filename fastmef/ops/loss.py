@@ -39,8 +39,9 @@ from fastmef.ops.common.operation import (
 )
 from fastmef.ops.common.tensors import gradient_like
 from fastmef.ops.common.transforms import Function, once_differentiable, requires_grad
-from fastmef.ops.loss_kernels import LossOptions, gradient_scale
+from fastmef.ops.loss_kernels import gradient_scale
 from fastmef.reference.filters import crop_to_centers
+from fastmef.reference.loss import LossOptions
 
 _SUPPORT = {
     "cpp": Support(FLOATS),

@@ -5,6 +5,7 @@ Slower than the sweep of :mod:`fastmef.ops.loss`, which gives no gradient w.r.t.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,29 +13,29 @@ from torch import Tensor
 
 from fastmef import reference
 from fastmef.ops import filters, fusion, ssim
+from fastmef.reference.loss import LossOptions
 
 _HALF = (torch.float16, torch.bfloat16)
 
 
-def _quality_map(
-    fused: Tensor,
-    exposures: Tensor,
-    gamma: str,
-    luminance: bool,
-    window: int,
-    sigma: float | None,
-    k1: float,
-    k2: float,
-    floor: float,
-    eps: float,
-) -> Tensor:
-    """Return sum_k gamma_k SSIM_k from operations that are differentiable w.r.t. the exposures."""
+def weighted_similarities(
+    fused: Tensor, exposures: Tensor, weights: Tensor, options: LossOptions
+) -> Iterator[Tensor]:
+    """Yield gamma_k SSIM_k for one exposure after the other: together they would need copies of F.
+
+    They are differentiable w.r.t. every tensor.
+    """
+    _, luminance, window, sigma, k1, k2, *_ = options
+    for weight, exposure in zip(weights.unbind(1), exposures.unbind(1), strict=True):
+        yield weight * ssim.ssim(
+            fused, exposure, window, sigma, k1, k2, 1.0, luminance, "valid", "none"
+        )
+
+
+def _quality_map(fused: Tensor, exposures: Tensor, options: LossOptions) -> Tensor:
+    gamma, _, window, sigma, _, _, floor, eps = options
     weights = filters.gamma_weights(exposures, gamma, window, sigma, floor, eps)
-    # One exposure at a time: together F would have to be copied for each.
-    terms = (
-        weight * ssim.ssim(fused, exposure, window, sigma, k1, k2, 1.0, luminance, "valid", "none")
-        for weight, exposure in zip(weights.unbind(1), exposures.unbind(1), strict=True)
-    )
+    terms = weighted_similarities(fused, exposures, weights, options)
     return sum(terms, start=fused.new_zeros(()))
 
 

@@ -7,7 +7,7 @@ pixels, two or three exposures and a single scale without a mask; Triton runs ev
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,24 +27,16 @@ from fastmef.ops.common.tensors import (
     scalar_dtype,
     window_taps,
 )
+from fastmef.reference.loss import LossOptions
 
 CUDA_WINDOW = 11
 CUDA_COUNTS = (2, 3)
 
 
-class LossOptions(NamedTuple):
-    gamma: str
-    luminance: bool
-    window: int
-    sigma: float | None
-    k1: float
-    k2: float
-    floor: float
-    eps: float
-
-    def as_kernel_arguments(self) -> tuple[Any, ...]:
-        """Return what the Triton launchers take after the taps."""
-        return self.gamma, self.luminance, self.k1**2, self.k2**2, self.floor, self.eps
+def kernel_options(options: LossOptions, gamma: str | int) -> tuple[Any, ...]:
+    """Return what all kernels take beside the taps, with γ in the form that they know."""
+    _, luminance, _, _, k1, k2, floor, eps = options
+    return gamma, luminance, k1**2, k2**2, floor, eps
 
 
 def new_loss(
@@ -101,7 +93,6 @@ def _run_cpp(
     values: Tensor | None = None,
 ) -> float:
     """Return the value; fill ``gradient`` or ``values``. ``weight`` may be that of the windows."""
-    gamma, luminance, window, sigma, k1, k2, floor, eps = options
     plane = exposures.shape[:1] + exposures.shape[2:]
     require(
         source.is_floating_point()
@@ -123,12 +114,7 @@ def _run_cpp(
         gray_stack(exposures),
         gray_stack(weight),
         weight_is_mask,
-        attribute_bits(gamma),
-        luminance,
-        k1**2,
-        k2**2,
-        floor,
-        eps,
+        *kernel_options(options, attribute_bits(options.gamma)),
         gray_stack(gradient),
         gradient_scale,
         gray_stack(values),
@@ -204,7 +190,6 @@ def run_cuda(
     gradient_scale: float,
 ) -> Tensor:
     """Return the value; fill ``gradient``, multiplied by ``gradient_scale``."""
-    gamma, luminance, window, sigma, k1, k2, floor, eps = options
     require(
         exposures.ndim == 4
         and exposures.numel() > 0
@@ -226,13 +211,8 @@ def run_cuda(
         gray_stack(gradient),
         partials.data_ptr(),
         value.data_ptr(),
-        axis_taps(window, sigma, height),
-        attribute_bits(gamma),
-        luminance,
-        k1**2,
-        k2**2,
-        floor,
-        eps,
+        axis_taps(options.window, options.sigma, height),
+        *kernel_options(options, attribute_bits(options.gamma)),
         -gradient_scale / windows,
     )
     return value
@@ -256,14 +236,14 @@ def loss_triton(
         scales,
         gradient_scale(source, mask),
         with_gradient,
-        *options.as_kernel_arguments(),
+        *kernel_options(options, options.gamma),
     )
 
 
 def map_triton(fused: Tensor, exposures: Tensor, *given: Any) -> Tensor:
     options = LossOptions(*given)
     taps = window_taps(exposures, options.window, options.sigma)
-    return _launch_map(fused, exposures, taps, *options.as_kernel_arguments())
+    return _launch_map(fused, exposures, taps, *kernel_options(options, options.gamma))
 
 
 def map_backward_triton(
@@ -271,4 +251,5 @@ def map_backward_triton(
 ) -> Tensor:
     options = LossOptions(*given)
     taps = window_taps(exposures, options.window, options.sigma)
-    return _launch_map_backward(grad_output, fused, exposures, taps, *options.as_kernel_arguments())
+    others = kernel_options(options, options.gamma)
+    return _launch_map_backward(grad_output, fused, exposures, taps, *others)

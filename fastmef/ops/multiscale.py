@@ -20,11 +20,18 @@ from fastmef import backends
 from fastmef.ops import fusion
 from fastmef.ops import multiscale_kernels as kernels
 from fastmef.ops.common.autograd import detach_if_no_grad, gradients
-from fastmef.ops.common.operation import GPU_STORED, STORED, LaunchError, Operation, Support
+from fastmef.ops.common.operation import (
+    GPU_STORED,
+    STORED,
+    LaunchError,
+    Operation,
+    Support,
+    options_schema,
+)
 from fastmef.ops.common.tensors import fused_like, require
 from fastmef.reference import multiscale
-from fastmef.reference.multiscale import ExposurePyramid, Knee
-from fastmef.reference.pyramid import halved_size, shrink
+from fastmef.reference.multiscale import BandOptions, ExposurePyramid
+from fastmef.reference.pyramid import halved_size
 
 
 def _triton_covers(*tensors: Tensor, validity: Tensor | None = None, radius: int = 0) -> bool:
@@ -59,21 +66,28 @@ def _reduce_by(
     return coarse, coarse_validity
 
 
+def _split(arguments: tuple[Any, ...]) -> tuple[kernels.Band, BandOptions, bool]:
+    count = len(kernels.Band._fields)
+    *numbers, want_slope = arguments[count:]
+    return kernels.Band(*arguments[:count]), BandOptions(*numbers), want_slope
+
+
 def _band_like(*arguments: Any) -> tuple[Tensor, Tensor]:
-    *given, want_slope = arguments
-    band = kernels.Band(*given)
+    band, options, want_slope = _split(arguments)
     batch, _, channels, height, width = band.fine.shape
     shape = (batch, channels, height, width)
-    fused = fused_like(band.fine) if band.finest else band.fine.new_empty(shape, dtype=band.dtype)
+    if options.finest:
+        fused = fused_like(band.fine)
+    else:
+        fused = band.fine.new_empty(shape, dtype=band.dtype)
     return fused, band.fine.new_empty(shape if want_slope else (0,), dtype=band.dtype)
 
 
 def _band_by(run: Callable[..., None], *arguments: Any) -> tuple[Tensor, Tensor]:
-    *given, want_slope = arguments
-    band = kernels.Band(*given)
-    band.require_fit()
+    band, options, want_slope = _split(arguments)
+    band.require_fit(options)
     fused, slope = _band_like(*arguments)
-    run(band, fused, slope if want_slope else None)
+    run(band, options, fused, slope if want_slope else None)
     return fused, slope
 
 
@@ -106,8 +120,8 @@ _reduce = EXPOSURE_PYRAMID.register(
 )
 _band = MULTISCALE_FUSE.register(
     "blend_band(Tensor fine, Tensor coarse, Tensor fused_coarse, Tensor? shares, "
-    "Tensor? validity, Tensor? coarse_validity, int radius, float floor, float contrast, "
-    "bool finest, float low, float high, bool want_slope) -> (Tensor, Tensor)",
+    f"Tensor? validity, Tensor? coarse_validity, {options_schema(BandOptions)}, bool want_slope) "
+    "-> (Tensor, Tensor)",
     _band_like,
     case=lambda *given: (given[:3], {"validity": given[4], "radius": given[6]}),
     cpp=partial(_band_by, kernels.cpp_band),
@@ -152,31 +166,14 @@ class BlendBand(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        fine: Tensor,
-        coarse: Tensor,
-        fused_coarse: Tensor,
-        shares: Tensor | None,
-        validity: Tensor | None,
-        coarse_validity: Tensor | None,
-        options: dict[str, Any],
-    ) -> Tensor:
-        needed = ctx.needs_input_grad[:4]
-        ctx.uses_kernel = needed == (False, False, True, False)
-        bends = options["finest"] and options["knee"] is not None
-        fused, slope = _run_band(
-            fine,
-            coarse,
-            fused_coarse,
-            shares,
-            validity,
-            coarse_validity,
-            options,
-            want_slope=ctx.uses_kernel and bends and fine.is_floating_point(),
-        )
+    def forward(ctx: Any, options: BandOptions, *tensors: Tensor | None) -> Tensor:
+        fine: Any = tensors[0]
+        # w.r.t. fused_coarse alone
+        ctx.uses_kernel = ctx.needs_input_grad[1:5] == (False, False, True, False)
+        bends = options.finest and options.knee is not None and fine.is_floating_point()
+        fused, slope = _band(*tensors, *options, ctx.uses_kernel and bends)
         ctx.options = options
-        ctx.save_for_backward(fine, coarse, fused_coarse, shares, validity, coarse_validity, slope)
+        ctx.save_for_backward(*tensors, slope)
         if not fused.is_floating_point():
             ctx.mark_non_differentiable(fused)
         return fused
@@ -191,43 +188,15 @@ class BlendBand(torch.autograd.Function):
             bent = slope if slope.numel() else None
             if fused_coarse.shape == grad_fused.shape:  # nothing was expanded
                 slanted = grad_fused if bent is None else grad_fused * bent
-                return None, None, slanted.to(fused_coarse.dtype), None, None, None, None
+                return None, None, None, slanted.to(fused_coarse.dtype), None, None, None
             try:
                 grad_coarse = _band_backward(grad_fused, bent, in_double)
-                return None, None, grad_coarse, None, None, None, None
+                return None, None, None, grad_coarse, None, None, None
             except LaunchError:
                 pass
-        compute = partial(multiscale.blend_band, **ctx.options)
-        needed = (*ctx.needs_input_grad[:4], False, False)
-        return *gradients(compute, tuple(inputs), needed, (grad_fused,)), None
-
-
-def _run_band(
-    fine: Tensor,
-    coarse: Tensor,
-    fused_coarse: Tensor,
-    shares: Tensor | None,
-    validity: Tensor | None,
-    coarse_validity: Tensor | None,
-    options: dict[str, Any],
-    want_slope: bool = False,
-) -> tuple[Tensor, Tensor]:
-    low, high = options["knee"] or (0.0, 0.0)
-    return _band(
-        fine,
-        coarse,
-        fused_coarse,
-        shares,
-        validity,
-        coarse_validity,
-        options["radius"],
-        options["floor"],
-        options["contrast"],
-        options["finest"],
-        low,
-        high,
-        want_slope,
-    )
+        compute = partial(multiscale.blend_band, options=ctx.options)
+        needed = (*ctx.needs_input_grad[1:5], False, False)
+        return None, *gradients(compute, tuple(inputs), needed, (grad_fused,))
 
 
 def reduce_level(
@@ -260,82 +229,30 @@ def _blend_band(
     shares: Tensor | None,
     validity: Tensor | None,
     coarse_validity: Tensor | None,
-    **options: Any,
+    options: BandOptions,
 ) -> Tensor:
-    fine, coarse = detach_if_no_grad(fine), detach_if_no_grad(coarse)
-    fused_coarse = detach_if_no_grad(fused_coarse)
-    tensors = fine, coarse, fused_coarse, shares, validity, coarse_validity
-    needs_reference = any(x is not None and x.requires_grad for x in (fine, coarse, shares))
+    """See :func:`fastmef.reference.multiscale.blend_band`."""
+    fine, coarse, fused_coarse = map(detach_if_no_grad, (fine, coarse, fused_coarse))
+    band = kernels.Band(fine, coarse, fused_coarse, shares, validity, coarse_validity)
     # torch.compile differentiates the reference itself: it cannot trace a nested backward pass.
+    needs_reference = any(x is not None and x.requires_grad for x in (fine, coarse, shares))
     traced = needs_reference and torch.compiler.is_compiling()
-    has_kernels = MULTISCALE_FUSE.has_kernels_for(
-        fine, coarse, fused_coarse, validity=validity, radius=options["radius"]
-    )
-    if has_kernels and not traced and not isinstance(options["contrast"], Tensor):
+    limits = {"validity": validity, "radius": options.radius}
+    has_kernels = MULTISCALE_FUSE.has_kernels_for(*band[:3], **limits)
+    if has_kernels and not traced and not isinstance(options.contrast, Tensor):
         try:
-            return BlendBand.apply(*tensors, options)
+            return BlendBand.apply(options, *band)
         except LaunchError:
             pass
-    return multiscale.blend_band(*tensors, **options)
+    return multiscale.blend_band(*band, options)
 
 
 blend_base = partial(multiscale.blend_base, _blend_band)
-
-
-def multiscale_fuse(
-    logits: Tensor | None,
-    exposures: Tensor,
-    levels: int,
-    pyramid: ExposurePyramid,
-    base: Tensor | None,
-    shares: Tensor | None,
-    contrasts: tuple[float | Tensor, ...],
-    radius: int,
-    floor: float,
-    knee: Knee | None,
-    valid: Tensor | None,
-) -> Tensor:
-    """Return the fused image, like the exposures; ``contrasts`` has one number for each band."""
-    stacks = [exposures, *pyramid.inner, pyramid.base]
-    validities = multiscale.validity_of_levels(valid, pyramid, levels)
-    given = logits if base is None else base
-    assert given is not None
-    size = given.shape[-2:]
-    dtype = multiscale.working_dtype(given, pyramid.base)
-    small, small_validity = multiscale.resample_base(pyramid.base, validities[-1], size, shrink)
-    if base is None:
-        adjusted = multiscale.base_logits(given.to(dtype), shares, small_validity)
-        base = fusion.softmax_fuse(adjusted, small, want_weights=False)[0]
-    fused = base.to(dtype)
-    if small is not pyramid.base:
-        fused = blend_base(
-            pyramid.base,
-            small,
-            fused,
-            shares,
-            validities[-1],
-            small_validity,
-            radius=radius,
-            floor=floor,
-            contrast=contrasts[levels],
-        )
-    if levels == 0:
-        return multiscale.finished(fused, exposures, knee)
-    for level in range(levels - 1, -1, -1):
-        fused = _blend_band(
-            stacks[level],
-            stacks[level + 1],
-            fused,
-            shares,
-            validities[level],
-            validities[level + 1],
-            radius=radius,
-            floor=floor,
-            contrast=contrasts[level],
-            finest=level == 0,
-            knee=knee,
-        )
-    return fused
+multiscale_fuse = partial(
+    multiscale.multiscale_fuse,
+    fuse=partial(fusion.softmax_fuse, want_weights=False),
+    band=_blend_band,
+)
 
 
 def reduce_rows(
@@ -374,29 +291,25 @@ def blend_rows(
     shares: Tensor | None,
     validity: Tensor | None,
     coarse_validity: Tensor | None,
+    options: BandOptions,
     first: int,
     fused: Tensor,
-    **options: Any,
 ) -> None:
     """Fill ``fused`` with the rows of one level from row ``first`` of the window ``fine`` on.
 
     As :func:`reduce_rows`; ``coarse`` and ``fused_coarse`` are the window of the next level that
     begins at half the first row of ``fine`` and is half as high.
     """
-    tensors = fine, coarse, fused_coarse, shares, validity, coarse_validity
-    radius = options["radius"]
-    backend = MULTISCALE_FUSE.backend(*tensors[:3], validity=validity, radius=radius)
-    if backend == backends.CPP:
-        low, high = options["knee"] or (0.0, 0.0)
-        numbers = radius, options["floor"], options["contrast"], options["finest"], low, high
-        band = kernels.Band(*tensors, *numbers)
-        band.require_fit()
+    band = kernels.Band(fine, coarse, fused_coarse, shares, validity, coarse_validity)
+    limits = {"validity": validity, "radius": options.radius}
+    if MULTISCALE_FUSE.backend(*band[:3], **limits) == backends.CPP:
+        band.require_fit(options)
         require(
-            fused.dtype == (fine.dtype if band.finest else band.dtype)
+            fused.dtype == (fine.dtype if options.finest else band.dtype)
             and first + fused.shape[-2] <= fine.shape[-2],
             "the rows of the result do not fit the window",
         )
-        kernels.cpp_band(band, fused, None, first)
+        kernels.cpp_band(band, options, fused, None, first)
         return
-    whole = _blend_band(*tensors, **options)
+    whole = _blend_band(*band, options)
     fused.copy_(whole[..., first : first + fused.shape[-2], :])

@@ -18,12 +18,12 @@ from fastmef.ops.common.tensors import (
     require,
 )
 from fastmef.reference.color import GRAY_COEFFICIENTS
-from fastmef.reference.multiscale import highest_value, working_dtype
+from fastmef.reference.multiscale import BandOptions, highest_value, working_dtype
 from fastmef.reference.pyramid import halved_size
 
 
 class Band(NamedTuple):
-    """The inputs of :func:`fastmef.reference.multiscale.blend_band`."""
+    """The tensors that :func:`fastmef.reference.multiscale.blend_band` reads."""
 
     fine: Tensor
     coarse: Tensor
@@ -31,12 +31,6 @@ class Band(NamedTuple):
     shares: Tensor | None
     validity: Tensor | None
     coarse_validity: Tensor | None
-    radius: int
-    floor: float
-    contrast: float
-    finest: bool
-    low: float  # of the knee; 0 without one
-    high: float
 
     @property
     def dtype(self) -> torch.dtype:
@@ -48,8 +42,8 @@ class Band(NamedTuple):
         """Whether the next level was expanded to the size of this one already."""
         return self.coarse.shape[-2:] == self.fine.shape[-2:]
 
-    def require_fit(self) -> None:
-        fine, coarse, fused_coarse, shares, validity, coarse_validity = self[:6]
+    def require_fit(self, options: BandOptions) -> None:
+        fine, coarse, fused_coarse, shares, validity, coarse_validity = self
         require_stack(fine)
         small = fine.shape[-2:] if self.same_size else halved_size(fine.shape[-2:], 1)
         require(
@@ -62,7 +56,7 @@ class Band(NamedTuple):
         require_validity(validity, fine)
         require_validity(coarse_validity, coarse)
         require((validity is None) == (coarse_validity is None), "both levels have a validity")
-        require(self.radius >= 0, "the radius is not negative")
+        require(options.radius >= 0, "the radius is not negative")
 
 
 def require_stack(exposures: Tensor) -> None:
@@ -106,7 +100,9 @@ def cpp_reduce(
     )
 
 
-def cpp_band(band: Band, fused: Tensor, slope: Tensor | None, first: int = 0) -> None:
+def cpp_band(
+    band: Band, options: BandOptions, fused: Tensor, slope: Tensor | None, first: int = 0
+) -> None:
     """Fill ``fused`` and ``slope`` with rows of the level, from row ``first`` on."""
     shares = band.shares
     _cpu("blend_band")(
@@ -119,13 +115,13 @@ def cpp_band(band: Band, fused: Tensor, slope: Tensor | None, first: int = 0) ->
         ABSENT if shares is None else gray_stack(shares[:, :, None, None]),
         _validity_stack(band.validity),
         _validity_stack(band.coarse_validity),
-        band.radius,
-        band.floor,
-        band.contrast,
+        options.radius,
+        options.floor,
+        options.contrast,
         band.same_size,
-        band.finest,
-        band.low if band.finest else 0.0,
-        band.high,
+        options.finest,
+        options.low if options.finest else 0.0,
+        options.high,
         _starting_at(first, fused_stack(fused), fused),
         _starting_at(first, fused_stack(slope), slope),
         torch.get_num_threads(),
@@ -167,19 +163,20 @@ def triton_reduce(
     _triton_reduce(fine, coarse, highest_value(coarse.dtype) / highest_value(fine.dtype))
 
 
-def triton_band(band: Band, fused: Tensor, slope: Tensor | None) -> None:
+def triton_band(band: Band, options: BandOptions, fused: Tensor, slope: Tensor | None) -> None:
     require(band.validity is None, "the Triton kernels know no validity")
-    require(band.radius <= LARGEST_TRITON_RADIUS, "the radius is too large for Triton")
+    require(options.radius <= LARGEST_TRITON_RADIUS, "the radius is too large for Triton")
     fine, shares = band.fine, band.shares
     if shares is not None:
         # Shares that leave nothing are ignored.
         counts = (shares > 0).any(dim=1, keepdim=True)
         shares = torch.where(counts, shares.float(), 1.0).contiguous()
-    unit = highest_value(fine.dtype) if band.finest else 1
+    unit = highest_value(fine.dtype) if options.finest else 1
+    knee = options.knee if options.finest else None
     scale, coarse_scale = (unit / highest_value(x.dtype) for x in (fine, band.coarse))
     activity = fine.new_empty((*fine.shape[:2], *fine.shape[3:]), dtype=torch.float32)
     _triton_activity(
-        fine, shares, activity, scale / unit, band.floor, band.radius, GRAY_COEFFICIENTS
+        fine, shares, activity, scale / unit, options.floor, options.radius, GRAY_COEFFICIENTS
     )
     _triton_blend(
         fine,
@@ -189,11 +186,11 @@ def triton_band(band: Band, fused: Tensor, slope: Tensor | None) -> None:
         fused,
         slope,
         (scale, coarse_scale, float(unit)),
-        band.contrast,
-        (band.low, band.high) if band.finest and band.low > 0 else None,
+        options.contrast,
+        knee,
         band.same_size,
     )
-    if slope is not None and not (band.finest and band.low > 0):
+    if slope is not None and knee is None:
         slope.fill_(1.0)
 
 

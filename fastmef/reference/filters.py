@@ -60,7 +60,7 @@ class _WindowSum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Any:
-        # The taps are symmetric: the adjoint is the same sum with as much border as was cut off.
+        # The taps are symmetric: this is the same sum with as much border as was cut off.
         padding = len(ctx.taps) - 1 - ctx.padding
         return _WindowSum.apply(grad_output, ctx.taps, ctx.dim, padding), None, None, None
 

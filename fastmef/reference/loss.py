@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,29 +13,26 @@ from fastmef.reference.gamma import gamma_weights
 from fastmef.reference.ssim import ssim
 
 
-def weighted_ssim_map(
-    fused: Tensor,
-    exposures: Tensor,
-    gamma: str = "variance_gradient",
-    luminance: bool = False,
-    window: int = 11,
-    sigma: float | None = 1.5,
-    k1: float = 0.01,
-    k2: float = 0.03,
-    floor: float = 1e-4,
-    eps: float = 1e-12,
-) -> Tensor:
+class LossOptions(NamedTuple):
+    """The options of one level; see :func:`fastmef.functional.weighted_ssim_loss`."""
+
+    gamma: str = "variance_gradient"
+    luminance: bool = False
+    window: int = 11
+    sigma: float | None = 1.5
+    k1: float = 0.01
+    k2: float = 0.03
+    floor: float = 1e-4
+    eps: float = 1e-12
+
+
+def weighted_ssim_map(fused: Tensor, exposures: Tensor, options: LossOptions) -> Tensor:
     r"""Compute :math:`q(p) = \sum_k \gamma_k(p)\,\mathrm{SSIM}(F, I_k)(p)` for every window p."""
+    gamma, luminance, window, sigma, k1, k2, floor, eps = options
     weights = gamma_weights(exposures, gamma, window, sigma, floor, eps)
+    one_each = fused.unsqueeze(1)
     similarity = ssim(
-        fused.unsqueeze(1),
-        exposures,
-        window,
-        sigma,
-        k1,
-        k2,
-        luminance=luminance,
-        reduction="none",
+        one_each, exposures, window, sigma, k1, k2, luminance=luminance, reduction="none"
     )
     return (weights * similarity).sum(dim=1)
 
@@ -42,29 +40,25 @@ def weighted_ssim_map(
 def weighted_ssim_loss(
     fused: Tensor,
     exposures: Tensor,
-    gamma: str = "variance_gradient",
-    luminance: bool = False,
-    window: int = 11,
-    sigma: float | None = 1.5,
-    k1: float = 0.01,
-    k2: float = 0.03,
-    floor: float = 1e-4,
-    eps: float = 1e-12,
     scales: Sequence[float] = (1.0,),
     mask: Tensor | None = None,
     reduction: str = "mean",
-    quality_map: Callable[..., Tensor] = weighted_ssim_map,
+    quality_map: Callable[[Tensor, Tensor, LossOptions], Tensor] = weighted_ssim_map,
+    **given: Any,
 ) -> Tensor:
     r"""Compute :math:`1 - \operatorname{mean}_p \sum_k \gamma_k(p)\,\mathrm{SSIM}(F, I_k)(p)`.
 
     ``fused`` is ``(B, H, W)`` and ``exposures`` ``(B, K, H, W)``, grey in [0, 1]. Level s works on
     images halved s times and counts ``scales[s] / sum(scales)``. A ``mask`` ``(B, H, W)`` weights
-    the window centres. ``quality_map`` makes the map q of one level.
+    the window centres. ``quality_map`` makes the map q of one level, by the :class:`LossOptions`
+    that are ``given``.
     """
-    options = (gamma, luminance, window, sigma, k1, k2, floor, eps)
+    options = LossOptions(**given)
     if reduction == "none":
-        quality = quality_map(fused, exposures, *options)
-        return 1 - quality if mask is None else (1 - quality) * crop_to_centers(mask, window)
+        quality = quality_map(fused, exposures, options)
+        return (
+            1 - quality if mask is None else (1 - quality) * crop_to_centers(mask, options.window)
+        )
     total = fused.new_zeros(())
     for level, weight in enumerate(scales):
         if level:
@@ -72,21 +66,21 @@ def weighted_ssim_loss(
             mask = None if mask is None else halve(mask)
         if weight == 0:
             continue
-        quality = quality_map(fused, exposures, *options)
+        quality = quality_map(fused, exposures, options)
         if mask is None:
             mean = quality.mean()
         else:
-            importance = crop_to_centers(mask, window)
+            importance = crop_to_centers(mask, options.window)
             mean = (importance * quality).sum() / importance.sum()
         total = total + (weight / sum(scales)) * (1 - mean)
     return total
 
 
-def fusion_loss(logits: Tensor, exposures: Tensor, **options: object) -> Tensor:
+def fusion_loss(logits: Tensor, exposures: Tensor, **options: Any) -> Tensor:
     r"""Compute the loss of :math:`F = \sum_k \mathrm{softmax}(\text{logits})_k I_k`.
 
     ``logits`` and the grey ``exposures`` are both ``(B, K, H, W)``; ``options`` are those of
     :func:`weighted_ssim_loss`.
     """
     fused = (torch.softmax(logits, dim=1) * exposures).sum(dim=1)
-    return weighted_ssim_loss(fused, exposures, **options)  # type: ignore[arg-type]
+    return weighted_ssim_loss(fused, exposures, **options)

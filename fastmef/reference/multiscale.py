@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +37,22 @@ class ExposurePyramid(NamedTuple):
     base: Tensor
     inner: tuple[Tensor, ...] = ()
     validity: tuple[Tensor, ...] = ()
+
+
+class BandOptions(NamedTuple):
+    """How :func:`blend_band` makes one level."""
+
+    radius: int = RADIUS
+    floor: float = FLOOR
+    contrast: float | Tensor = 1.0
+    finest: bool = False
+    low: float = 0.0
+    """Of the knee of the finest level; 0 without one."""
+    high: float = 0.0
+
+    @property
+    def knee(self) -> Knee | None:
+        return (self.low, self.high) if self.low > 0 else None
 
 
 def highest_value(dtype: torch.dtype) -> int:
@@ -205,15 +221,10 @@ def blend_band(
     fine: Tensor,
     coarse: Tensor,
     fused_coarse: Tensor,
-    shares: Tensor | None = None,
-    validity: Tensor | None = None,
-    coarse_validity: Tensor | None = None,
-    *,
-    radius: int = RADIUS,
-    floor: float = FLOOR,
-    contrast: float | Tensor = 1.0,
-    finest: bool = True,
-    knee: Knee | None = None,
+    shares: Tensor | None,
+    validity: Tensor | None,
+    coarse_validity: Tensor | None,
+    options: BandOptions,
 ) -> Tensor:
     r"""Compute one level: :math:`F = E(F') + c \sum_k \gamma_k (J_k - E(J'_k))` with E = expand.
 
@@ -227,7 +238,7 @@ def blend_band(
     enlarged = expand if coarse.shape[-2:] != size else _unchanged
     images, low = unit_range(fine, dtype), unit_range(coarse, dtype)
     m = None if validity is None else validity.to(dtype)
-    weights = band_weights(images, shares, radius, floor, m)
+    weights = band_weights(images, shares, options.radius, options.floor, m)
     if m is None or coarse_validity is None:
         below = enlarged(low, size)
     else:
@@ -236,8 +247,8 @@ def blend_band(
         below = _ratio(enlarged(_masked(low, coarse_m), size), total)
         images = torch.where(m.unsqueeze(2) > 0, images, below)
     detail = (weights.unsqueeze(2) * (images - below)).sum(dim=1)
-    fused = enlarged(fused_coarse.to(dtype), size) + contrast * detail
-    return finished(fused, fine, knee) if finest else fused
+    fused = enlarged(fused_coarse.to(dtype), size) + options.contrast * detail
+    return finished(fused, fine, options.knee) if options.finest else fused
 
 
 def blend_base(
@@ -248,7 +259,7 @@ def blend_base(
     shares: Tensor | None,
     validity: Tensor | None,
     base_validity: Tensor | None,
-    **options: Any,
+    options: BandOptions,
 ) -> Tensor:
     """Enlarge the ``fused`` base to the ``coarsest`` level, and add the band between the two.
 
@@ -257,17 +268,8 @@ def blend_base(
     """
     size = coarsest.shape[-2:]
     below, below_validity = resample_base(base, base_validity, size, enlarge)
-    return band(
-        coarsest,
-        below,
-        enlarge(fused, size),
-        shares,
-        validity,
-        below_validity,
-        finest=False,
-        knee=None,
-        **options,
-    )
+    enlarged = enlarge(fused, size)
+    return band(coarsest, below, enlarged, shares, validity, below_validity, options)
 
 
 def multiscale_fuse(
@@ -283,8 +285,13 @@ def multiscale_fuse(
     floor: float = FLOOR,
     knee: Knee | None = KNEE,
     valid: Tensor | None = None,
+    fuse: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = softmax_fuse,
+    band: Callable[..., Tensor] = blend_band,
 ) -> Tensor:
-    """See :func:`fastmef.functional.multiscale_fuse`."""
+    """See :func:`fastmef.functional.multiscale_fuse`.
+
+    ``fuse`` and ``band`` are fast functions, or those of the reference.
+    """
     if pyramid is None:
         pyramid = exposure_pyramid(exposures, levels, valid)
     contrasts = list(contrast) if isinstance(contrast, Sequence) else [contrast] * (levels + 1)
@@ -293,40 +300,22 @@ def multiscale_fuse(
     given = logits if base is None else base
     assert given is not None
     size = given.shape[-2:]
+    dtype = working_dtype(given, pyramid.base)
     small, small_validity = resample_base(pyramid.base, validities[-1], size, shrink)
     if base is None:
-        adjusted = base_logits(given.to(working_dtype(given, small)), shares, small_validity)
-        base = softmax_fuse(adjusted, small)[0]
+        base = fuse(base_logits(given.to(dtype), shares, small_validity), small)[0]
+    fused = base.to(dtype)
     if small is not pyramid.base:
-        base = blend_base(
-            blend_band,
-            pyramid.base,
-            small,
-            base,
-            shares,
-            validities[-1],
-            small_validity,
-            radius=radius,
-            floor=floor,
-            contrast=contrasts[levels],
-        )
+        options = BandOptions(radius, floor, contrasts[levels])
+        given_below = small, fused, shares, validities[-1], small_validity
+        fused = blend_base(band, pyramid.base, *given_below, options)
     if levels == 0:
-        return finished(base, exposures, knee)
-    fused = base
+        return finished(fused, exposures, knee)
+    low, high = knee or (0.0, 0.0)
     for level in range(levels - 1, -1, -1):
-        fused = blend_band(
-            stacks[level],
-            stacks[level + 1],
-            fused,
-            shares,
-            validities[level],
-            validities[level + 1],
-            radius=radius,
-            floor=floor,
-            contrast=contrasts[level],
-            finest=level == 0,
-            knee=knee,
-        )
+        options = BandOptions(radius, floor, contrasts[level], level == 0, low, high)
+        images, masks = stacks[level : level + 2], validities[level : level + 2]
+        fused = band(*images, fused, shares, *masks, options)
     return fused
 
 

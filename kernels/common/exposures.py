@@ -8,7 +8,7 @@ import triton.language as tl
 
 @triton.jit
 def load_layers(pointers, layer, inside, K: tl.constexpr):
-    """The K values behind each address, as float32; zeros where not ``inside`` (or None)."""
+    """Load the K values behind each address as float32; zeros where not ``inside`` (or None)."""
     out = ()
     for _ in tl.static_range(K):
         value = tl.load(pointers, mask=inside, other=None if inside is None else 0.0)
@@ -20,7 +20,7 @@ def load_layers(pointers, layer, inside, K: tl.constexpr):
 
 @triton.jit
 def layer_pointers(pointers, layer, K: tl.constexpr):
-    """The addresses of K layers."""
+    """Return the addresses of K layers."""
     out = ()
     for _ in tl.static_range(K):
         out = out + (pointers,)
@@ -31,7 +31,7 @@ def layer_pointers(pointers, layer, K: tl.constexpr):
 
 @triton.jit
 def load_each(pointers, offset):
-    """The values ``offset`` numbers on from each address, as float32."""
+    """Load the values ``offset`` numbers on from each address as float32."""
     out = ()
     for k in tl.static_range(len(pointers)):
         out = out + (tl.load(pointers[k] + offset).to(tl.float32),)
@@ -67,7 +67,7 @@ def weighted_sum(weights, images, K: tl.constexpr):
 
 @triton.jit
 def load_fused(pointers, layer, images, inside, K: tl.constexpr, FROM_LOGITS: tl.constexpr):
-    """F itself, or the exposures weighted by the softmax of the logits."""
+    """Return F itself, or the exposures weighted by the softmax of the logits."""
     if FROM_LOGITS:
         weights = softmax(load_layers(pointers, layer, inside, K), K)
         return weighted_sum(weights, images, K)

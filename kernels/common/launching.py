@@ -55,13 +55,13 @@ class Configuration:
 
     @property
     def registers(self) -> int:
-        """The most that a thread may use: 65536 for all, handed out to warps in eights a thread."""
+        """The most that a thread may use, of 65536 for all, which warps get in eights a thread."""
         warps = self.num_warps * cdiv(self.resident, self.num_warps)
         return min(255, 65536 // (32 * warps) // 8 * 8)
 
 
 def _on(device: torch.device) -> AbstractContextManager[Any]:
-    """Triton launches on the current device, which need not be the tensors'."""
+    """Make a device current: Triton launches there, whatever device the tensors are on."""
     if device.type != "cuda":
         return nullcontext()
     import torch
@@ -70,7 +70,7 @@ def _on(device: torch.device) -> AbstractContextManager[Any]:
 
 
 def launch(kernel: Any, programs: int, device: torch.device, *args: Any, **options: Any) -> None:
-    """Runs ``programs`` programs of a kernel on the device's current stream.
+    """Run ``programs`` programs of a kernel on the device's current stream.
 
     ``options`` are constants of the kernel, ``num_warps`` and ``num_stages``.
     """

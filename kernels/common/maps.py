@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class Margins(NamedTuple):
-    """Zeros above and below a map, and left and right of it."""
+    """The zeros above and below a map, and left and right of it."""
 
     MARGIN_Y: int
     MARGIN_X: int
 
 
 def margins(windows: Windows) -> Margins:
-    """One at least, for the 3×3 windows of the Sobel magnitude."""
+    """Return the margins; at least 1, for the 3×3 windows of the Sobel magnitude."""
     sizes = len(windows.taps_y), len(windows.taps_x)
     return Margins(*(n // 2 if windows.padded else max(n - 1, 1) for n in sizes))
 
@@ -39,21 +39,21 @@ def new_maps(like: Tensor, planes: int, count: int, windows: Windows) -> Tensor:
 
 @triton.jit
 def map_offset(plane, y, x, height, width, MARGIN_Y: tl.constexpr, MARGIN_X: tl.constexpr):
-    """The number in a map, in int64, of column x of row y; ``plane`` is int64."""
+    """Return the position in a map (int64) of column x of row y; ``plane`` is int64."""
     row = plane * (height + 2 * MARGIN_Y) + (y + MARGIN_Y)
     return row * (width + 2 * MARGIN_X) + (x + MARGIN_X)
 
 
 @triton.jit
 def map_area(planes, height, width, MARGIN_Y: tl.constexpr, MARGIN_X: tl.constexpr):
-    """The numbers of one map of all planes, in int64."""
+    """Return how many numbers one map of all planes has, in int64."""
     rows = tl.cast(planes, tl.int64) * (height + 2 * MARGIN_Y)
     return rows * (width + 2 * MARGIN_X)
 
 
 @triton.jit
 def load_group(pointers, COUNT: tl.constexpr):
-    """The COUNT (1, 2 or 4) interleaved numbers behind each address."""
+    """Load the COUNT (1, 2 or 4) interleaved numbers behind each address."""
     COLUMNS: tl.constexpr = pointers.shape[0]
     if COUNT == 1:
         return (tl.load(pointers),)
@@ -86,7 +86,7 @@ def _store_group(pointers, values, inside):
 
 @triton.jit
 def filter_maps(maps, at, area, COUNT: tl.constexpr, TAPS: tl.constexpr):
-    """One row of COUNT maps, filtered along the row.
+    """Load one row of COUNT maps, filtered along the row.
 
     ``at`` is the :func:`map_offset` of the first tap, ``area`` that of the next map.
     """

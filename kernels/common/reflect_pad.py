@@ -1,4 +1,4 @@
-"""Images continued by their mirror image, and the adjoint: the kernels know no such border."""
+"""Reflect padding and its backward pass: the kernels know no such border."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def mirrored(images: Tensor, windows: Windows) -> tuple[Tensor, Windows]:
-    """``(N, H, W)`` images with a margin, whose ``"valid"`` windows are those of the images."""
+def reflect_pad(images: Tensor, windows: Windows) -> tuple[Tensor, Windows]:
+    """Pad ``(N, H, W)`` so that the ``"valid"`` windows of the result are around every pixel."""
     # Not at the top: compiling the kernels needs no torch.
     import torch.nn.functional as F
 
@@ -22,8 +22,8 @@ def mirrored(images: Tensor, windows: Windows) -> tuple[Tensor, Windows]:
     return F.pad(images, (left, left, top, top), mode="reflect"), inside
 
 
-def fold(gradient: Tensor, windows: Windows, dtype: torch.dtype) -> Tensor:
-    """The gradient by images, contiguous, of one by :func:`mirrored` images, which it overwrites.
+def reflect_pad_backward(gradient: Tensor, windows: Windows, dtype: torch.dtype) -> Tensor:
+    """Backward of :func:`reflect_pad`, contiguous. Overwrites ``gradient``.
 
     torch's own backward pass of this padding adds with atomics on a GPU, in any order.
     """

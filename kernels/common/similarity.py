@@ -18,7 +18,7 @@ def similarity(
     c2,
     LUMINANCE: tl.constexpr,
 ):
-    """SSIM and its derivatives w.r.t. E[a], E[b], E[a²] (as w.r.t. E[b²]) and E[a b].
+    """Return SSIM and its derivatives w.r.t. E[a], E[b], E[a²] (as w.r.t. E[b²]) and E[a b].
 
     The moments are those of a - shift_a and b - shift_b: around constants near the local values
     E[x²] - E[x]² does not cancel.

@@ -8,7 +8,7 @@ import triton.language as tl
 
 @triton.jit
 def locate(program, width, height, BLOCK: tl.constexpr):
-    """The (plane, row, first column) of a program that owns BLOCK columns of one row, in int64."""
+    """Return (plane, row, first column) in int64; a program owns BLOCK columns of one row."""
     blocks = (width - 1) // BLOCK + 1
     row = program // blocks
     first = (program % blocks).to(tl.int64) * BLOCK
@@ -17,7 +17,7 @@ def locate(program, width, height, BLOCK: tl.constexpr):
 
 @triton.jit
 def stored(x, dtype: tl.constexpr):
-    """float32 ``x`` in a storage type; integers to the nearest, ties to even, NaN to 0."""
+    """Convert float32 ``x`` to a storage type; integers to the nearest, ties to even, NaN to 0."""
     if dtype == tl.uint8 or dtype == tl.uint16:
         highest: tl.constexpr = 255.0 if dtype == tl.uint8 else 65535.0
         # A comparison with NaN is false.

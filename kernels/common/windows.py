@@ -6,8 +6,8 @@ filtered row into the windows it belongs to: ring[k] = ring[k + 1] + tap[k] * ro
 loaded once for each horizontal tap, the vertical window costs one register a tap and map, and
 nothing is exchanged between threads.
 
-The adjoint of a filter is the same march over the derivative maps with zeros beyond them, because
-the taps are symmetric (:mod:`.maps`).
+The backward pass of a filter is the same march over the derivative maps with zeros beyond them,
+because the taps are symmetric (:mod:`.maps`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ENOUGH_PROGRAMS = 396  # three for each of the 132 multiprocessors of an H100
 
 @triton.jit
 def locate_strip(program, height, width, rows, COLUMNS: tl.constexpr):
-    """The plane (int64), first row, row after the last one, and columns that a program owns."""
+    """Return what a program owns: plane (int64), first row, row after the last one, columns."""
     strips = (width - 1) // COLUMNS + 1
     blocks = (height - 1) // rows + 1
     column = program % strips * COLUMNS + tl.arange(0, COLUMNS)
@@ -43,20 +43,20 @@ def locate_strip(program, height, width, rows, COLUMNS: tl.constexpr):
 
 @triton.jit
 def row_at(pointer, row, column, row_stride, column_stride):
-    """Pointers to the columns of one row of a plane; offsets in int64."""
+    """Return pointers to the columns of one row of a plane; offsets in int64."""
     return pointer + tl.cast(row, tl.int64) * row_stride + tl.cast(column, tl.int64) * column_stride
 
 
 @triton.jit
 def within(row, column, height, width):
-    """Whether pixels lie in a plane."""
+    """Return whether pixels lie in a plane."""
     row = row + tl.zeros_like(column)  # the interpreter cannot & a condition on a number
     return (row >= 0) & (row < height) & (column >= 0) & (column < width)
 
 
 @triton.jit
 def present_width(row, height, width, PADDED: tl.constexpr):
-    """Columns of a row that :func:`load_tap` may read: none of a row beyond the plane."""
+    """Return which columns :func:`load_tap` may read: none of a row beyond the plane."""
     if PADDED:
         row = tl.cast(row, tl.int32)  # a loop of the interpreter counts in plain numbers
         return tl.where((row >= 0) & (row < height), width, 0)
@@ -65,7 +65,7 @@ def present_width(row, height, width, PADDED: tl.constexpr):
 
 @triton.jit
 def load_tap(pointer, offset: tl.constexpr, column, width, column_stride, PADDED: tl.constexpr):
-    """The values ``offset`` columns on, as float32; if ``PADDED``, 0 beyond the row."""
+    """Load the values ``offset`` columns on as float32; if ``PADDED``, 0 beyond the row."""
     at = pointer + offset * tl.cast(column_stride, tl.int64)
     if PADDED:
         x = column + offset
@@ -83,7 +83,7 @@ def zero_rows(COUNT: tl.constexpr, COLUMNS: tl.constexpr):
 
 @triton.jit
 def push(ring, rows, TAPS: tl.constexpr):
-    """Adds a filtered row of every map to its open windows.
+    """Add a filtered row of every map to its open windows.
 
     Map m has ``len(TAPS)`` entries of ``ring``; the first one is now the finished window that ends
     in this row.
@@ -99,13 +99,13 @@ def push(ring, rows, TAPS: tl.constexpr):
 
 @triton.jit
 def finite_or_zero(x):
-    """A subtracted constant must be finite: it would spoil windows of finite values."""
+    """Return the constant to subtract, 0 if it is not finite: it would spoil finite windows."""
     return tl.where(tl.abs(x) < float("inf"), x, 0.0)
 
 
 @triton.jit
 def plane_constant(pointer, height, width, row_stride, column_stride):
-    """A typical value of a plane: the mean of 8×16 of its pixels.
+    """Return a typical value of a plane: the mean of 8×16 of its pixels.
 
     It is subtracted before moments are formed, because E[x²] - E[x]² cancels in bright flat areas:
     any constant near the values there will do, and this one needs no pass over the image.
@@ -134,7 +134,7 @@ class Windows(NamedTuple):
 
     @property
     def constants(self) -> dict[str, Any]:
-        """Of every kernel that marches down strips."""
+        """The constants of every kernel that marches down strips."""
         return {
             "TAPS_Y": self.taps_y,
             "TAPS_X": self.taps_x,
@@ -153,7 +153,7 @@ def windows_of(images: Tensor, taps: Taps, padded: bool) -> Windows:
 
 
 def strip_rows(planes: int, height: int, width: int) -> int:
-    """Rows of a program. The shape alone decides, so that sums have one order everywhere."""
+    """Return the rows of a program: by the shape alone, so that sums have one order everywhere."""
     for rows in ROWS:
         if strip_programs(planes, height, width, rows) >= ENOUGH_PROGRAMS:
             break
@@ -165,7 +165,7 @@ def strip_programs(planes: int, height: int, width: int, rows: int) -> int:
 
 
 def single(like: Tensor, *shape: int) -> Tensor:
-    """Uninitialised float32 on the device of ``like``, whose own dtype may be a half."""
+    """Allocate float32 on the device of ``like``, whose own dtype may be a half."""
     import torch
 
     return like.new_empty(shape, dtype=torch.float32)

@@ -18,7 +18,7 @@ import triton.language as tl
 from ..common.configurations import MARGINS, WINDOW, configuration
 from ..common.launching import BYTES, SINGLE_VALUES, launch
 from ..common.maps import clear_margins, map_offset, margins, new_maps, store_maps
-from ..common.reflect_pad import fold, mirrored
+from ..common.reflect_pad import reflect_pad, reflect_pad_backward
 from ..common.tiles import stored
 from ..common.windows import (
     Taps,
@@ -177,7 +177,7 @@ def launch_variance(
 def local_variance(images: Tensor, taps: Taps, floor: float, border: str) -> Tensor:
     windows = windows_of(images, taps, border == "zero")
     if border == "reflect":
-        images, windows = mirrored(images, windows)
+        images, windows = reflect_pad(images, windows)
     out = images.new_empty((images.shape[0], windows.map_height, windows.map_width))
     launch_variance(images, windows, floor, out)
     return out
@@ -189,14 +189,14 @@ def local_variance_backward(
     windows = windows_of(images, taps, border == "zero")
     dtype = images.dtype
     if border == "reflect":
-        images, windows = mirrored(images, windows)
+        images, windows = reflect_pad(images, windows)
     maps, shifts = new_maps(images, len(images), 2, windows), single(images, len(images))
     launch_variance(images, windows, floor, None, upstream, maps, shifts)
     gradient = (
         single(images, *images.shape) if border == "reflect" else images.new_empty(images.shape)
     )
     attributes_backward(images, windows, gradient, shifts, maps)
-    return fold(gradient, windows, dtype) if border == "reflect" else gradient
+    return reflect_pad_backward(gradient, windows, dtype) if border == "reflect" else gradient
 
 
 def _configuration(dtype: str, border: str, backward: bool = False) -> Configuration:

@@ -1,4 +1,4 @@
-r"""The gradients of softmax_fuse, in one pass
+r"""The backward pass of softmax_fuse, in one kernel.
 
 .. math::
     \partial L / \partial x_k = W_k (t_k - \sum_j W_j t_j), \quad
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 @triton.jit
 def fuse_backward_kernel(
-    by_fused,
-    by_weights,
+    grad_fused,
+    grad_weights,
     logits,
     exposures,
-    by_logits,
-    by_exposures,
+    grad_logits,
+    grad_exposures,
     height,
     width,
     pixels,
@@ -57,78 +57,78 @@ def fuse_backward_kernel(
     b, y, first, lane, inside = locate_pixels(width, height, COLUMNS)
     logits += b * logits_batch + y * logits_row + first * logits_column + lane * logits_column
     weight = softmax(load_layers(logits, logits_layer, inside, K), K)
-    if by_fused is not None:
-        by_fused += b * fused_batch + y * fused_row + first * fused_column + lane * fused_column
-    if by_weights is not None:
-        by_weights += b * weights_batch + y * weights_row + first * weights_column
+    if grad_fused is not None:
+        grad_fused += b * fused_batch + y * fused_row + first * fused_column + lane * fused_column
+    if grad_weights is not None:
+        grad_weights += b * weights_batch + y * weights_row + first * weights_column
     exposures += b * exposures_batch + y * exposures_row + first * exposures_column
     # Gradients are dense.
     here = y * width + first + lane
 
-    if by_exposures is not None:
-        to = by_exposures + b * K * C * pixels + here
+    if grad_exposures is not None:
+        to = grad_exposures + b * K * C * pixels + here
         for k in tl.static_range(K):
-            upstream = by_fused
+            grad_channel = grad_fused
             for _ in tl.static_range(C):
-                value = weight[k] * tl.load(upstream, mask=inside, other=0).to(tl.float32)
-                tl.store(to, stored(value, by_exposures.dtype.element_ty), mask=inside)
-                upstream += fused_channel
+                value = weight[k] * tl.load(grad_channel, mask=inside, other=0).to(tl.float32)
+                tl.store(to, stored(value, grad_exposures.dtype.element_ty), mask=inside)
+                grad_channel += fused_channel
                 to += pixels
 
-    if by_logits is not None:
+    if grad_logits is not None:
         terms = ()
         mean = tl.zeros((COLUMNS,), tl.float32)
         for k in tl.static_range(K):
             term = tl.zeros((COLUMNS,), tl.float32)
-            if by_weights is not None:
-                at = by_weights + lane * weights_column
+            if grad_weights is not None:
+                at = grad_weights + lane * weights_column
                 term += tl.load(at, mask=inside, other=0).to(tl.float32)
-                by_weights += weights_layer
-            if by_fused is not None:
+                grad_weights += weights_layer
+            if grad_fused is not None:
                 channel = exposures + lane * exposures_column
-                upstream = by_fused
+                grad_channel = grad_fused
                 for _ in tl.static_range(C):
                     values = tl.load(channel, mask=inside, other=0).to(tl.float32)
-                    term += tl.load(upstream, mask=inside, other=0).to(tl.float32) * values
+                    term += tl.load(grad_channel, mask=inside, other=0).to(tl.float32) * values
                     channel += exposures_channel
-                    upstream += fused_channel
+                    grad_channel += fused_channel
                 exposures += exposures_layer
             mean += weight[k] * term
             terms = terms + (term,)
-        to = by_logits + b * K * pixels + here
+        to = grad_logits + b * K * pixels + here
         for k in tl.static_range(K):
             value = weight[k] * (terms[k] - mean)
-            tl.store(to, stored(value, by_logits.dtype.element_ty), mask=inside)
+            tl.store(to, stored(value, grad_logits.dtype.element_ty), mask=inside)
             to += pixels
 
 
 def softmax_fuse_backward(
-    by_fused: Tensor | None,
-    by_weights: Tensor | None,
+    grad_fused: Tensor | None,
+    grad_weights: Tensor | None,
     logits: Tensor,
     exposures: Tensor,
-    by_logits: Tensor | None,
-    by_exposures: Tensor | None,
+    grad_logits: Tensor | None,
+    grad_exposures: Tensor | None,
 ) -> None:
-    """Fills ``by_logits`` and ``by_exposures``, both contiguous."""
+    """Fill ``grad_logits`` and ``grad_exposures``, both contiguous."""
     batch, count, channels = exposures.shape[:3]
-    height, width = row_size(logits, is_one_row(by_fused, by_weights, logits, exposures))
+    height, width = row_size(logits, is_one_row(grad_fused, grad_weights, logits, exposures))
     columns = columns_for(count)
     launch(
         fuse_backward_kernel,
         batch * height * cdiv(width, columns),
         logits.device,
-        by_fused,
-        by_weights,
+        grad_fused,
+        grad_weights,
         logits,
         exposures,
-        by_logits,
-        by_exposures,
+        grad_logits,
+        grad_exposures,
         height,
         width,
         height * width,
-        *((0, 0, 0, 0) if by_fused is None else by_fused.stride()),
-        *((0, 0, 0, 0) if by_weights is None else by_weights.stride()),
+        *((0, 0, 0, 0) if grad_fused is None else grad_fused.stride()),
+        *((0, 0, 0, 0) if grad_weights is None else grad_weights.stride()),
         *logits.stride(),
         *exposures.stride(),
         K=count,

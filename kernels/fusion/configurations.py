@@ -15,11 +15,11 @@ def _configuration(
 ) -> Configuration:
     """RGB exposures in long rows, float32 logits; the weights are not wanted themselves."""
     columns = columns_for(count)
-    image = "by_fused" if backward else "fused"
+    image = "grad_fused" if backward else "fused"
     dense = ["width", "pixels", "logits_layer", "logits_batch", "logits_row", "fused_row"]
     dense += ["exposures_batch", "exposures_layer", "exposures_row"]
     dense += ["fused_batch"] if backward else []
-    addresses = ["logits", "by_logits"] if backward else ["logits"]
+    addresses = ["logits", "grad_logits"] if backward else ["logits"]
     signature = {
         **dict.fromkeys(addresses, "*fp32:16"),
         **dict.fromkeys(("exposures", image), f"*{exposures}:16"),
@@ -31,7 +31,7 @@ def _configuration(
     for x in ("exposures", "fused"):
         constants[f"{x}_{unit}"] = 1
         signature[f"{x}_{other}"] = "i32" if interleaved else "i32:16"
-    absent = ("by_weights", "by_exposures") if backward else ("weights",)
+    absent = ("grad_weights", "grad_exposures") if backward else ("weights",)
     constants |= dict.fromkeys(absent)
     if backward:
         constants |= {f"weights_{x}": 0 for x in ("batch", "layer", "row", "column")}

@@ -70,7 +70,7 @@ def fuse_kernel(
 
 
 def softmax_fuse(logits: Tensor, exposures: Tensor, fused: Tensor, weights: Tensor | None) -> None:
-    """Fills ``fused``, dense in any order of its last three axes, and ``weights``, contiguous."""
+    """Fill ``fused``, dense in any order of its last three axes, and ``weights``, contiguous."""
     batch, count, channels = exposures.shape[:3]
     height, width = row_size(logits, is_one_row(logits, exposures, fused))
     columns = columns_for(count)

@@ -17,20 +17,20 @@ WARPS = 4
 
 
 def columns_for(count: int) -> int:
-    """Columns of a program: about 32 weights in each of its 128 threads. Not timed on a GPU."""
+    """Return the columns of a program: about 32 weights in each of its 128 threads, untimed."""
     return 1024 if count <= 4 else 512 if count <= 8 else 128
 
 
 @triton.jit
 def locate_pixels(width, height, COLUMNS: tl.constexpr):
-    """Batch, row and first column (int64) of this program, its lanes, and which are in the row."""
+    """Return batch, row, first column (int64), lanes, and which of them are in the row."""
     b, y, first = locate(tl.program_id(0), width, height, COLUMNS)
     lane = tl.arange(0, COLUMNS).to(tl.int64)
     return b, y, first, lane, lane < width - first
 
 
 def is_one_row(*images: Tensor | None) -> bool:
-    """Whether in each tensor every row begins where the row before it ends."""
+    """Return whether in each tensor every row begins where the row before it ends."""
     given = [x for x in images if x is not None]
     return all(x.shape[-2] == 1 or x.stride(-2) == x.shape[-1] * x.stride(-1) for x in given)
 

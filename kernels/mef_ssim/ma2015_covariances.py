@@ -157,8 +157,7 @@ def covariance_kernel(
             threshold = tl.zeros((COLUMNS,), tl.float32)
             for k in tl.static_range(K):
                 threshold += unscaled[k] * unscaled[k] * flat[pair(k, k, K) * size]
-            power = combined(flat, unscaled, size)
-            rescale = rescale_of(power, threshold, strongest, count)
+            rescale = rescale_of(combined(flat, unscaled, size), threshold, strongest, count)
             for k in tl.static_range(K):
                 to = k * map_layer + here
                 tl.store(means + to, smooth[k * size] + shifts[k], mask=inside)

@@ -58,9 +58,9 @@ def patch_sum(
     """Flat and Gaussian (mean, mean of squares) of Σ gains (x - means) over each window."""
     share: tl.constexpr = 1.0 / (len(TAPS_Y) * len(TAPS_X))
     flat = tl.zeros(means[0].shape, tl.float32)
-    flat_power = tl.zeros(means[0].shape, tl.float32)
+    flat_second_moment = tl.zeros(means[0].shape, tl.float32)
     smooth = tl.zeros(means[0].shape, tl.float32)
-    smooth_power = tl.zeros(means[0].shape, tl.float32)
+    smooth_second_moment = tl.zeros(means[0].shape, tl.float32)
     for i in range(len(TAPS_Y)):
         tap_y = tap_of(i, TAPS_Y)
         row = images + tl.cast(i, tl.int64) * width
@@ -70,10 +70,10 @@ def patch_sum(
                 patch += gains[k] * (tl.load(row + k * layer + j) - means[k])
             weighted = tap_y * TAPS_X[j] * patch
             flat += patch
-            flat_power += patch * patch
+            flat_second_moment += patch * patch
             smooth += weighted
-            smooth_power += weighted * patch
-    return flat * share, flat_power * share, smooth, smooth_power
+            smooth_second_moment += weighted * patch
+    return flat * share, flat_second_moment * share, smooth, smooth_second_moment
 
 
 @triton.jit
@@ -114,12 +114,14 @@ def level_kernel(
         # Around a value of the window the variance of a bright flat area does not cancel.
         near = tl.load(image + center)
         one = tl.full((COLUMNS,), 1.0, tl.float32)
-        flat, power, smooth, _ = patch_sum(image, layer, width, (one,), (near,), 1, TAPS_Y, TAPS_X)
+        flat, second_moment, smooth, _ = patch_sum(
+            image, layer, width, (one,), (near,), 1, TAPS_Y, TAPS_X
+        )
         tl.store(means + k * map_layer, smooth + near, mask=inside)
-        spread = power - flat * flat
+        flat_variance = second_moment - flat * flat
         mean = flat + near
-        moment = spread + mean * mean
-        norm = norm_of(spread, moment, count)
+        moment = flat_variance + mean * mean
+        norm = norm_of(flat_variance, moment, count)
         ones = ones + (one,)
         flat_means = flat_means + (mean,)
         moments = moments + (moment,)
@@ -127,22 +129,22 @@ def level_kernel(
         norm_sum += norm
         strongest = tl.maximum(strongest, norm + LEAST_CONTRAST)
 
-    flat, power, _, _ = patch_sum(images, layer, width, ones, flat_means, K, TAPS_Y, TAPS_X)
-    total_variance = tl.maximum(power - flat * flat, 0.0)
+    flat, second_moment, _, _ = patch_sum(images, layer, width, ones, flat_means, K, TAPS_Y, TAPS_X)
+    total_variance = tl.maximum(second_moment - flat * flat, 0.0)
     unscaled = gains_of(norms, exponent_of(total_variance, norm_sum, count), count)
     threshold = tl.zeros((COLUMNS,), tl.float32)
     for k in tl.static_range(K):
         threshold += unscaled[k] * unscaled[k] * moments[k]
-    flat, power, smooth, smooth_power = patch_sum(
+    flat, second_moment, smooth, smooth_second_moment = patch_sum(
         images, layer, width, unscaled, flat_means, K, TAPS_Y, TAPS_X
     )
-    rescale = rescale_of(power - flat * flat, threshold, strongest, count)
+    rescale = rescale_of(second_moment - flat * flat, threshold, strongest, count)
     for k in tl.static_range(K):
         tl.store(gains + k * map_layer, unscaled[k] * rescale, mask=inside)
-    spread = (smooth_power - smooth * smooth) * rescale * rescale
+    smooth_variance = (smooth_second_moment - smooth * smooth) * rescale * rescale
     # A comparison with NaN is false: NaN stays.
-    spread = tl.where(spread < 0, 0.0, spread)
-    tl.store(variance + batch * map_layer + here, spread, mask=inside)
+    smooth_variance = tl.where(smooth_variance < 0, 0.0, smooth_variance)
+    tl.store(variance + batch * map_layer + here, smooth_variance, mask=inside)
 
 
 def ma2015_level(images: Tensor, taps: Taps) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -64,9 +64,9 @@ def gains_of(norms, exponent, COUNT: tl.constexpr):
 
 
 @triton.jit
-def rescale_of(power, threshold, strongest, COUNT: tl.constexpr):
-    """What gives the weighted patch, of variance ``power``, the norm ``strongest``.
+def rescale_of(variance, threshold, strongest, COUNT: tl.constexpr):
+    """What gives the weighted patch, of this variance, the norm ``strongest``.
 
     Exposures that cancel each other leave only rounding, which must not be stretched.
     """
-    return strongest / tl.sqrt(tl.where(power > NOISE * threshold, COUNT * power, 1.0))
+    return strongest / tl.sqrt(tl.where(variance > NOISE * threshold, COUNT * variance, 1.0))

@@ -8,8 +8,8 @@ r"""MEF-SSIM of a fused image y against maps of its exposures, with the gradient
 largest variance and 0 for the others, and there is a luminance factor
 :math:`(2\mu_y\lambda + C_1) / (\mu_y^2 + \lambda^2 + C_1)`.
 
-The first pass sums cs over the windows and writes its derivatives by the moments of y; the second
-filters them:
+The first pass sums cs over the windows and writes its derivatives w.r.t. the moments of y; the
+second filters them:
 
 .. math::
     \partial Q / \partial y = w * d_\mu + 2 y\,(w * d_p) + \textstyle\sum_k x_k\, w * (g_k d_c)
@@ -53,16 +53,16 @@ def product_rows(
     TAPS: tl.constexpr,
     PADDED: tl.constexpr,
 ):
-    """One row of (y, y², x_1 y, …, x_K y), filtered along the row."""
+    """Load one row of (y, y², x_1 y, …, x_K y), filtered along the row."""
     mean = tl.zeros(column.shape, tl.float32)
-    power = tl.zeros(column.shape, tl.float32)
+    second_moment = tl.zeros(column.shape, tl.float32)
     weighted = ()
     for j in tl.static_range(len(TAPS)):
         y = load_tap(fused, j, column, width, 1, PADDED) - shift
         weighted = weighted + (TAPS[j] * y,)
         mean += weighted[j]
-        power += weighted[j] * y
-    rows = (mean, power)
+        second_moment += weighted[j] * y
+    rows = (mean, second_moment)
     for k in tl.static_range(K):
         cross = tl.zeros(column.shape, tl.float32)
         for j in tl.static_range(len(TAPS)):
@@ -143,7 +143,7 @@ def quality_kernel(
         done = row + top - size + 1
         if done >= first:
             mean = ring[0]
-            spread = ring[size] - mean * mean
+            both_variances = ring[size] - mean * mean
             here = tl.cast(done, tl.int64) * map_width + column
             at_map = batch * map_layer + here
             covariance = tl.zeros((COLUMNS,), tl.float32)
@@ -163,8 +163,8 @@ def quality_kernel(
                     shares = shares + (tl.where(number == k, 1.0, 0.0),)
                     covariance = tl.where(number == k, ring[(2 + k) * size], covariance)
             covariance -= level * mean
-            spread += tl.load(variance + at_map, mask=inside, other=0).to(tl.float32)
-            inverse = 1.0 / (spread + c2)
+            both_variances += tl.load(variance + at_map, mask=inside, other=0).to(tl.float32)
+            inverse = 1.0 / (both_variances + c2)
             quality = (2 * covariance + c2) * inverse
             total += tl.where(inside, quality, 0.0)
             if luminance is not None:
@@ -174,9 +174,9 @@ def quality_kernel(
                 factor = (2 * brightness * wanted + c1) * below
                 luminance_total += tl.where(inside, factor, 0.0)
             if maps is not None:
-                d_power = -scale * quality * inverse
+                d_second_moment = -scale * quality * inverse
                 d_cross = 2 * scale * inverse
-                derivatives = (d_power, -2 * mean * d_power - level * d_cross)
+                derivatives = (d_second_moment, -2 * mean * d_second_moment - level * d_cross)
                 for k in tl.static_range(K):
                     # Not by a factor of 0 where another exposure is chosen: d may be NaN.
                     share = tl.where(shares[k] == 0, 0.0, shares[k] * d_cross)

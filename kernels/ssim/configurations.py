@@ -21,10 +21,10 @@ def _configuration(
 ) -> Configuration:
     given = {x: f"*{dtype}:16" for x, dtype in pointers.items()}
     given |= {x: "fp32" for x in ("c1", "c2", "scale") if x in kernel.arg_names}
-    optional = ("upstream", "values", "sums", "shifts", "maps", "gradient_a", "gradient_b")
+    optional = ("grad_output", "values", "sums", "shifts", "maps", "gradient_a", "gradient_b")
     fixed = {"PADDED": border == "zero", "a_column": 1, "b_column": 1, **MARGINS[border]}
     if kernel is ssim_kernel:
-        fixed |= {"LUMINANCE": luminance, "upstream_column": 1}
+        fixed |= {"LUMINANCE": luminance, "grad_output_column": 1}
         fixed |= {"FOR_A": "a" in gradients, "FOR_B": "b" in gradients}
     absent = [x for x in optional if x in kernel.arg_names and x not in given]
     return configuration(
@@ -54,7 +54,7 @@ CONFIGURATIONS = [
     _configuration(
         "ssim map backward, first pass",
         ssim_kernel,
-        {**_SINGLE, **_MAPS, "upstream": "fp32"},
+        {**_SINGLE, **_MAPS, "grad_output": "fp32"},
         28,
         gradients="ab",
     ),

@@ -1,4 +1,4 @@
-r"""Windowed SSIM of two images, its mean, and the gradients by both
+r"""Windowed SSIM of two images, its mean, and the gradients w.r.t. both.
 
 .. math::
     \mathrm{SSIM} = l\,s, \quad l = \frac{2\mu_a\mu_b + C_1}{\mu_a^2 + \mu_b^2 + C_1}, \quad
@@ -46,7 +46,7 @@ def pair_rows(
     TAPS: tl.constexpr,
     PADDED: tl.constexpr,
 ):
-    """One row of (a, b, a² + b², ab), filtered along the row."""
+    """Load one row of (a, b, a² + b², ab), filtered along the row."""
     last: tl.constexpr = len(TAPS) - 1
     middle: tl.constexpr = len(TAPS) // 2
     x = load_tap(a, middle, column, width, a_column, PADDED) - shift_a
@@ -72,7 +72,7 @@ def pair_rows(
 def ssim_kernel(
     a,
     b,
-    upstream,  # dL/dSSIM at every window, or None: then it is `scale`
+    grad_output,  # dL/dSSIM at every window, or None: then it is `scale`
     values,  # SSIM, or None
     sums,  # of SSIM over the program's part, or None
     maps,  # d_p, d_c, then d_a and d_b if wanted; or None
@@ -92,9 +92,9 @@ def ssim_kernel(
     b_plane,
     b_row,
     b_column,
-    upstream_plane,
-    upstream_row,
-    upstream_column,
+    grad_output_plane,
+    grad_output_row,
+    grad_output_column,
     LUMINANCE: tl.constexpr,
     FOR_A: tl.constexpr,
     FOR_B: tl.constexpr,
@@ -134,8 +134,8 @@ def ssim_kernel(
             MARGIN_Y,
             MARGIN_X,
         )
-    if upstream is not None:
-        upstream += plane * upstream_plane
+    if grad_output is not None:
+        grad_output += plane * grad_output_plane
     to = plane * map_height * map_width + column
     ring = zero_rows(4 * size, COLUMNS)
     total = tl.zeros((COLUMNS,), tl.float32)
@@ -168,8 +168,8 @@ def ssim_kernel(
             if sums is not None:
                 total += tl.where(inside, value, 0.0)
             if maps is not None:
-                if upstream is not None:
-                    at = row_at(upstream, done, column, upstream_row, upstream_column)
+                if grad_output is not None:
+                    at = row_at(grad_output, done, column, grad_output_row, grad_output_column)
                     given = tl.load(at, mask=inside, other=0).to(tl.float32)
                 else:
                     given = scale

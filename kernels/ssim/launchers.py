@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..common.launching import launch
 from ..common.maps import margins, new_maps
-from ..common.reflect_pad import fold, mirrored
+from ..common.reflect_pad import reflect_pad, reflect_pad_backward
 from ..common.windows import Taps, Windows, single, strip_programs, strip_rows, windows_of
 from .backward import ssim_backward_kernel
 from .forward import ssim_kernel
@@ -26,7 +26,7 @@ def _first_pass(
     c1: float,
     c2: float,
     luminance: bool,
-    upstream: Tensor | None = None,
+    grad_output: Tensor | None = None,
     scale: float = 0.0,
     values: Tensor | None = None,
     for_a: bool = False,
@@ -48,7 +48,7 @@ def _first_pass(
         a.device,
         a,
         b,
-        upstream,
+        grad_output,
         values,
         sums,
         maps,
@@ -63,7 +63,7 @@ def _first_pass(
         scale,
         *a.stride(),
         *b.stride(),
-        *((0, 0, 0) if upstream is None else upstream.stride()),
+        *((0, 0, 0) if grad_output is None else grad_output.stride()),
         LUMINANCE=luminance,
         FOR_A=for_a,
         FOR_B=for_b,
@@ -112,7 +112,7 @@ def _second_pass(
 def _prepared(a: Tensor, b: Tensor, taps: Taps, border: str) -> tuple[Tensor, Tensor, Windows]:
     windows = windows_of(a, taps, border == "zero")
     if border == "reflect":
-        return mirrored(a, windows)[0], *mirrored(b, windows)
+        return reflect_pad(a, windows)[0], *reflect_pad(b, windows)
     return a, b, windows
 
 
@@ -135,7 +135,11 @@ def _gradients(
     if for_a or for_b:
         _second_pass(a, b, windows, maps, shifts, *grads)
     by_a, by_b = (
-        a.new_empty((0,)) if x is None else fold(x, windows, a.dtype) if mirror else x
+        a.new_empty((0,))
+        if x is None
+        else reflect_pad_backward(x, windows, a.dtype)
+        if mirror
+        else x
         for x in grads
     )
     return by_a, by_b
@@ -157,7 +161,7 @@ def ssim_map(
 
 
 def ssim_map_backward(
-    upstream: Tensor,
+    grad_output: Tensor,
     a: Tensor,
     b: Tensor,
     taps: Taps,
@@ -170,7 +174,7 @@ def ssim_map_backward(
 ) -> tuple[Tensor, Tensor]:
     a, b, windows = _prepared(a, b, taps, border)
     _, maps, shifts = _first_pass(
-        a, b, windows, c1, c2, luminance, upstream, for_a=for_a, for_b=for_b
+        a, b, windows, c1, c2, luminance, grad_output, for_a=for_a, for_b=for_b
     )
     return _gradients(a, b, windows, maps, shifts, border, for_a, for_b)
 

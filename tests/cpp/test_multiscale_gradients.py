@@ -117,7 +117,7 @@ def test_gradient_of_contrast(dtype: torch.dtype) -> None:
 
 
 def test_gradient_of_base(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A given base has the gradient of the adjoint of expand, without the reference."""
+    """A given base has the gradient of the backward pass of expand, without the reference."""
     monkeypatch.setattr(multiscale, "gradients", None)
     exposures = bracket(1, 2, 3, 41, 37, dtype=torch.float32)
     base = torch.rand(1, 3, 11, 10, requires_grad=True)

@@ -17,7 +17,8 @@ from fastmef.errors import InputError
 from fastmef.ops import fusion, guided
 from fastmef.ops import fusion_kernels as kernels
 from fastmef.ops.common.tensors import color_stack
-from fastmef.ops.loss_kernels import LossOptions, run_cuda
+from fastmef.ops.loss_kernels import run_cuda
+from fastmef.reference.loss import LossOptions
 
 # (B, K, C, H, W), one after the other without elements.
 EMPTY = [

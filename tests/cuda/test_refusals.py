@@ -15,7 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fastmef.ops.common import cuda
 from fastmef.ops.common.tensors import color_stack, gray_stack
-from fastmef.ops.loss_kernels import LossOptions, run_cuda
+from fastmef.ops.loss_kernels import run_cuda
+from fastmef.reference.loss import LossOptions
 
 OPTIONS = ("variance", False, 11, 1.5, 0.01, 0.03, 1e-4, 1e-12)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from cases import GAMMAS, scene
+from cases import EXPOSURES, GAMMAS, scene
 from conformance import Case, Conformance
 from torch import Tensor
 
@@ -27,6 +27,14 @@ def _variance(name: str, thorough: bool = False, **options: object) -> Case:
     function = partial(functional.local_variance, **options)
     oracle = partial(reference.local_variance, **options)
     return Case(name, function, oracle, _planes, thorough=thorough)
+
+
+# For test_compile.py.
+COMPILED = {
+    "local_variance": (functional.local_variance, (EXPOSURES,)),
+    "sobel_gradient": (functional.sobel_gradient, (EXPOSURES,)),
+    "gamma_weights": (functional.gamma_weights, (EXPOSURES,)),
+}
 
 
 class TestLocalVariance(Conformance):

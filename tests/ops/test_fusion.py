@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from cases import INTEGERS, arrange, logits_for, stack
+from cases import COLOR, EXPOSURES, INTEGERS, arrange, logits_for, stack
 from conformance import Backend, Case, Conformance
 from torch import Tensor
 
@@ -29,6 +29,16 @@ def _case(
         grads=(0, 1),
         thorough=thorough,
     )
+
+
+# For test_compile.py.
+COMPILED = {
+    "softmax_fuse": (
+        lambda x, images: functional.softmax_fuse(x, images, True, 0.5),
+        (EXPOSURES, COLOR),
+    ),
+    "softmax_fuse-alone": (functional.softmax_fuse, (EXPOSURES, COLOR)),
+}
 
 
 class TestSoftmaxFuse(Conformance):

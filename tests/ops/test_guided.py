@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from cases import INTEGERS, arrange, logits_for, stack
+from cases import COLOR, INTEGERS, arrange, logits_for, stack, uniform
 from conformance import Backend, Case, Conformance
 from torch import Tensor
 
@@ -37,6 +37,12 @@ def _case(name: str, inputs: Any, thorough: bool = False, **options: Any) -> Cas
         thorough=thorough,
         record_tensors=lambda logits, exposures: (exposures, logits),
     )
+
+
+# For test_compile.py.
+COMPILED = {
+    "guided_upsample_fuse": (functional.guided_upsample_fuse, (uniform(2, 2, 6, 7), COLOR)),
+}
 
 
 class TestGuidedUpsampleFuse(Conformance):

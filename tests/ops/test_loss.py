@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from cases import GAMMAS, loss_inputs
+from cases import EXPOSURES, GAMMAS, MASK, loss_inputs, uniform
 from conformance import Backend, Case, Conformance
 from torch import Tensor
 
@@ -63,6 +63,24 @@ def _cases(form: str) -> tuple[Case, ...]:
         case("three scales", scales=(0.4, 0.35, 0.25), window=3),
         case("second scale only", scales=(0.0, 1.0), window=3),
     )
+
+
+# For test_compile.py.
+COMPILED = {
+    "weighted_ssim_loss": (
+        lambda x: functional.weighted_ssim_loss(x, EXPOSURES, mask=MASK, scales=(1.0, 0.5)),
+        (MASK,),
+    ),
+    "weighted_ssim_loss-map": (
+        lambda x: functional.weighted_ssim_loss(x, EXPOSURES, reduction="none"),
+        (MASK,),
+    ),
+    "weighted_ssim_loss-exposures": (functional.weighted_ssim_loss, (MASK, EXPOSURES)),
+    "fusion_loss": (
+        lambda x: functional.fusion_loss(x, EXPOSURES, scales=(1.0, 0.5)),
+        (uniform(2, 2, 24, 25, seed=3),),
+    ),
+}
 
 
 class TestWeightedSsimLoss(Conformance):

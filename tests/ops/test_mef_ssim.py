@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from cases import EXPOSURES, MASK
 from conformance import Case, Conformance
 from torch import Tensor
 
@@ -89,6 +90,13 @@ _MORE = (
     ),
     *(_case(variant, "flat exposure", _flat, scales=1) for variant in ("ma2015", "mefnet")),
 )
+
+
+# For test_compile.py.
+COMPILED = {
+    "mef_ssim": (lambda x: functional.mef_ssim(x, EXPOSURES), (MASK,)),
+    "mef_ssim-mefnet": (lambda x: functional.mef_ssim(x, EXPOSURES, "mefnet"), (MASK,)),
+}
 
 
 class TestMefSsim(Conformance):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from brackets import bracket, check_fused, small_logits, some_valid
-from cases import INTEGERS
+from cases import COLOR, INTEGERS, uniform
 from conformance import Backend, Case, Conformance
 from torch import Tensor
 
@@ -44,6 +44,29 @@ def _pyramid(name: str, count: int, channels: int, masked: bool = False) -> Case
         thorough=channels == 3 and not (masked and backends.INTERPRETED),
         limits={"validity": torch.ones(1) if masked else None},
     )
+
+
+# For test_compile.py.
+COMPILED = {
+    "exposure_pyramid": (
+        lambda x: (lambda y: (y.base, *y.inner))(functional.exposure_pyramid(x, 2)),
+        (COLOR,),
+    ),
+    "multiscale_fuse": (
+        lambda x: functional.multiscale_fuse(x, COLOR),
+        (uniform(2, 2, 6, 7),),
+    ),
+    "multiscale_fuse-everything": (
+        lambda x, images, shares: functional.multiscale_fuse(
+            x, images, shares=shares, contrast=(1.2, 0.9), valid=COLOR[:, :, 0] > 0.2
+        ),
+        (uniform(2, 2, 6, 7), COLOR, uniform(2, 2, seed=4) + 0.1),
+    ),
+    "multiscale_fuse-contrast": (
+        lambda x, contrast: functional.multiscale_fuse(x, COLOR, contrast=contrast),
+        (uniform(2, 2, 6, 7), torch.tensor(1.2)),
+    ),
+}
 
 
 class TestExposurePyramid(Conformance):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from functools import partial
 
-from cases import scene
+from cases import EXPOSURES, scene
 from conformance import Case, Conformance
 from torch import Tensor
 
@@ -29,6 +29,16 @@ def _case(name: str, thorough: bool = False, **options: object) -> Case:
         noise=(2e-6, 1e-3),
         thorough=thorough,
     )
+
+
+# For test_compile.py.
+COMPILED = {
+    "ssim": (functional.ssim, (EXPOSURES[:, 0], EXPOSURES[:, 1])),
+    "ssim-map": (
+        lambda a, b: functional.ssim(a, b, border="reflect", reduction="none"),
+        (EXPOSURES[:, 0], EXPOSURES[:, 1]),
+    ),
+}
 
 
 class TestSsim(Conformance):

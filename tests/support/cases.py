@@ -50,6 +50,16 @@ def stack(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
     return images.to(dtype)
 
 
+def uniform(*shape: int, seed: int = 0) -> Tensor:
+    """float32 noise over [0, 1]."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+# Images of calls that are compiled.
+EXPOSURES, COLOR = uniform(2, 2, 24, 25), uniform(2, 2, 3, 24, 25, seed=1)
+MASK = uniform(2, 24, 25, seed=2)
+
+
 def logits_for(exposures: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Noise as logits of ``(B, K, C, H, W)``, in their dtype where that is a floating one."""
     generator = torch.Generator().manual_seed(1)

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import torch
 from cases import arrange
-from recorded import RegisteredCalls, opcheck
+from recorded import RegisteredCalls, check_fakes_on_a_gpu, opcheck
 from torch import Tensor
 
 from fastmef import backends, ops  # noqa: F401  # declares every operation
@@ -195,6 +195,7 @@ class Conformance:
         kernels = OPERATIONS[self.operation].kernels
         assert calls.names >= {name for name, of in kernels.items() if backend.kind in of}
         opcheck(calls, thoroughly=not backends.INTERPRETED)
+        check_fakes_on_a_gpu(calls)
 
     @pytest.mark.parametrize("bad", NOT_FINITE)
     def test_not_finite(self, case: Case, backend: Backend, bad: float) -> None:

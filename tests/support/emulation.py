@@ -38,7 +38,7 @@ def _compiler() -> str | None:
     return None
 
 
-def _build(folder: Path) -> Path:
+def _build(library: Path) -> None:
     import pybind11
 
     includes = (EMULATION, CSRC, pybind11.get_include(), sysconfig.get_paths()["include"])
@@ -48,22 +48,24 @@ def _build(folder: Path) -> Path:
     flags += [f"-DFASTMEF_MODULE={NAME}", '-DFASTMEF_CUDA_BUILT_FOR="no GPU"']
     flags += [f"-I{x}" for x in includes]
     commands, objects = [], []
-    for source in sorted(x for kind in ("cu", "cpp") for x in CSRC.glob(f"cuda/**/*.{kind}")):
-        objects.append(folder / f"{source.stem}.o")
+    for source in (CSRC / "common" / "module.cpp", *sorted(CSRC.glob("cuda/*/*.c*"))):
+        objects.append(library.with_name(f"{source.parent.name}_{source.stem}.o"))
         command = [_compiler(), *flags, "-x", "c++", "-c", source, "-o", objects[-1]]
         commands.append(subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE))
     for command in commands:
         _, errors = command.communicate()
         if command.returncode:
             raise RuntimeError(errors.decode())
-    library = folder / f"{NAME}.so"
     subprocess.run([str(_compiler()), "-shared", *map(str, objects), "-o", library], check=True)
-    return library
 
 
 def load(folder: Path) -> ModuleType:
-    """Compile the kernels into ``folder`` and import them."""
-    spec = importlib.util.spec_from_file_location(NAME, _build(folder))
+    """Import the kernels from ``folder``; compile them if they are not there yet."""
+    library = folder / f"{NAME}.so"
+    if not library.exists():
+        folder.mkdir(exist_ok=True)
+        _build(library)
+    spec = importlib.util.spec_from_file_location(NAME, library)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

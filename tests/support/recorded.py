@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
@@ -39,3 +40,26 @@ def opcheck(calls: RegisteredCalls, thoroughly: bool) -> None:
     for func, arguments in calls.made.values():
         options = {} if thoroughly else {"test_utils": some}
         torch.library.opcheck(func, arguments, **options)
+
+
+def described(x: Tensor) -> tuple[Any, ...]:
+    """Shape, dtype and strides. Those of an axis with one element, or of nothing, say nothing."""
+    strides = tuple(s for s, n in zip(x.stride(), x.shape, strict=True) if n > 1)
+    return tuple(x.shape), x.dtype, strides
+
+
+def check_fakes_on_a_gpu(calls: RegisteredCalls) -> None:
+    """Check that results on a GPU are announced as those that were computed, on the same GPU."""
+    for func, arguments in calls.made.values():
+        real = func(*arguments)
+        with FakeTensorMode():
+            fake = func(*(_on_gpu(x) if isinstance(x, Tensor) else x for x in arguments))
+        pairs = zip(*(x if isinstance(x, tuple) else (x,) for x in (real, fake)), strict=True)
+        for computed, announced in pairs:
+            assert described(announced) == described(computed)
+            assert str(announced.device) == "cuda:1"
+
+
+def _on_gpu(x: Tensor) -> Tensor:
+    """Return a tensor without values that lies in memory as ``x`` does; for fake mode."""
+    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="cuda:1")

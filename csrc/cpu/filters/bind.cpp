@@ -35,6 +35,6 @@ void filters(bool in_double, const std::array<int64_t, 4>& shape, const TapList&
 
 }  // namespace
 
-void bind_filters(py::module_& m) { m.def("filters", &filters); }
+FASTMEF_BINDING(m) { m.def("filters", &filters); }
 
 }  // namespace fastmef

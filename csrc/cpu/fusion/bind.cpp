@@ -57,7 +57,7 @@ void softmax_fuse_backward(bool in_double, const Shape& shape, double temperatur
 
 }  // namespace
 
-void bind_fusion(py::module_& m) {
+FASTMEF_BINDING(m) {
   m.def("softmax_fuse", &softmax_fuse);
   m.def("softmax_fuse_backward", &softmax_fuse_backward);
 }

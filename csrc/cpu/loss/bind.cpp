@@ -38,6 +38,6 @@ double weighted_ssim_loss(bool in_double, int64_t batch, int64_t count,
 
 }  // namespace
 
-void bind_loss(py::module_& m) { m.def("weighted_ssim_loss", &weighted_ssim_loss); }
+FASTMEF_BINDING(m) { m.def("weighted_ssim_loss", &weighted_ssim_loss); }
 
 }  // namespace fastmef

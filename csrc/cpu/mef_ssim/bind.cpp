@@ -75,7 +75,7 @@ void mefnet_factors(bool in_double, const Shape& shape, const Addresses<5>& maps
 
 }  // namespace
 
-void bind_mef_ssim(py::module_& m) {
+FASTMEF_BINDING(m) {
   py::class_<Shape>(m, "MefShape")
       .def(py::init(
           [](const std::array<int64_t, 4>& sizes, TapList taps_y, TapList taps_x, int threads) {

@@ -87,7 +87,7 @@ void blend_band_backward(bool in_double, const std::array<int64_t, 4>& shape, co
 
 }  // namespace
 
-void bind_multiscale(py::module_& m) {
+FASTMEF_BINDING(m) {
   m.def("pyramid_reduce", &pyramid_reduce);
   m.def("blend_band", &blend_band);
   m.def("blend_band_backward", &blend_band_backward);

@@ -1,10 +1,9 @@
-// The binding of what can be asked and set at run time: instruction sets and threads.
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
+// What Python can ask and set at run time: instruction sets and threads.
 
 #include <string>
 #include <vector>
 
+#include "common/binding.h"
 #include "cpu/runtime/instruction_sets.h"
 #include "cpu/runtime/parallel.h"
 
@@ -34,7 +33,7 @@ bool use_isa(const std::string& name) {
 
 }  // namespace
 
-void bind_runtime(pybind11::module_& m) {
+FASTMEF_BINDING(m) {
   m.def("available_isas", &available_isas);
   m.def("active_isa", &active_isa);
   m.def("use_isa", &use_isa);

@@ -2,9 +2,34 @@
 //
 //   dL/da = w * d_mean_a + 2 a (w * d_second_moment) + b (w * d_cross),   likewise for b
 //
-// Compiled once for every instruction set; FASTMEF_ISA names the set.
+// Compiled once for every instruction set, whose name is FASTMEF_ISA, and once for the binding.
 
-#include "cpu/ssim/ssim.h"
+#include "common/stack.h"
+#include "cpu/runtime/instruction_sets.h"
+#include "cpu/window/axis.h"
+
+namespace fastmef {
+
+struct SsimArgs {
+  int64_t batch;
+  Axis y, x;
+  const double* taps_y;
+  const double* taps_x;
+  double c1, c2;
+  bool luminance;
+  Stack a, b;
+  Stack values;       // optional: the map
+  Stack grad_output;  // optional gradient of the map; without it every window counts `weight`
+  double weight;
+  Stack grad_a, grad_b;  // optional gradients
+  int threads;
+};
+
+FASTMEF_KERNEL(ssim, double(const SsimArgs&, bool in_double))
+
+}  // namespace fastmef
+
+#ifdef FASTMEF_ISA
 
 #include "common/similarity.h"
 #include "cpu/runtime/array.h"
@@ -156,3 +181,49 @@ double ssim(const SsimArgs& args, bool in_double) {
 
 }  // namespace FASTMEF_ISA
 }  // namespace fastmef
+
+#else
+
+#include "common/binding.h"
+#include "cpu/runtime/large_pages.h"
+#include "cpu/window/binding.h"
+
+namespace py = pybind11;
+
+namespace fastmef {
+namespace {
+
+// `shape` is (N, H, W). Returns the sum of the map if the map itself is not written.
+double ssim(bool in_double, const std::array<int64_t, 3>& shape, const TapList& taps_y,
+            const TapList& taps_x, int border, bool luminance, double c1, double c2, const Stack& a,
+            const Stack& b, const Stack& values, const Stack& grad_output, double weight,
+            const Stack& grad_a, const Stack& grad_b, int threads) {
+  const SsimArgs args{shape[0],
+                      make_axis(shape[1], taps_y, border),
+                      make_axis(shape[2], taps_x, border),
+                      taps_y.data(),
+                      taps_x.data(),
+                      c1,
+                      c2,
+                      luminance,
+                      a,
+                      b,
+                      values,
+                      grad_output,
+                      weight,
+                      grad_a,
+                      grad_b,
+                      threads};
+  const py::gil_scoped_release release;
+  prefer_large_pages(grad_a, shape[0] * shape[1] * shape[2]);
+  prefer_large_pages(grad_b, shape[0] * shape[1] * shape[2]);
+  return ssim_kernel(args, in_double);
+}
+
+}  // namespace
+
+FASTMEF_BINDING(m) { m.def("ssim", &ssim); }
+
+}  // namespace fastmef
+
+#endif

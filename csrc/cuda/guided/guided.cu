@@ -7,11 +7,25 @@
 // along x once. Positions are exact: integers, divided once.
 
 #include "common/softmax.h"
-#include "cuda/guided/guided.h"
+#include "cuda/runtime/launch.h"
+#include "cuda/runtime/layout.h"
 #include "cuda/runtime/runs.h"
 #include "cuda/runtime/storage.h"
 
 namespace fastmef {
+
+struct GuidedArgs {
+  int64_t batch, height, width;  // of the exposures
+  int64_t rows, columns;         // of the small images, at most as many
+  int count;                     // exposures: up to eight
+  float gray[3];                 // the guide of a pixel: their products with R, G, B, summed
+  Stack exposures;               // (B, K, 3, H, W)
+  Stack fused;                   // (B, 1, 3, H, W)
+  const float* slopes;           // (B, K, h, w), contiguous
+  const float* offsets;          // the same
+  float* guide;                  // (B, 1, h, w), contiguous
+};
+
 namespace {
 
 template <class S>
@@ -226,6 +240,7 @@ void fuse(const GuidedArgs& a, const DeviceAndStream& on) {
 
 }  // namespace
 
+// The mean of the guide over the pixels of each small one.
 void guided_guide(const GuidedArgs& args, const DeviceAndStream& on) {
   const char* name = "guided_guide";
   check_size(name, args);
@@ -236,6 +251,7 @@ void guided_guide(const GuidedArgs& args, const DeviceAndStream& on) {
   dispatch_storage(name, args.exposures.dtype, [&](auto type) { guide<decltype(type)>(args, on); });
 }
 
+// The fusion by logits slope * guide + offset, slopes and offsets enlarged.
 void guided_fuse(const GuidedArgs& args, const DeviceAndStream& on) {
   const char* name = "guided_fuse";
   check_count(name, args.count);
@@ -253,3 +269,58 @@ void guided_fuse(const GuidedArgs& args, const DeviceAndStream& on) {
 }
 
 }  // namespace fastmef
+
+// Compiling for a GPU needs nothing of what follows.
+#ifndef __CUDA_ARCH__
+
+#include "cuda/runtime/binding.h"
+
+namespace py = pybind11;
+
+namespace fastmef {
+namespace {
+
+GuidedArgs guided_args(const Shape& shape, int64_t rows, int64_t columns,
+                       const std::array<float, 3>& gray, const Stack& exposures) {
+  GuidedArgs args{};
+  args.batch = shape[0];
+  args.count = static_cast<int>(shape[1]);
+  args.height = shape[3];
+  args.width = shape[4];
+  args.rows = rows;
+  args.columns = columns;
+  for (int c = 0; c < 3; ++c) args.gray[c] = gray[c];
+  args.exposures = exposures;
+  return args;
+}
+
+void bound_guide(const DeviceAndStreamTuple& on, const Shape& shape, int64_t rows, int64_t columns,
+                 const std::array<float, 3>& gray, const Stack& exposures, int64_t to) {
+  GuidedArgs args = guided_args(shape, rows, columns, gray, exposures);
+  args.guide = static_cast<float*>(pointer(to));
+  const py::gil_scoped_release release;
+  guided_guide(args, device_and_stream(on));
+}
+
+void bound_fuse(const DeviceAndStreamTuple& on, const Shape& shape, int64_t rows, int64_t columns,
+                const std::array<float, 3>& gray, const Stack& exposures, int64_t slopes,
+                int64_t offsets, const Stack& fused) {
+  GuidedArgs args = guided_args(shape, rows, columns, gray, exposures);
+  args.slopes = static_cast<const float*>(pointer(slopes));
+  args.offsets = static_cast<const float*>(pointer(offsets));
+  args.fused = fused;
+  args.fused.layer = 0;  // there is one: its stride says nothing
+  const py::gil_scoped_release release;
+  guided_fuse(args, device_and_stream(on));
+}
+
+}  // namespace
+
+FASTMEF_BINDING(m) {
+  m.def("guided_guide", &bound_guide);
+  m.def("guided_fuse", &bound_fuse);
+}
+
+}  // namespace fastmef
+
+#endif

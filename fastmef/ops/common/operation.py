@@ -28,7 +28,10 @@ STORED = (torch.uint8, torch.uint16, *FLOATS)
 # float64 on a GPU is left to the reference.
 GPU_FLOATS, GPU_STORED = FLOATS[:-1], STORED[:-1]
 
-_SCHEMA_TYPES = {bool: "bool", int: "int", float: "float", float | None: "float?", str: "str"}
+_SCHEMA_TYPES = {
+    **{bool: "bool", int: "int", str: "str", float: "float", float | None: "float?"},
+    float | Tensor: "float",  # the reference alone takes tensors
+}
 
 
 class RefusedError(RuntimeError):

@@ -1,1 +1,0 @@
-"""What the kernels share: launching, windows, tiles, reflect padding, variants to compile."""

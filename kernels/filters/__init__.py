@@ -1,1 +1,0 @@
-"""local_variance, sobel_gradient, gamma_weights, and one backward pass for all three."""

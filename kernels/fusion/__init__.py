@@ -1,1 +1,0 @@
-"""softmax_fuse and its backward pass."""

@@ -1,1 +1,0 @@
-"""guided_upsample_fuse: ``guide`` averages the exposures, ``fuse`` fuses them."""

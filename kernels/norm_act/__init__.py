@@ -1,1 +1,0 @@
-"""Batch normalisation and ReLU of channels-last images, and what follows them."""

@@ -1,1 +1,0 @@
-"""ssim: the map, the mean, and both backward passes."""
