@@ -76,7 +76,7 @@ class Function(torch.autograd.Function):
         """Call the function, outside of transforms without binding its arguments to names."""
         if backends.transforms_active():
             return super().apply(*arguments)
-        return super(torch.autograd.Function, cls).apply(*arguments)
+        return super(torch.autograd.Function, cls).apply(*arguments)  # type: ignore[misc]
 
     @classmethod
     def vmap(cls, info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
