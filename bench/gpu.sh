@@ -67,11 +67,7 @@ run() {
   tail -n 25 "$scratch/log"
 }
 
-# Tests side by side where pytest-xdist is installed: compiling takes most of the time. Each process
-# has a core for what it computes on the CPU.
 export OMP_NUM_THREADS=1
-parallel=()
-"$python" -c 'import xdist' 2>/dev/null && parallel=(-n 12 --dist worksteal)
 pytest=("$python" -m pytest -p no:cacheprovider -rs)
 
 say_gpu='import torch
@@ -84,6 +80,11 @@ if [ -z "$gpu" ] && nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then
   failed=1
 fi
 echo "GPU: ${gpu:-no GPU}" | tee -a "$log"
+
+# Tests side by side where pytest-xdist is installed: compiling for a GPU takes most of the time. Each
+# process has a core for what it computes on the CPU.
+parallel=()
+[ -n "$gpu" ] && "$python" -c 'import xdist' 2>/dev/null && parallel=(-n 12 --dist worksteal)
 
 # Whether there is a GPU for a call.
 needs_gpu() {

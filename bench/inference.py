@@ -65,7 +65,7 @@ class Case:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width, 2 to 3, even."""
+        """Return height and width, 2 to 3, even."""
         width = round((1.5e6 * self.numbers[0]) ** 0.5 / 2) * 2
         return round(width / 1.5 / 2) * 2, width
 

@@ -195,9 +195,12 @@ def rehearse(checkout: Path, chosen: str, interpreted: bool) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "chosen, interpreted",
     [
-        ("8x250x250 and not traffic or guided or mef_ssim or fuse or copy or bandwidth", False),
+        (
+            "8x250x250 and not traffic or guided or mef_ssim or fuse or copy or bandwidth"
+            " or norm_act and not fastmef and (512 or pool)",
+            False,
+        ),
         ("traffic or norm_act and fastmef and (512 or pool)", True),
-        ("norm_act and not fastmef and (512 or pool)", False),
     ],
 )
 def test_rehearsal_of_the_benchmarks(checkout: Path, chosen: str, interpreted: bool) -> None:

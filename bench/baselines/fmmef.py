@@ -58,12 +58,12 @@ def fmmef(images: Sequence[Image]) -> Image:
 
 
 def _intermediate_scales(height: int, width: int) -> int:
-    """How many scales lie between the finest and the coarsest."""
+    """Return how many scales lie between the finest and the coarsest."""
     return max(0, int(np.log2(min(height, width))) - 5)
 
 
 def _detail(exposures: Sequence[Plane]) -> tuple[Plane, list[Plane]]:
-    """The fused detail of one scale and the local means ``(H, W)`` of the exposures.
+    """Return the fused detail of one scale, and the local means ``(H, W)`` of the exposures.
 
     ``exposures`` are ``(H, W, 3)`` or ``(H, W)``, and so is the detail.
     """
@@ -90,7 +90,7 @@ def _detail(exposures: Sequence[Plane]) -> tuple[Plane, list[Plane]]:
 
 
 def _base(exposures: Sequence[Plane], means: Sequence[Plane]) -> Plane:
-    """What is left of the exposures below the detail of the coarsest scale."""
+    """Return what is left of the exposures below the detail of the coarsest scale."""
     weights = []
     for exposure in exposures:
         contrast = np.abs(cv2.Laplacian(exposure, cv2.CV_64F, borderType=cv2.BORDER_REPLICATE))
@@ -101,7 +101,7 @@ def _base(exposures: Sequence[Plane], means: Sequence[Plane]) -> Plane:
 
 
 def _box(plane: Plane) -> Plane:
-    """Mean over the part of the window that lies inside the image."""
+    """Return the mean over the part of the window that lies inside the image."""
     return _window_sum(plane) / _window_sum(np.ones_like(plane))
 
 
@@ -111,12 +111,12 @@ def _window_sum(plane: Plane) -> Plane:
 
 
 def _halve(planes: Sequence[Plane]) -> list[Plane]:
-    """Every second row and column; the planes are window means, so this does not alias."""
+    """Return every second row and column; the planes are window means, so this does not alias."""
     return [np.ascontiguousarray(plane[::2, ::2]) for plane in planes]
 
 
 def _enlarge(plane: Plane, shape: tuple[int, ...]) -> Plane:
-    """The inverse of halving: the mean of the samples within the window around each pixel."""
+    """Undo the halving by the mean of the samples within the window around each pixel."""
     samples, places = np.zeros(shape), np.zeros(shape)
     samples[::2, ::2] = plane
     places[::2, ::2] = 1

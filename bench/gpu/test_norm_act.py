@@ -49,7 +49,7 @@ def fused(x: Tensor, norm: nn.Module, then: str, keep: bool) -> tuple[Tensor, ..
 
 
 def step(function: Any, norm: nn.Module, then: str, keep: bool) -> Step:
-    """A training step of the layer alone; the gradients from above are the outputs themselves."""
+    """Return a training step of the layer alone; its ``grad_output`` is the output itself."""
 
     def both(x: Tensor) -> tuple[Tensor, ...]:
         x = x.detach().requires_grad_()
@@ -62,8 +62,8 @@ def step(function: Any, norm: nn.Module, then: str, keep: bool) -> Step:
 
 
 def bytes_moved(x: Tensor, then: str, keep: bool) -> int:
-    """Forward x twice (the statistics come first) and the outputs once; backward all that, and
-    x and the outputs' gradients once more, for the sums come first there too."""
+    """Count forward x twice (the statistics come first) and the outputs once; backward all that,
+    and x and the outputs' gradients once more, for the sums come first there too."""
     share = {"": 0.0, "pool": 0.25, "bilinear": 4.0}[then] + keep
     size = x.numel() * x.element_size()
     return round(size * ((2 + share) + (2 * (1 + share) + 1)))

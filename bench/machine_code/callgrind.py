@@ -41,7 +41,7 @@ OTHERS, MISSES = "other files", "bytes that miss the first cache"
 
 
 def run(op: str) -> None:
-    """One call of an operation, with two exposures of SIZE x SIZE pixels."""
+    """Call an operation once, with two exposures of SIZE x SIZE pixels."""
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
     exposures = torch.rand(1, 2, SIZE, SIZE, generator=generator)
@@ -58,7 +58,7 @@ def run(op: str) -> None:
 
 
 def parse(profile: str) -> tuple[Counter[str], int]:
-    """Instructions by file, and lines that missed the first cache."""
+    """Return instructions by file, and lines that missed the first cache."""
     events: list[str] = []
     by_file: Counter[str] = Counter()
     misses = 0

@@ -120,5 +120,5 @@ def pack_conditions(read: Reader) -> list[Value]:
 
 
 def check_division(read: Reader) -> list[Value]:
-    """Divisors and dividends of ordinary size need no slow path."""
+    """Return false: divisors and dividends of ordinary size need no slow path."""
     return [FALSE]

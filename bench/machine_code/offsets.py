@@ -16,7 +16,7 @@ DEFINITION = re.compile(r"\s*(%[\w-]+)(?::\d+)? = (\S+) ?(.*)")
 
 
 def narrow_products(ttir: str) -> list[str]:
-    """The ``arith.muli`` of 32 bits that reach an address without being widened."""
+    """Return the ``arith.muli`` of 32 bits that reach an address without being widened."""
     made: dict[str, tuple[str, str]] = {}
     given: set[str] = set()  # the kernel's arguments
     for line in ttir.splitlines():
@@ -47,7 +47,7 @@ def narrow_products(ttir: str) -> list[str]:
 
 
 def _origin(name: str, made: dict[str, tuple[str, str]]) -> str:
-    """The number that a tensor repeats."""
+    """Return the number that a tensor repeats."""
     while made.get(name, ("", ""))[0] in ("tt.splat", "tt.broadcast", "tt.expand_dims"):
         name = NAME.findall(made[name][1])[0]
     return name

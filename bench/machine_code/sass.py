@@ -52,7 +52,7 @@ class Instruction:
 
     @property
     def bytes(self) -> int:
-        """How many bytes a memory access moves for each thread."""
+        """Return how many bytes a memory access moves for each thread."""
         found = WIDTHS.search(self.name)
         return int(found.group(1)) // 8 if found else 4
 

@@ -31,7 +31,7 @@ ARCHITECTURES = (80, 90, 100)
 
 
 def _import(path: Path) -> ModuleType:
-    """A file of kernels/ as part of the package ``kernels`` of this checkout, any other alone."""
+    """Import a file of kernels/ as part of the checkout's package, any other one alone."""
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
     if path.is_relative_to(ROOT / "kernels"):
@@ -47,7 +47,7 @@ def _import(path: Path) -> ModuleType:
 
 
 def _shown(path: Path) -> str:
-    """``fusion/forward`` for kernels/fusion/forward.py."""
+    """Return ``fusion/forward`` for kernels/fusion/forward.py."""
     folder = ROOT / "kernels"
     return (
         str(path.relative_to(folder).with_suffix("")) if path.is_relative_to(folder) else path.stem
@@ -114,7 +114,7 @@ def _measure(architecture: int, task: tuple[Path, int]) -> dict[str, Any]:
 
 
 def _knows(architecture: int) -> bool:
-    """Whether the installed Triton compiles for this architecture at all."""
+    """Return whether the installed Triton compiles for this architecture at all."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -138,7 +138,7 @@ def _nothing() -> Any:
 
 
 def why_wrong(result: dict[str, Any]) -> str:
-    """Empty if the variant compiled and is as it should be."""
+    """Say what is wrong; empty if the variant compiled and is as it should be."""
     if "error" in result:
         return f"does not compile: {result['error']}"
     if result["spills"] or result["stack"]:

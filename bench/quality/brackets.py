@@ -47,7 +47,7 @@ class Bracket:
         return f"{self.scene}/{self.count}"
 
     def frames(self, data: Path) -> list[Image]:
-        """``(H, W, 3)`` RGB, from dark to bright."""
+        """Return ``(H, W, 3)`` RGB, from dark to bright."""
         source = data / self.folder / self.scene
         if source.is_dir():
             return thin(_photographs(source), self.count)
@@ -56,19 +56,19 @@ class Bracket:
 
 
 def validation_pairs(data: Path) -> list[Bracket]:
-    """The pairs that training never sees: every 8th scene."""
+    """Return the pairs that training never sees: every 8th scene."""
     scenes = split_scenes(find_scenes(data / "pairs"))[1]
     return [Bracket("pairs", scene.name, len(scene.images)) for scene in scenes]
 
 
 def stacks(data: Path) -> list[Bracket]:
-    """All photographs of every stack, held out or not: for looking at."""
+    """Return all photographs of every stack, held out or not: for looking at."""
     scenes = find_scenes(data / "stacks")
     return [Bracket("stacks", scene.name, len(scene.images)) for scene in scenes]
 
 
 def held_out(data: Path) -> list[Bracket]:
-    """The held-out stacks and rendered brackets with all their frames, and their thinnings."""
+    """Return held-out stacks and rendered brackets with all their frames, and their thinnings."""
     whole = [stack for stack in stacks(data) if stack.scene in HELD_OUT_STACKS]
     whole += [Bracket("hdr", name, RENDERED) for name in HELD_OUT_HDR]
     return [
@@ -79,24 +79,24 @@ def held_out(data: Path) -> list[Bracket]:
 
 
 def thin(frames: Sequence[T], count: int) -> list[T]:
-    """``count`` equally spaced frames with both ends; all of them if there are no more."""
+    """Return ``count`` equally spaced frames with both ends; all of them if there are no more."""
     if count >= len(frames):
         return list(frames)
     return [frames[k] for k in np.linspace(0, len(frames) - 1, count).round().astype(int)]
 
 
 def exposure_values(radiance: NDArray[np.floating], count: int) -> list[float]:
-    """Equally spaced exposure values in stops that cover the radiance ``(H, W, 3)``."""
+    """Return equally spaced exposure values in stops that cover the radiance ``(H, W, 3)``."""
     return np.linspace(*exposure_range(radiance), count).tolist()
 
 
 def _photographs(folder: Path) -> list[Image]:
-    """All frames of a scene, by their brightness: names do not always follow it."""
+    """Return all frames of a scene, by their brightness: names do not always follow it."""
     (scene,) = (scene for scene in find_scenes(folder.parent) if scene.name == folder.name)
     frames = [read_image(path).pixels for path in scene.images]
     return sorted(frames, key=lambda frame: float(frame.mean()))
 
 
 def _radiance(file: Path) -> NDArray[np.float32]:
-    """Linear light ``(H, W, 3)`` of an HDR file, reduced to :data:`LARGEST_SIDE`."""
+    """Return linear light ``(H, W, 3)`` of an HDR file, reduced to :data:`LARGEST_SIDE`."""
     return fitted(read_radiance(file), LARGEST_SIDE, LARGEST_SIDE)

@@ -28,7 +28,7 @@ class Cache:
         return np.array(Picture.open(file).convert("RGB")) if file.exists() else None
 
     def scores(self, label: str) -> dict[str, float] | None:
-        """``None`` also where the scores were written before a column was added."""
+        """Return the scores; ``None`` also where they were written before a column was added."""
         file = self._file(label, "json")
         if not file.exists() or list(scores := json.loads(file.read_text())) != list(SCORES):
             return None

@@ -39,7 +39,7 @@ class Check:
 
 
 def means(records: Mapping[str, Scores]) -> dict[str, dict[str, float]]:
-    """Label → column → mean over the scenes."""
+    """Return label → column → mean over the scenes."""
     scenes = list(records.values())
     return {
         label: {
@@ -51,7 +51,7 @@ def means(records: Mapping[str, Scores]) -> dict[str, dict[str, float]]:
 
 
 def check_pairs(label: str, records: Mapping[str, Scores]) -> Iterator[Check]:
-    """The goals on the validation pairs, and every column against FMMEF's."""
+    """Check the goals on the validation pairs, and every column against FMMEF's."""
     average = means(records)
     for column, goal in PAIR_GOALS.items():
         value, theirs = average[label][column], average[FMMEF][column]
@@ -60,7 +60,7 @@ def check_pairs(label: str, records: Mapping[str, Scores]) -> Iterator[Check]:
 
 
 def check_brackets(label: str, records: Mapping[str, Scores]) -> Iterator[Check]:
-    """The goals on held-out brackets ``scene/count``, and every rule about their brightness."""
+    """Check the goals on held-out brackets ``scene/count``, and the rules of brightness."""
     average = means(records)
     for other, columns in (
         (MERTENS, ("ma2015_3_scales",)),
@@ -95,7 +95,7 @@ def check_brackets(label: str, records: Mapping[str, Scores]) -> Iterator[Check]
 
 
 def check_robustness(records: Mapping[str, Mapping[str, float]]) -> Iterator[Check]:
-    """The rules of one method by what :func:`bench.quality.robustness.robustness` measured."""
+    """Check the rules of a method by what :func:`bench.quality.robustness.robustness` measured."""
     for name, limit in LARGEST_CHANGE.items():
         values = {scene: x[name] for scene, x in records.items()}
         yield _worst(f"bracket {name}, levels", values, limit, ".2f")
@@ -105,7 +105,7 @@ def check_robustness(records: Mapping[str, Mapping[str, float]]) -> Iterator[Che
 
 
 def _drifts(label: str, records: Mapping[str, Scores]) -> dict[str, float]:
-    """Scene → change of brightness between few and all of its frames, in percent."""
+    """Return scene → change of brightness between few and all of its frames, in percent."""
     by_scene: dict[str, dict[int, float]] = {}
     for name, scores in records.items():
         scene, count = name.rsplit("/", 1)
@@ -119,7 +119,7 @@ def _drifts(label: str, records: Mapping[str, Scores]) -> dict[str, float]:
 def _worst(
     text: str, values: Mapping[str, float], limit: float, digits: str, lowest: bool = False
 ) -> Check:
-    """Every value has to be at most ``limit``, or with ``lowest`` above it."""
+    """Check that every value is at most ``limit``, or with ``lowest`` above it."""
     failing = [name for name, x in values.items() if not (x > limit if lowest else x <= limit)]
     name = (min if lowest else max)(values, key=lambda x: values[x])
     sign = ">" if lowest else "<="

@@ -37,7 +37,7 @@ def _opencv_mertens(frames: Sequence[Image]) -> Image:
 
 
 def baselines() -> dict[str, Fuse]:
-    """The methods by label that need no weights of ours; frames come from dark to bright."""
+    """Return the methods by label that need no weights of ours; frames come from dark to bright."""
     methods: dict[str, Fuse] = {
         DARKEST: _darkest,
         BRIGHTEST: _brightest,
@@ -51,5 +51,5 @@ def baselines() -> dict[str, Fuse]:
 
 
 def model(name_or_file: str | Path) -> Fuse:
-    """``fastmef.fuse`` with its defaults and these weights, on the CPU."""
+    """Return ``fastmef.fuse`` with its defaults and these weights, on the CPU."""
     return partial(fastmef.fuse, model=name_or_file, device="cpu")

@@ -34,14 +34,14 @@ Records = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
 def dump(result: Mapping[str, Any]) -> str:
-    """JSON with the numbers of one method and bracket on one line."""
+    """Return JSON with the numbers of one method and bracket on one line."""
     text = json.dumps(result, indent=1, ensure_ascii=False)
     lists = re.sub(r"\[\s+([\s\d.,e+-]*?)\s+\]", lambda x: f"[{' '.join(x[1].split())}]", text)
     return lists + "\n"
 
 
 def pack(records: Records) -> dict[str, dict[str, list[float]]]:
-    """Values in the order of the columns, with five decimals."""
+    """Return values in the order of the columns, with five decimals."""
     return {
         name: {label: [round(x[column], 5) for column in SCORES] for label, x in scores.items()}
         for name, scores in records.items()
@@ -49,7 +49,7 @@ def pack(records: Records) -> dict[str, dict[str, list[float]]]:
 
 
 def unpack(result: Mapping[str, Any], group: str) -> dict[str, dict[str, dict[str, float]]]:
-    """The inverse of :func:`pack` for one group of a result."""
+    """Undo :func:`pack` for one group of a result."""
     columns = result["columns"]
     return {
         name: {x: dict(zip(columns, values, strict=True)) for x, values in scores.items()}
@@ -58,7 +58,7 @@ def unpack(result: Mapping[str, Any], group: str) -> dict[str, dict[str, dict[st
 
 
 def render(result: Mapping[str, Any]) -> str:
-    """The page."""
+    """Return the page."""
     machine, pairs, held_out = (
         result["machine"],
         unpack(result, "pairs"),
@@ -127,7 +127,7 @@ def render(result: Mapping[str, Any]) -> str:
 
 
 def table(rows: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Methods down, scores across."""
+    """Return methods down, scores across."""
     lines = [f"| | {' | '.join(TITLES.values())} |", f"|---|{'---:|' * len(TITLES)}"]
     for label, scores in rows.items():
         cells = (_number(column, scores[column]) for column in TITLES)

@@ -57,7 +57,7 @@ def _fuse_with_margin(fuse: Fuse, frames: Sequence[Image]) -> Image:
 
 
 def _border(image: NDArray[np.int16]) -> NDArray[np.int16]:
-    """The values of the outer rows and columns, each pixel once, ``(N, 3)``."""
+    """Return the values of the outer rows and columns, each pixel once, ``(N, 3)``."""
     outside = np.ones(image.shape[:2], bool)
     outside[BORDER:-BORDER, BORDER:-BORDER] = False
     return image[outside]

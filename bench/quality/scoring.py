@@ -45,7 +45,7 @@ def fuse_bracket(settings: Settings, bracket: Bracket) -> None:
 
 
 def score_bracket(settings: Settings, bracket: Bracket) -> dict[str, dict[str, float]]:
-    """Label → scores of every method; frames are read and analysed once, and only if needed."""
+    """Return label → scores of every method; frames are read once, and only if needed."""
     frames = functools.cache(partial(bracket.frames, settings.data))
     _fuse(settings, bracket, frames)
     cache = Cache(settings.cache, bracket)

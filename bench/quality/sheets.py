@@ -21,13 +21,13 @@ OTHERS = (methods.MERTENS, methods.FMMEF)
 
 
 def chosen_pairs(pairs: Sequence[Bracket]) -> list[Bracket]:
-    """Equally spaced ones of the validation pairs."""
+    """Return equally spaced ones of the validation pairs."""
     count = min(PAIRS, len(pairs))
     return [pairs[k] for k in np.linspace(0, len(pairs) - 1, count).round().astype(int)]
 
 
 def write_sheet(settings: Settings, bracket: Bracket, folder: Path) -> None:
-    """Darkest and brightest frame, Mertens, FMMEF and the models; all have to be in the cache."""
+    """Draw the darkest and the brightest frame, Mertens, FMMEF and the models, from the cache."""
     labels = [methods.DARKEST, methods.BRIGHTEST, *OTHERS, *settings.cached, *settings.models]
     cache = Cache(settings.cache, bracket)
     tiles = [(label, image) for label in labels if (image := cache.image(label)) is not None]

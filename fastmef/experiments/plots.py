@@ -43,7 +43,7 @@ def lines(
         axes.plot(x, values, label=name, markersize=4, linewidth=1.2, **style)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=7)
+    _legend(axes)
 
 
 def dots(
@@ -65,4 +65,9 @@ def dots(
     axes.invert_yaxis()
     axes.set(xlabel=xlabel)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=7)
+    _legend(axes)
+
+
+def _legend(axes: Any) -> None:
+    """List the series above the axes, where they hide no value."""
+    axes.legend(frameon=False, fontsize=7, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))

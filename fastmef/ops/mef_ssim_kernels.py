@@ -78,35 +78,23 @@ def cpp_level(images: Tensor) -> Four:
     return maps
 
 
-def new_quality(
-    exposures: Tensor,
-    means: Tensor | None,
-    gains: Tensor | None,
-    variance: Tensor | None,
-    fused: Tensor,
-    with_gradient: bool,
-) -> tuple[Tensor, Tensor]:
+def new_quality(*arguments: Any) -> tuple[Tensor, Tensor]:
+    *_, fused, with_gradient = arguments
     return fused.new_empty(fused.shape[:1]), gradient_like(fused, with_gradient)
 
 
-def cpp_quality(
-    exposures: Tensor,
-    means: Tensor | None,
-    gains: Tensor | None,
-    variance: Tensor | None,
-    fused: Tensor,
-    with_gradient: bool,
-) -> tuple[Tensor, Tensor]:
-    exposures, fused = exposures.contiguous(), fused.contiguous()
+def cpp_quality(*arguments: Any) -> tuple[Tensor, Tensor]:
+    given: list[Any] = [None if x is None else x.contiguous() for x in arguments[:-1]]
+    exposures, *maps, fused = given
     plane = _plane_shape(exposures)
     _require_fit(exposures, {plane: [fused]})
-    maps = [x.contiguous() for x in (means, gains, variance) if x is not None]
+    maps = [x for x in maps if x is not None]
     if maps:
         require(len(maps) == 3, "either all maps are given or none")
         windows = map_shape(exposures, WINDOW, "valid")
         _require_fit(exposures, {windows: maps[:2], (plane[0], *windows[2:]): maps[2:]})
     unit = 1 if maps else mef_ma2015.WHITE
-    quality, gradient = new_quality(exposures, means, gains, variance, fused, with_gradient)
+    quality, gradient = new_quality(*arguments)
     backends.CPU.ma2015_quality(  # type: ignore[union-attr]
         fused.dtype == torch.float64,
         _mef_shape(exposures, mef_ma2015.SIGMA),
@@ -136,15 +124,8 @@ def cpp_mefnet_sources(exposures: Tensor) -> Four:
     return maps
 
 
-def new_mefnet_factors(
-    exposures: Tensor,
-    reference: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    luminance: Tensor,
-    fused: Tensor,
-    with_gradient: bool,
-) -> Four:
+def new_mefnet_factors(*arguments: Any) -> Four:
+    *_, fused, with_gradient = arguments
     values = fused.new_empty(fused.shape[:1]), fused.new_empty(fused.shape[:1])
     return *values, gradient_like(fused, with_gradient), gradient_like(fused, with_gradient)
 

@@ -39,7 +39,7 @@ class Band(NamedTuple):
 
     @property
     def same_size(self) -> bool:
-        """Whether the next level was expanded to the size of this one already."""
+        """Return whether the next level was expanded to the size of this one already."""
         return self.coarse.shape[-2:] == self.fine.shape[-2:]
 
     def require_fit(self, options: BandOptions) -> None:

@@ -1,7 +1,7 @@
 """Images continued beyond their borders, with gradients that have the same bits in every run.
 
-The gradients of ``F.pad`` add with atomics on a GPU, in any order, and have another layout than
-PyTorch's compiler expects.
+The gradients of ``F.pad`` add with atomics on a GPU, in any order, and that of ``torch.cat`` fills
+and adds a whole image for each of its slices.
 """
 
 from __future__ import annotations
@@ -15,9 +15,15 @@ from torch import Tensor
 
 def repeat_border(images: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
     """Extend ``(B, C, H, W)`` by copies of its outermost rows and columns."""
-    if torch.is_grad_enabled() and images.requires_grad:
+    if not (torch.is_grad_enabled() and images.requires_grad):
+        return F.pad(images, (left, right, top, bottom), mode="replicate")
+    if not torch.compiler.is_compiling():
         return _RepeatBorder.apply(images, left, right, top, bottom)
-    return F.pad(images, (left, right, top, bottom), mode="replicate")
+    # PyTorch's compiler expects another layout of the gradient of F.pad than it gets.
+    for dim, before, after in ((-2, top, bottom), (-1, left, right)):
+        first, last = images.narrow(dim, 0, 1), images.narrow(dim, -1, 1)
+        images = torch.cat((*[first] * before, images, *[last] * after), dim)
+    return images
 
 
 def mirror_border(images: Tensor, columns: int, rows: int) -> Tensor:

@@ -26,7 +26,7 @@ def configuration(
     resident: int,
     pixels: int = COLUMNS,
 ) -> Configuration:
-    """Arguments that are neither ``given`` a type nor constant are int32: sizes and strides."""
+    """List a variant; arguments neither ``given`` a type nor constant are int32 sizes, strides."""
     signature = {
         x: given.get(x, "i32") for x in kernel.arg_names if x in given or x not in constants
     }

@@ -13,7 +13,7 @@ from .rows import WARPS, columns_for
 def _configuration(
     exposures: str, count: int, backward: bool = False, interleaved: bool = False
 ) -> Configuration:
-    """RGB exposures in long rows, float32 logits; the weights are not wanted themselves."""
+    """List a variant for RGB exposures in long rows and float32 logits, without weights."""
     columns = columns_for(count)
     image = "grad_fused" if backward else "fused"
     dense = ["width", "pixels", "logits_layer", "logits_batch", "logits_row", "fused_row"]

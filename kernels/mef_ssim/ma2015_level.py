@@ -44,7 +44,7 @@ MOST_COVARIANCES = 2
 
 @triton.jit
 def tap_of(number, TAPS: tl.constexpr):
-    """One of the taps, by a number that is known at run time."""
+    """Return one of the taps, by a number that is known at run time."""
     tap = 0.0
     for k in tl.static_range(len(TAPS)):
         tap += tl.where(number == k, TAPS[k], 0.0)
@@ -55,7 +55,7 @@ def tap_of(number, TAPS: tl.constexpr):
 def patch_sum(
     images, layer, width, gains, means, K: tl.constexpr, TAPS_Y: tl.constexpr, TAPS_X: tl.constexpr
 ):
-    """Flat and Gaussian (mean, mean of squares) of Σ gains (x - means) over each window."""
+    """Return flat and Gaussian (mean, mean of squares) of Σ gains (x - means) over each window."""
     share: tl.constexpr = 1.0 / (len(TAPS_Y) * len(TAPS_X))
     flat = tl.zeros(means[0].shape, tl.float32)
     flat_second_moment = tl.zeros(means[0].shape, tl.float32)

@@ -29,7 +29,7 @@ def _score(
     c2: float,
     with_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """cs, luminance factor (both ``(B,)``) and their gradients; empty where there is none."""
+    """Return cs and luminance factor, ``(B,)``, and their gradients; empty where there is none."""
     batch, count, height, width = exposures.shape
     size = windows.map_height, windows.map_width
     share = 1 / (size[0] * size[1])

@@ -32,7 +32,7 @@ def _gray(
     GREEN: tl.constexpr,
     BLUE: tl.constexpr,
 ):
-    """Luma of three channels, else their mean, in storage units."""
+    """Return the luma of three channels, else their mean, in storage units."""
     at = row_at(pointer, row, column, row_stride, column_stride)
     total = tl.load(at).to(tl.float32)
     if C == 3:
@@ -130,7 +130,7 @@ def activity(
     radius: int,
     luma: tuple[float, float, float],
 ) -> None:
-    """Fills ``out``, contiguous ``(B, K, H, W)`` float32; ``scale`` takes values to [0, 1]."""
+    """Fill ``out``, contiguous ``(B, K, H, W)`` float32; ``scale`` takes values to [0, 1]."""
     batch, count, channels, height, width = fine.shape
     rows = strip_rows(batch * count, height, width)
     launch(

@@ -19,7 +19,7 @@ WARPS = 4
 
 @triton.jit
 def _share(step: tl.constexpr, coarse, coarse_size, fine_position, size):
-    """The weight of a coarse position in the ``step``-th of its four fine ones."""
+    """Return the weight of a coarse position in the ``step``-th of its four fine ones."""
     share = 0.25 if step == 0 or step == 3 else 0.75
     # A border pixel also stands in for the one beyond it.
     repeated = ((coarse == 0) & (fine_position == 0)) | (
@@ -70,7 +70,7 @@ def blend_backward_kernel(
 
 
 def blend_backward(grad: Tensor, slope: Tensor | None, grad_coarse: Tensor) -> None:
-    """Fills ``grad_coarse``, contiguous."""
+    """Fill ``grad_coarse``, contiguous."""
     batch, channels, height, width = grad.shape
     rows, columns = grad_coarse.shape[-2:]
     launch(

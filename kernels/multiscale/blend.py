@@ -27,7 +27,7 @@ WARPS = 4
 
 @triton.jit
 def _between(i, size):
-    """The coarse neighbours of a fine position: its own, and the nearer one beside it."""
+    """Return the coarse neighbours of a fine position: its own, and the nearer one beside it."""
     own = i // 2
     other = tl.where(i % 2 == 1, own + 1, own - 1)
     return own, tl.minimum(tl.maximum(other, 0), size - 1)
@@ -35,7 +35,7 @@ def _between(i, size):
 
 @triton.jit
 def _expanded(plane, own_row, other_row, own, other, row_stride, column_stride, inside):
-    """Bilinear values of a coarse plane: 3/4 for the own row and column, 1/4 for the others."""
+    """Return bilinear values of a coarse plane: 3/4 of its own row and column, 1/4 of others."""
     upper = row_at(plane, own_row, own, row_stride, column_stride)
     near = 0.75 * tl.load(upper, mask=inside, other=0).to(tl.float32)
     upper = row_at(plane, own_row, other, row_stride, column_stride)
@@ -51,7 +51,7 @@ def _expanded(plane, own_row, other_row, own, other, row_stride, column_stride, 
 def _below(
     plane, own_row, other_row, own, other, row_stride, column_stride, inside, SAME: tl.constexpr
 ):
-    """The next level at the size of this one."""
+    """Return the next level at the size of this one."""
     if SAME:
         at = row_at(plane, own_row, own, row_stride, column_stride)
         return tl.load(at, mask=inside, other=0).to(tl.float32)
@@ -162,7 +162,7 @@ def blend_kernel(
 
 
 def columns_for(count: int) -> int:
-    """Columns of a program of ``blend_kernel``. Not timed on a GPU."""
+    """Return the columns of a program of ``blend_kernel``. Not timed on a GPU."""
     return 256 if count <= 4 else 128
 
 
@@ -178,7 +178,7 @@ def blend(
     knee: tuple[float, float] | None,
     same_size: bool,
 ) -> None:
-    """Fills ``fused`` and, contiguous, ``slope``.
+    """Fill ``fused`` and, contiguous, ``slope``.
 
     ``activity`` is contiguous ``(B, K, H, W)`` float32. ``scales`` are of the fine level and the
     next one, to the range of ``fused``, and the number that stands for 1 there.

@@ -56,7 +56,7 @@ def reduce_kernel(
 
 
 def reduce(fine: Tensor, coarse: Tensor, scale: float) -> None:
-    """Fills ``coarse``, contiguous; a value is ``scale`` times the mean of the window."""
+    """Fill ``coarse``, contiguous; a value is ``scale`` times the mean of the window."""
     batch, count, channels, height, width = fine.shape
     rows, columns = coarse.shape[-2:]
     launch(

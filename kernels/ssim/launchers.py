@@ -126,7 +126,7 @@ def _gradients(
     for_a: bool,
     for_b: bool,
 ) -> tuple[Tensor, Tensor]:
-    """By the images that :func:`_prepared` was given; empty where not wanted."""
+    """Return those w.r.t. the images that :func:`_prepared` was given; empty where not wanted."""
     mirror = border == "reflect"
     grads = tuple(
         (single(x, *x.shape) if mirror else x.new_empty(x.shape)) if wanted else None

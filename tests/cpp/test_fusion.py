@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import INTEGERS, arrange, logits_for, stack
+from cases import INTEGERS, arrange, logits_for, same_bits_in_threads, stack
 
 from fastmef import ops, reference
 
@@ -106,12 +106,4 @@ def test_extreme_logits_select_one_exposure() -> None:
 def test_same_bits_for_any_number_of_threads() -> None:
     exposures = stack(2, 2, 3, 200, 300, dtype=torch.float32)
     logits = logits_for(exposures)
-    before = torch.get_num_threads()
-    try:
-        results = []
-        for threads in (1, 2, 5):
-            torch.set_num_threads(threads)
-            results.append(ops.fusion.softmax_fuse(logits, exposures)[0])
-    finally:
-        torch.set_num_threads(before)
-    assert all(torch.equal(results[0], other) for other in results)
+    same_bits_in_threads(lambda: ops.fusion.softmax_fuse(logits, exposures)[:1], (1, 2, 5))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import LOSS, loss_inputs, scene
+from cases import LOSS, loss_inputs, same_bits_in_threads, scene
 from torch import Tensor
 
 from fastmef import ops, reference
@@ -150,17 +150,9 @@ def test_gradcheck() -> None:
 @pytest.mark.parametrize("form", ["fused", "logits"])
 def test_same_bits_for_any_number_of_threads(form: str) -> None:
     source, exposures = loss_inputs(form, 2, 2, 150, 300)
-    before = torch.get_num_threads()
-    results = []
-    try:
-        for threads in (1, 2, 3, 7, 1):
-            torch.set_num_threads(threads)
-            results.append(evaluate("cpp", source, exposures, torch.float32, scales=(1.0, 0.5)))
-    finally:
-        torch.set_num_threads(before)
-    for value, gradient in results[1:]:
-        assert torch.equal(value, results[0][0])
-        assert torch.equal(gradient, results[0][1])
+    same_bits_in_threads(
+        lambda: evaluate("cpp", source, exposures, torch.float32, scales=(1.0, 0.5))
+    )
 
 
 def test_without_gradient_the_value_is_the_same() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from cases import same_bits_in_threads
 from torch import Tensor
 
 from fastmef import ops
@@ -205,17 +206,7 @@ def test_one_exposure_that_is_read_several_times(variant: str) -> None:
 def test_same_bits_for_any_number_of_threads(variant: str) -> None:
     exposures = stack(2, 150, 1100, batch=2)
     fused = fuse(exposures)
-    before = torch.get_num_threads()
-    results = []
-    try:
-        for threads in (1, 2, 3, 7, 1):
-            torch.set_num_threads(threads)
-            results.append(evaluate(STEPS, variant, exposures, fused, torch.float32))
-    finally:
-        torch.set_num_threads(before)
-    for value, gradient in results[1:]:
-        assert torch.equal(value, results[0][0])
-        assert torch.equal(gradient, results[0][1])
+    same_bits_in_threads(lambda: evaluate(STEPS, variant, exposures, fused, torch.float32))
 
 
 def test_without_gradient_the_value_is_the_same() -> None:

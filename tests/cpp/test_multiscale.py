@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 from brackets import SHAPES, bracket, check_fused, fused_in, small_logits, some_valid
-from cases import INTEGERS, arrange
+from cases import INTEGERS, arrange, same_bits_in_threads
 
 from fastmef import functional, reference
 from fastmef.ops import multiscale_kernels as kernels
+from fastmef.reference.multiscale import BandOptions
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
@@ -187,15 +188,9 @@ def test_same_bits_for_any_number_of_threads(dtype: torch.dtype, masked: bool) -
     exposures = make((2, 3, 300, 700), dtype)
     logits = small_logits(exposures, 3)
     valid = some_valid(exposures) if masked else None
-    before = torch.get_num_threads()
-    try:
-        results = []
-        for threads in (1, 2, 5):
-            torch.set_num_threads(threads)
-            results.append(functional.multiscale_fuse(logits, exposures, valid=valid))
-    finally:
-        torch.set_num_threads(before)
-    assert all(torch.equal(results[0], other) for other in results)
+    same_bits_in_threads(
+        lambda: [functional.multiscale_fuse(logits, exposures, valid=valid)], (1, 2, 5)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.float32], ids=str)
@@ -207,15 +202,14 @@ def test_same_bits_for_any_division_into_rows(
     exposures = arrange(make((2, 3, 151, 530), dtype), layout)
     pyramid = functional.exposure_pyramid(exposures, 1)
     fused_coarse = pyramid.base.mean(dim=1)
-    band = kernels.Band(
-        exposures, pyramid.base, fused_coarse, None, None, None, radius, 1e-6, 1.0, True, 0.1, 0.1
-    )
+    band = kernels.Band(exposures, pyramid.base, fused_coarse, None, None, None)
+    options = BandOptions(radius, finest=True, low=0.1, high=0.1)
     whole = torch.zeros_like(exposures[:, 0])
-    kernels.cpp_band(band, whole, None)
+    kernels.cpp_band(band, options, whole, None)
     for cuts in ((0, 1, 151), (0, 75, 76, 140, 151), tuple(range(0, 151, 13)) + (151,)):
         parts = torch.zeros_like(whole)
         for begin, end in zip(cuts, cuts[1:], strict=False):
-            kernels.cpp_band(band, parts[..., begin:end, :], None, begin)
+            kernels.cpp_band(band, options, parts[..., begin:end, :], None, begin)
         assert torch.equal(parts, whole)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from cases import same_bits_in_threads
 from torch import Tensor
 
 from fastmef import ops, reference
@@ -152,17 +153,12 @@ def test_gradcheck(images: Callable[..., Any], border: str, reduction: str) -> N
 @pytest.mark.parametrize("reduction", ["none", "mean"])
 def test_same_bits_for_any_number_of_threads(images: Callable[..., Any], reduction: str) -> None:
     given = [x.float().requires_grad_() for x in images(3, 150, 600)]
-    before = torch.get_num_threads()
-    results = []
-    try:
-        for threads in (1, 2, 3, 7, 1):
-            torch.set_num_threads(threads)
-            value = pair(reduction=reduction)[0](*given)
-            results.append((value, *torch.autograd.grad(value.square().sum(), given)))
-    finally:
-        torch.set_num_threads(before)
-    for other in results[1:]:
-        assert all(torch.equal(x, y) for x, y in zip(other, results[0], strict=True))
+
+    def evaluate() -> list[Tensor]:
+        value = pair(reduction=reduction)[0](*given)
+        return [value, *torch.autograd.grad(value.square().sum(), given)]
+
+    same_bits_in_threads(evaluate)
 
 
 def test_without_gradient_the_value_is_the_same(images: Callable[..., Any]) -> None:

@@ -6,24 +6,20 @@ from types import ModuleType
 
 import pytest
 import torch
+from cases import LOSS
 from torch import Tensor
 
 from fastmef import ops
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
-LOSS = ("variance_gradient", False, 11, 1.5, 0.01, 0.03, 1e-4, 1e-12)
-OPTIONS = dict(
-    zip(("gamma", "luminance", "window", "sigma", "k1", "k2", "floor", "eps"), LOSS, strict=True)
-)
-
 
 def loss(fused: Tensor, exposures: Tensor) -> Tensor:
-    return ops.loss.weighted_ssim_loss(fused, exposures, None, "mean", **OPTIONS, scales=(1.0, 0.5))
+    return ops.loss.weighted_ssim_loss(fused, exposures, None, "mean", **LOSS, scales=(1.0, 0.5))
 
 
 def fusion_loss(logits: Tensor, exposures: Tensor) -> Tensor:
-    return ops.loss.fusion_loss(logits, exposures, **OPTIONS, scales=(1.0,))
+    return ops.loss.fusion_loss(logits, exposures, **LOSS, scales=(1.0,))
 
 
 @pytest.mark.parametrize("form", ["fused", "logits"])

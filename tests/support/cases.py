@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -88,3 +89,19 @@ def arrange(images: Tensor, layout: str) -> Tensor:
         flat[1:] = images.flatten()
         return flat[1:].view(images.shape)
     return images
+
+
+def same_bits_in_threads(
+    evaluate: Callable[[], Sequence[Tensor]], numbers: Sequence[int] = (1, 2, 3, 7, 1)
+) -> None:
+    """Check that results do not depend on how many threads compute them."""
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in numbers:
+            torch.set_num_threads(threads)
+            results.append(evaluate())
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(x, y) for x, y in zip(other, results[0], strict=True))

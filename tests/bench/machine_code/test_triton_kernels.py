@@ -45,7 +45,12 @@ def far_rows(x, stride, SIZE: tl.constexpr):
 
 
 CONFIGURATIONS = [
-    Configuration("center", center, {"x": "*fp32:16"}, {"SIZE": SIZE_}, SIZE_, 8, RESIDENT, 1),
+    *(
+        Configuration(
+            f"center {n}, {warps}", center, {"x": "*fp32:16"}, {"SIZE": n}, n, 8, warps, 1
+        )
+        for n, warps in (CENTERS)
+    ),
     *(
         Configuration(x.__name__, x, {"x": "*fp32", "stride": "i32"}, {"SIZE": 128}, 128, 8, 32)
         for x in (MORE)
@@ -54,13 +59,15 @@ CONFIGURATIONS = [
 """
 
 
+# Numbers of a warp, and warps that must be resident: one fits, three are wrong.
+FITS, SPILLS, EXCEEDS, ODD = (1024, 32), (16384, 8), (1024, 128), (1000, 32)
+
+
 def run(
-    tmp_path: Path, size: int, resident: int, more: str = ""
+    folder: Path, centers: list[tuple[int, int]], more: str
 ) -> subprocess.CompletedProcess[str]:
-    file = tmp_path / "kernel.py"
-    file.write_text(
-        KERNEL.replace("SIZE_", str(size)).replace("RESIDENT", str(resident)).replace("MORE", more)
-    )
+    file = folder / "kernel.py"
+    file.write_text(KERNEL.replace("CENTERS", str(centers)).replace("MORE", more))
     environment = {x: y for x, y in os.environ.items() if x != "TRITON_INTERPRET"}
     command = [sys.executable, "-m", "bench.machine_code", "triton", str(file)]
     return subprocess.run(
@@ -72,8 +79,8 @@ def run(
     )
 
 
-def test_small_kernel_compiles(tmp_path: Path) -> None:
-    result = run(tmp_path, 1024, 32)
+def test_kernels_that_fit(tmp_path: Path) -> None:
+    result = run(tmp_path, [FITS], "far_rows,")
     assert result.returncode == 0, result.stderr
     line = next(x for x in result.stdout.splitlines() if "kernel: center" in x)
     cells = [x.strip() for x in line.split("|")]
@@ -81,24 +88,29 @@ def test_small_kernel_compiles(tmp_path: Path) -> None:
     assert 8 <= int(registers) <= int(most) == 64 and spills == "0"
 
 
-def test_spill_fails(tmp_path: Path) -> None:
-    result = run(tmp_path, 16384, 8)
-    assert result.returncode == 1 and "spills (" in result.stderr
-
-
-def test_exceeded_budget_fails(tmp_path: Path) -> None:
-    result = run(tmp_path, 1024, 128)
-    assert result.returncode == 1 and "registers, budget 16" in result.stderr
-
-
-def test_kernel_that_does_not_compile_fails(tmp_path: Path) -> None:
-    result = run(tmp_path, 1000, 32)
-    assert result.returncode == 1 and "does not compile" in result.stderr
-
-
-def test_product_in_32_bits_fails(tmp_path: Path) -> None:
-    assert run(tmp_path, 1024, 32, more="far_rows,").returncode == 0
-    result = run(tmp_path, 1024, 32, more="rows, two_layers")
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What is wrong with each variant, by its name; each alone makes the exit status 1."""
+    centers = [FITS, SPILLS, EXCEEDS, ODD]
+    result = run(tmp_path_factory.mktemp("wrong"), centers, "rows, two_layers")
     assert result.returncode == 1
-    for name in ("rows", "two_layers"):
-        assert f"{name}, sm_90: computes addresses in 32 bits" in result.stderr
+    lines = (x.removeprefix("kernel: ") for x in result.stderr.splitlines())
+    return dict(x.split(", sm_90: ", 1) for x in lines if ", sm_90: " in x)
+
+
+def test_one_that_fits_is_not_among_the_wrong_ones(found: dict[str, str]) -> None:
+    assert len(found) == 5 and "center 1024, 32" not in found
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("center 16384, 8", "spills ("),
+        ("center 1024, 128", "registers, budget 16"),
+        ("center 1000, 32", "does not compile"),
+        ("rows", "computes addresses in 32 bits"),
+        ("two_layers", "computes addresses in 32 bits"),
+    ],
+)
+def test_what_is_wrong(found: dict[str, str], name: str, why: str) -> None:
+    assert why in found[name]
