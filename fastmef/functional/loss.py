@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -28,6 +29,8 @@ from fastmef.ops import loss as ops
 from fastmef.ops.fusion import softmax_fuse
 from fastmef.ops.loss_from_maps import weighted_similarities
 from fastmef.reference.loss import LossOptions
+
+_PLAIN = frozenset((str, bool, int, float, type(None), tuple))
 
 
 def weighted_ssim_loss(
@@ -214,6 +217,15 @@ def _custom_gamma_loss(
 
 def loss_options(scales: Sequence[float], *given: Any) -> dict[str, Any]:
     """Check the options of the losses and return them by name, γ and scales in their plain form."""
+    if isinstance(scales, tuple) and not torch.compiler.is_compiling():
+        # Equal numbers of different types, such as 1 and True, are not all allowed.
+        kinds = tuple(map(type, given + scales))
+        if _PLAIN.issuperset(kinds):
+            return dict(_known_options(kinds, scales, *given))
+    return _checked_options(scales, *given)
+
+
+def _checked_options(scales: Sequence[float], *given: Any) -> dict[str, Any]:
     options = LossOptions(*given)
     gamma = checked_gamma(options.gamma)
     check_flag("luminance", options.luminance)
@@ -228,3 +240,10 @@ def loss_options(scales: Sequence[float], *given: Any) -> dict[str, Any]:
         )
     plain = {"gamma": gamma, "scales": tuple(float(weight) for weight in weights)}
     return options._asdict() | plain
+
+
+@lru_cache(maxsize=64)
+def _known_options(
+    kinds: tuple[type, ...], scales: tuple[float, ...], *given: Any
+) -> dict[str, Any]:
+    return _checked_options(scales, *given)

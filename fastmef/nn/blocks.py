@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastmef.nn.norm_act import follows_fused, fused_norm_act, is_fused
+from fastmef.reference.borders import repeat_border
+from fastmef.reference.resampling import gathers_gradient
 
 PADDINGS = ("replicate", "zeros")
 
@@ -79,41 +81,7 @@ def conv3x3(in_channels: int, out_channels: int, padding: str) -> nn.Conv2d:
 
 def replicate_border(features: Tensor) -> Tensor:
     """Extend ``(B, C, H, W)`` by its border pixels to ``(B, C, H + 2, W + 2)``."""
-    if not (torch.is_grad_enabled() and features.requires_grad):
-        return F.pad(features, (1, 1, 1, 1), mode="replicate")
-    if torch.compiler.is_compiling():
-        # PyTorch's compiler expects another layout of the gradient of F.pad than it gets.
-        rows = torch.cat((features[..., :1, :], features, features[..., -1:, :]), dim=-2)
-        return torch.cat((rows[..., :1], rows, rows[..., -1:]), dim=-1)
-    return ReplicateBorder.apply(features)
-
-
-class ReplicateBorder(torch.autograd.Function):
-    """Replicate the border pixels; the backward pass reads and writes every pixel once.
-
-    The gradient of ``F.pad`` adds with atomics on a GPU, and that of ``torch.cat`` fills and adds a
-    whole image for each of its slices.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(features: Tensor) -> Tensor:
-        return F.pad(features, (1, 1, 1, 1), mode="replicate")
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
-        grad = grad_output[..., 1:-1, 1:-1].clone()
-        for end in (0, -1):
-            grad[..., end, :] += grad_output[..., end, 1:-1]
-            grad[..., :, end] += grad_output[..., 1:-1, end]
-            for other in (0, -1):
-                grad[..., end, other] += grad_output[..., end, other]
-        return grad
+    return repeat_border(features, 1, 1, 1, 1)
 
 
 def follow(features: Tensor, then: str) -> Tensor:
@@ -122,4 +90,37 @@ def follow(features: Tensor, then: str) -> Tensor:
         return F.max_pool2d(features, 2)
     if then == "nearest":
         return F.interpolate(features, scale_factor=2, mode="nearest")
+    if gathers_gradient(features):
+        return _Doubled.apply(features)
     return F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+class _Doubled(torch.autograd.Function):
+    """Bilinear upsampling by 2 whose gradient is gathered.
+
+    PyTorch's gradient adds with atomics on a GPU, in any order, and in half precision rounds every
+    sum. A pixel's shares in the larger image are 1/4, 3/4, 3/4 and 1/4 along either axis.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(features: Tensor) -> Tensor:
+        return F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        wide = grad_output.to(torch.promote_types(grad_output.dtype, torch.float32))
+        for dim in (-2, -1):
+            # A border pixel has the share of the one that is missing beside it.
+            padded = torch.cat((wide.narrow(dim, 0, 1), wide, wide.narrow(dim, -1, 1)), dim)
+            count = wide.shape[dim] // 2
+            first, second = padded.unflatten(dim, (count + 1, 2)).unbind(dim)
+            outer = first.narrow(dim, 0, count) + second.narrow(dim, 1, count)
+            inner = second.narrow(dim, 0, count) + first.narrow(dim, 1, count)
+            wide = 0.25 * outer + 0.75 * inner
+        return wide.to(grad_output.dtype)

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastmef.reference.borders import mirror_border, repeat_border
+
 
 def gaussian_taps(window: int, sigma: float | None) -> tuple[float, ...]:
     r"""Return filter taps :math:`w_i \propto e^{-(i-m)^2 / 2\sigma^2}` that sum to 1.
@@ -85,7 +87,7 @@ def window_filter(
     wy, wx = effective_window(window, height), effective_window(window, width)
     py, px = (0, 0) if border == "valid" else (wy // 2, wx // 2)
     if border == "reflect":
-        planes = F.pad(planes, (px, px, py, py), mode="reflect")
+        planes = mirror_border(planes, px, py)
         py = px = 0
     if wy > 1:
         planes = _WindowSum.apply(planes, gaussian_taps(wy, sigma), -2, py)
@@ -109,7 +111,7 @@ def halve(images: Tensor) -> Tensor:
     height, width = images.shape[-2:]
     planes = images.reshape(-1, 1, height, width)
     if height % 2 or width % 2:
-        planes = F.pad(planes, (0, width % 2, 0, height % 2), mode="replicate")
+        planes = repeat_border(planes, 0, width % 2, 0, height % 2)
     out = F.avg_pool2d(planes, 2)
     return out.reshape(*images.shape[:-2], *out.shape[-2:])
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from fastmef.reference.borders import repeat_border
 from fastmef.reference.filters import crop_to_centers, plane_mean, window_filter
 
 ATTRIBUTES = ("variance", "gradient", "well_exposedness")
@@ -42,7 +42,7 @@ def sobel_gradient(images: Tensor) -> Tensor:
     images in [0, 1]. Edges are repeated. Where S = 0 its gradient is taken as 0.
     """
     height, width = images.shape[-2:]
-    planes = F.pad(images.reshape(-1, 1, height, width), (1, 1, 1, 1), mode="replicate")
+    planes = repeat_border(images.reshape(-1, 1, height, width), 1, 1, 1, 1)
     across = planes[..., 2:] - planes[..., :-2]
     down = planes[..., 2:, :] - planes[..., :-2, :]
     gx = across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]

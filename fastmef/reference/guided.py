@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fastmef.reference.color import rgb_to_gray
 from fastmef.reference.fusion import softmax_fuse
+from fastmef.reference.resampling import resample
 
 
 def luma_guide(exposures: Tensor, dtype: torch.dtype) -> Tensor:
@@ -51,16 +52,16 @@ def guided_coefficients(
     return mean(a), mean(b)
 
 
-def enlarge(images: Tensor, height: int, width: int) -> Tensor:
-    """Enlarge ``(..., h, w)`` to ``(..., height, width)`` bilinearly; pixels are areas.
+def enlarge(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Enlarge ``(..., h, w)`` to ``size`` bilinearly; pixels are areas.
 
     By single products and sums: ``F.interpolate`` rounds differently where the blocks of its
     threads end.
     """
-    for dim, size in ((-2, height), (-1, width)):
+    for dim, count in zip((-2, -1), size, strict=True):
         length = images.shape[dim]
-        place = torch.arange(size, dtype=torch.float64, device=images.device) + 0.5
-        place = (place * (length / size) - 0.5).clamp(0, length - 1)
+        place = torch.arange(count, dtype=torch.float64, device=images.device) + 0.5
+        place = (place * (length / count) - 0.5).clamp(0, length - 1)
         before = place.floor().long()
         after = (before + 1).clamp_max(length - 1)
         share = (place - before).to(images.dtype)
@@ -86,7 +87,7 @@ def guided_logits(logits: Tensor, exposures: Tensor, radius: int, eps: float) ->
     dtype = torch.float64 if in_double else torch.float32
     guide = luma_guide(exposures, dtype)
     height, width = logits.shape[-2:]
-    small = F.adaptive_avg_pool2d(guide, (height, width))
+    small = resample(F.adaptive_avg_pool2d, guide, (height, width))
     lines = guided_coefficients(logits.to(dtype), small, radius, eps)
-    a, b = (enlarge(line, *guide.shape[-2:]) for line in lines)
+    a, b = (resample(enlarge, line, guide.shape[-2:]) for line in lines)
     return a * guide + b

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastmef.reference.borders import repeat_border
 from fastmef.reference.color import rgb_to_gray
 from fastmef.reference.fusion import softmax_fuse, stored, stored_like
 from fastmef.reference.pyramid import enlarge, expand, reduce, shrink
@@ -336,7 +337,7 @@ def _ratio(total: Tensor, weight: Tensor) -> Tensor:
 
 def _box(images: Tensor, radius: int) -> Tensor:
     """Return the mean over windows of ``2 radius + 1`` pixels, border pixels repeated."""
-    padded = F.pad(images, (radius,) * 4, mode="replicate")
+    padded = repeat_border(images, radius, radius, radius, radius)
     return F.avg_pool2d(padded, 2 * radius + 1, stride=1)
 
 

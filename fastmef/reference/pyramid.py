@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from fastmef.reference.borders import repeat_border
+from fastmef.reference.resampling import bilinear
 
 
 def reduce(images: Tensor) -> Tensor:
@@ -21,7 +23,7 @@ def reduce(images: Tensor) -> Tensor:
     """
     height, width = images.shape[-2:]
     planes = images.reshape(-1, 1, height, width)
-    padded = F.pad(planes, (1, 1 + width % 2, 1, 1 + height % 2), mode="replicate")
+    padded = repeat_border(planes, 1, 1 + width % 2, 1, 1 + height % 2)
     rows = _binomial(*(padded[..., i : i + padded.shape[-2] - 2 : 2, :] for i in range(4)))
     halved = _binomial(*(rows[..., i : i + rows.shape[-1] - 2 : 2] for i in range(4)))
     return halved.reshape(*images.shape[:-2], *halved.shape[-2:])
@@ -35,7 +37,7 @@ def expand(images: Tensor, size: Sequence[int]) -> Tensor:
     planes = images.reshape(-1, 1, *images.shape[-2:])
     # Not F.interpolate: its rounding depends on the height, and a strip of rows must be doubled as
     # the whole image is.
-    padded = F.pad(planes, (1, 1, 1, 1), mode="replicate")
+    padded = repeat_border(planes, 1, 1, 1, 1)
     wide = _doubled(padded, -1)
     return _doubled(wide, -2)[..., : size[0], : size[1]].reshape(*images.shape[:-2], *size)
 
@@ -75,7 +77,7 @@ def _resampled(images: Tensor, size: Sequence[int], antialias: bool) -> Tensor:
     if images.shape[-2:] == tuple(size):
         return images
     planes = images.reshape(-1, 1, *images.shape[-2:])
-    resampled = F.interpolate(planes, tuple(size), mode="bilinear", antialias=antialias)
+    resampled = bilinear(planes, size, antialias)
     return resampled.reshape(*images.shape[:-2], *size)
 
 

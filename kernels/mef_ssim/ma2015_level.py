@@ -22,12 +22,24 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 
-from ..common.configurations import WINDOW, configuration
+from ..common.configurations import TAPS, WINDOW, configuration
 from ..common.launching import ARITHMETIC, BYTES_ON_THE_WAY, launch
-from ..common.windows import Taps, locate_strip, row_at, strip_programs, windows_of
+from ..common.windows import (
+    Taps,
+    locate_strip,
+    row_at,
+    strip_programs,
+    strip_rows,
+    windows_of,
+)
+from .ma2015_covariances import covariance_kernel
+from .ma2015_weights import LEAST_CONTRAST, exponent_of, gains_of, norm_of, rescale_of
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+# The rings of more exposures do not fit into a thread's registers.
+MOST_COVARIANCES = 2
 
 
 @triton.jit
@@ -37,19 +49,6 @@ def tap_of(number, TAPS: tl.constexpr):
     for k in tl.static_range(len(TAPS)):
         tap += tl.where(number == k, TAPS[k], 0.0)
     return tap
-
-
-@triton.jit
-def quarter_sine(x):
-    """Return sin x for 0 <= x <= π/2 to rounding; the general one needs a stack for large x."""
-    square = x * x
-    series = 1.0 - square * (1.0 / 156)
-    series = 1.0 - square * (1.0 / 110) * series
-    series = 1.0 - square * (1.0 / 72) * series
-    series = 1.0 - square * (1.0 / 42) * series
-    series = 1.0 - square * (1.0 / 20) * series
-    series = 1.0 - square * (1.0 / 6) * series
-    return x * series
 
 
 @triton.jit
@@ -93,9 +92,6 @@ def level_kernel(
     COLUMNS: tl.constexpr,
 ):
     count: tl.constexpr = len(TAPS_Y) * len(TAPS_X)
-    side: tl.constexpr = count**0.5
-    noise: tl.constexpr = 8 * 2.0**-23
-    tiny: tl.constexpr = 2.0**-52
     batch, row, _, column = locate_strip(tl.program_id(0), map_height, map_width, 1, COLUMNS)
     inside = column < map_width
     layer = tl.cast(height, tl.int64) * width
@@ -125,44 +121,24 @@ def level_kernel(
         flat_variance = second_moment - flat * flat
         mean = flat + near
         moment = flat_variance + mean * mean
-        # A patch whose variance is within rounding of 0 has no structure.
-        norm = tl.sqrt_rn(tl.where(flat_variance > noise * moment, count * flat_variance, 0.0))
+        norm = norm_of(flat_variance, moment, count)
         ones = ones + (one,)
         flat_means = flat_means + (mean,)
         moments = moments + (moment,)
         norms = norms + (norm,)
         norm_sum += norm
-        strongest = tl.maximum(strongest, norm + 0.001)
+        strongest = tl.maximum(strongest, norm + LEAST_CONTRAST)
 
     flat, second_moment, _, _ = patch_sum(images, layer, width, ones, flat_means, K, TAPS_Y, TAPS_X)
     total_variance = tl.maximum(second_moment - flat * flat, 0.0)
-    agreement = (tl.sqrt_rn(count * total_variance) + tiny) / (norm_sum + tiny)
-    # The exponent reaches its cap at 0.937; stopping at 0.99 keeps the tangent on its first branch.
-    agreement = tl.minimum(agreement, 0.99)
-    half_pi: tl.constexpr = 1.5707963267948966
-    tangent = quarter_sine(half_pi * agreement) / quarter_sine(half_pi * (1.0 - agreement))
-    exponent = tl.minimum(tangent, 10.0)
-
-    raw = ()
-    raw_sum = tl.zeros((COLUMNS,), tl.float32)
-    for k in tl.static_range(K):
-        contrast = norms[k] + 0.001
-        weight = tl.exp2(exponent * tl.log2(contrast / side)) + tiny
-        raw_sum += weight
-        raw = raw + (tl.where(norms[k] > 0, weight / contrast, 0.0),)
-    unscaled = ()
+    unscaled = gains_of(norms, exponent_of(total_variance, norm_sum, count), count)
     threshold = tl.zeros((COLUMNS,), tl.float32)
     for k in tl.static_range(K):
-        gain = raw[k] / raw_sum
-        threshold += gain * gain * moments[k]
-        unscaled = unscaled + (gain,)
+        threshold += unscaled[k] * unscaled[k] * moments[k]
     flat, second_moment, smooth, smooth_second_moment = patch_sum(
         images, layer, width, unscaled, flat_means, K, TAPS_Y, TAPS_X
     )
-    flat_variance = second_moment - flat * flat
-    # Exposures that cancel each other leave only rounding, which must not be stretched either.
-    norm = tl.sqrt_rn(tl.where(flat_variance > noise * threshold, count * flat_variance, 1.0))
-    rescale = strongest / norm
+    rescale = rescale_of(second_moment - flat * flat, threshold, strongest, count)
     for k in tl.static_range(K):
         tl.store(gains + k * map_layer, unscaled[k] * rescale, mask=inside)
     smooth_variance = (smooth_second_moment - smooth * smooth) * rescale * rescale
@@ -179,21 +155,42 @@ def ma2015_level(images: Tensor, taps: Taps) -> tuple[Tensor, Tensor, Tensor, Te
     size = windows.map_height, windows.map_width
     means, gains = (x.new_empty((batch, count, *size)) for _ in range(2))
     variance = x.new_empty((batch, *size))
-    launch(
-        level_kernel,
-        strip_programs(batch, *size, 1),
-        x.device,
-        x,
-        means,
-        gains,
-        variance,
-        height,
-        width,
-        *size,
-        K=count,
-        **windows.constants,
-    )
-    return x, means, gains, variance
+    tensors = x, means, gains, variance
+    if count <= MOST_COVARIANCES:
+        rows = strip_rows(batch, *size)
+        programs = strip_programs(batch, *size, rows)
+        flat = {"FLAT_Y": flat_taps(taps)}
+        sizes = (height, width, *size, rows)
+        launch(
+            covariance_kernel,
+            programs,
+            x.device,
+            *tensors,
+            *sizes,
+            K=count,
+            **flat,
+            **windows.constants,
+        )
+    else:
+        programs = strip_programs(batch, *size, 1)
+        launch(
+            level_kernel,
+            programs,
+            x.device,
+            *tensors,
+            height,
+            width,
+            *size,
+            K=count,
+            **windows.constants,
+        )
+    return tensors
+
+
+def flat_taps(taps: Taps) -> tuple[float, ...]:
+    """Return the taps along the height that make means of sums along the width."""
+    y, x = taps
+    return (1 / (len(y) * len(x)),) * len(y)
 
 
 _POINTERS = dict.fromkeys(("images", "means", "gains", "variance"), "*fp32:16")
@@ -206,5 +203,15 @@ CONFIGURATIONS = [
         12 * count + 4,
         resident=BYTES_ON_THE_WAY if count <= 5 else ARITHMETIC,
     )
-    for count in (2, 3, 5, 9)
+    for count in (3, 5, 9)
 ]
+CONFIGURATIONS.append(
+    configuration(
+        "ma2015_level, K = 2",
+        covariance_kernel,
+        _POINTERS,
+        {**WINDOW, "K": 2, "FLAT_Y": flat_taps((TAPS, TAPS))},
+        28,
+        resident=ARITHMETIC,
+    )
+)

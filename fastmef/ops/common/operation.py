@@ -77,8 +77,8 @@ class Operation:
     def backends(self, *tensors: Tensor | None, **limits: Any) -> Iterator[str]:
         """Yield the backends whose kernels can run this case, the preferred one first."""
         given = [x for x in tensors if x is not None]
-        devices = {x.device for x in given}
-        if len({x.type for x in devices}) != 1:
+        devices, dtypes = {x.device for x in given}, {x.dtype for x in given}
+        if len(devices) != 1 and len({x.type for x in devices}) != 1:
             return
         if backends.transforms_active() and not (self.in_transforms and kernels_suffice(given)):
             return
@@ -86,7 +86,7 @@ class Operation:
             support = self.support.get(backend)
             if support is None or (backend, self.name) in backends.FAILED:
                 continue
-            if all(x.dtype in support.dtypes for x in given) and support.covers(*tensors, **limits):
+            if dtypes.issubset(support.dtypes) and support.covers(*tensors, **limits):
                 yield backend
 
     def backend(self, *tensors: Tensor | None, **limits: Any) -> str:
@@ -133,7 +133,7 @@ class Operation:
 
         def run(*arguments: Any, **options: Any) -> Any:
             tensors, limits = case(*arguments, **options)
-            for backend in list(self.backends(*tensors, **limits)):
+            for backend in self.backends(*tensors, **limits):
                 try:
                     return kernels[backend](*arguments, **options)
                 except (RefusedError, torch.OutOfMemoryError):

@@ -28,6 +28,7 @@ STORAGE = (
     torch.float32,
     torch.float64,
 )
+_NUMBERS = {dtype: number for number, dtype in enumerate(STORAGE)}
 
 
 def color_stack(images: Tensor | None) -> Stack:
@@ -35,8 +36,7 @@ def color_stack(images: Tensor | None) -> Stack:
     if images is None:
         return ABSENT
     plane, layer, channel, row, column = images.stride()
-    dtype = STORAGE.index(images.dtype)
-    return (images.data_ptr(), dtype, plane, layer, channel, row, column)
+    return (images.data_ptr(), _NUMBERS[images.dtype], plane, layer, channel, row, column)
 
 
 def fused_stack(fused: Tensor | None) -> Stack:
@@ -48,9 +48,14 @@ def gray_stack(images: Tensor | None) -> Stack:
     """Return ``(B, K, H, W)`` or ``(B, H, W)`` as a stack of one channel (and one image)."""
     if images is None:
         return ABSENT
-    return color_stack((images if images.ndim == 4 else images.unsqueeze(1)).unsqueeze(2))
+    plane, *layers, row, column = images.stride()
+    # The strides of single images and channels, as views would have them.
+    channel = images.shape[-2] * row
+    layer = layers[0] if layers else channel
+    return (images.data_ptr(), _NUMBERS[images.dtype], plane, layer, channel, row, column)
 
 
+@lru_cache
 def attribute_bits(attributes: str) -> int:
     """Return the bits of a name like ``"variance_gradient"``, as in csrc/common/attributes.h."""
     return sum(1 << ATTRIBUTES.index(name) for name in parse_attributes(attributes) or ())

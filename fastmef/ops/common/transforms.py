@@ -72,6 +72,13 @@ class Function(torch.autograd.Function):
         forward.__signature__ = inspect.signature(forward)
 
     @classmethod
+    def apply(cls, *arguments: Any) -> Any:
+        """Call the function, outside of transforms without binding its arguments to names."""
+        if backends.transforms_active():
+            return super().apply(*arguments)
+        return super(torch.autograd.Function, cls).apply(*arguments)  # type: ignore[misc]
+
+    @classmethod
     def vmap(cls, info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
         return call_each(cls.apply, info, in_dims, *arguments)
 
@@ -87,6 +94,8 @@ def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
     def run(ctx: Any, *grad_outputs: Any) -> Any:
         if all(x is None for x in grad_outputs):
             return (None,) * len(ctx.needs_input_grad)
+        if not torch.is_grad_enabled():
+            return backward(ctx, *grad_outputs)
         if not backends.transforms_active():
             return marked(ctx, *grad_outputs)
         with torch.no_grad():

@@ -1,0 +1,74 @@
+"""Images continued beyond their borders, with gradients that have the same bits in every run.
+
+The gradients of ``F.pad`` add with atomics on a GPU, in any order, and that of ``torch.cat`` fills
+and adds a whole image for each of its slices.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def repeat_border(images: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
+    """Extend ``(B, C, H, W)`` by copies of its outermost rows and columns."""
+    if not (torch.is_grad_enabled() and images.requires_grad):
+        return F.pad(images, (left, right, top, bottom), mode="replicate")
+    if not torch.compiler.is_compiling():
+        return _RepeatBorder.apply(images, left, right, top, bottom)
+    # PyTorch's compiler expects another layout of the gradient of F.pad than it gets.
+    for dim, before, after in ((-2, top, bottom), (-1, left, right)):
+        first, last = images.narrow(dim, 0, 1), images.narrow(dim, -1, 1)
+        images = torch.cat((*[first] * before, images, *[last] * after), dim)
+    return images
+
+
+def mirror_border(images: Tensor, columns: int, rows: int) -> Tensor:
+    """Extend ``(B, C, H, W)`` on all sides by its mirror image, without the outermost pixels."""
+    if not (torch.is_grad_enabled() and images.requires_grad):
+        return F.pad(images, (columns, columns, rows, rows), mode="reflect")
+    for dim, margin in ((-2, rows), (-1, columns)):
+        size = images.shape[dim]
+        before = images.narrow(dim, 1, margin).flip(dim)
+        after = images.narrow(dim, size - 1 - margin, margin).flip(dim)
+        images = torch.cat((before, images, after), dim)
+    return images
+
+
+class _RepeatBorder(torch.autograd.Function):
+    """Moves each gradient once: rows and columns that were repeated are added to the outermost."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(images: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
+        return F.pad(images, (left, right, top, bottom), mode="replicate")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, *ctx.margins = inputs
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Any:
+        left, right, top, bottom = ctx.margins
+        rows = grad_output.shape[-2] - top - bottom
+        grad_images = _without_margins(grad_output.narrow(-2, top, rows), left, right)
+        for at, first, margin in ((0, 0, top), (rows - 1, top + rows, bottom)):
+            if margin:
+                beyond = _without_margins(grad_output.narrow(-2, first, margin), left, right)
+                grad_images.narrow(-2, at, 1).add_(beyond.sum(-2, keepdim=True))
+        return grad_images, *(None,) * 4
+
+
+def _without_margins(rows: Tensor, left: int, right: int) -> Tensor:
+    """Return a copy of rows without their margins, which are added to the columns beside them."""
+    columns = rows.shape[-1] - left - right
+    inner = rows.narrow(-1, left, columns).clone()
+    for at, first, margin in ((0, 0, left), (columns - 1, left + columns, right)):
+        if margin:
+            beyond = rows.narrow(-1, first, margin).sum(-1, keepdim=True)
+            inner.narrow(-1, at, 1).add_(beyond)
+    return inner
