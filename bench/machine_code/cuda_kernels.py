@@ -32,8 +32,15 @@ MULTIPROCESSORS = {
     100: (228, 2048),
     120: (100, 1536),
 }
-# kThreads of csrc/cuda/runtime/launch.h, except for kColumns of csrc/cuda/loss/part.h.
-THREADS, THREADS_OF_THE_LOSS = 256, 128
+THREADS = 256  # kThreads of csrc/cuda/runtime/launch.h
+# The most threads of a block of loss_kernel<L, K, C>, and the shared memory that its launcher asks
+# for, as csrc/cuda/loss/loss.cu asserts them.
+LOSS = {
+    "loss_kernel<false, 2": (256, 52000),
+    "loss_kernel<true, 2": (256, 66224),
+    "loss_kernel<false, 3": (192, 51456),
+    "loss_kernel<true, 3": (192, 83488),
+}
 SHOWN = ("registers", "shared", "blocks", "spilled")  # in the order of the columns
 ENTRY = re.compile(
     r"Compiling entry function '(?P<kernel>\w+)' for 'sm_(?P<architecture>\d+)\w?'.*?"
@@ -62,7 +69,7 @@ def entries(report: str) -> list[dict[str, Any]]:
 
 def blocks(result: dict[str, Any]) -> int:
     """Return how many blocks of a kernel one multiprocessor holds."""
-    threads = THREADS_OF_THE_LOSS if result["kernel"].startswith("loss_kernel") else THREADS
+    threads, _ = LOSS.get(result["kernel"].rsplit(",", 1)[0], (THREADS, 0))
     memory, most_threads = MULTIPROCESSORS[result["architecture"]]
     # Warps take registers in units of 256.
     registers = -(-32 * result["registers"] // 256) * 256 * (threads // 32)
@@ -100,6 +107,7 @@ def compile_all(nvcc: str, architectures: list[int]) -> list[dict[str, Any]]:
     names = readable([x["kernel"] for x in found])
     for result in found:
         result["kernel"] = names[result["kernel"]]
+        result["shared"] += LOSS.get(result["kernel"].rsplit(",", 1)[0], (THREADS, 0))[1]
         result["blocks"] = blocks(result)
     return sorted(found, key=lambda x: (x["file"], x["kernel"], x["architecture"]))
 

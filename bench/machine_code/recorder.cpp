@@ -14,17 +14,17 @@ std::map<const void*, std::string>& names() {
   return found;
 }
 
-// kernel, grid, threads of a block, addresses of the arguments
-using Listener = void (*)(const char*, unsigned, unsigned, unsigned, unsigned, void**);
+// kernel, grid, threads of a block, bytes of dynamic shared memory, addresses of the arguments
+using Listener = void (*)(const char*, unsigned, unsigned, unsigned, unsigned, unsigned, void**);
 Listener listener = nullptr;
 dim3 pushed_grid, pushed_block;
 size_t pushed_shared;
 cudaStream_t pushed_stream;
 
-cudaError_t tell(const void* function, dim3 grid, dim3 block, void** arguments) {
+cudaError_t tell(const void* function, dim3 grid, dim3 block, size_t shared, void** arguments) {
   if (!listener) return cudaErrorNotReady;
   listener(names().at(function).c_str(), grid.x, grid.y, grid.z, block.x * block.y * block.z,
-           arguments);
+           static_cast<unsigned>(shared), arguments);
   return cudaSuccess;
 }
 
@@ -57,17 +57,17 @@ cudaError_t __cudaGetKernel(cudaKernel_t* kernel, const void* function) {
   *kernel = reinterpret_cast<cudaKernel_t>(const_cast<void*>(function));
   return cudaSuccess;
 }
-cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void** arguments, size_t,
-                               cudaStream_t) {
-  return tell(reinterpret_cast<const void*>(kernel), grid, block, arguments);
+cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void** arguments,
+                               size_t shared, cudaStream_t) {
+  return tell(reinterpret_cast<const void*>(kernel), grid, block, shared, arguments);
 }
-cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3 block, void** arguments, size_t,
-                             cudaStream_t) {
-  return tell(function, grid, block, arguments);
+cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3 block, void** arguments,
+                             size_t shared, cudaStream_t) {
+  return tell(function, grid, block, shared, arguments);
 }
 cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* function,
                                 void** arguments) {
-  return tell(function, config->gridDim, config->blockDim, arguments);
+  return tell(function, config->gridDim, config->blockDim, config->dynamicSmemBytes, arguments);
 }
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }
 cudaError_t cudaGetDevice(int* device) {

@@ -34,7 +34,7 @@ CSRC = ROOT / "csrc"
 ARCHITECTURE = 90
 NAME = "_cuda_recorded"
 LISTENER = ctypes.CFUNCTYPE(
-    None, ctypes.c_char_p, *(ctypes.c_uint,) * 4, ctypes.POINTER(ctypes.c_void_p)
+    None, ctypes.c_char_p, *(ctypes.c_uint,) * 5, ctypes.POINTER(ctypes.c_void_p)
 )
 
 
@@ -108,14 +108,16 @@ class CudaKernels:
 
     @contextmanager
     def listening(self, record: Callable[[Recorded], None]) -> Iterator[None]:
-        def heard(name: bytes, x: int, y: int, z: int, threads: int, arguments: Any) -> None:
+        def heard(
+            name: bytes, x: int, y: int, z: int, threads: int, dynamic: int, arguments: Any
+        ) -> None:
             kernel = self.kernel(name.decode())
             size = max((offset + n for offset, n in kernel.parameters), default=0)
             content = bytearray(size)
             for i, (offset, length) in enumerate(kernel.parameters):
                 content[offset : offset + length] = ctypes.string_at(arguments[i], length)
             launch = Launch((x, y, z), threads, bytes(content))
-            shared = kernel.resources.get("SHARED", 0)
+            shared = kernel.resources.get("SHARED", 0) + dynamic
             record(Recorded("nvcc", name.decode(), kernel, launch, shared))
 
         callback = LISTENER(heard)

@@ -17,6 +17,29 @@ FASTMEF_HD T larger(T a, T b) {
 FASTMEF_HD float square_root(float x) { return sqrtf(x); }
 FASTMEF_HD double square_root(double x) { return sqrt(x); }
 
+// 1/x and the root of x >= 0, on a GPU to 1 and 2 ulp by one instruction instead of ten. It takes
+// what is below the smallest normal number for 0.
+FASTMEF_HD float reciprocal(float x) {
+#if defined(__CUDA_ARCH__)
+  float inverse;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(x));
+  return inverse;
+#else
+  return 1.0f / x;
+#endif
+}
+FASTMEF_HD double reciprocal(double x) { return 1.0 / x; }
+
+FASTMEF_HD float fast_root(float x) {
+#if defined(__CUDA_ARCH__)
+  float root;
+  asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(root) : "f"(x));
+  return root;
+#else
+  return sqrtf(x);
+#endif
+}
+
 // e^x for x <= 0 to 1.5 ulp; NaN stays NaN, and what is below the smallest normal number becomes 0.
 // Cody-Waite reduction to |r| <= ln(2)/2, a degree-6 Taylor-like polynomial (Cephes' coefficients),
 // and 2^n made from the bits of the rounded quotient, which needs no conversion to an integer.

@@ -1,7 +1,7 @@
 // SSIM of two images F and I at one window, and its derivatives w.r.t. their moments.
 #pragma once
 
-#include "common/hd.h"
+#include "common/math.h"
 
 namespace fastmef {
 
@@ -21,7 +21,7 @@ FASTMEF_HD Similarity<T> similarity(T mean_f, T mean_i, T second_moment_f, T sec
                                     T cross, T shift_f, T shift_i, T c1, T c2) {
   const T denominator =
       (second_moment_f - mean_f * mean_f) + (second_moment_i - mean_i * mean_i) + c2;
-  const T inverse = T(1) / denominator;
+  const T inverse = reciprocal(denominator);
   const T structure = (2 * (cross - mean_f * mean_i) + c2) * inverse;
   Similarity<T> out;
   out.value = structure;
@@ -32,7 +32,7 @@ FASTMEF_HD Similarity<T> similarity(T mean_f, T mean_i, T second_moment_f, T sec
   if (Luminance) {
     const T f = mean_f + shift_f;
     const T i = mean_i + shift_i;
-    const T below = T(1) / (f * f + i * i + c1);
+    const T below = reciprocal(f * f + i * i + c1);
     const T luminance = (2 * f * i + c1) * below;
     out.value = structure * luminance;
     out.grad_cross *= luminance;

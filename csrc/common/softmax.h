@@ -12,7 +12,7 @@ FASTMEF_HD void softmax_of_two(T a, T b, T& weight_a, T& weight_b) {
   const bool first = difference >= 0;
   const T small = exp_nonpositive(first ? -difference : difference);
   const T highest = first ? a : b;
-  const T large = T(1) / (T(1) + (highest - highest) + small);  // not 1: of infinity it is NaN
+  const T large = reciprocal(T(1) + (highest - highest) + small);  // not 1: of infinity it is NaN
   weight_a = first ? large : small * large;
   weight_b = first ? small * large : large;
 }
@@ -30,7 +30,7 @@ FASTMEF_HD void softmax(T (&x)[K], int count) {
       x[k] = k < count ? exp_nonpositive(x[k] - highest) : T(0);
       total += x[k];
     }
-    const T inverse = T(1) / total;
+    const T inverse = reciprocal(total);
     for (int k = 0; k < K; ++k) x[k] *= inverse;
   }
 }

@@ -94,10 +94,19 @@ _loss_map_backward = WEIGHTED_SSIM_LOSS.register(
 )
 
 
+SCALE_GRADIENT = Operation("scale_gradient", cuda=Support(GPU_FLOATS), triton=Support(GPU_FLOATS))
+_scale_gradient = SCALE_GRADIENT.register(
+    "scale_gradient_(Tensor(a!) gradient, Tensor grad_output, float divisor) -> ()",
+    lambda *given: None,
+    cuda=kernels.scale_cuda,
+    triton=kernels.scale_triton,
+)
+
+
 class Loss(Function):
     """A scalar, and if wanted the gradient w.r.t. ``source`` (F or the logits).
 
-    The backward pass scales the gradient.
+    The backward pass scales the gradient, in place unless the graph is retained.
     """
 
     @staticmethod
@@ -124,14 +133,33 @@ class Loss(Function):
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor, _: Any) -> Any:
         (gradient,) = ctx.saved_tensors
-        grad_output = grad_output / ctx.scale
-        if gradient.is_cuda and gradient.dtype == torch.float16:
-            # The product would round the scalar to float16 first, where 65536, the usual start of
-            # loss scaling, is infinite. On the CPU it does so for a scalar on the left.
-            grad_source = (gradient.float() * grad_output).half()
+        return _scaled(gradient, grad_output, ctx.scale), *(None,) * 5
+
+
+def _scaled(gradient: Tensor, grad_output: Tensor, divisor: float) -> Tensor:
+    """Return ``gradient * grad_output / divisor``, in place where nobody needs ``gradient`` again.
+
+    Only the GPU knows whether ``grad_output`` is the 1 that ``backward()`` begins with, and to ask
+    would stop the host. So one kernel is started, which returns at once if the factor is 1.
+    """
+    if (
+        not torch.compiler.is_compiling()
+        and gradient.numel() > 0
+        and SCALE_GRADIENT.has_kernels_for(gradient, grad_output)
+        and not torch._C._autograd._get_current_graph_task_keep_graph()  # type: ignore[attr-defined]
+    ):
+        try:
+            _scale_gradient(gradient, grad_output, divisor)
+        except LaunchError:
+            pass
         else:
-            grad_source = gradient * grad_output
-        return grad_source, *(None,) * 5
+            return gradient
+    grad_output = grad_output / divisor
+    if gradient.is_cuda and gradient.dtype == torch.float16:
+        # The product would round the scalar to float16 first, where 65536, the usual start of loss
+        # scaling, is infinite. On the CPU it does so for a scalar on the left.
+        return (gradient.float() * grad_output).half()
+    return gradient * grad_output
 
 
 class LossMap(Function):

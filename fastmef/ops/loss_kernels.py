@@ -1,7 +1,8 @@
 """weighted_ssim_loss and fusion_loss on the kernels of each backend.
 
-The C++ kernels handle every case in one sweep. The one-pass CUDA C++ kernel knows windows of 11
-pixels, two or three exposures and a single scale without a mask; Triton runs everything else.
+The C++ kernels handle every case in one sweep. The CUDA C++ kernels, one launch for the coarser
+scales and one for the loss of all, know windows of 11 pixels and two or three exposures without a
+mask; Triton runs everything else.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from fastmef import backends
 from fastmef.ops.common import cuda
 from fastmef.ops.common.operation import triton_launcher
 from fastmef.ops.common.tensors import (
+    STORAGE,
     Taps,
     attribute_bits,
     axis_taps,
@@ -31,6 +33,7 @@ from fastmef.reference.loss import LossOptions
 
 CUDA_WINDOW = 11
 CUDA_COUNTS = (2, 3)
+CUDA_MOST_SCALES = 6
 
 
 def kernel_options(options: LossOptions, gamma: str | int) -> tuple[Any, ...]:
@@ -160,36 +163,28 @@ def cuda_covers(
     scales: Sequence[float],
     reduction: str = "mean",
 ) -> bool:
-    """Return whether the case is one of those that the CUDA C++ kernel was written for."""
+    """Return whether the case is one of those that the CUDA C++ kernels were written for."""
     return (
         reduction == "mean"
         and mask is None
         and window == CUDA_WINDOW
         and exposures.shape[1] in CUDA_COUNTS
-        and min(exposures.shape[2:]) >= CUDA_WINDOW
         and scales[0] > 0
-        and not any(scales[1:])
+        and len(_used(scales)) <= CUDA_MOST_SCALES
+        and min(_level_sizes(exposures, _used(scales))[-1]) >= CUDA_WINDOW
     )
+
+
+def _used(scales: Sequence[float]) -> Sequence[float]:
+    """Return the scales up to the last one that counts."""
+    return scales[: 1 + max(s for s, scale in enumerate(scales) if scale)]
 
 
 def loss_cuda(
     source: Tensor, exposures: Tensor, mask: Tensor | None, *given: Any
 ) -> tuple[Tensor, Tensor]:
-    *options, _, with_gradient = given
-    gradient = gradient_like(source, with_gradient)
-    into = gradient if with_gradient else None
-    scale = gradient_scale(source, mask)
-    return run_cuda(source, exposures, LossOptions(*options), into, scale), gradient
-
-
-def run_cuda(
-    source: Tensor,
-    exposures: Tensor,
-    options: LossOptions,
-    gradient: Tensor | None,
-    gradient_scale: float,
-) -> Tensor:
-    """Return the value; fill ``gradient``, multiplied by ``gradient_scale``."""
+    *others, scales, with_gradient = given
+    options = LossOptions(*others)
     require(
         exposures.ndim == 4
         and exposures.numel() > 0
@@ -197,27 +192,42 @@ def run_cuda(
         f"the loss of {tuple(source.shape)} and {tuple(exposures.shape)} is not defined",
     )
     batch, count, height, width = exposures.shape
-    windows = batch * (height - CUDA_WINDOW + 1) * (width - CUDA_WINDOW + 1)
+    scales = _used(scales)
     module = backends.CUDA_MODULE
-    blocks = module.loss_blocks(batch, height, width)  # type: ignore[union-attr]
-    partials = source.new_empty((blocks,), dtype=torch.float64)
+    size = module.loss_workspace(batch, count, height, width, len(scales))  # type: ignore[union-attr]
+    workspace = source.new_empty((size,), dtype=torch.float64)
     value = source.new_empty((), dtype=torch.float32)
+    gradient = gradient_like(source, with_gradient)
     module.fusion_loss(  # type: ignore[union-attr]
         cuda.device_and_stream("fusion_loss", source, exposures),
         (batch, count, 1, height, width),
         source.ndim == 4,
         gray_stack(source),
         gray_stack(exposures),
-        gray_stack(gradient),
-        partials.data_ptr(),
+        gray_stack(gradient if with_gradient else None),
+        workspace.data_ptr(),
         value.data_ptr(),
         axis_taps(options.window, options.sigma, height),
         *kernel_options(options, attribute_bits(options.gamma)),
-        -gradient_scale / windows,
+        gradient_scale(source, mask),
+        [scale / sum(scales) for scale in scales],
     )
-    return value
+    return value, gradient
 
 
+def scale_cuda(gradient: Tensor, grad_output: Tensor, divisor: float) -> None:
+    require(gradient.is_contiguous() and grad_output.numel() == 1, "one factor for dense numbers")
+    backends.CUDA_MODULE.scale_gradient(  # type: ignore[union-attr]
+        cuda.device_and_stream("scale_gradient", gradient, grad_output),
+        gradient.data_ptr(),
+        STORAGE.index(gradient.dtype),
+        gradient.numel(),
+        grad_output.data_ptr(),
+        divisor,
+    )
+
+
+scale_triton = triton_launcher("loss.scale", "scale_gradient")
 _launch_loss = triton_launcher("loss.launchers", "weighted_ssim_loss")
 _launch_map = triton_launcher("loss.launchers", "weighted_ssim_map")
 _launch_map_backward = triton_launcher("loss.launchers", "weighted_ssim_map_backward")

@@ -11,6 +11,7 @@ from .backward import backward_kernel
 from .forward import forward_kernel
 from .launchers import REGISTERS, SIDE
 from .pyramid import pyramid_kernel
+from .scale import BLOCK, scale_kernel
 
 RESIDENT = {1: BYTES_ON_THE_WAY, 2: ARITHMETIC}
 
@@ -116,6 +117,23 @@ def _pyramid(count: int, from_logits: bool) -> Configuration:
     )
 
 
+def _scale(dtype: str) -> Configuration:
+    return Configuration(
+        f"scaling of the gradient, {dtype}",
+        scale_kernel,
+        {
+            "gradient": f"*{dtype}:16",
+            "grad_output": "*fp32:16",
+            "divisor": "fp32",
+            "size": "i32",
+        },
+        {"BLOCK": BLOCK},
+        pixels=BLOCK,
+        bytes_per_pixel=2 * BYTES[dtype],
+        resident=BYTES_ON_THE_WAY,
+    )
+
+
 CONFIGURATIONS = [
     *(_forward(count) for count in (1, 2, 3, 4)),
     _forward(2, "bf16"),
@@ -129,4 +147,5 @@ CONFIGURATIONS = [
     _backward(2, "bf16", from_logits=True),
     _backward(2, coarse=True),
     *(_pyramid(2, from_logits) for from_logits in (False, True)),
+    *(_scale(dtype) for dtype in ("fp32", "bf16")),
 ]

@@ -14,7 +14,7 @@ from fastmef.ops.common.tensors import ABSENT, STORAGE, Stack, color_stack
 PLANES, IMAGES, FUSED = (1, 2, 1, 12, 12), (1, 2, 3, 12, 12), (1, 1, 3, 12, 12)
 LINES = (1, 2, 1, 2, 2)
 GRAY = (0.1, 0.2, 0.1)
-LOSS = ((1 / 11,) * 11, 1, False, 1e-4, 9e-4, 1e-4, 1e-12, 1.0)
+LOSS = ((1 / 11,) * 11, 1, False, 1e-4, 9e-4, 1e-4, 1e-12, 1.0, (1.0,))
 
 Arrays: TypeAlias = dict[str, Stack]
 # Of each operation the arrays that are read, and those that are written.
@@ -36,9 +36,9 @@ WRITTEN: dict[str, dict[str, tuple[int, ...]]] = {
     "softmax_fuse_backward": {"grad_logits": PLANES, "grad_exposures": IMAGES},
     "guided_guide": {"guide": (1, 1, 1, 2, 2)},
     "guided_fuse": {"fused": FUSED},
-    "fusion_loss": {"gradient": PLANES, "partials": (1, 1, 1, 1, 1), "value": (1, 1, 1, 1, 1)},
+    "fusion_loss": {"gradient": PLANES, "workspace": (1, 1, 1, 1, 2), "value": (1, 1, 1, 1, 1)},
 }
-DTYPES = {"valid": torch.uint8, "partials": torch.float64}
+DTYPES = {"valid": torch.uint8, "workspace": torch.float64}
 
 
 def call(

@@ -49,6 +49,7 @@ def test_loss() -> None:
         ((1, 2, 20, 20), (1.0,), "mean", backends.CUDA),
         ((1, 2, 20, 20), (1.0,), "none", backends.TRITON),
         ((1, 2, 20, 20), (1.0, 1.0), "mean", backends.TRITON),
+        ((8, 2, 250, 250), (1.0, 0.5, 0.25), "mean", backends.CUDA),
         ((1, 2, 20, 10), (1.0,), "mean", backends.TRITON),
         ((1, 4, 20, 20), (1.0,), "mean", backends.TRITON),
     ):

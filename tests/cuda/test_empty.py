@@ -17,8 +17,6 @@ from fastmef.errors import InputError
 from fastmef.ops import fusion, guided
 from fastmef.ops import fusion_kernels as kernels
 from fastmef.ops.common.tensors import color_stack
-from fastmef.ops.loss_kernels import run_cuda
-from fastmef.reference.loss import LossOptions
 
 # (B, K, C, H, W), one after the other without elements.
 EMPTY = [
@@ -30,7 +28,7 @@ EMPTY = [
 ]
 SMALL = [(0, 1), (1, 0), (13, 1), (1, 13)]
 LOSS = ("variance", False, 11, 1.5, 0.01, 0.03, 1e-4, 1e-12)
-TAPS = ((1 / 11,) * 11, 1, False, 1e-4, 9e-4, 1e-4, 1e-12, 1.0)
+TAPS = ((1 / 11,) * 11, 1, False, 1e-4, 9e-4, 1e-4, 1e-12, 1.0, (1.0,))
 GRAY = (0.1, 0.2, 0.1)
 
 
@@ -67,7 +65,7 @@ def test_binding(emulated: ModuleType, shape: tuple[int, ...]) -> None:
             call()
     if shape[1] and shape[2]:
         with pytest.raises(ValueError, match="^fusion_loss: .* one pixel, got"):
-            emulated.loss_blocks(shape[0], *shape[3:])
+            emulated.loss_workspace(*shape[:2], *shape[3:], 1)
 
 
 # No kernel is reached: those of Triton, which may not be there, are not even imported.
@@ -87,7 +85,7 @@ def operations(shape: tuple[int, ...]) -> list[Callable[[], Any]]:
         given = (fused, None, logits, exposures, True, True)
         calls.append(partial(fusion.backward_on, run, *given))
     if shape[2]:
-        calls.append(lambda: run_cuda(logits, logits.clone(), LossOptions(*LOSS), None, 1.0))
+        calls.append(lambda: cuda_kernels.loss(logits, logits.clone(), None, *LOSS, (1.0,), True))
     return calls
 
 

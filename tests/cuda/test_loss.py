@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+from types import ModuleType
 from typing import Any
 
 import cuda_kernels
@@ -27,7 +29,8 @@ def by_reference(
 
 
 def by_cuda(source: Tensor, exposures: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    arguments = (source, exposures, None, *options.values(), (1.0,))
+    scales = options.get("scales", (1.0,))
+    arguments = (source, exposures, None, *(options[name] for name in LOSS), scales)
     value, gradient = cuda_kernels.loss(*arguments, True)
     alone, none = cuda_kernels.loss(*arguments, False)
     assert torch.equal(alone, value) or (alone.isnan() and value.isnan())
@@ -48,16 +51,34 @@ def check(source: Tensor, exposures: Tensor, **changes: Any) -> None:
         assert (o - e).abs().max() <= 2 * (s - e).abs().max() + extra
 
 
-# 108 columns and 32 rows are one block: less than one, one, and one more.
+# 256 columns and 64 rows are one block: less than one, one, and one more.
 @pytest.mark.parametrize("form", ["fused", "logits"])
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize(
     "shape",
-    [(11, 11), (12, 37), (33, 11), (42, 20), (75, 13), (11, 108), (13, 109), (35, 130)],
+    [(11, 11), (12, 37), (65, 11), (84, 20), (149, 13), (11, 256), (13, 257), (11, 500)],
     ids=str,
 )
 def test_sizes(form: str, count: int, shape: tuple[int, int]) -> None:
     check(*loss_inputs(form, 1 if shape[1] > 40 else 2, count, *shape))
+
+
+@pytest.mark.parametrize("form", ["fused", "logits"])
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize(
+    ("shape", "scales"),
+    [
+        ((22, 44), (1.0, 0.5)),
+        ((41, 45), (0.4, 0.35, 0.25)),
+        ((43, 42), (1.0, 0.0, 2.0, 0.0)),
+        ((150, 47), (1.0, 3.0)),
+        ((21, 263), (0.5, 0.5)),
+        ((161, 165), (0.4, 0.3, 0.2, 0.1, 0.0)),
+    ],
+    ids=str,
+)
+def test_scales(form: str, count: int, shape: tuple[int, int], scales: tuple[float, ...]) -> None:
+    check(*loss_inputs(form, 2, count, *shape), scales=scales)
 
 
 @pytest.mark.parametrize("form", ["fused", "logits"])
@@ -113,12 +134,50 @@ def test_more_blocks_than_threads_add_them() -> None:
     check(*loss_inputs("fused", 300, 2, 11, 11))
 
 
+@pytest.mark.parametrize("form", ["fused", "logits"])
+def test_attributes_and_luminance(form: str) -> None:
+    for gamma in ("variance", "gradient", "well_exposedness", "variance_well_exposedness"):
+        check(*loss_inputs(form, 1, 2, 20, 21), gamma=gamma)
+    check(*loss_inputs(form, 1, 3, 24, 23), luminance=True, scales=(1.0, 0.5))
+
+
+def test_the_same_launches_for_any_number_of_scales(emulated: ModuleType) -> None:
+    """One makes the coarser levels, one the loss of all, forward and gradient."""
+    library = ctypes.CDLL(emulated.__file__)
+    for form in ("fused", "logits"):
+        inputs = [x.float() for x in loss_inputs(form, 1, 2, 48, 48)]
+        for scales in ((1.0,), (1.0, 0.5), (1.0, 0.5, 0.25)):
+            before = library.launches()
+            by_cuda(*inputs, {**LOSS, "scales": scales})
+            assert library.launches() - before == 2 * 2  # with a gradient and without one
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 5000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_scaling_in_place(size: int, dtype: torch.dtype) -> None:
+    gradient = (1 + torch.arange(size) / 7).to(dtype)
+    scaled = gradient.clone()
+    cuda_kernels.scale(scaled, torch.tensor(131072.0), 262144.0)
+    assert torch.equal(scaled, (0.5 * gradient.float()).to(dtype))
+    scaled = gradient.clone().fill_(torch.nan)
+    before = scaled.view(torch.uint8).clone()
+    cuda_kernels.scale(scaled, torch.tensor(2.0), 2.0)
+    assert torch.equal(scaled.view(torch.uint8), before)
+
+
 def test_what_is_left_to_triton() -> None:
     exposures = torch.zeros(1, 2, 20, 20)
-    assert cuda_covers(None, exposures, None, window=11, scales=(1.0,))
-    assert cuda_covers(None, exposures, None, window=11, scales=(2.0, 0.0))
-    assert not cuda_covers(None, exposures, None, window=11, scales=(1.0, 1.0))
-    assert not cuda_covers(None, exposures, None, window=9, scales=(1.0,))
-    assert not cuda_covers(None, exposures, exposures[:, 0], window=11, scales=(1.0,))
-    assert not cuda_covers(None, exposures[..., :10], None, window=11, scales=(1.0,))
-    assert not cuda_covers(None, torch.zeros(1, 5, 20, 20), None, window=11, scales=(1.0,))
+
+    def covered(x: Tensor = exposures, *scales: float, window: int = 11, mask: Any = None) -> bool:
+        return cuda_covers(None, x, mask, window=window, scales=scales or (1.0,))
+
+    assert covered() and covered(exposures, 2.0, 0.0)
+    assert not covered(exposures, 1.0, 1.0)
+    assert covered(torch.zeros(1, 2, 21, 21), 1.0, 1.0)
+    assert covered(torch.zeros(1, 3, 330, 330), *(1.0,) * 5)
+    assert not covered(torch.zeros(1, 3, 990, 990), *(1.0,) * 7)
+    assert not covered(torch.zeros(1, 2, 44, 44), 0.0, 1.0)
+    assert not covered(window=9)
+    assert not covered(mask=exposures[:, 0])
+    assert not covered(exposures[..., :10])
+    assert not covered(torch.zeros(1, 5, 20, 20))

@@ -15,8 +15,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fastmef.ops.common import cuda
 from fastmef.ops.common.tensors import color_stack, gray_stack
-from fastmef.ops.loss_kernels import run_cuda
-from fastmef.reference.loss import LossOptions
 
 OPTIONS = ("variance", False, 11, 1.5, 0.01, 0.03, 1e-4, 1e-12)
 
@@ -45,7 +43,7 @@ def guided_fuse(count: int = 2, dtype: torch.dtype = torch.float32) -> Any:
 
 def loss(count: int = 2, dtype: torch.dtype = torch.float32) -> Any:
     logits = images(count)[0].to(dtype)
-    return run_cuda(logits, logits.clone(), LossOptions(*OPTIONS), torch.empty_like(logits), 1.0)
+    return cuda_kernels.loss(logits, logits.clone(), None, *OPTIONS, (1.0,), True)
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
@@ -95,9 +93,9 @@ def test_numbers_of_exposures(operation: str) -> None:
 @pytest.mark.usefixtures("emulated")
 def test_sizes() -> None:
     for size in ((12, 10), (10, 12)):
-        text = "^fusion_loss: .*11 x 11 pixels, got {} x {}$".format(*size)
+        text = "^fusion_loss: .*11 x 11 pixels at every scale, got {} x {} at 1".format(*size)
         with pytest.raises(ValueError, match=text):
-            run_cuda(*torch.zeros(2, 1, 2, *size), LossOptions(*OPTIONS), None, 1.0)
+            cuda_kernels.loss(*torch.zeros(2, 1, 2, *size), None, *OPTIONS, (1.0,), True)
     for size in ((1, 46341), (46341, 1)):
         text = "^guided_guide: sides of at most 46340 pixels, got {} x {}$".format(*size)
         with pytest.raises(ValueError, match=text):
@@ -116,7 +114,7 @@ def test_shapes_that_do_not_fit() -> None:
         ),
         lambda: cuda_kernels.guided_guide(exposures[:, :, :2], 2, 2),
         lambda: cuda_kernels.guided_fuse(logits, logits[..., 1:], exposures),
-        lambda: run_cuda(logits[..., 1:], logits, LossOptions(*OPTIONS), None, 1.0),
+        lambda: cuda_kernels.loss(logits[..., 1:], logits, None, *OPTIONS, (1.0,), True),
     ):
         with pytest.raises(RuntimeError, match="^fastmef: "):
             call()
@@ -164,21 +162,30 @@ def test_overlapping_and_misaligned(emulated: ModuleType) -> None:
 
 def test_the_loss_writes_nowhere_else(emulated: ModuleType) -> None:
     logits = images()[0]
-    partials, value = torch.zeros(9, dtype=torch.float64), torch.zeros(())
+    size = emulated.loss_workspace(1, 2, 12, 12, 1)
+    workspace, value = torch.zeros(size + 1, dtype=torch.float64), torch.zeros(())
 
-    def call(gradient: Tensor, partials_at: int, value_at: int) -> None:
+    def call(gradient: Tensor, workspace_at: int, value_at: int, *scales: float) -> None:
         stacks = (gray_stack(x) for x in (logits, logits, gradient))
         taps = (1 / 11,) * 11
-        rest = (taps, 1, False, 1e-4, 9e-4, 1e-4, 1e-12, 1.0)
-        emulated.fusion_loss((0, 0), (1, 2, 1, 12, 12), True, *stacks, partials_at, value_at, *rest)
+        rest = (taps, 1, False, 1e-4, 9e-4, 1e-4, 1e-12, 1.0, scales or (1.0,))
+        shape = (1, 2, 1, 12, 12)
+        emulated.fusion_loss((0, 0), shape, True, *stacks, workspace_at, value_at, *rest)
 
-    call(torch.zeros_like(logits), partials.data_ptr(), value.data_ptr())
+    call(torch.zeros_like(logits), workspace.data_ptr(), value.data_ptr())
     with pytest.raises(ValueError, match="^fusion_loss: gradient overlaps source"):
-        call(logits, partials.data_ptr(), value.data_ptr())
-    with pytest.raises(ValueError, match="^fusion_loss: value overlaps partials"):
-        call(torch.zeros_like(logits), partials.data_ptr(), partials.data_ptr())
-    with pytest.raises(ValueError, match="^fusion_loss: the address of partials must be .* 8"):
-        call(torch.zeros_like(logits), partials.data_ptr() + 4, value.data_ptr())
+        call(logits, workspace.data_ptr(), value.data_ptr())
+    with pytest.raises(ValueError, match="^fusion_loss: value overlaps workspace"):
+        call(torch.zeros_like(logits), workspace.data_ptr(), workspace.data_ptr())
+    with pytest.raises(ValueError, match="^fusion_loss: the address of workspace must be .* 8"):
+        call(torch.zeros_like(logits), workspace.data_ptr() + 4, value.data_ptr())
+    for scales, text in (
+        ((1.0,) * 7, "1 to 6 scales, got 7"),
+        ((1.0, 1.0), "images of at least 11 x 11 pixels at every scale, got 12 x 12 at 2 scales"),
+        ((0.0,), "the first scale must be positive"),
+    ):
+        with pytest.raises(ValueError, match=f"^fusion_loss: {text}$"):
+            call(torch.zeros_like(logits), workspace.data_ptr(), value.data_ptr(), *scales)
 
 
 @pytest.mark.parametrize("device", [0, 1])
@@ -192,7 +199,9 @@ def test_every_status_is_raised(
     OPERATIONS[operation]()
     calls = 1000 - library.refuse_call(-1)
     # The device, the launch and what it left behind; another device is set and set back.
-    assert calls == (3 if device == 0 else 5) * (2 if operation == "fusion_loss" else 1)
+    launches = 2 if operation == "fusion_loss" else 1
+    # The loss asks for more shared memory than every kernel may have.
+    assert calls == (3 if device == 0 else 5) * launches + (operation == "fusion_loss")
     for number in range(calls):
         library.refuse_call(number)
         with pytest.raises(RuntimeError, match=f"^{operation}: invalid argument"):

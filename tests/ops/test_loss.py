@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import pytest
+import torch
 from cases import EXPOSURES, GAMMAS, MASK, loss_inputs, uniform
 from conformance import Backend, Case, Conformance
 from torch import Tensor
@@ -83,8 +85,33 @@ COMPILED = {
 }
 
 
-class TestWeightedSsimLoss(Conformance):
-    operation = "weighted_ssim_loss"
+def _gradients(
+    form: str, backend: Backend, size: tuple[int, int], retained: int, factor: float
+) -> list[Tensor]:
+    """Return the gradient of ``factor`` times the loss, again for every time it is retained."""
+    function = functional.fusion_loss if form == "logits" else functional.weighted_ssim_loss
+    source, exposures = (x.float().to(backend.device) for x in loss_inputs(form, 2, 2, *size))
+    value = factor * function(source.requires_grad_(), exposures, window=WINDOW)
+    return [
+        torch.autograd.grad(value, source, retain_graph=again > 0)[0]
+        for again in range(retained, -1, -1)
+    ]
+
+
+class ScaledGradients(Conformance):
+    """The gradient is scaled in place where nobody can ask for it again."""
+
+    form: str
+
+    @pytest.mark.parametrize("factor", [1.0, 3.0])
+    def test_retained_graph(self, backend: Backend, factor: float) -> None:
+        (once,) = _gradients(self.form, backend, self.size, 0, 1.0)
+        for again in _gradients(self.form, backend, self.size, 2, factor):
+            torch.testing.assert_close(again, factor * once, rtol=1e-6, atol=0)
+
+
+class TestWeightedSsimLoss(ScaledGradients):
+    operation, form = "weighted_ssim_loss", "fused"
     cases = (*_cases("fused"), _case("fused", "map", reduction="none", window=3, thorough=True))
 
     def make_every_call(self, backend: Backend) -> None:
@@ -98,6 +125,6 @@ class TestWeightedSsimLoss(Conformance):
         )
 
 
-class TestFusionLoss(Conformance):
-    operation = "fusion_loss"
+class TestFusionLoss(ScaledGradients):
+    operation, form = "fusion_loss", "logits"
     cases = _cases("logits")

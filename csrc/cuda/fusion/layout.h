@@ -5,9 +5,18 @@
 
 namespace fastmef {
 
-inline int64_t blocks_for(const FuseArgs& a, int pixels) {
-  return (a.batch * a.height * (a.width / pixels) + kThreads - 1) / kThreads;
+// Runs of `pixels` in a row; the last one may be shorter.
+FASTMEF_HD int64_t runs_of(const FuseArgs& a, int pixels) {
+  return (a.width + pixels - 1) / pixels;
 }
+
+inline int64_t blocks_for(const FuseArgs& a, int pixels) {
+  return (a.batch * a.height * runs_of(a, pixels) + kThreads - 1) / kThreads;
+}
+
+// Does a run of V numbers fill 16-byte accesses? Only kernels of such runs have tails.
+template <class S, int V>
+constexpr bool kWide = V * sizeof(S) >= 16;
 
 // Strides of axes with one element say nothing, and must not count as misaligned.
 inline void forget_unused_strides(FuseArgs& a) {
@@ -29,8 +38,10 @@ inline void join_rows(FuseArgs& a) {
 }
 
 // Can every array be read in runs of `pixels`? Those of the images have `channels` numbers a pixel.
-inline bool in_runs(const FuseArgs& a, int pixels, int channels) {
-  if (a.width % pixels) return false;
+// WithTails, one thread handles what is left of a row pixel by pixel: that pays in long rows only.
+template <bool WithTails>
+bool in_runs(const FuseArgs& a, int pixels, int channels) {
+  if (a.width % pixels && (!WithTails || a.width < 8 * pixels)) return false;
   const Stack* planes[] = {&a.logits, &a.valid, &a.weights, &a.grad_weights, &a.grad_logits};
   for (const Stack* x : planes) {
     if (x->data && (x->column != 1 || !runs_align(*x, pixels, a.height))) return false;

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "common/softmax.h"
-#include "cuda/fusion/softmax_fuse.h"
+#include "cuda/fusion/layout.h"
 #include "cuda/runtime/runs.h"
 
 namespace fastmef {
@@ -14,14 +14,29 @@ struct Spot {
   bool inside;
 };
 
+// A number of pixels that is known at compile time.
+template <int V>
+struct Length {
+  static constexpr int value = V;
+};
+
+// Divisions of 64-bit numbers take about a hundred instructions, and few images need them.
+template <int V, class Index>
+__device__ __forceinline__ Spot locate_among(const FuseArgs& a) {
+  const Index runs = static_cast<Index>(runs_of(a, V));
+  const Index height = static_cast<Index>(a.height);
+  const Index index = static_cast<Index>(blockIdx.x) * kThreads + threadIdx.x;
+  const Index row = index / runs;
+  const Index batch = height == 1 ? row : row / height;
+  return {static_cast<int64_t>(batch), static_cast<int64_t>(row - batch * height),
+          static_cast<int64_t>(index - row * runs) * V, batch < static_cast<Index>(a.batch)};
+}
+
 template <int V>
 __device__ __forceinline__ Spot locate(const FuseArgs& a) {
-  const uint64_t runs = static_cast<uint64_t>(a.width / V);
-  const uint64_t index = static_cast<uint64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  const uint64_t row = index / runs;
-  const uint64_t batch = row / a.height;
-  return {static_cast<int64_t>(batch), static_cast<int64_t>(row - batch * a.height),
-          static_cast<int64_t>(index - row * runs) * V, batch < static_cast<uint64_t>(a.batch)};
+  // Blocks are rounded up: the index of the last thread must fit too.
+  const bool few = a.batch * a.height * runs_of(a, V) <= UINT32_MAX - kThreads;
+  return few ? locate_among<V, uint32_t>(a) : locate_among<V, uint64_t>(a);
 }
 
 __device__ __forceinline__ int64_t offset(const Stack& x, const Spot& spot) {
@@ -84,9 +99,22 @@ __device__ __forceinline__ void weigh(const FuseArgs& a, const Spot& spot, int c
         total += w[k][v];
       }
     }
-    const float inverse = 1.0f / total;
+    const float inverse = reciprocal(total);
 #pragma unroll
     for (int k = 0; k < K; ++k) w[k][v] *= inverse;
+  }
+}
+
+// Calls run(spot, V), or run(spot, 1) for every pixel of a run that the end of the row cuts off,
+// if there can be one.
+template <int V, bool WithTails, class Run>
+__device__ __forceinline__ void for_pixels(const FuseArgs& a, const Run& run) {
+  Spot spot = locate<V>(a);
+  if (!spot.inside) return;
+  if (!WithTails || spot.column + V <= a.width) {
+    run(spot, Length<V>());
+  } else {
+    for (; spot.column < a.width; ++spot.column) run(spot, Length<1>());
   }
 }
 

@@ -4,10 +4,10 @@
 //
 // A thread owns V neighbouring pixels and holds all weights of them in registers. V = 1 takes any
 // strides; otherwise rows are dense, or, Interleaved, the three channels of a pixel are neighbours.
-// Two exposures have kernels with 16-byte accesses to the images; more of them, up to eight, take 4
-// pixels a thread, because the weights of 16 would not fit into the registers.
+// Runs that fill 16-byte accesses to the images are the first choice; 4 pixels, whose logits are 16
+// bytes, remain for 8- and 16-bit images whose planes are less aligned. Two exposures have kernels
+// of their own; K = 0 takes up to eight.
 
-#include "cuda/fusion/layout.h"
 #include "cuda/fusion/pixels.h"
 #include "cuda/runtime/storage.h"
 
@@ -33,11 +33,9 @@ __device__ __forceinline__ void mix(const FuseArgs& a, const S* exposures, const
 }
 
 template <class S, int K, int V, bool Interleaved>
-__global__ void __launch_bounds__(kThreads) fuse_kernel(const FuseArgs a) {
+__device__ __forceinline__ void fuse_run(const FuseArgs& a, const Spot& spot) {
   constexpr int most = K ? K : kMostExposures;
   const int count = K ? K : a.count;
-  const Spot spot = locate<V>(a);
-  if (!spot.inside) return;
   float w[most][V];
   weigh(a, spot, count, w);
   if (a.weights.data) {
@@ -61,21 +59,35 @@ __global__ void __launch_bounds__(kThreads) fuse_kernel(const FuseArgs a) {
   }
 }
 
+template <class S, int K, int V, bool Interleaved>
+__global__ void __launch_bounds__(kThreads) fuse_kernel(const FuseArgs a) {
+  for_pixels<V, kWide<S, V>>(a, [&](const Spot& spot, auto length) {
+    constexpr int pixels = decltype(length)::value;
+    fuse_run<S, K, pixels, Interleaved && pixels == V>(a, spot);
+  });
+}
+
+template <class S, int V, bool Interleaved>
+void fuse_in_runs(const FuseArgs& a, const DeviceAndStream& on) {
+  const auto kernel = a.count == 2 ? fuse_kernel<S, 2, V, Interleaved>  //
+                                   : fuse_kernel<S, 0, V, Interleaved>;
+  launch("softmax_fuse", kernel, a, blocks_for(a, V), kThreads, on);
+}
+
 template <class S>
 void fuse(const FuseArgs& a, const DeviceAndStream& on) {
-  const char* name = "softmax_fuse";
   constexpr int wide = 16 / sizeof(S);
   const bool rgb = a.channels == 3;
-  if (a.count == 2 && in_runs(a, wide, 1)) {
-    launch(name, fuse_kernel<S, 2, wide, false>, a, blocks_for(a, wide), kThreads, on);
-  } else if (a.count == 2 && rgb && in_runs(a, wide, 3)) {
-    launch(name, fuse_kernel<S, 2, wide, true>, a, blocks_for(a, wide), kThreads, on);
-  } else if (in_runs(a, 4, 1)) {
-    launch(name, fuse_kernel<S, 0, 4, false>, a, blocks_for(a, 4), kThreads, on);
-  } else if (rgb && in_runs(a, 4, 3)) {
-    launch(name, fuse_kernel<S, 0, 4, true>, a, blocks_for(a, 4), kThreads, on);
+  if (in_runs<true>(a, wide, 1)) {
+    fuse_in_runs<S, wide, false>(a, on);
+  } else if (rgb && in_runs<true>(a, wide, 3)) {
+    fuse_in_runs<S, wide, true>(a, on);
+  } else if (in_runs<false>(a, 4, 1)) {
+    fuse_in_runs<S, 4, false>(a, on);
+  } else if (rgb && in_runs<false>(a, 4, 3)) {
+    fuse_in_runs<S, 4, true>(a, on);
   } else {
-    launch(name, fuse_kernel<S, 0, 1, false>, a, blocks_for(a, 1), kThreads, on);
+    launch("softmax_fuse", fuse_kernel<S, 0, 1, false>, a, blocks_for(a, 1), kThreads, on);
   }
 }
 

@@ -3,19 +3,42 @@
 //   dL/dlogits_k = W_k (t_k - sum_j W_j t_j) / temperature, t_k = sum_c dL/dF_c I_kc + dL/dW_k
 //   dL/dI_kc = W_k dL/dF_c
 
-#include "cuda/fusion/layout.h"
 #include "cuda/fusion/pixels.h"
 #include "cuda/runtime/storage.h"
 
 namespace fastmef {
 namespace {
 
+// V numbers of grad_output and what follows from them. Number i belongs to the pixel (i + first) /
+// channels of the thread.
 template <class S, int K, int V>
-__global__ void __launch_bounds__(kThreads) fuse_backward_kernel(const FuseArgs a) {
+__device__ __forceinline__ void unmix(const FuseArgs& a, const S* grad_fused, const S* exposures,
+                                      S* grad_exposures, const float (&w)[K][V], int count,
+                                      int first, int channels, float (&terms)[K][V]) {
+  float grad_output[V];
+  load_run(grad_fused, grad_output);
+#pragma unroll
+  for (int k = 0; k < K; ++k) {
+    if (k < count) {
+      float values[V];
+      if (a.grad_logits.data) {
+        load_run(exposures + k * a.exposures.layer, values);
+#pragma unroll
+        for (int v = 0; v < V; ++v) terms[k][(v + first) / channels] += grad_output[v] * values[v];
+      }
+      if (grad_exposures) {
+#pragma unroll
+        for (int v = 0; v < V; ++v) values[v] = w[k][(v + first) / channels] * grad_output[v];
+        store_run(values, grad_exposures + k * a.grad_exposures.layer);
+      }
+    }
+  }
+}
+
+template <class S, int K, int V, bool Interleaved>
+__device__ __forceinline__ void fuse_backward_run(const FuseArgs& a, const Spot& spot) {
   constexpr int most = K ? K : kMostExposures;
   const int count = K ? K : a.count;
-  const Spot spot = locate<V>(a);
-  if (!spot.inside) return;
   float w[most][V];
   weigh(a, spot, count, w);
   float terms[most][V] = {};
@@ -34,25 +57,17 @@ __global__ void __launch_bounds__(kThreads) fuse_backward_kernel(const FuseArgs 
     const S* exposures = static_cast<const S*>(a.exposures.data) + offset(a.exposures, spot);
     S* grad_exposures = static_cast<S*>(a.grad_exposures.data);
     if (grad_exposures) grad_exposures += offset(a.grad_exposures, spot);
-    for (int64_t c = 0; c < a.channels; ++c) {
-      float grad_output[V];
-      load_run(grad_fused + c * a.grad_fused.channel, grad_output);
+    if (Interleaved) {
 #pragma unroll
-      for (int k = 0; k < most; ++k) {
-        if (k < count) {
-          float values[V];
-          if (a.grad_logits.data) {
-            load_run(exposures + c * a.exposures.channel + k * a.exposures.layer, values);
-#pragma unroll
-            for (int v = 0; v < V; ++v) terms[k][v] += grad_output[v] * values[v];
-          }
-          if (grad_exposures) {
-#pragma unroll
-            for (int v = 0; v < V; ++v) values[v] = w[k][v] * grad_output[v];
-            store_run(values,
-                      grad_exposures + c * a.grad_exposures.channel + k * a.grad_exposures.layer);
-          }
-        }
+      for (int j = 0; j < 3; ++j) {
+        unmix(a, grad_fused + j * V, exposures + j * V,
+              grad_exposures ? grad_exposures + j * V : nullptr, w, count, j * V, 3, terms);
+      }
+    } else {
+      for (int64_t c = 0; c < a.channels; ++c) {
+        unmix(a, grad_fused + c * a.grad_fused.channel, exposures + c * a.exposures.channel,
+              grad_exposures ? grad_exposures + c * a.grad_exposures.channel : nullptr, w, count, 0,
+              1, terms);
       }
     }
   }
@@ -79,16 +94,34 @@ __global__ void __launch_bounds__(kThreads) fuse_backward_kernel(const FuseArgs 
   }
 }
 
+template <class S, int K, int V, bool Interleaved>
+__global__ void __launch_bounds__(kThreads) fuse_backward_kernel(const FuseArgs a) {
+  for_pixels<V, kWide<S, V>>(a, [&](const Spot& spot, auto length) {
+    constexpr int pixels = decltype(length)::value;
+    fuse_backward_run<S, K, pixels, Interleaved && pixels == V>(a, spot);
+  });
+}
+
+template <class S, int V, bool Interleaved>
+void fuse_backward_in_runs(const FuseArgs& a, const DeviceAndStream& on) {
+  const auto kernel = a.count == 2 ? fuse_backward_kernel<S, 2, V, Interleaved>
+                                   : fuse_backward_kernel<S, 0, V, Interleaved>;
+  launch("softmax_fuse_backward", kernel, a, blocks_for(a, V), kThreads, on);
+}
+
 template <class S>
 void fuse_backward(const FuseArgs& a, const DeviceAndStream& on) {
-  const char* name = "softmax_fuse_backward";
   constexpr int wide = 16 / sizeof(S);
-  if (a.count == 2 && in_runs(a, wide, 1)) {
-    launch(name, fuse_backward_kernel<S, 2, wide>, a, blocks_for(a, wide), kThreads, on);
-  } else if (in_runs(a, 4, 1)) {
-    launch(name, fuse_backward_kernel<S, 0, 4>, a, blocks_for(a, 4), kThreads, on);
+  const bool rgb = a.channels == 3;
+  if (in_runs<true>(a, wide, 1)) {
+    fuse_backward_in_runs<S, wide, false>(a, on);
+  } else if (rgb && in_runs<true>(a, wide, 3)) {
+    fuse_backward_in_runs<S, wide, true>(a, on);
+  } else if (in_runs<false>(a, 4, 1)) {
+    fuse_backward_in_runs<S, 4, false>(a, on);
   } else {
-    launch(name, fuse_backward_kernel<S, 0, 1>, a, blocks_for(a, 1), kThreads, on);
+    launch("softmax_fuse_backward", fuse_backward_kernel<S, 0, 1, false>, a, blocks_for(a, 1),
+           kThreads, on);
   }
 }
 

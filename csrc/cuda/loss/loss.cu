@@ -1,17 +1,21 @@
-// The weighted SSIM loss and its gradient w.r.t. F or the logits behind it, in one march down the
-// image.
+// The weighted SSIM loss of all scales and its gradient w.r.t. F or the logits behind it, in one
+// launch of blocks that march down the levels.
 //
-//   L = 1 - mean_p sum_k gamma_k(p) SSIM(F, I_k)(p)
+//   L = 1 - sum_s scale_s mean_p sum_k gamma_k(p) SSIM(F, I_k)(p)
 //   dL/dF = w * d_mean + 2 F (w * d_power) + sum_k I_k (w * d_cross_k)
 //
-// A block owns a strip of columns and a chunk of rows, a thread one column. For each new row of
-// pixels it forms the weights and F, keeps them in shared memory, filters the products of the row
-// along it, and adds the result to the eleven windows that are open in its column: sums in
-// registers, moved on by one window with every row (out[j] = in[j + 1] + tap * x, which is one
-// instruction and no move). The window that the row completes gives SSIM, gamma and derivatives;
-// those go through shared memory along the row, through the same kind of sums down the column, and
-// leave as the gradient of the row of pixels ten rows further up. Each input is read once but for
-// the halo of ten pixels around the blocks, and nothing but the gradient is written.
+// A block owns a strip of columns and a chunk of rows, a thread one column. For every two new rows
+// of pixels it forms F and dF / dlogits, keeps them in shared memory, filters the products of the
+// rows along them, and adds the results to the windows that are open in its column: sums in
+// registers, moved on by two windows (out[j] = in[j + 2] + tap * x + tap' * x', two instructions
+// and no move). The windows that the rows complete give SSIM, gamma and derivatives; those go
+// through shared memory along the rows, through the same kind of sums down the column, and leave as
+// the gradient of the rows of pixels ten rows further up. Each input is read once but for the halo
+// of ten pixels around the blocks, and nothing but the gradient is written.
+//
+// The coarser levels come from levels.cu, and their blocks come first: the gradient of the finest
+// level contains theirs. Its blocks wait before they write the first row, for blocks of lower
+// numbers only, which a GPU starts earlier. The last block that is done adds up the sums.
 //
 // Two or three exposures: the (4 + 4 K) * 10 open sums of a thread stay in registers. Four need all
 // 255 and spill, five have 240 sums alone; Triton's two passes handle those.
@@ -22,75 +26,154 @@
 namespace fastmef {
 namespace {
 
-constexpr int kFinishers = 256;
+// What one pixel counts in a pixel of the next level, along one axis: a half, or 1 if its partner
+// lies beyond the border. `at` is the pixel of the next level, `finer_size` the size of this one.
+__device__ __forceinline__ float share(int at, int size, int finer_size) {
+  return at == size - 1 && finer_size % 2 ? 1.0f : 0.5f;
+}
 
-// Blocks that a multiprocessor should hold. A third one with two exposures leaves 168 registers,
-// which is enough for nvcc 13; compilers before it would spill.
-#if defined(__CUDACC_VER_MAJOR__) && __CUDACC_VER_MAJOR__ < 13
-template <int K>
-constexpr int kBlocks = 2;
-#else
-template <int K>
-constexpr int kBlocks = K == 2 ? 3 : 2;
-#endif
+// What dL/dF at pixel (y, x) of the finest level receives from the levels below it. Their gradients
+// hold the shares of the last halving already.
+__device__ __forceinline__ float from_coarser(const LossArgs& a, int batch, int y, int x) {
+  float sum = 0.0f;
+  for (int l = a.levels - 1; l > 0; --l) {
+    const Level& level = a.level[l];
+    const int row = y >> l, column = x >> l;
+    if (l < a.levels - 1) {
+      sum *= share(row, level.height, a.level[l - 1].height) *
+             share(column, level.width, a.level[l - 1].width);
+    }
+    if (level.blocks) {
+      const float* from = static_cast<const float*>(level.gradient.data);
+      sum += __ldcg(from + offset(level.gradient, batch, row, column));
+    }
+  }
+  return sum;
+}
 
-template <bool FromLogits, int K>
-__global__ void __launch_bounds__(kColumns, kBlocks<K>) loss_kernel(const LossArgs a) {
-  __shared__ Rows<FromLogits, K> rows;
+// Until all blocks of coarser levels are done and their gradients can be read.
+__device__ __forceinline__ void wait_for_coarser(const LossArgs& a) {
+  if (threadIdx.x == 0) {
+    const volatile unsigned* done = a.counters;
+    while (*done < static_cast<unsigned>(a.level[0].first)) __nanosleep(100);
+    __threadfence();
+  }
+  __syncthreads();
+}
+
+// Handles tile p of level l and returns this thread's part of the sum of SSIM.
+template <bool FromLogits, int K, bool Common, class Memory>
+__device__ __forceinline__ float march(const LossArgs& a, int l, const Tile& p, Memory& rows) {
   const int t = threadIdx.x;
-  const Part p = part_of(a);
-  sample_means(a, p, rows);
+  const Level& level = a.level[l];
   const float (&shifts)[K + 1] = rows.shifts;
-
   float open[2 + 3 * K][kHalo] = {};  // windows of moments
   float spread[2 + K][kHalo] = {};    // pixels of derivatives
   float sum = 0.0f, lost = 0.0f;      // what rounding takes from the sum is added again
-  const bool with_gradient = a.gradient.data != nullptr;
+  const bool with_gradient = level.gradient.data != nullptr;
   const int last = (with_gradient ? p.r1 : p.a1) + kHalo;
-  int slot = p.a0 % kWindow;
-  Pixel<FromLogits, K> next;
-  next.read(a, p, p.a0);
-  for (int y = p.a0; y < last; ++y) {
-    const int w = y - kHalo;                               // the row of windows that is complete
-    const int oldest = slot + 1 < kWindow ? slot + 1 : 0;  // the slot of pixel row w
-    Pixel<FromLogits, K> pixel = next;
-    next.read(a, p, y + 1);
-    if (y < a.height) {
-      rows.planes[slot][0][t] = p.loads ? pixel.fuse() - shifts[0] : 0.0f;
-#pragma unroll
-      for (int k = 0; k < K; ++k) {
-        rows.planes[slot][k + 1][t] = p.loads ? pixel.exposures[k] - shifts[k + 1] : 0.0f;
-        if (FromLogits) rows.weights[slot][k][t] = pixel.source[k];
+  if (t < kHalo) {
+    const float2 none[2 + K] = {};
+    rows.spread.store(t, none);
+  }
+  int slot = 0;
+  // Where registers allow, rows are read one step ahead and offsets are kept.
+  constexpr bool kAhead = Common || K == 2;
+  Pair<FromLogits, K> next;
+  int64_t from_exposures = offset(level.exposures, p.batch, p.a0, p.x);
+  int64_t from_source = offset(level.source, p.batch, p.a0, p.x);
+  int64_t to = offset(level.gradient, p.batch, p.a0 - kHalo, p.x);
+  if (kAhead) next.template read<Common>(level, from_exposures, from_source, p.loads, p.a0);
+  bool waits = l == 0 && level.first > 0;
+  for (int y = p.a0; y < last; y += 2) {
+    const int w = y - kHalo;  // the first of the two rows of windows that are complete
+    if (y < level.height) {
+      if (!kAhead) {
+        next.template read<Common>(level, offset(level.exposures, p.batch, y, p.x),
+                                   offset(level.source, p.batch, y, p.x), p.loads, y);
       }
-    }
-    __syncthreads();
-    float derivatives[2 + K] = {};
-    if (y < a.height && p.has_window) {
-      float along[2 + 3 * K] = {};
+      float fused[2], exposures[2][K], slopes[2][kSlopes<K>];
 #pragma unroll
-      for (int i = 0; i < kWindow; ++i) {
-        const float f = rows.planes[slot][0][t + i];
-        const float weighted = a.taps[i] * f;
-        along[0] += weighted;
-        along[1] += weighted * f;
+      for (int r = 0; r < 2; ++r) {
+        Pixel<FromLogits, K>& pixel = next.rows[r];
+        const float f = pixel.fuse();
+        fused[r] = p.loads ? f - shifts[0] : 0.0f;
 #pragma unroll
         for (int k = 0; k < K; ++k) {
-          const float e = rows.planes[slot][k + 1][t + i];
-          const float weighted_e = a.taps[i] * e;
-          along[2 + 3 * k] += weighted_e;
-          along[3 + 3 * k] += weighted_e * e;
-          along[4 + 3 * k] += weighted_e * f;
+          exposures[r][k] = p.loads ? pixel.exposures[k] - shifts[k + 1] : 0.0f;
+        }
+        if constexpr (FromLogits) pixel.slopes(f, slopes[r]);
+      }
+      rows.fused[slot].store(t, {{fused[0], fused[1]}});
+      float2 pairs[K];
+#pragma unroll
+      for (int k = 0; k < K; ++k) pairs[k] = {exposures[0][k], exposures[1][k]};
+      rows.exposures[slot].store(t, pairs);
+      if constexpr (FromLogits) {
+        float2 of_both[kSlopes<K>];
+#pragma unroll
+        for (int k = 0; k < kSlopes<K>; ++k) of_both[k] = {slopes[0][k], slopes[1][k]};
+        rows.slopes[slot].store(t, of_both);
+      }
+      from_exposures += 2 * level.exposures.row;
+      from_source += 2 * level.source.row;
+      if (kAhead) next.template read<Common>(level, from_exposures, from_source, p.loads, y + 2);
+    }
+    __syncthreads();
+    float derivatives[2][2 + K] = {};
+    if (p.has_window && y < level.height) {
+      float2 along[2 + 3 * K] = {};
+#pragma unroll
+      for (int i = 0; i < kWindow; ++i) {
+        float2 f[1], e[K];
+        rows.fused[slot].load(t + i, f);
+        rows.exposures[slot].load(t + i, e);
+        const float2 weighted = {a.taps[i] * f[0].x, a.taps[i] * f[0].y};
+        along[0].x += weighted.x;
+        along[0].y += weighted.y;
+        along[1].x += weighted.x * f[0].x;
+        along[1].y += weighted.y * f[0].y;
+#pragma unroll
+        for (int k = 0; k < K; ++k) {
+          const float2 weighted_e = {a.taps[i] * e[k].x, a.taps[i] * e[k].y};
+          along[2 + 3 * k].x += weighted_e.x;
+          along[2 + 3 * k].y += weighted_e.y;
+          along[3 + 3 * k].x += weighted_e.x * e[k].x;
+          along[3 + 3 * k].y += weighted_e.y * e[k].y;
+          along[4 + 3 * k].x += weighted_e.x * f[0].x;
+          along[4 + 3 * k].y += weighted_e.y * f[0].y;
         }
       }
-      float moments[2 + 3 * K];
+      float moments[2][2 + 3 * K];
 #pragma unroll
-      for (int m = 0; m < 2 + 3 * K; ++m) moments[m] = push<true>(open[m], a.taps, along[m]);
+      for (int m = 0; m < 2 + 3 * K; ++m) {
+        const float2 done = push<true>(open[m], a.taps, along[m]);
+        moments[0][m] = done.x;
+        moments[1][m] = done.y;
+      }
       if (w >= p.a0) {
-        float gamma[K];
-        weigh(a, rows, w, moments, gamma);
-        const float value = a.luminance ? compare<true>(a, shifts, moments, gamma, derivatives)
-                                        : compare<false>(a, shifts, moments, gamma, derivatives);
-        if (p.counts && w >= p.r0 && w < p.r1) {
+        float weights[2][K];
+        // The windows' centres lie in rows w + 5 and w + 6, the pairs before them 3 and 2 slots
+        // back.
+        const int above = slot >= 3 ? slot - 3 : slot + kPairs - 3;
+        Centres at[K];
+        find_centres(rows, above, Common || (a.attributes & kGradient), at);
+#pragma unroll
+        for (int k = 0; k < K; ++k) {
+#pragma unroll
+          for (int r = 0; r < 2; ++r) {
+            weights[r][k] = importance<Common>(a, moments[r][2 + 3 * k], moments[r][3 + 3 * k],
+                                               at[k].magnitude[r], at[k].value[r] + shifts[k + 1]);
+          }
+        }
+        float value = 0.0f;
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          if (r == 0 || w + 1 < level.height - kHalo) {
+            value += compare<Common>(a, shifts, moments[r], weights[r], derivatives[r]);
+          }
+        }
+        if (p.counts && w >= p.r0) {
           const float wanted = value - lost;
           const float now = sum + wanted;
           lost = (now - sum) - wanted;
@@ -99,127 +182,313 @@ __global__ void __launch_bounds__(kColumns, kBlocks<K>) loss_kernel(const LossAr
       }
     }
     if (with_gradient && w >= p.a0) {
+      float2 of_windows[2 + K];
 #pragma unroll
-      for (int m = 0; m < 2 + K; ++m) rows.spread[m][t] = derivatives[m];
+      for (int m = 0; m < 2 + K; ++m) of_windows[m] = {derivatives[0][m], derivatives[1][m]};
+      rows.spread.store(t + kHalo, of_windows);
       __syncthreads();
+      if (waits && w >= p.r0) {
+        wait_for_coarser(a);
+        waits = false;
+      }
       if (p.owns) {
-        float grad_moments[2 + K];
+        float2 along[2 + K] = {}, grad_moments[2 + K];
+#pragma unroll
+        for (int i = 0; i < kWindow; ++i) {
+          float2 d[2 + K];
+          rows.spread.load(t + kHalo - i, d);
+#pragma unroll
+          for (int m = 0; m < 2 + K; ++m) {
+            along[m].x += a.taps[i] * d[m].x;
+            along[m].y += a.taps[i] * d[m].y;
+          }
+        }
 #pragma unroll
         for (int m = 0; m < 2 + K; ++m) {
-          float along = 0.0f;
-#pragma unroll
-          for (int i = 0; i < kWindow; ++i) along += a.taps[i] * rows.spread[m][t - i];
-          grad_moments[m] = push<false>(spread[m], a.taps, along);
+          grad_moments[m] = push<false>(spread[m], a.taps, along[m]);
         }
         if (w >= p.r0) {
-          const float f = rows.planes[oldest][0][t];
-          float grad_fused = grad_moments[0] + 2.0f * f * grad_moments[1];
+          const int oldest = slot >= kHalo / 2 ? slot - kHalo / 2 : slot + kPairs - kHalo / 2;
+          float2 f[1], e[K], slopes[FromLogits ? kSlopes<K> : 1];
+          rows.fused[oldest].load(t, f);
+          rows.exposures[oldest].load(t, e);
+          if constexpr (FromLogits) rows.slopes[oldest].load(t, slopes);
+          float2 grad_fused = {grad_moments[0].x + f[0].x * grad_moments[1].x,
+                               grad_moments[0].y + f[0].y * grad_moments[1].y};
 #pragma unroll
-          for (int k = 0; k < K; ++k)
-            grad_fused += rows.planes[oldest][k + 1][t] * grad_moments[2 + k];
-          grad_fused *= a.gradient_scale;
-          const int64_t to = offset(a.gradient, p, w);
+          for (int k = 0; k < K; ++k) {
+            grad_fused.x += e[k].x * grad_moments[2 + k].x;
+            grad_fused.y += e[k].y * grad_moments[2 + k].y;
+          }
+          float scale = 2.0f * level.gradient_scale;
+          float coarser = 0.0f;
+          if (l > 0) {
+            scale *= share(p.x, level.width, a.level[l - 1].width);
+          } else if (level.first > 0) {
+            coarser = from_coarser(a, p.batch, w, p.x);  // of both rows: w is even
+          }
 #pragma unroll
-          for (int k = 0; k < (FromLogits ? K : 1); ++k) {
-            float result[1] = {grad_fused};
-            if (FromLogits) {
-              const float offset = shifts[k + 1] - shifts[0];
-              result[0] *=
-                  rows.weights[oldest][k][t] * (rows.planes[oldest][k + 1][t] - f + offset);
+          for (int r = 0; r < 2; ++r) {
+            if (r == 1 && w + 1 >= p.r1) break;
+            float grad = (r ? grad_fused.y : grad_fused.x) * scale + coarser;
+            if (l > 0) grad *= share(w + r, level.height, a.level[l - 1].height);
+#pragma unroll
+            for (int k = 0; k < (FromLogits ? K : 1); ++k) {
+              float result[1] = {grad};
+              if constexpr (FromLogits) {
+                const float2 slope = slopes[K == 2 ? 0 : k];
+                result[0] *= r ? slope.y : slope.x;
+                if (K == 2 && k == 1) result[0] = -result[0];
+              }
+              const int64_t at = (kAhead ? to : offset(level.gradient, p.batch, w, p.x)) +
+                                 r * level.gradient.row + k * level.gradient.layer;
+              if constexpr (Common) {
+                static_cast<float*>(level.gradient.data)[at] = result[0];
+              } else {
+                store_float_run(result, level.gradient.data, level.gradient.dtype, at);
+              }
             }
-            store_float_run(result, a.gradient.data, a.gradient.dtype, to + k * a.gradient.layer);
           }
         }
       }
     }
-    slot = oldest;
+    to += 2 * level.gradient.row;
+    slot = slot + 1 < kPairs ? slot + 1 : 0;
   }
-  const double total =
-      sum_of_block(rows.sums, static_cast<double>(sum) - static_cast<double>(lost), kColumns);
-  if (t == 0) a.partials[blockIdx.x] = total;
+  return sum - lost;
 }
 
-// 1 - the mean, from the sums of the blocks.
-__global__ void __launch_bounds__(kFinishers) finish_kernel(const LossArgs a) {
-  __shared__ double sums[kFinishers];
-  const int64_t blocks = a.batch * a.strips * a.chunks;
-  double mine = 0.0;
-  for (int64_t i = threadIdx.x; i < blocks; i += kFinishers) mine += a.partials[i];
-  const double total = sum_of_block(sums, mine, kFinishers);
-  const double windows = static_cast<double>(a.batch) * static_cast<double>(a.height - kHalo) *
-                         static_cast<double>(a.width - kHalo);
-  if (threadIdx.x == 0) *a.value = static_cast<float>(1.0 - total / windows);
+// The blocks' sums become the value, in the block that is done last.
+__device__ __forceinline__ void finish(const LossArgs& a, double mine, double* memory,
+                                       unsigned* turn, bool coarser) {
+  const int t = threadIdx.x;
+  const double sum = sum_of_block(memory, mine);  // a barrier: all of the gradient is written
+  if (t == 0) {
+    a.partials[blockIdx.x] = sum;
+    __threadfence();
+    if (coarser) atomicAdd(a.counters, 1u);
+    *turn = atomicAdd(a.counters + 1, 1u);
+  }
+  __syncthreads();
+  if (*turn != gridDim.x - 1) return;
+  __threadfence();
+  double share = 0.0;
+  for (int i = t; i < static_cast<int>(gridDim.x); i += static_cast<int>(blockDim.x)) {
+    share += __ldcg(a.partials + i);
+  }
+  const double total = sum_of_block(memory, share);
+  if (t == 0) *a.value = static_cast<float>(1.0 - total);
 }
 
-// Strips are of one width. Chunks are long, because each repeats 20 rows of its neighbours, but
-// short enough for two blocks on every multiprocessor of a large GPU. By the shape alone: the order
-// of sums must not depend on the GPU. Not timed on a GPU.
+template <bool FromLogits, int K, bool Common>
+__device__ __forceinline__ void handle(const LossArgs& a, int l, float4* memory) {
+  Rows<FromLogits, K>& rows = *reinterpret_cast<Rows<FromLogits, K>*>(memory);
+  const Level& level = a.level[l];
+  const Tile p = tile_of(level, static_cast<int>(blockIdx.x) - level.first);
+  sample_means<Common>(level, p, rows);
+  const float sum = march<FromLogits, K, Common>(a, l, p, rows);
+  __syncthreads();  // the rows' memory is free
+  finish(a, static_cast<double>(sum) * level.weight, reinterpret_cast<double*>(rows.exposures),
+         &rows.turn, l > 0);
+}
+
+template <bool FromLogits, int K, bool Common>
+__global__ void __launch_bounds__(kMostThreads<K>, 1)
+    loss_kernel(const __grid_constant__ LossArgs a) {
+  FASTMEF_DYNAMIC_SHARED(memory);
+  int l = 0;
+  while (static_cast<int>(blockIdx.x) < a.level[l].first) ++l;
+  if (l == 0) {
+    handle<FromLogits, K, Common>(a, 0, memory);
+  } else {
+    handle<false, K, Common>(a, l, memory);
+  }
+}
+
+// Strips are of one width, and blocks have the threads that fill them best. Chunks are long,
+// because each repeats 20 rows of its neighbours, but short enough for a block on every
+// multiprocessor of a large GPU. By the shape alone: the order of sums must not depend on the GPU.
+// Not timed on a GPU.
+constexpr int kMultiprocessors = 132, kFewestRows = 64;
+
+int strips_of(int width, int threads) {
+  if (width <= threads) return 1;
+  if ((width + 1) / 2 + kHalo <= threads) return 2;
+  const int columns = threads - 2 * kHalo;
+  return (width + columns - 1) / columns;
+}
+
 void divide(LossArgs& a) {
-  a.strips = (a.width + kOwn - 1) / kOwn;
-  a.columns = (a.width + a.strips - 1) / a.strips;
-  a.rows = 128;
-  while (a.rows > 32 && a.batch * a.strips * ((a.height + a.rows - 1) / a.rows) < 264) a.rows /= 2;
-  a.chunks = (a.height + a.rows - 1) / a.rows;
+  const Level& finest = a.level[0];
+  const int most = a.count == 2 ? kMostThreads<2> : kMostThreads<3>;
+  a.threads = most;
+  for (int threads = most - 32; threads >= 64; threads -= 32) {
+    const auto columns = [&](int n) {
+      return static_cast<int64_t>(strips_of(finest.width, n)) * n;
+    };
+    if (columns(threads) < columns(a.threads)) a.threads = threads;
+  }
+  const int64_t across = a.batch * strips_of(finest.width, a.threads);
+  const int chunks = static_cast<int>(kMultiprocessors / across);
+  int rows = finest.height;
+  if (chunks > 1) rows = (finest.height + chunks - 1) / chunks;
+  rows = rows > kFewestRows ? rows + rows % 2 : kFewestRows;
+  int64_t blocks = 0;
+  for (int l = a.levels - 1; l >= 0; --l) {
+    Level& level = a.level[l];
+    level.strips = strips_of(level.width, a.threads);
+    level.columns = (level.width + level.strips - 1) / level.strips;
+    level.rows = rows;
+    level.chunks = (level.height + rows - 1) / rows;
+    level.first = static_cast<int>(blocks);
+    const int64_t here = level.weight == 0.0f ? 0 : a.batch * level.strips * level.chunks;
+    level.blocks = static_cast<int>(here);
+    blocks += here;
+    if (blocks > INT32_MAX) refuse("fusion_loss", "more than 2^31 - 1 blocks of threads");
+  }
+  a.blocks = static_cast<int>(blocks);
+}
+
+// The memory of a call: counters, the sums of blocks, and of every coarser level F, the exposures
+// and the gradient w.r.t. F. Returns how many float64 it takes.
+int64_t lay_out(LossArgs& a, void* workspace) {
+  double* const begin = static_cast<double*>(workspace);
+  int64_t size = 1 + a.blocks;
+  a.counters = reinterpret_cast<unsigned*>(begin);
+  a.partials = begin + 1;
+  for (int l = 1; l < a.levels; ++l) {
+    Level& level = a.level[l];
+    const int64_t area = static_cast<int64_t>(level.height) * level.width;
+    const int64_t planes = a.count + 1;
+    float* const images = reinterpret_cast<float*>(begin + size);
+    float* const gradient = images + a.batch * planes * area;
+    level.source = {images, kFloat32, planes * area, 0, 0, level.width, 1};
+    level.exposures = {images + area, kFloat32, planes * area, area, 0, level.width, 1};
+    level.gradient = {gradient, kFloat32, area, 0, 0, level.width, 1};
+    if (!a.level[0].gradient.data) level.gradient.data = nullptr;
+    size += (a.batch * (planes + 1) * area + 1) / 2;
+  }
+  return size;
+}
+
+// Fills in sizes, the division of work and memory.
+LossArgs plan(const LossCall& call, int64_t& size) {
+  const char* name = "fusion_loss";
+  check_sizes(name, {call.batch, call.count, 1, call.height, call.width});
+  if (call.count != 2 && call.count != 3) {
+    refuse(name, "2 or 3 exposures, got " + std::to_string(call.count));
+  }
+  if (call.levels < 1 || call.levels > kMostLevels) {
+    refuse(name, "1 to 6 scales, got " + std::to_string(call.levels));
+  }
+  const int shrunk = call.levels - 1;
+  if (((call.height - 1) >> shrunk) + 1 < kWindow || ((call.width - 1) >> shrunk) + 1 < kWindow) {
+    refuse(name, "images of at least 11 x 11 pixels at every scale, got " +
+                     std::to_string(call.height) + " x " + std::to_string(call.width) + " at " +
+                     std::to_string(call.levels) + " scales");
+  }
+  constexpr int64_t most = INT32_MAX - 1024;
+  if (call.height > most || call.width > most) {
+    refuse(name, "images of less than 2^31 rows and columns");
+  }
+  LossArgs a{};
+  a.batch = call.batch;
+  a.count = call.count;
+  a.from_logits = call.from_logits;
+  a.levels = call.levels;
+  a.level[0].source = call.source;
+  a.level[0].exposures = call.exposures;
+  a.level[0].gradient = call.gradient;
+  int height = static_cast<int>(call.height), width = static_cast<int>(call.width);
+  for (int l = 0; l < a.levels; ++l) {
+    Level& level = a.level[l];
+    level.height = height;
+    level.width = width;
+    const double windows = static_cast<double>(a.batch) * (height - kHalo) * (width - kHalo);
+    level.weight = static_cast<float>(call.scales[l] / windows);
+    level.gradient_scale = -call.gradient_scale * level.weight;
+    height = (height + 1) / 2;
+    width = (width + 1) / 2;
+  }
+  divide(a);
+  size = lay_out(a, call.workspace);
+  a.value = call.value;
+  for (int i = 0; i < kWindow; ++i) a.taps[i] = call.taps[i];
+  a.attributes = call.attributes;
+  a.luminance = call.luminance;
+  a.c1 = call.c1;
+  a.c2 = call.c2;
+  a.floor = call.floor;
+  a.eps = call.eps;
+  return a;
+}
+
+// Those that bench/machine_code/cuda_kernels.py tells the occupancy by.
+static_assert(kMostThreads<2> == 256 && kMostThreads<3> == 192, "threads have changed");
+static_assert(sizeof(Rows<false, 2>) == 52000 && sizeof(Rows<true, 2>) == 66224, "sizes changed");
+static_assert(sizeof(Rows<false, 3>) == 51456 && sizeof(Rows<true, 3>) == 83488, "sizes changed");
+
+template <bool FromLogits, int K, bool Common>
+void run(const LossArgs& a, const DeviceAndStream& on) {
+  // Rows of the finest level are the larger ones.
+  launch("fusion_loss", loss_kernel<FromLogits, K, Common>, a, a.blocks, a.threads, on,
+         sizeof(Rows<FromLogits, K>));
+}
+
+template <bool FromLogits, int K>
+void run(const LossArgs& a, const DeviceAndStream& on) {
+  is_common(a) ? run<FromLogits, K, true>(a, on) : run<FromLogits, K, false>(a, on);
 }
 
 template <bool FromLogits>
 void run(const LossArgs& a, const DeviceAndStream& on) {
-  const int64_t blocks = a.batch * a.strips * a.chunks;
-  if (a.count == 2) {
-    launch("fusion_loss", loss_kernel<FromLogits, 2>, a, blocks, kColumns, on);
-  } else {
-    launch("fusion_loss", loss_kernel<FromLogits, 3>, a, blocks, kColumns, on);
-  }
-}
-
-void check_size(int64_t batch, int64_t height, int64_t width) {
-  const char* name = "fusion_loss";
-  check_sizes(name, {batch, 1, 1, height, width});
-  if (height < kWindow || width < kWindow) {
-    refuse(name, "images of at least 11 x 11 pixels, got " + std::to_string(height) + " x " +
-                     std::to_string(width));
-  }
-  if (height > INT32_MAX - kColumns || width > INT32_MAX - kColumns) {
-    refuse(name, "images of less than 2^31 rows and columns");
-  }
+  a.count == 2 ? run<FromLogits, 2>(a, on) : run<FromLogits, 3>(a, on);
 }
 
 }  // namespace
 
-int64_t loss_blocks(int64_t batch, int64_t height, int64_t width) {
-  check_size(batch, height, width);
-  LossArgs args{};
-  args.batch = batch;
-  args.height = height;
-  args.width = width;
-  divide(args);
-  return batch * args.strips * args.chunks;
+bool is_common(const LossArgs& a) {
+  const Level& finest = a.level[0];
+  for (const Stack* x : {&finest.source, &finest.exposures, &finest.gradient}) {
+    if (x->data && x->dtype != kFloat32) return false;
+  }
+  return a.attributes == (kVariance | kGradient) && !a.luminance;
 }
 
-void fusion_loss(LossArgs args, const DeviceAndStream& on) {
+int64_t loss_workspace(int64_t batch, int count, int64_t height, int64_t width, int levels) {
+  LossCall call{};
+  call.batch = batch;
+  call.count = count;
+  call.height = height;
+  call.width = width;
+  call.levels = levels;
+  for (float& scale : call.scales) scale = 1.0f;
+  int64_t size = 0;
+  plan(call, size);
+  return size;
+}
+
+void fusion_loss(const LossCall& call, const DeviceAndStream& on) {
   const char* name = "fusion_loss";
-  check_size(args.batch, args.height, args.width);
-  if (args.count != 2 && args.count != 3) {
-    refuse(name, "2 or 3 exposures, got " + std::to_string(args.count));
-  }
-  for (const Stack* x : {&args.source, &args.exposures, &args.gradient}) {
+  int64_t size = 0;
+  const LossArgs args = plan(call, size);
+  for (const Stack* x : {&call.source, &call.exposures, &call.gradient}) {
     if (x->data && !is_single_float(x->dtype)) {
       refuse(name, "tensors must be float32, float16 or bfloat16");
     }
   }
-  divide(args);
-  const int64_t blocks = args.batch * args.strips * args.chunks;
-  const Sizes images = {args.batch, args.count, 1, args.height, args.width};
+  if (!(call.scales[0] > 0.0f)) refuse(name, "the first scale must be positive");
+  const Sizes images = {call.batch, call.count, 1, call.height, call.width};
   Sizes source = images;
-  if (!args.from_logits) source[1] = 1;
+  if (!call.from_logits) source[1] = 1;
   Arrays arrays(name);
-  arrays.read("source", args.source, source);
-  arrays.read("exposures", args.exposures, images);
-  arrays.written("gradient", args.gradient, source);
-  arrays.written("partials", dense(args.partials, kFloat64), {1, 1, 1, 1, blocks});
-  arrays.written("value", dense(args.value, kFloat32), {1, 1, 1, 1, 1});
-  args.from_logits ? run<true>(args, on) : run<false>(args, on);
-  launch(name, finish_kernel, args, 1, kFinishers, on);
+  arrays.read("source", call.source, source);
+  arrays.read("exposures", call.exposures, images);
+  arrays.written("gradient", call.gradient, source);
+  arrays.written("workspace", dense(call.workspace, kFloat64), {1, 1, 1, 1, size});
+  arrays.written("value", dense(call.value, kFloat32), {1, 1, 1, 1, 1});
+  prepare_levels(args, on);
+  call.from_logits ? run<true>(args, on) : run<false>(args, on);
 }
 
 }  // namespace fastmef

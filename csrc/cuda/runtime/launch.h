@@ -9,6 +9,11 @@
 
 namespace fastmef {
 
+// Shared memory whose size the launch says, as float4[].
+#ifndef FASTMEF_DYNAMIC_SHARED
+#define FASTMEF_DYNAMIC_SHARED(name) extern __shared__ float4 name[]
+#endif
+
 constexpr int kThreads = 256;  // of a block, where a kernel has no reason for another number
 
 // Where Python wants the work done.
@@ -25,7 +30,7 @@ inline void check(const char* operation, cudaError_t status) {
 
 template <class Args>
 void launch(const char* operation, void (*kernel)(Args), const Args& args, int64_t blocks,
-            int threads, const DeviceAndStream& on) {
+            int threads, const DeviceAndStream& on, size_t shared = 0) {
   if (blocks > INT32_MAX) {
     throw std::invalid_argument(std::string(operation) + ": more than 2^31 - 1 blocks of threads");
   }
@@ -35,9 +40,16 @@ void launch(const char* operation, void (*kernel)(Args), const Args& args, int64
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(blocks));
   config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.dynamicSmemBytes = shared;
   config.stream = on.stream;
   // The caller's device becomes current again whatever the launch says.
-  const cudaError_t launched = cudaLaunchKernelEx(&config, kernel, args);
+  cudaError_t launched = cudaSuccess;
+  if (shared > 48 * 1024) {  // more than a kernel may have without asking
+    launched =
+        cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                             cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+  }
+  if (launched == cudaSuccess) launched = cudaLaunchKernelEx(&config, kernel, args);
   const cudaError_t left = cudaGetLastError();
   if (former != on.device) check(operation, cudaSetDevice(former));
   check(operation, launched);

@@ -12,6 +12,30 @@ struct alignas(sizeof(S) * V) Pack {
   S at[V];
 };
 
+// The type whose stores compilers keep whole: one of a Pack is split into its members.
+template <int Bytes>
+struct Word;
+template <>
+struct Word<1> {
+  using type = uint8_t;
+};
+template <>
+struct Word<2> {
+  using type = uint16_t;
+};
+template <>
+struct Word<4> {
+  using type = uint32_t;
+};
+template <>
+struct Word<8> {
+  using type = uint2;
+};
+template <>
+struct Word<16> {
+  using type = uint4;
+};
+
 // How many numbers one access holds.
 template <class S, int V>
 constexpr int kPack = V * sizeof(S) < 16 ? V : static_cast<int>(16 / sizeof(S));
@@ -35,7 +59,9 @@ __device__ __forceinline__ void store_run(const float (&from)[V], S* to) {
     Pack<S, N> pack;
 #pragma unroll
     for (int j = 0; j < N; ++j) from_number(from[i + j], pack.at[j]);
-    *reinterpret_cast<Pack<S, N>*>(to + i) = pack;
+    typename Word<sizeof(pack)>::type word;
+    memcpy(&word, &pack, sizeof(pack));
+    *reinterpret_cast<decltype(word)*>(to + i) = word;
   }
 }
 

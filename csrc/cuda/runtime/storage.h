@@ -25,7 +25,7 @@ void dispatch_float(const char* operation, DType dtype, const Function& function
     case kFloat16: return function(Half());
     case kBFloat16: return function(BFloat());
     case kFloat32: return function(float());
-    default: refuse(operation, "exposures must be float32, float16 or bfloat16");
+    default: refuse(operation, "tensors must be float32, float16 or bfloat16");
   }
 }
 

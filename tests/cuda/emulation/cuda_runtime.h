@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <ucontext.h>
 
@@ -18,16 +19,31 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __constant__
+#define __grid_constant__
 
 struct dim3 {
   unsigned x = 1, y = 1, z = 1;
   dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
 
+struct alignas(8) float2 {
+  float x, y;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+
 typedef struct Stream* cudaStream_t;
 typedef int cudaError_t;
 constexpr cudaError_t cudaSuccess = 0;
 constexpr cudaError_t cudaErrorInvalidValue = 1;
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
 
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
@@ -53,9 +69,11 @@ struct State {
   cudaError_t error = cudaSuccess;
   int device = 0;
   unsigned launched = 0;          // threads, by the last launch
+  unsigned launches = 0;          // so far
   cudaStream_t stream = nullptr;  // of the last launch
   bool backwards = true;
-  int refused = -1;  // so many calls from now one fails
+  bool blocks_backwards = false;  // blocks of some kernels wait for those of lower numbers
+  int refused = -1;               // so many calls from now one fails
 };
 
 inline State& state() {
@@ -106,13 +124,34 @@ struct Type {
   using type = T;
 };
 
+constexpr size_t kMostShared = 227 * 1024;
+
+inline float4* shared_memory() {
+  static std::vector<float4> memory(kMostShared / sizeof(float4));
+  return memory.data();
+}
+
 }  // namespace emulation
 
 // Blocks run one at a time, so memory that exists once serves each of them in turn.
 #define __shared__ static
+#define FASTMEF_DYNAMIC_SHARED(name) float4* const name = emulation::shared_memory()
 
 inline int min(int a, int b) { return b < a ? b : a; }
 inline int max(int a, int b) { return a < b ? b : a; }
+
+inline void __threadfence() {}
+// Called by a thread that waits for another block. All blocks before this one are done.
+inline void __nanosleep(unsigned) { abort(); }
+template <class T>
+T __ldcg(const T* from) {
+  return *from;
+}
+inline unsigned atomicAdd(unsigned* at, unsigned value) {
+  const unsigned former = *at;
+  *at += value;
+  return former;
+}
 
 inline void __syncthreads() {
   emulation::State& s = emulation::state();
@@ -127,17 +166,22 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   blockDim = config->blockDim;
   gridDim = config->gridDim;
   // What the GPU would refuse.
-  if (blockDim.x > 1024) return s.error = cudaErrorInvalidValue;
+  const bool fits = config->dynamicSmemBytes <= emulation::kMostShared;
+  if (blockDim.x > 1024 || !fits) return s.error = cudaErrorInvalidValue;
   s.launched = gridDim.x * blockDim.x;
+  ++s.launches;
   s.stream = config->stream;
   s.body = [&] { kernel(arguments...); };
   for (unsigned i = 0; i < gridDim.x; ++i) {
-    blockIdx = dim3(s.backwards ? gridDim.x - 1 - i : i);
+    blockIdx = dim3(s.blocks_backwards ? gridDim.x - 1 - i : i);
     emulation::run_block();
   }
   return cudaSuccess;
 }
 
+inline cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) {
+  return emulation::answer();
+}
 inline cudaError_t cudaGetLastError() {
   const cudaError_t error = emulation::state().error;
   emulation::state().error = cudaSuccess;
@@ -163,6 +207,10 @@ extern "C" __attribute__((visibility("default"), used)) inline unsigned launched
   return emulation::state().launched;
 }
 
+extern "C" __attribute__((visibility("default"), used)) inline unsigned launches() {
+  return emulation::state().launches;
+}
+
 // For tests: the call `later` from now fails. Returns how many were left of the former order.
 extern "C" __attribute__((visibility("default"), used)) inline int refuse_call(int later) {
   const int left = emulation::state().refused;
@@ -170,8 +218,10 @@ extern "C" __attribute__((visibility("default"), used)) inline int refuse_call(i
   return left;
 }
 
-extern "C" __attribute__((visibility("default"), used)) inline void run_backwards(int backwards) {
-  emulation::state().backwards = backwards != 0;
+extern "C" __attribute__((visibility("default"), used)) inline void run_backwards(int threads,
+                                                                                  int blocks) {
+  emulation::state().backwards = threads != 0;
+  emulation::state().blocks_backwards = blocks != 0;
 }
 
 extern "C" __attribute__((visibility("default"), used)) inline uintptr_t last_stream() {

@@ -1,0 +1,42 @@
+"""gradient *= grad_output / divisor, in place; nothing but the factor is read where that is 1."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import triton
+import triton.language as tl
+
+from ..common.launching import cdiv, launch
+from ..common.windows import WARPS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BLOCK = 1024
+
+
+@triton.jit(do_not_specialize=("size", "divisor"))
+def scale_kernel(gradient, grad_output, divisor, size, BLOCK: tl.constexpr):
+    factor = tl.load(grad_output) / divisor
+    if factor != 1.0:
+        at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+        inside = at < size
+        values = tl.load(gradient + at, mask=inside, other=0.0).to(tl.float32) * factor
+        tl.store(gradient + at, values.to(gradient.dtype.element_ty), mask=inside)
+
+
+def scale_gradient(gradient: Tensor, grad_output: Tensor, divisor: float) -> None:
+    """Scale a dense tensor in place."""
+    size = gradient.numel()
+    launch(
+        scale_kernel,
+        cdiv(size, BLOCK),
+        gradient.device,
+        gradient,
+        grad_output,
+        divisor,
+        size,
+        BLOCK=BLOCK,
+        num_warps=WARPS,
+    )
