@@ -50,7 +50,7 @@ several distances, with shot and read noise of a standard deviation σ at white 
 *half the range* and *a quarter* compress the radiance L to L^½ and L^¼ first, as a scene of low
 dynamic range would have it.
 
-- **γ error** is half the sum over the exposures of |γ − γ\\*|, averaged over the pixels, where
+- **error of γ** is half the sum over the exposures of |γ − γ\\*|, averaged over the pixels, where
   γ\\* is variance × gradient of the same exposures without noise. 0 is best; for two exposures 1
   says that γ has chosen the other one everywhere.
 - **MEF-SSIM** (`ma2015`, 1 scale) is that of the noisy exposures fused by weights that descend
@@ -130,7 +130,7 @@ def _psnr(a: Tensor, b: Tensor) -> float:
 
 
 MEASURES = {
-    "error": ("γ error", 3, False),
+    "error": ("error of γ", 3, False),
     "ma2015_1_scale": ("MEF-SSIM", 4, True),
     "noise": ("noise, dB", 1, True),
 }
@@ -160,7 +160,12 @@ def answer(values: Values) -> list[str]:
     """Count where each γ is better than the paper's, with and without noise."""
     cells = values["cells"]
     plain = "variance × gradient"
-    sentences = []
+    worst = max(cells, key=lambda name: cells[name][plain]["error"])
+    aware, error = (cells[worst][name]["error"] for name in ("noise-aware", plain))
+    sentences = [
+        f"Noise misleads γ most at {worst}: {plain} has an error of {error:.3f}, noise-aware"
+        f" {aware:.3f}."
+    ]
     for other in ("smoothed", "noise-aware"):
         for quiet, found in (
             (True, [cell for name, cell in cells.items() if name.endswith("noise 0")]),
@@ -176,16 +181,10 @@ def answer(values: Values) -> list[str]:
                 better = sum(gain > 0 for gain in gains)
                 mean = sum(gains) / len(gains)
                 parts.append(
-                    f"{title} better in {better} of {len(gains)} (mean {mean:+.{decimals}f})"
+                    f"{title} better in {better} of {len(gains)} (mean {mean:+.{decimals + 1}f})"
                 )
             where = "without noise" if quiet else "with noise"
             sentences.append(f"*{other}* beside {plain}, {where}: {'; '.join(parts)}.")
-    worst = max(cells, key=lambda name: cells[name][plain]["error"])
-    aware, error = (cells[worst][name]["error"] for name in ("noise-aware", plain))
-    sentences.append(
-        f"{plain} is furthest from its noiseless self at {worst}: an error of {error:.3f},"
-        f" noise-aware {aware:.3f}."
-    )
     return sentences
 
 

@@ -35,7 +35,7 @@ EXPERIMENTS = {
 """The experiments by name, in the order in which ``all`` runs them."""
 
 PICTURE_WIDTH = 320
-JPEG_QUALITY = 82
+JPEG_QUALITY = 72
 IN_ASCII = str.maketrans({"×": "x", "γ": "gamma", "σ": "sigma"})
 """What the font of contact sheets lacks."""
 

@@ -160,7 +160,7 @@ class TestTraining:
         learning_rate=2**-9,
         warmup=0,
         schedule="constant",
-        clip=0.5,
+        clip=0.01,
     )
 
     @pytest.fixture
