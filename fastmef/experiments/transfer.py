@@ -127,9 +127,11 @@ def answer(values: Values) -> list[str]:
         everything = sum(means[ALL, name] for name in names) / len(names)
         lost, *_ = sorted(pairs, key=lambda pair: means[pair] - means[pair[1], pair[1]])
         best = [name for name in names if means[name, name] == max(means[x, name] for x in names)]
+        mertens = sum(variants[MERTENS][0][name][key] for name in names) / len(names)
         sentences.append(
-            f"{SCORES[key]}: {own:.4f} on average on the own family, {foreign:.4f} on another,"
-            f" {everything:.4f} trained on all. A network of the own family is the best of the"
+            f"{SCORES[key]}: {own:.4f} on average on the own family, {foreign:.4f} on another"
+            f" ({foreign - own:+.4f}), {everything:.4f} trained on all; {MERTENS} {mertens:.4f}. A"
+            " network of the own family is the best of the"
             f" families on {len(best)} of {len(names)}; the largest loss is"
             f" {means[lost[1], lost[1]] - means[lost]:.4f}, trained on {lost[0]} and tested on"
             f" {lost[1]}."
