@@ -24,6 +24,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from filelock import FileLock
 
 from bench.machine_code import sass
 from bench.machine_code.execution import Launch
@@ -87,9 +88,11 @@ class CudaKernels:
         digest = hashlib.sha256(content).hexdigest()[:16]
         folder = ROOT / "build" / "machine_code" / digest
         library = folder / f"{NAME}.so"
-        if not library.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            _build(nvcc, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        # Tests run side by side: one process compiles.
+        with FileLock(folder / "lock"):
+            if not library.exists():
+                _build(nvcc, folder)
         spec = importlib.util.spec_from_file_location(NAME, library)
         assert spec is not None and spec.loader is not None
         self.module: ModuleType = importlib.util.module_from_spec(spec)

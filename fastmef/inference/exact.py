@@ -136,7 +136,7 @@ def fuse_exactly(
 
 
 class _Band:
-    """Rows ``[begin, end)`` of the result, from features of these rows and a margin."""
+    """Makes rows ``[begin, end)`` of the result, from features of these rows and a margin."""
 
     def __init__(
         self,

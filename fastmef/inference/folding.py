@@ -14,7 +14,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def fold_batchnorm(network: Network) -> Network:
-    r"""A copy of ``network`` for inference: in eval mode, with
+    r"""Return a copy of ``network`` for inference: in eval mode, with
 
     .. math:: w' = w \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}}, \qquad
         b' = (b - \mu) \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}} + \beta

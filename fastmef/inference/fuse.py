@@ -55,7 +55,7 @@ def fuse(
             the options below it has ``color`` only.
         color: how much of the colour that averaging with clipped exposures washes out is given
             back (:func:`fastmef.reference.restoration.restore_color`), from 0 to 1.
-        contrast: of the detail finer than the base, from 0 to 4; 1 is that of the photographs.
+        contrast: factor of the detail finer than the base, from 0 to 4; 1 keeps it as it is.
         brightness: from -2 to 2; the base becomes :math:`F^{2^{-b}}`, so that above 0 it is
             brighter and black and white stay.
         bias: one number for each image, added to its logits: +1 makes it weigh e times as much.

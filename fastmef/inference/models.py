@@ -20,7 +20,7 @@ _BFLOAT16_UNITS = ("avx512_bf16", "amx_tile")  # of x86 processors
 def ready_model(
     model: str | os.PathLike[str] | FusionNet, device: str | torch.device | None
 ) -> tuple[FusionNet, torch.device]:
-    """A copy of the model for inference and the device it is on.
+    """Return a copy of the model for inference, and the device it is on.
 
     Models given by name or path are kept, so that the next call finds them ready; a file that has
     changed is read again.

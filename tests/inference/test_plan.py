@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from fastmef.data.images import write_image
 from fastmef.errors import InputError
 from fastmef.inference.memory import available_memory, format_memory, parse_memory, peak_memory
 from fastmef.inference.plan import Bracket, estimate, make_plan
+from tests.support.photographs import photographs
 
 CAMERA = Bracket(2, 4000, 6000, 3, 1)
 
@@ -65,6 +69,44 @@ def test_sizes(text, size):
 def test_no_sizes(size):
     with pytest.raises(InputError, match="memory must be a size such as 2GB"):
         parse_memory(size)
+
+
+MEASURE = """
+import re
+import sys
+from pathlib import Path
+from fastmef.allocator import keep_freed_memory
+from fastmef.inference import fuser
+from fastmef.inference.memory import used_memory
+
+keep_freed_memory()
+make_plan = fuser.make_plan
+predicted = []
+
+def noted(bracket, memory):
+    plan = make_plan(bracket, memory)
+    predicted.append(used_memory() + plan.memory)
+    return plan
+
+fuser.make_plan = noted
+output, *images = sys.argv[1:]
+fuser.Fuser(device="cpu").fuse_into(output, images, want_weights=False)
+# Not the maximum of getrusage: that begins with what the parent process has.
+peak = re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())
+print(predicted[0], int(peak.group(1)) * 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="measured with glibc's malloc")
+@pytest.mark.parametrize(("suffix", "count"), [(".png", 2), (".jpg", 9)])
+def test_prediction_is_above_the_peak(tmp_path, suffix, count):
+    paths = [tmp_path / f"{k}{suffix}" for k in range(count)]
+    for path, image in zip(paths, photographs(900, 1200, count), strict=True):
+        write_image(path, image)
+    command = [sys.executable, "-c", MEASURE, tmp_path / f"fused{suffix}", *paths]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True)
+    predicted, peak = map(int, answer.stdout.split())
+    assert peak <= predicted <= 1.5 * peak
 
 
 def test_memory_of_the_machine(monkeypatch, tmp_path):

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
 # 24 megapixels, two exposures. The peak of the process before and after tells what a call takes
-# above its results.
+# above its results. A peak never falls, so every call has a process of its own: a copy of one that
+# has imported everything.
 PROGRAM = """
-import resource, sys, torch
+import os, resource, sys, torch
 from fastmef import functional
-torch.set_num_threads(2)
-call = sys.argv[1]
-dtype = torch.float16 if "half" in call else torch.float32
-height, width = 4001, 6001
-exposures = torch.full((1, 2, height, width), 0.5, dtype=dtype)
-small = torch.full((1, 2, 64, 64), 0.5, dtype=dtype)
-def loss(logits, images, valid):
+
+def run(call, logits, images, valid):
     if call.startswith("multiscale"):
         color = images.view(torch.uint8)[..., : images.shape[-1] // 3 * 3]
         color = color.unflatten(-1, (-1, 3)).movedim(-1, 2)
@@ -39,15 +35,45 @@ def loss(logits, images, valid):
         fused = logits[:, 0].detach().requires_grad_()
         return functional.weighted_ssim_loss(fused, images, scales=scales)
     return functional.fusion_loss(logits.requires_grad_(), images, scales=scales)
-valid = torch.ones_like(exposures, dtype=torch.bool) if "valid" in call else None
-loss(small.clone(), small, None if valid is None else valid[..., :64, :64])  # the first call loads
-logits = torch.zeros_like(exposures).fill_(0.1)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-loss(logits, exposures, valid)
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print((after - before) / 1024)
+
+def measure(call):
+    torch.set_num_threads(2)
+    dtype = torch.float16 if "half" in call else torch.float32
+    exposures = torch.full((1, 2, 4001, 6001), 0.5, dtype=dtype)
+    small = torch.full((1, 2, 64, 64), 0.5, dtype=dtype)
+    valid = torch.ones_like(exposures, dtype=torch.bool) if "valid" in call else None
+    # The first call loads.
+    run(call, small.clone(), small, None if valid is None else valid[..., :64, :64])
+    logits = torch.zeros_like(exposures).fill_(0.1)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run(call, logits, exposures, valid)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (after - before) / 1024
+
+for line in sys.stdin:
+    if os.fork() == 0:
+        try:
+            print(measure(line.strip()), end="", flush=True)
+        finally:
+            os._exit(0)
+    os.wait()
+    print(flush=True)
 """
 PLANE = 4001 * 6001 / 2**20  # MiB, one byte a pixel
+
+
+@pytest.fixture(scope="module")
+def measuring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
+    """A process that reads calls, and writes the MiB that each takes above its arguments."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # A package that lies in the current folder would come before the installed one.
+        cwd=tmp_path_factory.mktemp("empty"),
+    ) as process:
+        yield process
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
@@ -72,13 +98,8 @@ PLANE = 4001 * 6001 / 2**20  # MiB, one byte a pixel
     ],
 )
 def test_a_call_takes_its_results_and_little_more(
-    call: str, bytes_of_results: int, tmp_path: Path
+    call: str, bytes_of_results: int, measuring: subprocess.Popen[str]
 ) -> None:
-    out = subprocess.run(
-        [sys.executable, "-c", PROGRAM, call],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=tmp_path,  # a package that lies in the current folder would come before the installed
-    )
-    assert float(out.stdout) <= bytes_of_results * PLANE + 12
+    assert measuring.stdin is not None and measuring.stdout is not None
+    print(call, file=measuring.stdin, flush=True)
+    assert float(measuring.stdout.readline()) <= bytes_of_results * PLANE + 12
