@@ -18,7 +18,11 @@ from fastmef import functional
 @pytest.fixture
 def silent():
     """Stand for compiled CUDA kernels: nothing is started."""
-    module = SimpleNamespace(loss_blocks=lambda *sizes: 1, fusion_loss=lambda *given: None)
+    module = SimpleNamespace(
+        loss_workspace=lambda *sizes: 1,
+        fusion_loss=lambda *given: None,
+        scale_gradient=lambda *given: None,
+    )
     return SimpleNamespace(module=module, listening=lambda record: nullcontext())
 
 

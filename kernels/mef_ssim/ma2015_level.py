@@ -9,10 +9,10 @@ With :math:`\mu_k, v_k` mean and variance of exposure k over a flat window of N 
     g_k \propto (e_k / \sqrt N)^p / e_k
 
 scaled so that the patch :math:`s = \sum_k g_k (x_k - \mu_k)` has the norm max e; its variance is
-weighted by a Gaussian window. The gains differ from window to window, so s cannot be filtered map
-by map: every window is read, three times over, from the first-level cache. That costs 363 loads an
-exposure and pixel, once for a set of exposures, needs no memory for products of exposures, and no
-more registers for many exposures than for two. A patch is centred before it is squared.
+weighted by a Gaussian window. Two exposures take one march (:mod:`.ma2015_covariances`). With more
+the covariances of all pairs do not fit into registers: every window is read, three times over, from
+the first-level cache. That costs 363 loads an exposure and pixel, once for a set of exposures, and
+needs no memory for products of exposures. A patch is centred before it is squared.
 """
 
 from __future__ import annotations

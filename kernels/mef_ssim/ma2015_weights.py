@@ -53,13 +53,13 @@ def gains_of(norms, exponent, COUNT: tl.constexpr):
     weights = ()
     total = tl.zeros(exponent.shape, tl.float32)
     for k in tl.static_range(len(norms)):
-        contrast = norms[k] + LEAST_CONTRAST
-        weight = tl.exp2(exponent * tl.log2(contrast * (1.0 / side))) + TINY
-        total += weight
-        weights = weights + (weight / contrast,)
+        contrast = (norms[k] + LEAST_CONTRAST) * (1.0 / side)
+        weights = weights + (tl.exp2(exponent * tl.log2(contrast)) + TINY,)
+        total += weights[k]
     gains = ()
     for k in tl.static_range(len(norms)):
-        gains = gains + (tl.where(norms[k] > 0, weights[k] / total, 0.0),)
+        gain = weights[k] / (total * (norms[k] + LEAST_CONTRAST))
+        gains = gains + (tl.where(norms[k] > 0, gain, 0.0),)
     return gains
 
 
@@ -69,4 +69,4 @@ def rescale_of(variance, threshold, strongest, COUNT: tl.constexpr):
 
     Exposures that cancel each other leave only rounding, which must not be stretched.
     """
-    return strongest / tl.sqrt(tl.where(variance > NOISE * threshold, COUNT * variance, 1.0))
+    return strongest * tl.rsqrt(tl.where(variance > NOISE * threshold, COUNT * variance, 1.0))
