@@ -62,9 +62,9 @@ def lea(read: Reader) -> list[Value]:
     modifiers = read.instruction.modifiers
     a, b = read.value(0), read.addend(1)
     if "HI" in modifiers:
-        signed = "SX32" in modifiers
-        c = Value((signed(a) >> 31).view(np.uint32), a.known) if signed else read.value(2)
-        shift = read.value(2 if signed else 3)
+        extended = "SX32" in modifiers
+        c = Value((signed(a) >> 31).view(np.uint32), a.known) if extended else read.value(2)
+        shift = read.value(2 if extended else 3)
         wide_a = wide(a, c)
         shifted = ((wide_a.bits << shift.bits.astype(np.uint64)) >> np.uint64(32)) & np.uint64(
             0xFFFFFFFF
