@@ -1,4 +1,4 @@
-"""Write the tables of docs/benchmarks from the result files of pytest-benchmark.
+"""Write the tables of docs/benchmarks from the result files.
 
 python -m bench.tables
 """
@@ -33,6 +33,7 @@ SUMMARY = {
     ("MEF-SSIM ma2015", "score"): "MEF-SSIM, 12 MP, 3 scales",
 }
 OURS = ("eager, conv2d", "eager", "torch.compile")  # in the order of the columns
+PHASES = ("network", "loss", "optimizer")  # of a training step, forward and backward together
 
 
 def rewrite(name: str, text: str, file: Path | None = None) -> None:
@@ -108,6 +109,31 @@ def render(results: dict[str, Any], name: str) -> str:
     for op, benchmarks in ops.items():
         lines += table(op, benchmarks)
     return "\n".join(lines)
+
+
+def training(results: dict[str, Any]) -> str:
+    """Return the table of training steps below a line about their machine."""
+    machine = results["machine"]
+    lines = [
+        f"`training_step.json`: {machine['cpu']}, {machine['threads']} threads, torch"
+        f" {results['torch']}; the fastest of {results['steps']} steps in each of several"
+        f" processes. Load average before it: {machine['load']}.",
+        "",
+        "| network | step | ms | times as fast | network, loss, optimiser | losses differ by |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for case in results["cases"]:
+        plain = case["variants"]["plain"]["seconds"]
+        name = f"width {case['width']}, batch {case['batch']}"
+        for variant, found in case["variants"].items():
+            parts = [found["times"][phase] for phase in PHASES if found["times"]]
+            shares = ", ".join(f"{part / found['seconds']:.0%}" for part in parts)
+            gap = f"{found['disagreement']:.1e}" if "disagreement" in found else ""
+            lines.append(
+                f"| {name} | {variant} | {1000 * found['seconds']:.0f} |"
+                f" {plain / found['seconds']:.2f} | {shares} | {gap} |"
+            )
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:

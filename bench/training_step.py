@@ -5,36 +5,41 @@ python -m bench.training_step --steps 5 --rounds 1
 python -m bench.training_step --table         # the table of the result file
 
 The network and the loss are the paper's, at width 16 (batch 4 of 250×250) and 64 (batch 2), with
-borders repeated, as fastmef trains, or filled with zeros. Every variant runs in processes of its
-own, in turns, since fastmef's training changes how memory is allocated. The fastest step of each
-counts. Batches are made beforehand: only the step is timed.
+borders repeated, as fastmef trains. Every variant runs in processes of its own, in turns, since
+fastmef's training changes how memory is allocated. The fastest step of each counts. Batches are
+made beforehand: only the step is timed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bench.tables import RESULTS
+from bench.inference import machine
+from bench.tables import RESULTS, training
 
 FILE = RESULTS / "training_step.json"
-CASES = ((16, 4, "replicate"), (64, 2, "replicate"), (16, 4, "zeros"), (64, 2, "zeros"))
-VARIANTS = ("plain", "fastmef float32", "fastmef bfloat16")
-# Largest difference of a loss to that of plain PyTorch, relative to it. Adam's first steps have the
-# size of the learning rate whatever the gradient, so rounding grows with the steps.
-TOLERANCES = {"fastmef float32": 5e-3, "fastmef bfloat16": 3e-2}
+CASES = ((16, 4), (64, 2))
+PADDING = "replicate"
+REORDERED = "plain, channels last"  # the same arithmetic in another order
+VARIANTS = ("plain", REORDERED, "fastmef float32", "fastmef bfloat16")
+# Largest difference of the first loss to that of plain PyTorch, relative to it.
+FIRST = {REORDERED: 1e-5, "fastmef float32": 1e-5, "fastmef bfloat16": 1e-2}
+# Adam's first steps have the size of the learning rate whatever the gradient, so rounding grows: at
+# width 64 plain PyTorch in float32 is up to 3 % from float64 within 14 steps. A later loss may be
+# so many times as far from plain's as that of the reordered arithmetic is in any step.
+ROOM = 3
 RATE = 1e-4
 WARM_UP = 2
-PARTS = ("network", "loss", "optimizer")
 
 Step = Callable[[Tensor], float]
 
@@ -56,8 +61,10 @@ def new_network(width: int, padding: str) -> Any:
     return FusionNet(2, width=width, padding=padding)
 
 
-def plain_step(width: int, padding: str) -> tuple[Step, Callable[[], dict[str, float]]]:
-    """Return a step as one writes it in plain PyTorch, with its default layout and optimiser."""
+def plain_step(
+    width: int, padding: str, memory_format: torch.memory_format = torch.contiguous_format
+) -> tuple[Step, Callable[[], dict[str, float]]]:
+    """Return a step as one writes it in plain PyTorch, with its default optimiser."""
     from bench.baselines.plain_training import PlainNet
     from bench.convolution import by_convolution
     from fastmef import reference
@@ -65,6 +72,7 @@ def plain_step(width: int, padding: str) -> tuple[Step, Callable[[], dict[str, f
 
     network = PlainNet(width, padding)
     network.take_over(new_network(width, padding))
+    network.to(memory_format=memory_format)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=1e-4)
     loss_of = by_convolution(reference.fusion_loss)
 
@@ -84,7 +92,7 @@ def our_step(
 ) -> tuple[Step, Callable[[], dict[str, float]]]:
     """Return a step as fastmef train takes it, without the making of batches."""
     from fastmef.allocator import keep_freed_memory
-    from fastmef.training import TrainConfig
+    from fastmef.training import TrainConfig, set_learning_rate
     from fastmef.training.distributed import World
     from fastmef.training.objective import Objective
     from fastmef.training.parallel import TrainedNetwork
@@ -98,7 +106,7 @@ def our_step(
     timer = PhaseTimer(device)
     trained = TrainedNetwork(network, World(0, 1, 1, device), timer)
     objective = Objective(config)
-    state.set_learning_rate(RATE)
+    set_learning_rate(state.optimizer, RATE)
 
     def step(exposures: Tensor) -> float:
         state.optimizer.zero_grad(set_to_none=True)
@@ -106,18 +114,21 @@ def our_step(
         loss = objective(trained, exposures, precision).total
         loss.backward()
         timer.start("optimizer")
-        state.update(1)
+        state.optimizer.step()
+        state.count(1)
         return float(loss.detach())
 
     return step, timer.finish
 
 
-def run(variant: str, width: int, size: int, padding: str, steps: int) -> dict[str, Any]:
-    """Take steps; return every loss and every time."""
-    if variant == "plain":
-        step, phases = plain_step(width, padding)
+def run(variant: str, width: int, size: int, steps: int) -> dict[str, Any]:
+    """Take steps; return every loss, and the time of the fastest step and of its parts."""
+    if variant == REORDERED:
+        step, phases = plain_step(width, PADDING, torch.channels_last)
+    elif variant == "plain":
+        step, phases = plain_step(width, PADDING)
     else:
-        step, phases = our_step(width, padding, variant.split()[1])
+        step, phases = our_step(width, PADDING, variant.split()[1])
     losses, seconds, times = [], [], []
     for exposures in batches(WARM_UP + steps, size):
         start = time.perf_counter()
@@ -128,54 +139,49 @@ def run(variant: str, width: int, size: int, padding: str, steps: int) -> dict[s
     return {"losses": losses, "seconds": seconds[best], "times": times[best]}
 
 
-def measure(steps: int, rounds: int) -> dict[str, Any]:
-    """Run every variant of every case in turns, and check that the losses agree."""
+def measure(cases: Sequence[tuple[int, int]], steps: int, rounds: int) -> dict[str, Any]:
+    """Run every variant of the cases in turns, and check that the losses agree."""
     results: list[dict[str, Any]] = []
-    for width, size, padding in CASES:
+    load = os.getloadavg()[0]
+    for width, size in cases:
         found: dict[str, dict[str, Any]] = {}
         for _ in range(rounds):
             for variant in VARIANTS:
-                arguments = [variant, str(width), str(size), padding, str(steps)]
+                arguments = [variant, str(width), str(size), str(steps)]
                 command = [sys.executable, "-m", "bench.training_step", "--run", *arguments]
                 output = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
                 result = json.loads(output)
                 if variant not in found or result["seconds"] < found[variant]["seconds"]:
                     found[variant] = result
-                print(width, padding, variant, f"{result['seconds']:.3f} s", file=sys.stderr)
-        for variant, tolerance in TOLERANCES.items():
-            gap = disagreement(found[variant]["losses"], found["plain"]["losses"])
-            if gap > tolerance:
-                raise SystemExit(f"{width} {padding} {variant}: a loss is {gap:.2%} from plain's")
-            found[variant]["disagreement"] = gap
-        case = {"width": width, "batch": size, "padding": padding}
-        results.append({**case, "variants": found})
-    machine = {"cpu": platform.processor(), "threads": torch.get_num_threads()}
-    return {"machine": machine, "torch": torch.__version__, "steps": steps, "cases": results}
+                print(width, variant, f"{result['seconds']:.3f} s", file=sys.stderr)
+            check(width, found)
+        results.append({"width": width, "batch": size, "variants": found})
+    about = machine() | {"threads": torch.get_num_threads(), "load": round(load, 1)}
+    return {"machine": about, "torch": torch.__version__, "steps": steps, "cases": results}
+
+
+def check(width: int, found: dict[str, dict[str, Any]]) -> None:
+    """Compare the losses of every step with plain's; add the largest ``disagreement``.
+
+    Raises:
+        SystemExit: a variant computes something else.
+    """
+    plain = found["plain"]["losses"]
+    rounding = disagreement(found[REORDERED]["losses"], plain)
+    for variant, first in FIRST.items():
+        losses = found[variant]["losses"]
+        gap = found[variant]["disagreement"] = disagreement(losses, plain)
+        begin = disagreement(losses[:1], plain[:1])
+        if begin > first or gap > max(first, ROOM * rounding):
+            raise SystemExit(
+                f"{width} {variant}: the first loss is {begin:.1e} from plain's, a later one"
+                f" {gap:.1e}; of rounding alone {rounding:.1e}"
+            )
 
 
 def disagreement(losses: list[float], expected: list[float]) -> float:
     """Return the largest relative difference of the losses of any step."""
     return max(abs(a - b) / abs(b) for a, b in zip(losses, expected, strict=True))
-
-
-def table(results: dict[str, Any]) -> str:
-    """Return the table of a result file."""
-    lines = [
-        "| network | step | ms | times faster | network, loss, optimizer | losses differ by |",
-        "|---|---|---|---|---|---|",
-    ]
-    for case in results["cases"]:
-        plain = case["variants"]["plain"]["seconds"]
-        name = f"width {case['width']}, batch {case['batch']}, {case['padding']}"
-        for variant, found in case["variants"].items():
-            parts = [found["times"][part] for part in PARTS if found["times"]]
-            shares = ", ".join(f"{part / found['seconds']:.0%}" for part in parts)
-            gap = f"{found['disagreement']:.1e}" if "disagreement" in found else ""
-            lines.append(
-                f"| {name} | {variant} | {1000 * found['seconds']:.0f} |"
-                f" {plain / found['seconds']:.2f} | {shares} | {gap} |"
-            )
-    return "\n".join(lines)
 
 
 def main() -> None:
@@ -184,16 +190,18 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--width", type=int, action="append", help="default: 16 and 64")
     parser.add_argument("--table", action="store_true")
-    parser.add_argument("--run", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--run", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.run:
-        variant, width, size, padding, steps = args.run
-        print(json.dumps(run(variant, int(width), int(size), padding, int(steps))))
+        variant, *sizes = args.run
+        print(json.dumps(run(variant, *map(int, sizes))))
         return
     if not args.table:
-        FILE.write_text(json.dumps(measure(args.steps, args.rounds), indent=1) + "\n")
-    print(table(json.loads(FILE.read_text())))
+        cases = [case for case in CASES if args.width is None or case[0] in args.width]
+        FILE.write_text(json.dumps(measure(cases, args.steps, args.rounds), indent=1) + "\n")
+    print(training(json.loads(FILE.read_text())))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ _PATIENCE = 1.0  # seconds
 
 
 def progress_bar(count: ProgressColumn | None = None) -> Progress:
-    """A bar with count and remaining time, gone when done; nothing where stderr is no terminal."""
+    """Return a bar with count and time left; it is not shown where stderr is no terminal."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,

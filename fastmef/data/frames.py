@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,15 +35,18 @@ class Survey:
 
 
 @dataclass(frozen=True)
-class _File:
+class FileSurvey:
+    """What the pixels of a file tell about it."""
+
     height: int
     width: int
     mean: float
+    """Mean brightness: of the 8-bit levels, or of the radiance."""
     state: tuple[int, int]
-    """Size in bytes and time of the last change."""
+    """Size in bytes and time of the last change in nanoseconds, from before it was decoded."""
 
 
-Seen = dict[Path, "_File | FastmefError"]
+Seen = dict[Path, "FileSurvey | FastmefError"]
 
 
 class Frames:
@@ -69,7 +72,7 @@ class Frames:
         return [self._survey(scene) for scene in scenes]
 
     def look_at(self, scenes: Sequence[Scene]) -> None:
-        """Decode the files that were not yet looked at, in threads, without a word about faults."""
+        """Decode the files not yet looked at, in threads; keep the errors of faulty ones."""
         paths = dict.fromkeys(path for scene in scenes for path in scene.images)
         missing = [path for path in paths if path not in self._files]
         pool = ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1))
@@ -80,11 +83,11 @@ class Frames:
 
     @property
     def seen(self) -> Seen:
-        """What was found out about files, for :meth:`take_over`."""
+        """What is known of each file, or why it cannot be used; for :meth:`take_over`."""
         return dict(self._files)
 
     def take_over(self, seen: Seen) -> None:
-        """Believe what another process has found out about files."""
+        """Add what another process has found out about files."""
         for path, file in seen.items():
             if path not in self._files:
                 # Copies on several machines have times of their own.
@@ -92,6 +95,12 @@ class Frames:
                     file if isinstance(file, FastmefError) else replace(file, state=_state(path))
                 )
                 self._files[path] = known
+
+    def recall(self, files: Mapping[Path, FileSurvey]) -> set[Path]:
+        """Add an earlier survey of the files that have not changed since; return their paths."""
+        unchanged = {path for path, file in files.items() if is_unchanged(path, file)}
+        self._files.update((path, files[path]) for path in unchanged)
+        return unchanged
 
     def fault(self, scene: Scene) -> str | None:
         """Return why a scene cannot be used, ``None`` if it can."""
@@ -122,25 +131,33 @@ class Frames:
         paths = sorted(scene.images, key=lambda path: self._file(path).mean)
         return Survey(tuple(paths), first.height, first.width)
 
-    def _file(self, path: Path) -> _File:
+    def _file(self, path: Path) -> FileSurvey:
         file = self._files[path]
         if isinstance(file, FastmefError):
             raise file
         return file
 
-    def _describe(self, path: Path) -> _File | FastmefError:
+    def _describe(self, path: Path) -> FileSurvey | FastmefError:
         try:
             before = _state(path)
             pixels = self.cache.get(path, lambda: _pixels(path))
         except FastmefError as error:
             return error
-        return _File(pixels.shape[0], pixels.shape[1], float(pixels.mean()), before)
+        return FileSurvey(pixels.shape[0], pixels.shape[1], float(pixels.mean()), before)
 
     def _decode(self, path: Path) -> NDArray[Any]:
         pixels = _pixels(path)
         if _state(path) != self._file(path).state:
             raise InputError(f"{display(path)}: has changed since the start of the run")
         return pixels
+
+
+def is_unchanged(path: Path, file: FileSurvey) -> bool:
+    """Return whether size and time of change of a file are those of its survey."""
+    try:
+        return _state(path) == file.state
+    except InputError:
+        return False
 
 
 def _pixels(path: Path) -> NDArray[Any]:

@@ -107,7 +107,7 @@ class PatchSampler:
         self._kinds, self._weights = self._sort(weights)
 
     def batch(self, number: int) -> Tensor:
-        """``(B, K, 3, patch, patch)`` float32 in [0, 1]."""
+        """Return batch ``number``, float32 ``(B, K, 3, patch, patch)`` in [0, 1]."""
         patches = np.stack([self._cut(patch) for patch in self.draw(number)])
         return torch.from_numpy(np.ascontiguousarray(patches.transpose(0, 1, 4, 2, 3)))
 
@@ -165,7 +165,7 @@ class PatchSampler:
         return Patch(index, frames, top, left, int(random.integers(4)), bool(random.integers(2)))
 
     def _cut(self, patch: Patch) -> NDArray[np.float32]:
-        """``(K, patch, patch, 3)``."""
+        """Return the exposures of a patch, ``(K, patch, patch, 3)`` in [0, 1]."""
         side, paths = self.patch, self._surveys[patch.scene].paths
         area = slice(patch.top, patch.top + side), slice(patch.left, patch.left + side)
         if isinstance(patch.frames, Rendering):

@@ -196,7 +196,7 @@ def _luma(pixels: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def _ev_of_mean(pixels: NDArray[np.floating], mean: float) -> float:
-    """The exposure value at which the sRGB rendering of ``pixels`` (N, 3) has this mean luma."""
+    """Return the exposure value by which ``pixels`` (N, 3), rendered in sRGB, have a mean luma."""
 
     def rendered_mean(ev: float) -> float:
         return 255 * float(_luma(srgb_encode(_expose(pixels, ev))).mean())

@@ -28,6 +28,12 @@ class TrainingSet:
     validation: list[Scene] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
 
+    @property
+    def paths(self) -> list[Path]:
+        """Every file of the scenes, once."""
+        scenes = (*self.training, *self.validation)
+        return list(dict.fromkeys(path for scene in scenes for path in scene.images))
+
     def remove(self, reason: Callable[[Scene], str | None], faulty: bool = False) -> None:
         """Skip the scenes for which there is a reason; ``faulty``: because they cannot be used."""
         for scenes in (self.training, self.validation):

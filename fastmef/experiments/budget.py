@@ -44,3 +44,7 @@ BUDGETS = {
     "full": Budget(20_000, 64, 250, 8, 3, None, None, 400),
 }
 """``"small"`` is sized for two cores, ``"full"`` has the paper's width and patches, for a GPU."""
+
+MANY_NETWORKS = {"steps": 100, "batch_size": 2}
+"""Sizes in the small budget of experiments that train some twenty networks: a quarter of the work
+of each."""

@@ -10,6 +10,7 @@ import numpy as np
 from fastmef.data.render import auto_exposures, render_exposures
 from fastmef.data.srgb import srgb_decode
 from fastmef.experiments import page, plots
+from fastmef.experiments.budget import MANY_NETWORKS
 from fastmef.experiments.chroma import chroma_difference
 from fastmef.experiments.experiment import Experiment, Result
 from fastmef.experiments.lab import Lab
@@ -31,7 +32,9 @@ SHOWN = {
     "chroma": ("ΔE00", 3),
 }
 
-QUESTION = """\
+QUESTION = "Does luma as the network's input cost accuracy of colour?"
+
+METHOD = """\
 The paper's network reads the luma of the exposures, and the paper asks whether that costs
 accuracy of colour. Three inputs are compared: `gray` is luma, `rgb` all three channels,
 `gray_max` luma and the largest channel, which shows a clipped channel that luma hides. Each is
@@ -77,7 +80,7 @@ def _scores(lab: Lab, features: str, terms: dict[str, Any], seed: int) -> Values
 
 
 def sections(result: Result) -> list[str]:
-    """One table, and which input is best by each score."""
+    """Return one table."""
     values = result["values"]
     variants = values["variants"]
     data = (
@@ -93,31 +96,28 @@ def sections(result: Result) -> list[str]:
         rows.append(cells)
     lines = page.table(["", *(title for title, _ in SHOWN.values())], rows)
     lines += page.measured_on(result, data, page.seeds_of(result["budget"]["seeds"]))
-    lines += ["## What it says", "", *page.bullets(_findings(variants))]
     lines += page.figure(result, "Scores by input")
     return lines
 
 
-def _findings(variants: Values) -> list[str]:
+def answer(values: Values) -> list[str]:
     """Compare every input with luma, in standard deviations of the seeds."""
-    sentences = []
-    for loss in LOSSES:
-        base = variants[f"gray, {loss}"]
-        for features in IN_FEATURES:
-            if features == "gray":
-                continue
-            parts = []
-            for key in ("ma2015_1_scale", "color2018", "saturation", "chroma"):
-                title, decimals = SHOWN[key]
-                mean, deviation = spread_of(variants[f"{features}, {loss}"], key)
-                other, spread = spread_of(base, key)
-                change = mean - other
-                size = "more" if abs(change) > deviation + spread else "less"
-                parts.append(
-                    f"{title} {change:+.{decimals}f} ({size} than both standard deviations)"
-                )
-            sentences.append(f"{loss}, {features} beside gray: {', '.join(parts)}.")
-    return sentences
+    variants = values["variants"]
+    keys = ("ma2015_1_scale", "color2018", "saturation", "chroma")
+    pairs = [(loss, features) for loss in LOSSES for features in IN_FEATURES if features != "gray"]
+    sentences, clear = [], 0
+    for loss, features in pairs:
+        records, base = variants[f"{features}, {loss}"], variants[f"gray, {loss}"]
+        clear += sum(page.is_clear(records, base, key) for key in keys)
+        changes = [
+            f"{SHOWN[key][0]} {page.difference(records, base, key, SHOWN[key][1])}" for key in keys
+        ]
+        sentences.append(f"{features} minus gray, {loss}: {', '.join(changes)}.")
+    return [
+        f"Of {len(pairs) * len(keys)} differences to luma, of {len(keys)} scores, {clear} are"
+        " larger than the standard deviations of the seeds; those are bold below.",
+        *sentences,
+    ]
 
 
 def draw(result: Result, axes: Any) -> None:
@@ -128,16 +128,19 @@ def draw(result: Result, axes: Any) -> None:
             loss: [spread_of(variants[f"{name}, {loss}"], key) for name in IN_FEATURES]
             for loss in LOSSES
         }
-        plots.dots(place, list(IN_FEATURES), series, SHOWN[key][0])
+        plots.dots(place, list(IN_FEATURES), series, SHOWN[key][0].replace("`", ""))
 
 
 ENCODER = Experiment(
     "encoder",
     "Grey or colour input",
     QUESTION,
+    METHOD,
     ("pairs", "hdr"),
     measure,
+    answer,
     sections,
     draw,
+    small=MANY_NETWORKS,
     columns=2,
 )

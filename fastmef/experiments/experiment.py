@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastmef.experiments.lab import Lab
@@ -24,14 +24,20 @@ class Experiment:
     name: str
     title: str
     question: str
-    """The text of the page above its tables."""
+    """One sentence."""
+    method: str
+    """How the question is answered, as Markdown."""
     needs: Sequence[str]
     """Folders of the data: ``pairs``, ``hdr``."""
     measure: Callable[[Lab], Values]
+    answer: Callable[[Values], list[str]]
+    """Sentences that say what the values show."""
     sections: Callable[[Result], list[str]]
-    """Lines of Markdown: tables and what they say."""
+    """Lines of Markdown: the tables and the figure."""
     draw: Callable[[Result, Any], None]
     """Draws on an array of axes."""
+    small: Mapping[str, int] = field(default_factory=dict)
+    """Sizes that replace those of the budget ``"small"``, where many networks are trained."""
     parts: Sequence[str] = ("network",)
     """Which sizes of the budget count, see :meth:`Budget.describe`."""
     columns: int = 1

@@ -42,7 +42,9 @@ CASES = {
 VIEWS = 6
 SHOWN_NOISE = 0.02
 
-QUESTION = """\
+QUESTION = "Where does γ go wrong: noise, scenes of low dynamic range?"
+
+METHOD = """\
 γ measures contrast, and noise is contrast. HDR files held back are rendered to two exposures at
 several distances, with shot and read noise of a standard deviation σ at white in linear light;
 *half the range* and *a quarter* compress the radiance L to L^½ and L^¼ first, as a scene of low
@@ -136,7 +138,7 @@ MEASURES = {
 
 
 def sections(result: Result) -> list[str]:
-    """A table of every measure, and where the noise-aware γ helps."""
+    """Return a table of every measure."""
     cells, views = result["values"]["cells"], result["values"]["views"]
     lines: list[str] = []
     for key, (title, decimals, _) in MEASURES.items():
@@ -150,13 +152,13 @@ def sections(result: Result) -> list[str]:
         lines += page.table(header, rows, decimals)
         data = f"{views} views of HDR files held back"
         lines += page.measured_on(result, data, "no training, seeds 0 and 1 of the noise")
-    lines += ["## Does it help?", "", *page.bullets(_findings(cells))]
     lines += page.figure(result, "Error of γ and score by noise")
     return lines
 
 
-def _findings(cells: Values) -> list[str]:
+def answer(values: Values) -> list[str]:
     """Count where each γ is better than the paper's, with and without noise."""
+    cells = values["cells"]
     plain = "variance × gradient"
     sentences = []
     for other in ("smoothed", "noise-aware"):
@@ -200,7 +202,7 @@ def draw(result: Result, axes: Any) -> None:
 
 
 def pictures(lab: Lab) -> Rows:
-    """γ of the darker exposure, white where it counts, and the result, for every γ."""
+    """Return γ of the darker exposure, white where it counts, and the result, for every γ."""
     view = lab.test_views[0]
     rows: Rows = []
     for title, noise in (("no noise", 0.0), (f"σ = {SHOWN_NOISE:g}", SHOWN_NOISE)):
@@ -221,8 +223,10 @@ FAILURES = Experiment(
     "failures",
     "Noise and low dynamic range",
     QUESTION,
+    METHOD,
     ("hdr",),
     measure,
+    answer,
     sections,
     draw,
     parts=("descent",),

@@ -32,7 +32,9 @@ GAMMAS = (
 )
 WAYS = ("network", "descent")
 
-QUESTION = """\
+QUESTION = "Which attributes should γ have, with the luminance factor of SSIM or without it?"
+
+METHOD = """\
 γ decides in the paper's loss where an exposure counts. It is a product of local variance,
 gradient and well-exposedness, and each of the seven non-empty subsets is tried, with the
 luminance factor of SSIM and without it. The paper reports an MEF-SSIM of 0.9921 for variance ×
@@ -89,7 +91,7 @@ def _descent_scores(lab: Lab, gamma: str, luminance: bool) -> Values:
 
 
 def sections(result: Result) -> list[str]:
-    """Tables of all subsets, the order of the paper's three, and the failure signatures."""
+    """Return tables of all subsets, and the order of the paper's three."""
     values = result["values"]
     variants = values["variants"]
     data = f"pairs, {values['training']} scenes for training, {values['test']} of the others scored"
@@ -100,7 +102,10 @@ def sections(result: Result) -> list[str]:
         rows = [
             [
                 _title(key),
-                *(_shown(variants[key][way], x) for x in (*VARIANTS, "saturation", "detail")),
+                *(
+                    page.mean_cell(variants[key][way], name)
+                    for name in (*VARIANTS, "saturation", "detail")
+                ),
             ]
             for key in variants
         ]
@@ -120,74 +125,126 @@ def sections(result: Result) -> list[str]:
     ]
     lines += page.table(header, rows)
     lines += page.measured_on(result, data, "means of the seeds above")
-    lines += page.bullets([*_findings(variants)])
     lines += page.figure(result, "Scores by γ")
     return lines
 
 
-def _findings(variants: Values) -> list[str]:
-    """What the figures say, in sentences."""
+def answer(values: Values) -> list[str]:
+    """Return whether the paper's order, distances, figures and signatures of failure appear."""
+    variants = values["variants"]
     cells = [(way, luminance, x) for way in WAYS for luminance in (False, True) for x in VARIANTS]
-    holding = [cell for cell in cells if _holds(variants, *cell)]
-    closest = min(cells, key=lambda cell: _distance(variants, *cell))
-    way, luminance, name = closest
+    return [
+        *_orders(variants, cells),
+        _widest(variants, cells),
+        *_closest(variants, cells),
+        *(_signatures(variants, way) for way in WAYS),
+    ]
+
+
+Column = tuple[str, bool, str]
+"""Network or descent, luminance or not, variant of the metric."""
+
+
+def _orders(variants: Values, cells: list[Column]) -> list[str]:
+    """Say where the paper's order holds, and how far networks differ beside their seeds."""
+    counts = [
+        f"{sum(_holds(variants, way, luminance, x) for x in VARIANTS)} of {way}"
+        f"{' with luminance' * luminance}"
+        for way in reversed(WAYS)
+        for luminance in (False, True)
+    ]
+    names = list(PAPER)
+    pairs = [
+        (_spread(variants, better, *cell), _spread(variants, worse, *cell))
+        for cell in cells
+        if cell[0] == "network"
+        for better, worse in zip(names, names[1:], strict=False)
+    ]
+    clear = sum(abs(a[0] - b[0]) > a[1] + b[1] for a, b in pairs)
+    return [
+        "The paper's order, variance × gradient > variance > well-exposedness, holds for"
+        f" {', '.join(counts)}, of {len(VARIANTS)} variants of MEF-SSIM each.",
+        f"Of {len(pairs)} differences between neighbours in this order, networks show {clear} that"
+        " are larger than both standard deviations of their seeds.",
+    ]
+
+
+def _widest(variants: Values, cells: list[Column]) -> str:
+    def distance(cell: Column) -> float:
+        best, *_, worst = (_spread(variants, gamma, *cell)[0] for gamma in PAPER)
+        return best - worst
+
+    widest = max(cells, key=distance)
+    return (
+        "From variance × gradient down to well-exposedness the paper has"
+        f" {PAPER['variance_gradient'] - PAPER['well_exposedness']:.4f}. The largest distance here"
+        f" is {distance(widest):.4f}: {_named(widest)}."
+    )
+
+
+def _closest(variants: Values, cells: list[Column]) -> list[str]:
+    """Name what is closest to the paper's figures, together and each alone."""
+
+    def gaps(cell: Column) -> list[float]:
+        return [abs(_spread(variants, gamma, *cell)[0] - PAPER[gamma]) for gamma in PAPER]
+
+    closest = min(cells, key=lambda cell: sum(gaps(cell)))
     figures = ", ".join(
-        f"{gamma} {_mean(variants, gamma, *closest):.4f} (paper {PAPER[gamma]:.4f})"
+        f"{_title(gamma)} {_spread(variants, gamma, *closest)[0]:.4f} (paper {PAPER[gamma]:.4f})"
         for gamma in PAPER
     )
-    sentences = [
-        "The paper's order, variance_gradient > variance > well_exposedness, holds in"
-        f" {len(holding)} of {len(cells)} cells: each is a variant of the metric for network or"
-        " descent, with luminance or without.",
-        f"Closest to the paper's three figures is {SCORES[name]} of {way},"
-        f" {'with' if luminance else 'without'} luminance, {_distance(variants, *closest):.4f} from"
-        f" them on average: {figures}.",
+    alone = []
+    for index, (gamma, figure) in enumerate(PAPER.items()):
+        cell = min(cells, key=lambda cell: gaps(cell)[index])
+        alone.append(f"to {figure:.4f} {_named(cell)} ({_spread(variants, gamma, *cell)[0]:.4f})")
+    return [
+        f"Closest to the paper's three figures together is {_named(closest)},"
+        f" {sum(gaps(closest)) / len(PAPER):.4f} from them on average: {figures}.",
+        f"Closest to each alone: {'; '.join(alone)}.",
     ]
-    for way in WAYS:
-        detail = {gamma: _mean(variants, gamma, way, False, "detail") for gamma in PAPER}
-        both = detail["variance_gradient"]
-        smoothed, lost = (
-            f"has {'less' if detail[gamma] < both else 'more'} detail ({detail[gamma]:.3f})"
-            for gamma in ("well_exposedness", "variance")
-        )
-        sentences.append(
-            "The paper's signatures of failure are smoothing by well-exposedness alone and lost"
-            f" texture by variance alone. By {way} without luminance well-exposedness alone"
-            f" {smoothed} and variance alone {lost} than variance × gradient ({both:.3f})."
-        )
-    return sentences
 
 
-def _mean(variants: Values, gamma: str, way: str, luminance: bool, name: str) -> float:
-    return spread_of(variants[_key(gamma, luminance)][way], name)[0]
+def _signatures(variants: Values, way: str) -> str:
+    detail = {gamma: _spread(variants, gamma, way, False, "detail")[0] for gamma in PAPER}
+    both = detail["variance_gradient"]
+    smoothed, lost = (
+        f"has {'less' if detail[gamma] < both else 'more'} ({detail[gamma]:.3f})"
+        for gamma in ("well_exposedness", "variance")
+    )
+    return (
+        f"Detail, {way} without luminance: variance × gradient has {both:.3f}; well-exposedness"
+        f" alone, which smooths in the paper, {smoothed}; variance alone, which loses texture"
+        f" there, {lost}."
+    )
+
+
+def _named(cell: Column) -> str:
+    way, luminance, name = cell
+    return f"{SCORES[name]} of {way} {'with' if luminance else 'without'} luminance"
+
+
+def _spread(
+    variants: Values, gamma: str, way: str, luminance: bool, name: str
+) -> tuple[float, float]:
+    """Return mean and standard deviation of a score over the seeds."""
+    return spread_of(variants[_key(gamma, luminance)][way], name)
 
 
 def _holds(variants: Values, way: str, luminance: bool, name: str) -> bool:
-    first, second, third = (_mean(variants, gamma, way, luminance, name) for gamma in PAPER)
-    return first > second > third
-
-
-def _distance(variants: Values, way: str, luminance: bool, name: str) -> float:
-    """Return the mean distance to the paper's figures."""
-    gaps = [abs(_mean(variants, gamma, way, luminance, name) - PAPER[gamma]) for gamma in PAPER]
-    return sum(gaps) / len(gaps)
+    scores = [_spread(variants, gamma, way, luminance, name)[0] for gamma in PAPER]
+    return scores[0] > scores[1] > scores[2]
 
 
 def _verdict(variants: Values, way: str, luminance: bool, name: str) -> str:
     """Return the order of the paper's three, bold where it is the paper's."""
     short = {"variance_gradient": "VS", "variance": "V", "well_exposedness": "E"}
-    ranked = sorted(PAPER, key=lambda gamma: -_mean(variants, gamma, way, luminance, name))
+    ranked = sorted(PAPER, key=lambda gamma: -_spread(variants, gamma, way, luminance, name)[0])
     order = " > ".join(short[gamma] for gamma in ranked)
     return f"**{order}**" if _holds(variants, way, luminance, name) else order
 
 
 def _title(key: str) -> str:
     return key.replace("_", " × ").replace("well × exposedness", "well-exposedness")
-
-
-def _shown(records: list[dict[str, float]], name: str) -> page.Cell:
-    spread = spread_of(records, name)
-    return spread if len(records) > 1 else spread[0]
 
 
 def draw(result: Result, axes: Any) -> None:
@@ -205,7 +262,7 @@ def draw(result: Result, axes: Any) -> None:
 
 
 def pictures(lab: Lab) -> Rows:
-    """The paper's three by network and by descent, on a view of an HDR file."""
+    """Return the paper's three by network and by descent, on a view of an HDR file."""
     view = lab.test_views[0]
     exposures = render_exposures(view.radiance, auto_exposures(view.radiance))
     steps = lab.budget.descent_steps
@@ -229,8 +286,10 @@ GAMMA = Experiment(
     "gamma",
     "Which γ",
     QUESTION,
+    METHOD,
     ("pairs",),
     measure,
+    answer,
     sections,
     draw,
     parts=("network", "descent"),

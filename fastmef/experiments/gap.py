@@ -7,6 +7,7 @@ from typing import Any
 
 from fastmef.data.render import render_exposures
 from fastmef.experiments import methods, page, plots
+from fastmef.experiments.budget import MANY_NETWORKS
 from fastmef.experiments.descent import descended
 from fastmef.experiments.experiment import Experiment, Result, Rows
 from fastmef.experiments.lab import Lab
@@ -22,7 +23,9 @@ GAPS = (1, 2, 3, 4, 5, 6, 8)
 TRAINED_ON = (1, 3, 5)
 SHOWN = ("ma2015_1_scale", "ma2015_3_scales", "mefnet", "color2018")
 
-QUESTION = """\
+QUESTION = "How do the scores depend on the distance of the two exposures?"
+
+METHOD = """\
 Two exposures of 1, 3 and 5 stops distance, and of 2, 4, 6 and 8, are rendered from the same HDR
 files, around the middle of the two that a photographer would take. Networks of the paper are
 trained on pairs of 1, 3 or 5 stops of the other HDR files and tested on every distance. *paper
@@ -94,7 +97,7 @@ def _by_gap(lab: Lab, fusion: Fuse) -> Values:
 
 
 def sections(result: Result) -> list[str]:
-    """A table for each variant of the metric."""
+    """Return a table for each variant of the metric."""
     values = result["values"]
     variants = values["variants"]
     data = (
@@ -106,23 +109,19 @@ def sections(result: Result) -> list[str]:
         lines += [f"## {SCORES[key]}", ""]
         header = ["", *(f"{gap} EV" for gap in GAPS)]
         rows: list[list[page.Cell]] = [
-            [name, *(_cell(records, gap, key) for gap in GAPS)]
+            [name, *(page.mean_cell([r[str(gap)] for r in records], key) for gap in GAPS)]
             for name, records in variants.items()
         ]
         lines += page.table(header, rows)
         seeds = page.seeds_of(result["budget"]["seeds"]) + ", of the networks trained here"
         lines += page.measured_on(result, data, seeds)
-    lines += ["## What it says", "", *page.bullets(_findings(variants))]
     lines += page.figure(result, "Scores by the distance of the exposures")
     return lines
 
 
-def _cell(records: list[Values], gap: int, key: str) -> page.Cell:
-    spread = spread_of([record[str(gap)] for record in records], key)
-    return spread if len(records) > 1 else spread[0]
-
-
-def _findings(variants: Values) -> list[str]:
+def answer(values: Values) -> list[str]:
+    """Return the best distance to train on, and how far every method's scores vary."""
+    variants = values["variants"]
     sentences = []
     for key in ("ma2015_1_scale", "mefnet"):
         best = {
@@ -164,7 +163,7 @@ def draw(result: Result, axes: Any) -> None:
 
 
 def pictures(lab: Lab) -> Rows:
-    """Exposures and results of a view at three distances."""
+    """Return exposures and results of a view at three distances."""
     rows: Rows = []
     for gap in TRAINED_ON:
         dark, bright = exposures_of(lab.test_views[0], gap)
@@ -183,10 +182,13 @@ GAP = Experiment(
     "gap",
     "Distance of the exposures",
     QUESTION,
+    METHOD,
     ("hdr",),
     measure,
+    answer,
     sections,
     draw,
+    small=MANY_NETWORKS | {"scenes": 6},
     parts=("network", "descent"),
     columns=2,
     pictures=pictures,

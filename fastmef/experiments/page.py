@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fastmef.experiments.scoring import spread_of
+
 Cell = str | float | tuple[float, float]
 """A text, a number, or mean and standard deviation."""
 
@@ -25,6 +27,31 @@ def measured_on(result: Mapping[str, Any], data: str, seeds: str) -> list[str]:
 def seeds_of(count: int) -> str:
     """Return the seeds in words."""
     return "seed 0" if count == 1 else f"seeds 0 to {count - 1}, mean ± standard deviation"
+
+
+def mean_cell(records: Sequence[Mapping[str, float]], key: str) -> Cell:
+    """Return the mean of a value over seeds with its standard deviation, or the only value."""
+    mean, deviation = spread_of(records, key)
+    return (mean, deviation) if len(records) > 1 else mean
+
+
+Records = Sequence[Mapping[str, float]]
+"""The scores of a variant, of one seed each."""
+
+
+def is_clear(records: Records, base: Records, key: str) -> bool:
+    """Return whether the means differ by more than both standard deviations together."""
+    (mean, deviation), (other, spread) = (spread_of(each, key) for each in (records, base))
+    return abs(mean - other) > deviation + spread
+
+
+def difference(records: Records, base: Records, key: str, decimals: int = 4) -> str:
+    """Return the difference of the means, bold where it :func:`is_clear`."""
+    change = f"{spread_of(records, key)[0] - spread_of(base, key)[0]:+.{decimals}f}"
+    return f"**{change}**" if is_clear(records, base, key) else change
+
+
+BOLD = "Bold: larger than the standard deviations of both together."
 
 
 def figure(result: Mapping[str, Any], text: str, ending: str = "svg") -> list[str]:

@@ -10,7 +10,7 @@ from fastmef.data.extras import import_extra
 
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-MARKERS = "osD^v<>P"
+MARKERS = "osD^v<>PX*"
 
 
 def save(path: Path, draw: Callable[[Any], None], columns: int = 1, height: float = 3.6) -> None:
@@ -43,15 +43,16 @@ def lines(
         axes.plot(x, values, label=name, markersize=4, linewidth=1.2, **style)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=7)
+    _legend(axes)
 
 
 def dots(
     axes: Any, names: list[str], series: dict[str, list[tuple[float, float]]], xlabel: str
 ) -> None:
     """Draw mean and standard deviation of each name, from top to bottom, one colour a series."""
+    step = min(0.12, 0.8 / len(series))
     for index, (label, values) in enumerate(series.items()):
-        rows = [place + 0.12 * index for place in range(len(names))]
+        rows = [place + step * index for place in range(len(names))]
         axes.errorbar(
             [mean for mean, _ in values],
             rows,
@@ -65,4 +66,9 @@ def dots(
     axes.invert_yaxis()
     axes.set(xlabel=xlabel)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=7)
+    _legend(axes)
+
+
+def _legend(axes: Any) -> None:
+    """List the series above the axes, where they hide no value."""
+    axes.legend(frameon=False, fontsize=7, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))

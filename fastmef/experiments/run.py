@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from fastmef.experiments.gamma import GAMMA
 from fastmef.experiments.gap import GAP
 from fastmef.experiments.lab import Lab
 from fastmef.experiments.learned import LEARNED
+from fastmef.experiments.page import bullets
 from fastmef.experiments.transfer import TRANSFER
 from fastmef.experiments.truth import TRUTH
 
@@ -35,6 +36,8 @@ EXPERIMENTS = {
 
 PICTURE_WIDTH = 320
 JPEG_QUALITY = 82
+IN_ASCII = str.maketrans({"×": "x", "γ": "gamma", "σ": "sigma"})
+"""What the font of contact sheets lacks."""
 
 
 def run_experiment(
@@ -73,7 +76,8 @@ def run_experiment(
     if isinstance(budget, str):
         if budget not in BUDGETS:
             raise InputError(f"budget must be one of {', '.join(BUDGETS)}, got {budget!r}")
-        budget = BUDGETS[budget]
+        small = experiment.small if budget == "small" else {}
+        budget = replace(BUDGETS[budget], **small)
     for folder in experiment.needs:
         if not (data / folder).is_dir():
             raise InputError(
@@ -120,7 +124,12 @@ def render(experiment: Experiment, result: Result) -> str:
         "",
         f"# {experiment.title}",
         "",
-        experiment.question,
+        f"**{experiment.question}**",
+        "",
+        *bullets(experiment.answer(result["values"])),
+        "## How it is measured",
+        "",
+        experiment.method,
         "",
         f"Budget: {result['sizes']}; torch {result['torch']}.",
         "",
@@ -147,5 +156,6 @@ def _rounded(values: Any) -> Any:
 
 def _save_sheet(path: Path, rows: Rows) -> None:
     """Write pictures as a small JPEG."""
-    sheet = contact_sheet(rows, PICTURE_WIDTH)
+    plain = [[(label.translate(IN_ASCII), pixels) for label, pixels in row] for row in rows]
+    sheet = contact_sheet(plain, PICTURE_WIDTH)
     Picture.fromarray(sheet).save(path, quality=JPEG_QUALITY, optimize=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastmef.data.pairs import Scene, find_scenes, split_scenes
 from fastmef.experiments import methods, page, plots
+from fastmef.experiments.budget import MANY_NETWORKS
 from fastmef.experiments.experiment import Experiment, Result
 from fastmef.experiments.lab import Lab
 from fastmef.experiments.scoring import Fuse, by_network, score_scenes, spread_of
@@ -24,9 +25,10 @@ SAME = {"sicehr": "sice"}
 
 MERTENS = "OpenCV Mertens"
 
-QUESTION = """\
-Does a network that has learned from one collection of photographs fuse those of another? A
-family is what the names of scenes begin with, up to the first `_`; families of fewer than 8
+QUESTION = "Does a network trained on one collection of photographs fuse those of another?"
+
+METHOD = """\
+A family is what the names of scenes begin with, up to the first `_`; families of fewer than 8
 scenes are *others* together. The paper's network is trained on the paper's loss with the
 training scenes of one family, or of all, in the same number of steps, and scored on the scenes
 held back of every family. Columns are not comparable with one another: the families are not
@@ -84,7 +86,7 @@ def _score(tests: dict[str, list[Scene]], fusion: Fuse) -> Values:
 
 
 def sections(result: Result) -> list[str]:
-    """A table for each variant of the metric: trained on by tested on."""
+    """Return a table for each variant of the metric: trained on by tested on."""
     values = result["values"]
     variants, names = values["variants"], list(values["test"])
     counts = ", ".join(
@@ -97,7 +99,7 @@ def sections(result: Result) -> list[str]:
         rows: list[list[page.Cell]] = [
             [
                 MERTENS if trained == MERTENS else f"trained on {trained}",
-                *(_cell(records, tested, key) for tested in names),
+                *(page.mean_cell([r[tested] for r in records], key) for tested in names),
             ]
             for trained, records in variants.items()
         ]
@@ -105,17 +107,13 @@ def sections(result: Result) -> list[str]:
         lines += page.measured_on(
             result, f"pairs: {counts}", page.seeds_of(result["budget"]["seeds"])
         )
-    lines += ["## What it says", "", *page.bullets(_findings(variants, names))]
     lines += page.figure(result, "Score by family")
     return lines
 
 
-def _cell(records: list[Values], tested: str, key: str) -> page.Cell:
-    spread = spread_of([record[tested] for record in records], key)
-    return spread if len(records) > 1 else spread[0]
-
-
-def _findings(variants: Values, names: list[str]) -> list[str]:
+def answer(values: Values) -> list[str]:
+    """Compare scores on the family of the training with those on the others."""
+    variants, names = values["variants"], list(values["test"])
     sentences = []
     for key in SHOWN:
         means = {
@@ -129,9 +127,11 @@ def _findings(variants: Values, names: list[str]) -> list[str]:
         everything = sum(means[ALL, name] for name in names) / len(names)
         lost, *_ = sorted(pairs, key=lambda pair: means[pair] - means[pair[1], pair[1]])
         best = [name for name in names if means[name, name] == max(means[x, name] for x in names)]
+        mertens = sum(variants[MERTENS][0][name][key] for name in names) / len(names)
         sentences.append(
-            f"{SCORES[key]}: {own:.4f} on average on the own family, {foreign:.4f} on another,"
-            f" {everything:.4f} trained on all. A network of the own family is the best of the"
+            f"{SCORES[key]}: {own:.4f} on average on the own family, {foreign:.4f} on another"
+            f" ({foreign - own:+.4f}), {everything:.4f} trained on all; {MERTENS} {mertens:.4f}. A"
+            " network of the own family is the best of the"
             f" families on {len(best)} of {len(names)}; the largest loss is"
             f" {means[lost[1], lost[1]] - means[lost]:.4f}, trained on {lost[0]} and tested on"
             f" {lost[1]}."
@@ -150,4 +150,15 @@ def draw(result: Result, axes: Any) -> None:
     plots.dots(axes[0], names, series, f"{SCORES[SHOWN[0]]}, by the family tested on")
 
 
-TRANSFER = Experiment("transfer", "Another data set", QUESTION, ("pairs",), measure, sections, draw)
+TRANSFER = Experiment(
+    "transfer",
+    "Another data set",
+    QUESTION,
+    METHOD,
+    ("pairs",),
+    measure,
+    answer,
+    sections,
+    draw,
+    small=MANY_NETWORKS,
+)

@@ -33,7 +33,9 @@ SINGLE, DEBEVEC = "best single frame", "Debevec's merge"
 
 Merge = Callable[[Sequence[Image], Sequence[float]], NDArray[np.floating]]
 
-QUESTION = """\
+QUESTION = "How near is a result to the radiance of the scene?"
+
+METHOD = """\
 The exposures are rendered from HDR files held back, so the radiance of the scene is known. Two
 are those that a photographer would take, five are equally spaced from the one that keeps
 highlights to the one that opens shadows. Every result is taken for linear light and compared
@@ -171,7 +173,7 @@ MEASURES = {
 
 
 def sections(result: Result) -> list[str]:
-    """A table for each bracket."""
+    """Return a table for each bracket."""
     values = result["values"]
     lines: list[str] = []
     for label, found in values["brackets"].items():
@@ -190,14 +192,14 @@ def sections(result: Result) -> list[str]:
         lines += page.table(header, rows)
         data = f"{values['views']} views of HDR files held back"
         lines += page.measured_on(result, data, "bundled weights, no seeds")
-    lines += ["## What it says", "", *page.bullets(_findings(values["brackets"]))]
     lines += page.figure(result, "Measures by method")
     return lines
 
 
-def _findings(brackets: Values) -> list[str]:
+def answer(values: Values) -> list[str]:
+    """Return the best method by each measure, and what the correction of the tone curve changes."""
     sentences = []
-    for label, found in brackets.items():
+    for label, found in values["brackets"].items():
         best = []
         for key, (title, decimals, more) in MEASURES.items():
             known = {name: record[key] for name, record in found.items() if key in record}
@@ -231,7 +233,7 @@ def draw(result: Result, axes: Any) -> None:
 
 
 def pictures(lab: Lab) -> Rows:
-    """Exposures, results and the reference, all through the curve that fits the reference."""
+    """Return exposures, results and the reference, through the curve that fits the reference."""
     view = lab.test_views[0]
     evs = exposure_values(view.radiance, 2)
     images = render_exposures(view.radiance, evs)
@@ -252,8 +254,10 @@ TRUTH = Experiment(
     "truth",
     "Against the radiance",
     QUESTION,
+    METHOD,
     ("hdr",),
     measure,
+    answer,
     sections,
     draw,
     parts=(),

@@ -22,7 +22,8 @@ from fastmef.reference.multiscale import (
 from fastmef.reference.pyramid import halved_size
 
 Rows = tuple[int, int]
-Level = tuple[Tensor, "Tensor | None"]  # rows of the exposures, and how far they are valid
+# Rows of the exposures, in one tensor or each in its own, and how far they are valid.
+Level = tuple["Tensor | list[Tensor]", "Tensor | None"]
 
 
 def blended_rows(begin: int, end: int, heights: Sequence[int]) -> list[Rows]:
@@ -101,9 +102,8 @@ class StripBlender:
         heights = self._heights[: self._held + 1]
         blended = blended_rows(begin, end, heights)
         needed = needed_rows(blended, heights, self._pyramid.first)
-        window = self._frames.window(self._order, *needed[0])
-        valid = None if window.valid is None else effective_validity(window.valid)
-        levels: list[Level] = [(window.images, valid)]
+        finest, alpha = self._finest(*needed[0])
+        levels: list[Level] = [finest]
         for level in range(1, self._pyramid.first):
             levels.append(self._reduced(levels[-1], needed[level - 1][0], needed[level]))
         fused = self._fused[..., slice(*_half(blended[-1])), :]
@@ -117,9 +117,15 @@ class StripBlender:
             target = out if level == 0 else self._empty(level, wanted)
             self._blend(level, fine, coarse, fused, wanted[0] - blended[level][0], target)
             fused = target
-        if window.alpha is None:
-            return None
-        return window.alpha[begin - needed[0][0] : end - needed[0][0]]
+        return None if alpha is None else alpha[begin - needed[0][0] : end - needed[0][0]]
+
+    def _finest(self, begin: int, end: int) -> tuple[Level, NDArray[np.bool_] | None]:
+        """Return rows of the frames, and where any of them is valid by its own alpha."""
+        apart = self._frames.apart(self._order, begin, end)
+        if apart is not None:
+            return (apart, None), None
+        images, valid, alpha = self._frames.window(self._order, begin, end)
+        return (images, None if valid is None else effective_validity(valid)), alpha
 
     def _whole_level(self, level: int, strip: int) -> Tensor:
         fused = self._empty(level, (0, self._heights[level]))
@@ -141,6 +147,7 @@ class StripBlender:
     def _blend(
         self, level: int, fine: Level, coarse: Level, fused: Tensor, first: int, out: Tensor
     ) -> None:
+        assert isinstance(coarse[0], Tensor)  # only the frames themselves lie apart
         multiscale.blend_rows(
             fine[0],
             coarse[0],
@@ -173,14 +180,16 @@ class StripBlender:
         """Reduce a window to rows of the next level, all of whose sources lie in it."""
         images, valid = finer
         begin, end = wanted
-        shape = (*images.shape[:3], end - begin, (images.shape[-1] + 1) // 2)
-        coarse = images.new_empty(shape, dtype=reduced_dtype(images, False))
+        parts = images if isinstance(images, list) else [images]
+        size = end - begin, (parts[0].shape[-1] + 1) // 2
+        shape = 1, len(self._order), self._frames.channels, *size
+        coarse = parts[0].new_empty(shape, dtype=reduced_dtype(parts[0], False))
         coarse_valid = None
         if valid is not None:
-            mask_shape = *shape[:2], *shape[3:]
-            coarse_valid = images.new_empty(mask_shape, dtype=working_dtype(images))
+            coarse_valid = valid.new_empty((*shape[:2], *size), dtype=working_dtype(parts[0]))
         first = begin - finer_begin // 2
-        multiscale.reduce_rows(images, valid, first, coarse, coarse_valid)
+        for part, out in zip(parts, coarse.tensor_split(len(parts), dim=1), strict=True):
+            multiscale.reduce_rows(part, valid, first, out, coarse_valid)
         return coarse, coarse_valid
 
     def _empty(self, level: int, rows: Rows) -> Tensor:
@@ -196,4 +205,6 @@ def _half(rows: Rows) -> Rows:
 def _inside(level: Level, has: Rows, wanted: Rows) -> Level:
     rows = slice(wanted[0] - has[0], wanted[1] - has[0])
     images, valid = level
+    if isinstance(images, list):
+        return [image[..., rows, :] for image in images], None
     return images[..., rows, :], None if valid is None else valid[..., rows, :]

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from fastmef import functional
 from fastmef.errors import InputError
 from fastmef.inference.controls import Control
+from fastmef.inference.convolve import Framed, convolve, inner_columns
 from fastmef.inference.frames import Frames
 from fastmef.inference.memory import format_memory
 from fastmef.inference.order import dark_to_bright
@@ -149,6 +151,7 @@ class _Band:
         self._network, self._body = network, network.body
         self._frames, self._order, self._strip = frames, order, strip
         self._begin, self._end = begin, end
+        self._edge = 1 if network.config["padding"] == "replicate" else 0
         margin = receptive_rows()
         self._top = max(0, begin - margin)
         self._bottom = min(frames.height, end + margin)
@@ -182,70 +185,89 @@ class _Band:
         return unit_range(stored, working_dtype(stored)).contiguous(), stored
 
     def _planes(self, begin: int, end: int) -> Tensor:
-        """Return what the network reads of rows of the band, which are multiples of its stride."""
-        end = min(self._top + end, self._bottom)
-        images, _ = self._images(self._top + begin, end)
+        """Return what the network reads of rows of the band, with a margin."""
+        height, width = self._bottom - self._top, self._frames.width
+        top, bottom = max(0, begin - self._edge), min(end + self._edge, height)
+        images, _ = self._images(self._top + top, self._top + bottom)
         network = self._network
         # The features are rounded to bfloat16, where the body is in it, and what they are made
         # from is not.
-        dtype = torch.promote_types(next(network.body.parameters()).dtype, torch.float32)
-        planes = network.planes(images.expand(-1, -1, 3, -1, -1).to(dtype))
-        return network.features(planes.flatten(1, 2))
+        dtype = next(network.body.parameters()).dtype
+        working = torch.promote_types(dtype, torch.float32)
+        planes = network.planes(images.expand(-1, -1, 3, -1, -1).to(working)).flatten(1, 2)
+        planes = planes.to(dtype).contiguous(memory_format=torch.channels_last)
+        columns = self._edge, self._edge + self._width(0) - width
+        rows = top - (begin - self._edge), end + self._edge - bottom
+        return F.pad(planes, (*columns, *rows), mode="replicate")
 
     def _rows(self, level: int) -> int:
         """Return how many rows the features of a level have."""
         return -(-(self._bottom - self._top) // STRIDE) * STRIDE >> level
 
-    def _encode(self) -> tuple[Tensor, list[Tensor]]:
-        read: Callable[[int, int], Tensor] = self._planes
-        skipped: list[Tensor] = []
-        pooled: Tensor | None = None
-        parts: Any
-        for level, group in enumerate(self._body.encoder):
-            skips = self._body.skip_connections and level < _LAST
-            last = level == _LAST
-            whole = pooled = None
-            for begin, end, top, bottom in self._strips(level):
-                window = read(top, bottom)
-                parts = (None, group(window)) if last else group(window, then="pool", keep=skips)
-                if skips:
-                    whole = _put(whole, self._rows(level), begin, end, parts[0], top)
-                by = 1 if last else 2
-                rows = self._rows(level) // by
-                pooled = _put(pooled, rows, begin // by, end // by, parts[1], top // by)
-            if whole is not None:
-                skipped.append(whole)
-            assert pooled is not None
-            read = _reader(pooled)
-        assert pooled is not None
-        return pooled, skipped
+    def _width(self, level: int) -> int:
+        """Return how many columns the features of a level have."""
+        return -(-self._frames.width // STRIDE) * STRIDE >> level
 
-    def _decode(self, level: int, features: Tensor, skipped: list[Tensor]) -> Tensor:
+    def _framed(self, like: Tensor, level: int) -> Framed:
+        return Framed(like, self._rows(level), self._width(level), self._edge)
+
+    def _encode(self) -> tuple[Framed, list[Framed]]:
+        """Return the features of the coarsest level, and of finer ones for skip connections."""
+        read: Callable[[int, int], Tensor] = self._planes
+        skipped: list[Framed] = []
+        for level, group in enumerate(self._body.encoder):
+            last = level == _LAST
+            by = 1 if last else 2
+            whole = result = None
+            for begin, end, top, bottom in self._strips(level):
+                part = convolve(group, read(top, bottom), self._width(level), self._edge)
+                part = part[..., begin - top : end - top, :]
+                if self._body.skip_connections and not last:
+                    whole = whole or self._framed(part, level)
+                    whole.fill(part, begin)
+                # ReLU of the maximum is the maximum of ReLU, of a quarter of the values.
+                part = part if last else follow(part, "pool")
+                result = result or self._framed(part, level if last else level + 1)
+                result.fill(part, begin // by)
+            if whole is not None:
+                whole.replicate()
+                skipped.append(whole)
+            assert result is not None
+            result.replicate()
+            read = result.rows
+        assert result is not None
+        return result, skipped
+
+    def _decode(self, level: int, features: Framed, skipped: list[Framed]) -> Framed:
         """Return the output of the group of ``level``, before it is enlarged."""
         result = None
         for begin, end, top, bottom in self._strips(level):
             part = self._group(level, top, bottom, features, skipped)
-            result = _put(result, self._rows(level), begin, end, part, top)
+            result = result or self._framed(part, level)
+            result.fill(part[..., begin - top : end - top, :], begin)
         assert result is not None
+        result.replicate()
         return result
 
     def _group(
-        self, level: int, top: int, bottom: int, features: Tensor, skipped: list[Tensor]
+        self, level: int, top: int, bottom: int, features: Framed, skipped: list[Framed]
     ) -> Tensor:
-        """Return the group of ``level`` on rows of its input, whose outermost rows are wrong."""
+        """Return the group of ``level``, before its last ReLU; the outermost rows are wrong."""
+        width = self._width(level)
         if level == _LAST:
-            window = features[..., top:bottom, :]
+            window = features.rows(top, bottom)
         else:
-            window = follow(features[..., top // 2 : bottom // 2, :], self._body.upsampling)
+            window = features.doubled(top, bottom, self._body.upsampling)
             if self._body.skip_connections:
-                window = torch.cat((window, skipped[level][..., top:bottom, :]), dim=1)
-        return self._body.decoder[_LAST - level](window)
+                window = inner_columns(window, width + 2 * self._edge)
+                window = torch.cat((window, skipped[level].rows(top, bottom)), dim=1)
+        return convolve(self._body.decoder[_LAST - level], window, width, self._edge)
 
-    def _logits(self, begin: int, end: int, features: Tensor, skipped: list[Tensor]) -> Tensor:
+    def _logits(self, begin: int, end: int, features: Framed, skipped: list[Framed]) -> Tensor:
         begin, end = begin - self._top, end - self._top
         top, bottom = max(0, begin - _MARGIN), min(self._rows(0), (end + _MARGIN + 1) // 2 * 2)
-        logits = self._body.head(self._group(0, top, bottom, features, skipped))
-        logits = logits[..., begin - top : end - top, : self._frames.width]
+        part = self._group(0, top, bottom, features, skipped)
+        logits = self._body.head(F.relu_(part[..., begin - top : end - top, : self._frames.width]))
         return logits.to(torch.promote_types(logits.dtype, torch.float32)).contiguous()
 
     def _strips(self, level: int) -> list[tuple[int, int, int, int]]:
@@ -255,19 +277,5 @@ class _Band:
         strips = []
         for begin in range(0, rows, step):
             end = min(begin + step, rows)
-            margin = STRIDE if level == 0 else _MARGIN
-            strips.append((begin, end, max(0, begin - margin), min(rows, end + margin)))
+            strips.append((begin, end, max(0, begin - _MARGIN), min(rows, end + _MARGIN)))
         return strips
-
-
-def _reader(features: Tensor) -> Callable[[int, int], Tensor]:
-    return lambda begin, end: features[..., begin:end, :]
-
-
-def _put(whole: Tensor | None, rows: int, begin: int, end: int, window: Tensor, top: int) -> Tensor:
-    """Copy rows ``[begin, end)`` of a window that begins at ``top``; allocate on first use."""
-    if whole is None:
-        batch, channels, _, width = window.shape
-        whole = window.new_empty((batch, rows, width, channels)).permute(0, 3, 1, 2)
-    whole[..., begin:end, :] = window[..., begin - top : end - top, :]
-    return whole

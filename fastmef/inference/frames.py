@@ -61,6 +61,7 @@ class Frames:
         has_masks = masks is not None and any(mask is not None for mask in masks)
         self.has_alpha = any(source.has_alpha for source in sources)
         self.masked = has_masks or self.has_alpha
+        self._deepens = any(np.dtype(source.dtype) != self.stored for source in sources)
         self._readers = [_Reader(source) for source in sources]
         self._stack = torch.empty(0, dtype=self.dtype)
         self._streams: Any = None
@@ -101,6 +102,18 @@ class Frames:
             moved = torch.empty(rows.shape, dtype=self.dtype)
             _fill(rows, moved)
         return moved.permute(2, 0, 1)[None, None]
+
+    def apart(self, order: Sequence[int], begin: int, end: int) -> list[Tensor] | None:
+        """Return rows of the frames in this order, ``(1, 1, C, rows, W)`` each, without a copy.
+
+        Returns:
+            ``None`` where they must be brought into one tensor by :meth:`window`: on a GPU, with
+            masks, in another dtype than that of the sources, or in different layouts.
+        """
+        if self.masked or self._upload is not None or self._deepens:
+            return None
+        rows = [self.frame(k, begin, end) for k in order]
+        return rows if len({frame.stride() for frame in rows}) == 1 else None
 
     def window(self, order: Sequence[int], begin: int, end: int) -> Window:
         """Return rows of the frames in this order, and where they are valid."""
@@ -216,6 +229,16 @@ def _deepen(rows: Pixels, out: Pixels) -> None:
     else:
         factor = out.dtype.type(np.iinfo(out.dtype).max // highest)
         np.multiply(rows, factor, out=out, dtype=out.dtype)
+
+
+def empty_in_large_pages(
+    shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Allocate a large tensor. NumPy asks Linux for pages of 2 MiB, which take fewer faults."""
+    if device.type != "cpu":
+        return torch.empty(shape, dtype=dtype, device=device)
+    stored = next(name for name, other in _TORCH.items() if other == dtype)
+    return torch.from_numpy(np.empty(shape, stored))
 
 
 def as_tensor(array: Pixels) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fastmef.inference.frames import Frames
+from fastmef.inference.frames import Frames, empty_in_large_pages
 from fastmef.ops import multiscale
 from fastmef.reference.multiscale import effective_validity, reduced_dtype, working_dtype
 from fastmef.reference.pyramid import halved_size
@@ -56,11 +56,8 @@ def reduce_frames(
     size = halved_size((height, width), first)
     probe = torch.empty(0, dtype=frames.dtype)
     count, everyone = len(frames), list(range(len(frames)))
-    stack = torch.empty(
-        (1, count, frames.channels, *size),
-        dtype=reduced_dtype(probe, first == levels),
-        device=frames.device,
-    )
+    dtype = reduced_dtype(probe, first == levels)
+    stack = empty_in_large_pages((1, count, frames.channels, *size), dtype, frames.device)
     validity = None
     if frames.masked:
         shape = 1, count, *size

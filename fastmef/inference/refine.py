@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -27,7 +29,9 @@ COLOR2018, COLOR_STEPS = 3.0, 5
 
 RATE = 0.2
 MOMENTUM, SCALE_DECAY = 0.5, 0.9
-EPSILON = 1e-3  # Adam's: no 0/0 where nothing has texture. The scores do not depend on its size.
+# Adam's, for the loss times the number of pixels: no 0/0 where nothing has texture. The scores do
+# not depend on its size.
+EPSILON = 1e-3
 
 
 class BaseLoss:
@@ -53,18 +57,26 @@ class BaseLoss:
         self._darkest = DARKEST / 2 * (0.5 + (shares * means).sum() / shares.sum())
         self._ma2015 = STEPS.ma2015_sources(self._gray, len(MA2015))
         self._mefnet = STEPS.mefnet_sources(self._gray)
+        self._slopes = -base.new_tensor(MA2015)[None]
+        self._structure_slope = base.new_tensor(STRUCTURE)
         self._color2018 = color2018_sources(reduce(base.flatten(0, 1)).unflatten(0, base.shape[:2]))
 
     def luma(self, gray: Tensor) -> Tensor:
         """Return the loss of a fusion of luma ``(1, h, w)`` without the term of colour."""
-        qualities = STEPS.ma2015_qualities(self._ma2015, gray)
-        luminance, structure = STEPS.mefnet_factors(self._mefnet, gray)
-        loss = STRUCTURE * functional.weighted_ssim_loss(
-            gray, self._gray, window=STRUCTURE_WINDOW, sigma=STRUCTURE_SIGMA
-        )
+        qualities, luminance, structure, difference = self._terms(gray)
+        loss = STRUCTURE * difference
         loss = loss + ((1 - qualities) * qualities.new_tensor(MA2015)).sum()
         missing = (self._darkest / gray.mean().clamp_min(EPSILON)).log().clamp_min(0)
         return loss + MEFNET * (1 - (luminance * structure).sum()) + BRIGHTNESS * missing.square()
+
+    def _terms(self, gray: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return Q ``(1, 3)``, l and cs ``(1,)`` each, and the γ-weighted SSIM loss."""
+        qualities = STEPS.ma2015_qualities(self._ma2015, gray)
+        luminance, structure = STEPS.mefnet_factors(self._mefnet, gray)
+        difference = functional.weighted_ssim_loss(
+            gray, self._gray, window=STRUCTURE_WINDOW, sigma=STRUCTURE_SIGMA
+        )
+        return qualities, luminance, structure, difference
 
     def color(self, fused: Tensor) -> Tensor:
         """Return the term of colour of ``fused`` ``(1, 3, h, w)``."""
@@ -86,8 +98,25 @@ class BaseLoss:
         """Return the gradient w.r.t. the logits, with the term of colour linearized."""
         with torch.enable_grad():
             variable = logits.detach().requires_grad_()
-            gray, color = functional.softmax_fuse(variable, planes).unbind(1)
-            return torch.autograd.grad(self.luma(gray) + color.sum(), variable)[0]
+            fused = functional.softmax_fuse(variable, planes)
+        grad_fused = torch.ones_like(fused)
+        grad_fused[:, 0] = self.luma_gradient(fused.detach()[:, 0])
+        return torch.autograd.grad(fused, variable, grad_fused)[0]
+
+    def luma_gradient(self, gray: Tensor) -> Tensor:
+        """Return the gradient of :meth:`luma`, without forming the loss from its terms."""
+        with torch.enable_grad():
+            variable = gray.detach().requires_grad_()
+            qualities, luminance, structure, difference = self._terms(variable)
+        with torch.no_grad():
+            slope = -MEFNET * structure, -MEFNET * luminance
+            mean = gray.mean().clamp_min(EPSILON)
+            # d/dmean of BRIGHTNESS log(darkest / mean)²; a mean above darkest has none.
+            missing = (self._darkest / mean).log_().clamp_min_(0)
+            pull = missing.div_(mean).mul_(-2 * BRIGHTNESS / gray.numel())
+            outputs = (qualities, luminance, structure, difference)
+            grads = (self._slopes, *slope, self._structure_slope)
+            return torch.autograd.grad(outputs, variable, grads)[0].add_(pull)
 
 
 def refine_logits(logits: Tensor, base: Tensor, shares: Tensor, steps: int) -> Tensor:
@@ -111,15 +140,17 @@ def refine_logits(logits: Tensor, base: Tensor, shares: Tensor, steps: int) -> T
     loss = BaseLoss(base, shares)
     pixels = base.shape[-2] * base.shape[-1]
     mean, second_moment = torch.zeros_like(logits), torch.zeros_like(logits)
-    refined = logits.clone()
+    refined, scale = logits.clone(), torch.empty_like(logits)
     planes = torch.empty(0)
     for step in range(steps):
         if step % COLOR_STEPS == 0:
             planes = loss.linearized(refined)
-        grad = pixels * loss.gradient(refined, planes)
+        grad = loss.gradient(refined, planes)
         mean.lerp_(grad, 1 - MOMENTUM)
-        second_moment.lerp_(grad.square_(), 1 - SCALE_DECAY)
+        second_moment.mul_(SCALE_DECAY).addcmul_(grad, grad, value=1 - SCALE_DECAY)
+        # Adam's quotient, with the factor of the unbiased second moment in the rate.
+        unbiased = math.sqrt(1 - SCALE_DECAY ** (step + 1))
+        torch.sqrt(second_moment, out=scale).add_(EPSILON / pixels * unbiased)
         rate = RATE * (1 - step / steps) / (1 - MOMENTUM ** (step + 1))
-        scale = (second_moment / (1 - SCALE_DECAY ** (step + 1))).sqrt_().add_(EPSILON)
-        refined.addcdiv_(mean, scale, value=-rate)
+        refined.addcdiv_(mean, scale, value=-rate * unbiased)
     return refined

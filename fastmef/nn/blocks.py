@@ -81,10 +81,39 @@ def replicate_border(features: Tensor) -> Tensor:
     """Extend ``(B, C, H, W)`` by its border pixels to ``(B, C, H + 2, W + 2)``."""
     if not (torch.is_grad_enabled() and features.requires_grad):
         return F.pad(features, (1, 1, 1, 1), mode="replicate")
-    # The gradient of F.pad adds with atomics on a GPU, and PyTorch's compiler expects another
-    # layout of it than it gets.
-    rows = torch.cat((features[..., :1, :], features, features[..., -1:, :]), dim=-2)
-    return torch.cat((rows[..., :1], rows, rows[..., -1:]), dim=-1)
+    if torch.compiler.is_compiling():
+        # PyTorch's compiler expects another layout of the gradient of F.pad than it gets.
+        rows = torch.cat((features[..., :1, :], features, features[..., -1:, :]), dim=-2)
+        return torch.cat((rows[..., :1], rows, rows[..., -1:]), dim=-1)
+    return ReplicateBorder.apply(features)
+
+
+class ReplicateBorder(torch.autograd.Function):
+    """Replicate the border pixels; the backward pass reads and writes every pixel once.
+
+    The gradient of ``F.pad`` adds with atomics on a GPU, and that of ``torch.cat`` fills and adds a
+    whole image for each of its slices.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(features: Tensor) -> Tensor:
+        return F.pad(features, (1, 1, 1, 1), mode="replicate")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        grad = grad_output[..., 1:-1, 1:-1].clone()
+        for end in (0, -1):
+            grad[..., end, :] += grad_output[..., end, 1:-1]
+            grad[..., :, end] += grad_output[..., 1:-1, end]
+            for other in (0, -1):
+                grad[..., end, other] += grad_output[..., end, other]
+        return grad
 
 
 def follow(features: Tensor, then: str) -> Tensor:

@@ -21,6 +21,7 @@ from fastmef.ops.common.autograd import detach_if_no_grad
 from fastmef.ops.common.operation import LaunchError, Operation, Support
 from fastmef.ops.common.transforms import Function, once_differentiable, requires_grad
 from fastmef.reference import mef_ma2015, mef_mefnet
+from fastmef.reference.filters import halve
 from fastmef.reference.mef_ma2015 import Ma2015Level
 from fastmef.reference.mef_mefnet import MefnetSources
 from fastmef.reference.mef_ssim import Steps, mef_ssim_score, mef_ssim_sources
@@ -131,17 +132,15 @@ class Halve(Function):
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> Any:
         height, width = ctx.size
+        shares = 0.25 * grad_output
         # A repeated last row or column counts twice.
-        rows, columns = (
-            torch.full((n,), 0.5, dtype=grad_output.dtype, device=grad_output.device)
-            for n in grad_output.shape[-2:]
-        )
         if height % 2:
-            rows[-1] = 1
+            shares = torch.cat((shares[..., :-1, :], 2 * shares[..., -1:, :]), dim=-2)
         if width % 2:
-            columns[-1] = 1
-        shares = grad_output * rows[:, None] * columns
-        doubled = shares.repeat_interleave(2, -2).repeat_interleave(2, -1)
+            shares = torch.cat((shares[..., :-1], 2 * shares[..., -1:]), dim=-1)
+        rows, columns = shares.shape[-2:]
+        blocks = shares[..., :, None, :, None].expand(*shares.shape[:-1], 2, columns, 2)
+        doubled = blocks.reshape(*shares.shape[:-2], 2 * rows, 2 * columns)
         return doubled[..., :height, :width]
 
 
@@ -168,8 +167,14 @@ def ma2015_sources(exposures: Tensor, scales: int = 3) -> tuple[Ma2015Level, ...
     return mef_ma2015.ma2015_sources(exposures, scales, ma2015_level)
 
 
+def halved(images: Tensor) -> Tensor:
+    if MEF_SSIM.backend(images) == backends.CPP:
+        return Halve.apply(detach_if_no_grad(images))
+    return halve(images)
+
+
 def ma2015_qualities(sources: Sequence[Ma2015Level], fused: Tensor) -> Tensor:
-    return mef_ma2015.ma2015_qualities(sources, fused, ma2015_quality)
+    return mef_ma2015.ma2015_qualities(sources, fused, ma2015_quality, halved)
 
 
 @torch.no_grad()

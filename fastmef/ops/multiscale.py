@@ -8,7 +8,7 @@ channels last. Sums are formed in float32, for float64 tensors in float64.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -285,7 +285,7 @@ def reduce_rows(
 
 
 def blend_rows(
-    fine: Tensor,
+    fine: Tensor | Sequence[Tensor],
     coarse: Tensor,
     fused_coarse: Tensor,
     shares: Tensor | None,
@@ -298,8 +298,14 @@ def blend_rows(
     """Fill ``fused`` with the rows of one level from row ``first`` of the window ``fine`` on.
 
     As :func:`reduce_rows`; ``coarse`` and ``fused_coarse`` are the window of the next level that
-    begins at half the first row of ``fine`` and is half as high.
+    begins at half the first row of ``fine`` and is half as high. ``fine`` may be a list of the
+    exposures, ``(1, 1, C, rows, W)`` each and of one layout, which the C++ kernels read where they
+    are.
     """
+    layers: tuple[Tensor, ...] = ()
+    if not isinstance(fine, Tensor):
+        layers = tuple(fine)
+        fine = layers[0].expand(-1, len(layers), -1, -1, -1)
     band = kernels.Band(fine, coarse, fused_coarse, shares, validity, coarse_validity)
     limits = {"validity": validity, "radius": options.radius}
     if MULTISCALE_FUSE.backend(*band[:3], **limits) == backends.CPP:
@@ -309,7 +315,9 @@ def blend_rows(
             and first + fused.shape[-2] <= fine.shape[-2],
             "the rows of the result do not fit the window",
         )
-        kernels.cpp_band(band, options, fused, None, first)
+        kernels.cpp_band(band, options, fused, None, first, layers)
         return
+    if layers:
+        band = band._replace(fine=torch.cat(layers, dim=1))
     whole = _blend_band(*band, options)
     fused.copy_(whole[..., first : first + fused.shape[-2], :])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -101,15 +102,30 @@ def cpp_reduce(
 
 
 def cpp_band(
-    band: Band, options: BandOptions, fused: Tensor, slope: Tensor | None, first: int = 0
+    band: Band,
+    options: BandOptions,
+    fused: Tensor,
+    slope: Tensor | None,
+    first: int = 0,
+    layers: Sequence[Tensor] = (),
 ) -> None:
-    """Fill ``fused`` and ``slope`` with rows of the level, from row ``first`` on."""
-    shares = band.shares
+    """Fill ``fused`` and ``slope`` with rows of the level, from row ``first`` on.
+
+    ``layers`` are the exposures, ``(1, 1, C, H, W)`` each, if they lie apart in memory; ``fine``
+    then only has their shape, dtype and strides.
+    """
+    fine, shares = band.fine, band.shares
+    alike = all(x.stride()[2:] == fine.stride()[2:] and x.dtype == fine.dtype for x in layers)
+    require(
+        not layers or (fine.shape[0] == 1 and len(layers) == fine.shape[1] and alike),
+        "exposures that lie apart have one dtype and layout",
+    )
     _cpu("blend_band")(
         band.dtype == torch.float64,
         tuple(band.fine.shape),
         (first, first + fused.shape[-2]),
         color_stack(band.fine),
+        [layer.data_ptr() for layer in layers],
         color_stack(band.coarse),
         fused_stack(band.fused_coarse),
         ABSENT if shares is None else gray_stack(shares[:, :, None, None]),

@@ -55,7 +55,7 @@ def synchronize_batchnorm(network: nn.Module, device: torch.device) -> nn.Module
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """The gradient of a sum that every process uses is the sum of their gradients."""
+    """Sum over all processes. Each of them uses the sum, so its gradient is summed as well."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:

@@ -61,9 +61,12 @@ def capturable_adamw(parameters: Any, **options: Any) -> torch.optim.AdamW:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Fill the learning rate of :func:`capturable_adamw`, rounded to float32."""
+    """Set the learning rate of an optimiser; that of :func:`capturable_adamw` is a float32."""
     for group in optimizer.param_groups:
-        group["lr"].fill_(rate)
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 class Update:
@@ -88,11 +91,14 @@ class Update:
     ) -> None:
         self.network, self.objective, self.optimizer = network, objective, optimizer
         self.precision, self.clip = precision, clip
+        self.terms: tuple[str, ...] = ()
+        """Names of the terms of the loss, known after the first call."""
 
     def __call__(self, batch: Tensor) -> Tensor:
         """Return loss and terms, ``(1 + terms,)``, as they were before the step."""
         self.optimizer.zero_grad(set_to_none=True)
         loss, terms = self.objective(self.network, batch, self.precision)
+        self.terms = tuple(terms)
         loss.backward()
         if self.clip:
             parameters = [p for group in self.optimizer.param_groups for p in group["params"]]

@@ -12,6 +12,7 @@ import torch
 
 from fastmef.allocator import keep_freed_memory
 from fastmef.data.files import display
+from fastmef.data.frames import Frames
 from fastmef.data.training_set import TrainingSet
 from fastmef.errors import InputError
 from fastmef.nn.network import FusionNet
@@ -34,10 +35,17 @@ from fastmef.training.objective import Objective
 from fastmef.training.outputs import Outputs
 from fastmef.training.precision import choose_precision
 from fastmef.training.recompute import recompute_activations
-from fastmef.training.record import DataRecord, difference, record_data
+from fastmef.training.record import (
+    DataRecord,
+    Digest,
+    difference,
+    digest_files,
+    record_data,
+)
 from fastmef.training.run_folder import CHECKPOINT, LOG, PICTURES, WEIGHTS, new_run, resumed_run
 from fastmef.training.state import TrainState
-from fastmef.training.step import Stepper, check_finite
+from fastmef.training.step import Stepper, can_be_graphed, check_finite
+from fastmef.training.survey_file import load_survey, save_survey
 from fastmef.training.validation import try_validation, validate
 
 
@@ -135,12 +143,14 @@ class Training:
             initial = FusionNet.from_pretrained(config.initial)
         keep_freed_memory()
         store = open_store(options, world)
+        known = load_survey(outputs.folder, store, found.paths)
         share_survey(found, store, world)
         survey(found, store, options, config)
-        self.found, self.record = found, self._record(found, checkpoint)
+        self.found, self.record = found, self._record(found, checkpoint, store, known)
         self.sampler = create_sampler(found.training, store, config)
         self.validation = [thinned(scene, self.sampler.exposures) for scene in found.validation]
-        self.state = TrainState.begin(self._network(initial), config)
+        graphed = can_be_graphed(config, world)
+        self.state = TrainState.begin(self._network(initial), config, capturable=graphed)
         if checkpoint is None:
             self.precision = self._choose_precision()
         else:
@@ -203,15 +213,23 @@ class Training:
         left = (self.config.steps - self.state.step) * self.config.accumulate
         return batches(self.sampler, islice(numbers, left), self.options.workers, self.world.device)
 
-    def _record(self, found: TrainingSet, checkpoint: Checkpoint | None) -> DataRecord:
+    def _record(
+        self,
+        found: TrainingSet,
+        checkpoint: Checkpoint | None,
+        store: Frames,
+        known: dict[Path, Digest],
+    ) -> DataRecord:
         """Return what the photographs are, in the main process, if they are those of the run."""
         if not self.world.is_main:
             return {}
-        record = record_data(found)
+        digests = digest_files(found, known)
+        record = record_data(found, digests)
         if checkpoint is not None and (change := difference(checkpoint.data, record)) is not None:
             raise InputError(
                 f"{display(self.outputs.folder)}: was started with other photographs: {change}"
             )
+        save_survey(self.outputs.folder, store, digests)
         return record
 
     def _network(self, initial: FusionNet | None) -> FusionNet:

@@ -16,8 +16,10 @@ from fastmef.nn.exposure_blocks import ExposureGroup
 
 
 def recompute_activations(network: nn.Module) -> None:
-    """Keep only what enters each group of convolutions, and compute the rest again for the backward
-    pass. Running statistics count every batch once."""
+    """Keep only the input of each group of convolutions for the backward pass.
+
+    The rest is computed again there. Running statistics count every batch once.
+    """
     for group in network.modules():
         if isinstance(group, (ConvGroup, ExposureGroup)):
             plain = group.forward

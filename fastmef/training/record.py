@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
 
 from fastmef.data.files import display, reason
-from fastmef.data.pairs import Scene
 from fastmef.data.training_set import TrainingSet
 from fastmef.errors import InputError
 
@@ -14,34 +15,52 @@ DataRecord = dict[str, tuple[int, str, str]]
 """``scene/file``, or ``2:scene/file`` in a second folder → size in bytes, SHA-256, split."""
 
 
-def record_data(found: TrainingSet) -> DataRecord:
-    """Hash every file of the scenes.
+class Digest(NamedTuple):
+    """What tells the content of a file."""
+
+    size: int
+    """In bytes."""
+    sha256: str
+
+
+def digest_files(found: TrainingSet, known: Mapping[Path, Digest]) -> dict[Path, Digest]:
+    """Hash every file of the scenes but those that are known.
 
     Raises:
         InputError: a file cannot be read.
     """
+    return {path: known[path] if path in known else digest(path) for path in found.paths}
+
+
+def digest(path: Path) -> Digest:
+    """Hash a file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            sha256 = hashlib.sha256()
+            while block := file.read(1 << 20):
+                sha256.update(block)
+            return Digest(file.tell(), sha256.hexdigest())
+    except OSError as error:
+        raise InputError(f"{display(path)}: cannot be read: {reason(error)}") from error
+
+
+def record_data(found: TrainingSet, digests: Mapping[Path, Digest]) -> DataRecord:
+    """Return the digest and the split of every file of the scenes by its name."""
     record: DataRecord = {}
-    _record(record, found.training, "train")
-    _record(record, found.validation, "validation")
+    for split, scenes in (("train", found.training), ("validation", found.validation)):
+        for scene in scenes:
+            # Without the folders' own names: copies of them elsewhere are the same photographs.
+            prefix = f"{scene.folder + 1}:" if scene.folder else ""
+            for path in scene.images:
+                name = f"{prefix}{scene.name}/{path.name}"
+                while name in record:  # of files of one name in several folders
+                    name += "'"
+                record[name] = (*digests[path], split)
     return record
-
-
-def _record(record: DataRecord, scenes: Iterable[Scene], split: str) -> None:
-    for scene in scenes:
-        # Without the folders' own names: copies of them elsewhere are the same photographs.
-        prefix = f"{scene.folder + 1}:" if scene.folder else ""
-        for path in scene.images:
-            try:
-                with path.open("rb") as file:
-                    digest = hashlib.sha256()
-                    while block := file.read(1 << 20):
-                        digest.update(block)
-                    name = f"{prefix}{scene.name}/{path.name}"
-                    while name in record:  # of files of one name in several folders
-                        name += "'"
-                    record[name] = file.tell(), digest.hexdigest(), split
-            except OSError as error:
-                raise InputError(f"{display(path)}: cannot be read: {reason(error)}") from error
 
 
 def difference(before: Mapping[str, tuple[int, str, str]], now: DataRecord) -> str | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fastmef.nn.network import FusionNet
 from fastmef.training.config import TrainConfig
+from fastmef.training.graph import capturable_adamw
 
 
 @dataclass
@@ -24,11 +26,10 @@ class TrainState:
     """Batches of all processes together."""
 
     @classmethod
-    def begin(cls, network: FusionNet, config: TrainConfig) -> TrainState:
-        """Return the state before the first step."""
-        optimizer = torch.optim.AdamW(
-            network.parameters(), weight_decay=config.weight_decay, fused=True
-        )
+    def begin(cls, network: FusionNet, config: TrainConfig, capturable: bool = False) -> TrainState:
+        """Return the state before the first step; ``capturable``: for a step as a CUDA graph."""
+        new_optimizer = capturable_adamw if capturable else partial(torch.optim.AdamW, fused=True)
+        optimizer = new_optimizer(network.parameters(), weight_decay=config.weight_decay)
         average = None
         if config.ema:
             average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
@@ -41,13 +42,8 @@ class TrainState:
             return self.network
         return self.average.module  # type: ignore[return-value]
 
-    def set_learning_rate(self, rate: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-
-    def update(self, batches: int) -> None:
-        """Apply the gradients of so many batches."""
-        self.optimizer.step()
+    def count(self, batches: int) -> None:
+        """Count a step of the optimiser on so many batches, and average the weights."""
         if self.average is not None:
             self.average.update_parameters(self.network)
         self.step += 1

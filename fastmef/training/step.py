@@ -16,17 +16,30 @@ from fastmef.data.tensors import check_weights
 from fastmef.errors import DivergenceError
 from fastmef.training.config import TrainConfig
 from fastmef.training.distributed import World
+from fastmef.training.graph import GraphedStep, Update, set_learning_rate
 from fastmef.training.objective import Objective
 from fastmef.training.parallel import TrainedNetwork
 from fastmef.training.schedule import learning_rate
 from fastmef.training.state import TrainState
 from fastmef.training.timing import PhaseTimer
 
+Values = dict[str, Tensor]
+
+
+def can_be_graphed(config: TrainConfig, world: World) -> bool:
+    """Return whether every step is the same work on one GPU, so that one CUDA graph repeats it."""
+    varies = config.exposures == "any" or config.accumulate > 1 or config.recompute
+    return world.device.type == "cuda" and world.size == 1 and not varies
+
 
 class Stepper:
     """Takes steps: the mean gradient of ``accumulate`` batches in every process, clipped.
 
+    Where :func:`can_be_graphed`, the step is a CUDA graph. The time of its parts cannot be told
+    then: all of it counts as the network's.
+
     Args:
+        state: with an optimiser that is capturable where the step is graphed.
         precision: ``"float32"`` or ``"bfloat16"``.
         batches: number and exposures of the batches of this process, in order.
         sampler: of the batches, for messages.
@@ -46,6 +59,10 @@ class Stepper:
         self._config: TrainConfig = objective.config
         self._timer = PhaseTimer(world.device)
         self._network = TrainedNetwork(state.network, world, self._timer)
+        self._update = Update(
+            state.network, objective, state.optimizer, precision, self._config.clip
+        )
+        self._graphed = GraphedStep(self._update) if can_be_graphed(self._config, world) else None
 
     def __call__(self) -> dict[str, Any]:
         """Take the next step; return its record, of all processes together.
@@ -56,21 +73,9 @@ class Stepper:
         """
         state, config = self._state, self._config
         rate = learning_rate(state.step, config)
-        state.set_learning_rate(rate)
-        state.optimizer.zero_grad(set_to_none=True)
-        values, patches, counts = [], 0, []
-        for left in reversed(range(config.accumulate)):
-            self._timer.start("data")
-            number, exposures = next(self._batches)
-            self._timer.start("loss")
-            with self._network.accumulating(more=left > 0):
-                values.append(self._backward(number, exposures))
-            patches += exposures.shape[0]
-            counts.append(exposures.shape[1])
-        self._timer.start("optimizer")
-        if config.clip:
-            torch.nn.utils.clip_grad_norm_(state.network.parameters(), config.clip)
-        state.update(config.accumulate * self._world.size)
+        set_learning_rate(state.optimizer, rate)
+        values, shapes = self._step() if self._graphed is None else self._replay(self._graphed)
+        state.count(config.accumulate * self._world.size)
         terms = _means(values, self._world)
         times = self._timer.finish()
         return {
@@ -78,24 +83,54 @@ class Stepper:
             "step": state.step,
             "loss": terms.pop("loss"),
             "terms": terms,
-            "exposures": max(counts),
-            "patches": patches * self._world.size,
+            "exposures": max(shape[1] for shape in shapes),
+            "patches": sum(shape[0] for shape in shapes) * self._world.size,
             "learning_rate": rate,
             "seconds": sum(times.values()),
             "times": times,
         }
 
-    def _backward(self, number: int, exposures: Tensor) -> dict[str, Tensor]:
+    def _step(self) -> tuple[list[Values], list[torch.Size]]:
+        """Change the weights; return ``loss`` and terms, and the shapes, of the batches."""
+        state, config = self._state, self._config
+        state.optimizer.zero_grad(set_to_none=True)
+        values, shapes = [], []
+        for left in reversed(range(config.accumulate)):
+            self._timer.start("data")
+            number, exposures = next(self._batches)
+            self._timer.start("loss")
+            with self._network.accumulating(more=left > 0):
+                values.append(self._backward(number, exposures))
+            shapes.append(exposures.shape)
+        self._timer.start("optimizer")
+        if config.clip:
+            torch.nn.utils.clip_grad_norm_(state.network.parameters(), config.clip)
+        state.optimizer.step()
+        return values, shapes
+
+    def _backward(self, number: int, exposures: Tensor) -> Values:
         """Add the gradient of a batch; return its ``loss`` and the terms of it."""
         loss, terms = self._objective(self._network, exposures, self._precision)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise DivergenceError(_divergence(self._state.step + 1, value, number, self._sampler))
+        self._check(float(loss.detach()), number)
         (loss / self._config.accumulate).backward()
         return {name: term.detach() for name, term in {"loss": loss, **terms}.items()}
 
+    def _replay(self, graphed: GraphedStep) -> tuple[list[Values], list[torch.Size]]:
+        """Do what :meth:`_step` does by a graph; the loss is looked at after the update."""
+        self._timer.start("data")
+        number, exposures = next(self._batches)
+        self._timer.start("network")
+        results = graphed(exposures)
+        self._check(float(results[0]), number)
+        names = ("loss", *self._update.terms)
+        return [dict(zip(names, results, strict=True))], [exposures.shape]
 
-def _means(values: list[dict[str, Tensor]], world: World) -> dict[str, float]:
+    def _check(self, loss: float, number: int) -> None:
+        if not math.isfinite(loss):
+            raise DivergenceError(_divergence(self._state.step + 1, loss, number, self._sampler))
+
+
+def _means(values: list[Values], world: World) -> dict[str, float]:
     """Return the mean of every value over batches and processes."""
     stacked = torch.stack([torch.stack(list(batch.values())).double() for batch in values])
     return dict(zip(values[0], world.mean(stacked.mean(dim=0)).tolist(), strict=True))

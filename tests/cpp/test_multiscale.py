@@ -11,6 +11,7 @@ from cases import INTEGERS, arrange, same_bits_in_threads
 
 from fastmef import functional, reference
 from fastmef.ops import multiscale_kernels as kernels
+from fastmef.ops.common.operation import RefusedError
 from fastmef.reference.multiscale import BandOptions
 
 pytestmark = pytest.mark.usefixtures("kernels")
@@ -211,6 +212,23 @@ def test_same_bits_for_any_division_into_rows(
         for begin, end in zip(cuts, cuts[1:], strict=False):
             kernels.cpp_band(band, options, parts[..., begin:end, :], None, begin)
         assert torch.equal(parts, whole)
+
+
+@pytest.mark.parametrize("layout", ["planar", "channels_last"])
+def test_exposures_that_lie_apart(isa: str, layout: str) -> None:
+    exposures = arrange(make((3, 3, 71, 530), torch.uint8, batch=1), layout)
+    pyramid = functional.exposure_pyramid(exposures, 1)
+    band = kernels.Band(exposures, pyramid.base, pyramid.base.mean(dim=1), None, None, None)
+    options = BandOptions(finest=True, low=0.1, high=0.1)
+    expected, found = torch.zeros_like(exposures[:, 0]), torch.zeros_like(exposures[:, 0])
+    kernels.cpp_band(band, options, expected, None)
+    layers = [exposures[:, k : k + 1].clone() for k in range(3)]
+    apart = band._replace(fine=layers[0].expand_as(exposures))
+    kernels.cpp_band(apart, options, found, None, 0, layers)
+    assert torch.equal(found, expected)
+    for others in (layers[:2], [*layers[:2], layers[2].float()]):
+        with pytest.raises(RefusedError, match="lie apart have one dtype and layout"):
+            kernels.cpp_band(apart, options, found, None, 0, others)
 
 
 def test_large_images_are_divided_alike_everywhere() -> None:

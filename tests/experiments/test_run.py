@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 
 import pytest
 from click.testing import CliRunner
@@ -33,6 +34,8 @@ def test_experiment(name, data, tiny, work, tmp_path):
     page = run_experiment(name, data, tmp_path, tiny, work, computed.append)
     assert computed
     text = page.read_text()
+    head = text[: text.index("## How it is measured")]
+    assert EXPERIMENTS[name].question in head and "\n- " in head
     assert text.count("commit `") + text.count("commit version") >= text.count("|---|")
     assert f"fastmef experiment {name} DATA -o OUT" in text
     for target in (f"{name}.svg", f"{name}.jpg"):
@@ -51,6 +54,7 @@ def test_experiment(name, data, tiny, work, tmp_path):
 
 def test_command(data, tiny, tmp_path, monkeypatch):
     monkeypatch.setitem(BUDGETS, "small", tiny)
+    monkeypatch.setitem(EXPERIMENTS, "truth", replace(EXPERIMENTS["truth"], small={"scenes": 1}))
     result = CliRunner().invoke(
         main, ["experiment", "truth", str(data), "-o", str(tmp_path / "out")]
     )
@@ -58,6 +62,8 @@ def test_command(data, tiny, tmp_path, monkeypatch):
     page = tmp_path / "out" / "truth.md"
     assert result.output.endswith(f"{page} written\n")
     assert "`fastmef experiment truth DATA -o OUT`" in page.read_text()
+    found = json.loads(page.with_suffix(".json").read_text())
+    assert found["budget"] == asdict(tiny) | {"scenes": 1}
 
 
 def test_a_stopped_experiment_goes_on(tmp_path):

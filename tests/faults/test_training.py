@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from processes import finish, start
-from runs import run_training
+from runs import run_training, small
 from safetensors.torch import load_file
 
 from fastmef.errors import DivergenceError, InputError, OutputError
@@ -22,18 +22,7 @@ from fastmef.training import TrainConfig, train
 from fastmef.training.checkpoint import load_checkpoint
 from fastmef.training.run_folder import CHECKPOINT, LOG, WEIGHTS
 
-TINY = TrainConfig.recipe(
-    "pairs",
-    width=1,
-    steps=6,
-    batch_size=1,
-    patch=32,
-    warmup=2,
-    scales=(1.0,),
-    precision="float32",
-    checkpoint_every=2,
-    validate_every=4,
-)
+TINY = small("pairs", width=1, steps=6, batch_size=1, patch=32, scales=(1.0,))
 
 
 def changed(**options):

@@ -73,11 +73,15 @@ def test_noise_is_not_stretched_to_a_full_step(noise):
     assert refine_logits(torch.zeros(1, 2, 40, 40), exposures, 8).abs().mean() < 1e-4
 
 
-def test_gradient(bracket):
+@pytest.mark.parametrize("darker", [0, 3])
+def test_gradient(bracket, darker):
     """Where it was linearized the gradient is that of the loss, colour included."""
     loss = BaseLoss(bracket, torch.ones(1, 2))
-    logits = torch.randn(1, 2, 60, 70, requires_grad=True)
+    logits = torch.randn(1, 2, 60, 70)
+    logits[:, 0] += darker
+    logits.requires_grad_()
     fused = functional.softmax_fuse(logits, bracket)
+    assert (rgb_to_gray(fused).mean() < loss._darkest) == bool(darker)
     whole = loss.luma(rgb_to_gray(fused)) + loss.color(fused)
     (expected,) = torch.autograd.grad(whole, logits)
     found = loss.gradient(logits.detach(), loss.linearized(logits.detach()))

@@ -9,7 +9,7 @@ import torch
 from fastmef import backends, functional
 from fastmef.errors import InputError
 from fastmef.inference import fuser as fuser_module
-from fastmef.inference.arrays import ArraySink
+from fastmef.inference.arrays import ArraySink, ArraySource
 from fastmef.inference.blend import StripBlender, blended_rows, needed_rows
 from fastmef.inference.controls import Control
 from fastmef.inference.core import KNEE
@@ -136,6 +136,19 @@ def test_without_kernels(no_kernels, channels, masked, dtype):
     size = 121, 98
     images = stored_as([x[..., :channels] for x in photographs(*size, 3)], dtype)
     check_strips(images, 3, 2, 24, some_masks(size, 3) if masked else None)
+
+
+def test_frames_in_several_layouts():
+    """They are brought into one."""
+    images = photographs(213, 318, 3)
+    planar = np.ascontiguousarray(images[1].transpose(2, 0, 1)).transpose(1, 2, 0)
+    sources = [ArraySource("image", image) for image in (images[0], planar, images[2])]
+    assert Frames(sources).apart([0, 1, 2], 8, 40) is None
+    apart = Frames([sources[0], sources[2]]).apart([1, 0], 8, 40)
+    assert [frame.data_ptr() for frame in apart] == [images[k][8:].ctypes.data for k in (2, 0)]
+    fuser = Fuser(random_network("any"), device="cpu")
+    expected = fuser.fuse(images, refine=1)
+    assert np.array_equal(fuser.fuse([images[0], planar, images[2]], refine=1), expected)
 
 
 @pytest.mark.parametrize("levels", [1, 2, 5])

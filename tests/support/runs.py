@@ -12,6 +12,21 @@ import torch
 from fastmef.training import TrainConfig, train
 
 
+def small(recipe: str = "default", **options: Any) -> TrainConfig:
+    """Return a configuration of few steps of a narrow network in float32."""
+    sizes: dict[str, Any] = {
+        "width": 2,
+        "steps": 4,
+        "patch": 48,
+        "levels": 1,
+        "warmup": 2,
+        "precision": "float32",
+        "checkpoint_every": 2,
+        "validate_every": 4,
+    }
+    return TrainConfig.recipe(recipe, **sizes | options)
+
+
 def run_training(
     folders: Any,
     out: Path,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from gradients import exposures, new_network, write_gradients
 from processes import finish, start
-from runs import run_training, stop_after
+from runs import run_training, small, stop_after
 from safetensors.torch import load_file
 
 from fastmef.training import TrainConfig
@@ -22,17 +22,7 @@ pytestmark = pytest.mark.skipif(
     reason="this PyTorch has no gloo",
 )
 
-SMALL = TrainConfig(
-    width=2,
-    steps=6,
-    patch=48,
-    levels=1,
-    warmup=2,
-    precision="float32",
-    checkpoint_every=2,
-    validate_every=3,
-    ema=0.5,
-)
+SMALL = small(steps=6, validate_every=3, ema=0.5)
 
 
 def records(run, event="step"):

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from capture import NotCapturable, capturable
+from runs import small
+from safetensors.torch import load_file
 from torch import Tensor
 
 from fastmef import backends
+from fastmef.errors import DivergenceError
 from fastmef.nn.network import FusionNet
-from fastmef.training import graph, objective
+from fastmef.training import graph, loop, objective, step, train
 from fastmef.training.config import TrainConfig
+from fastmef.training.distributed import World
 from fastmef.training.graph import GraphedStep, Update, ValueLog, capturable_adamw
+from fastmef.training.run_folder import LOG, WEIGHTS
 
 RECIPES = ("default", "paper", "pairs")
 
@@ -85,7 +92,7 @@ def _(x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "step, why",
+    "given, why",
     [
         (_new_tensor, "new_tensor goes through the host"),
         (lambda x: x.sum().item(), "item goes through the host"),
@@ -95,9 +102,9 @@ def _(x: Tensor) -> Tensor:
         (foreign, "none of PyTorch's or fastmef's"),
     ],
 )
-def test_what_no_graph_holds_is_refused(step: Callable[[Tensor], Any], why: str) -> None:
+def test_what_no_graph_holds_is_refused(given: Callable[[Tensor], Any], why: str) -> None:
     with pytest.raises(NotCapturable, match=why), capturable():
-        step(torch.empty(3, device="meta"))
+        given(torch.empty(3, device="meta"))
 
 
 def test_memory_that_varies_is_seen() -> None:
@@ -122,7 +129,7 @@ def test_graphed_step_gives_the_weights_of_the_plain_loop(recipe: str) -> None:
     form = objective.Objective(config)
     optimizer = torch.optim.AdamW(plain.parameters(), weight_decay=config.weight_decay, fused=True)
     update = update_of(config, graphed)
-    step, log = GraphedStep(update), ValueLog(len(batches))
+    replay, log = GraphedStep(update), ValueLog(len(batches))
     losses, rows = [], []
     for batch, rate in zip(batches, rates, strict=True):
         for group in optimizer.param_groups:
@@ -135,10 +142,90 @@ def test_graphed_step_gives_the_weights_of_the_plain_loop(recipe: str) -> None:
         optimizer.step()
         losses.append(float(loss.detach()))
         graph.set_learning_rate(update.optimizer, rate)
-        rows += log.add(step(batch))
+        rows += log.add(replay(batch))
     for (name, x), y in zip(plain.state_dict().items(), graphed.state_dict().values(), strict=True):
         assert torch.equal(x, y), name
     assert [row[0] for row in rows] == losses
+
+
+class TestTraining:
+    """fastmef train by a graph, which on the CPU runs its step as it is."""
+
+    # Rates that float32 holds exactly, as the learning rate in a graph is one.
+    EXACT = small(
+        "pairs",
+        batch_size=2,
+        patch=32,
+        scales=(1.0,),
+        learning_rate=2**-9,
+        warmup=0,
+        schedule="constant",
+        clip=0.5,
+    )
+
+    @pytest.fixture
+    def graphed(self, monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
+        """Train by graphs; return the shapes of the batches."""
+        shapes: list[torch.Size] = []
+        call = GraphedStep.__call__
+
+        def counting(self: GraphedStep, batch: Tensor) -> Tensor:
+            shapes.append(batch.shape)
+            return call(self, batch)
+
+        monkeypatch.setattr(GraphedStep, "__call__", counting)
+        for module in (step, loop):
+            monkeypatch.setattr(module, "can_be_graphed", lambda config, world: True)
+        return shapes
+
+    @staticmethod
+    def records(run: Path) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in (run / LOG).read_text().splitlines()]
+        return [{k: v for k, v in x.items() if k not in ("seconds", "times")} for x in lines]
+
+    @pytest.mark.parametrize("ema", [0.0, 0.5])
+    def test_run_is_that_of_the_plain_loop(
+        self, ema: float, pairs: Path, tmp_path: Path, request: pytest.FixtureRequest
+    ) -> None:
+        config = TrainConfig.from_dict(self.EXACT.to_dict() | {"ema": ema})
+        plain, run = tmp_path / "plain", tmp_path / "graphed"
+        train(pairs, plain, config)
+        shapes = request.getfixturevalue("graphed")
+
+        def stop(record: dict[str, Any]) -> None:
+            if record["event"] == "step" and record["step"] == 3:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            train(pairs, run, config, progress=stop)
+        train(pairs, run, resume=True)
+        assert set(shapes) == {(2, 2, 3, 32, 32)} and len(shapes) == 5
+        assert self.records(run) == self.records(plain)
+        one, other = load_file(run / WEIGHTS), load_file(plain / WEIGHTS)
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+    def test_divergence_is_named(
+        self, pairs: Path, tmp_path: Path, graphed: list[torch.Size]
+    ) -> None:
+        config = TrainConfig.from_dict(self.EXACT.to_dict() | {"learning_rate": 1e30, "steps": 50})
+        with pytest.raises(DivergenceError, match=r"^step \d+: the loss is .*over\.png at row"):
+            train(pairs, tmp_path / "run", config)
+
+    @pytest.mark.parametrize(
+        "options, size, device, expected",
+        [
+            ({}, 1, "cuda", True),
+            ({}, 1, "cpu", False),
+            ({}, 2, "cuda", False),
+            ({"accumulate": 2}, 1, "cuda", False),
+            ({"recompute": True}, 1, "cuda", False),
+        ],
+    )
+    def test_where(self, options: Any, size: int, device: str, expected: bool) -> None:
+        config = TrainConfig.from_dict(self.EXACT.to_dict() | options)
+        world = World(0, size, size, torch.device(device))
+        assert step.can_be_graphed(config, world) == expected
+        assert not step.can_be_graphed(TrainConfig(), world)  # brackets of any length
 
 
 def test_values_come_late_and_in_order() -> None:

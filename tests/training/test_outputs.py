@@ -7,15 +7,14 @@ import shutil
 
 import pytest
 from PIL import Image
+from runs import small
 
 from fastmef.errors import InputError, OutputError
 from fastmef.training import TrainConfig, plan_training, train
 from fastmef.training.plot import PLOT, plot_run
 from fastmef.training.run_folder import LOG, PICTURES
 
-SMALL = TrainConfig(
-    width=2, steps=4, patch=48, levels=1, precision="float32", validate_every=2, validation="1/2"
-)
+SMALL = small(validate_every=2, validation="1/2")
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,12 @@ import json
 
 import pytest
 import torch
+from runs import small
 from safetensors.torch import load_file
 
 from fastmef import FusionNet
 from fastmef.errors import InputError
-from fastmef.training import TrainConfig, train
+from fastmef.training import TrainConfig, set_learning_rate, train
 from fastmef.training.distributed import World
 from fastmef.training.objective import Objective
 from fastmef.training.parallel import TrainedNetwork
@@ -21,21 +22,7 @@ from fastmef.training.state import TrainState
 from fastmef.training.throughput import Throughput
 from fastmef.training.timing import PHASES, PhaseTimer
 
-SMALL = TrainConfig(
-    width=2,
-    steps=4,
-    patch=48,
-    levels=1,
-    warmup=2,
-    precision="float32",
-    checkpoint_every=2,
-    validate_every=4,
-)
 ALONE = World(0, 1, 1, torch.device("cpu"))
-
-
-def changed(**options):
-    return TrainConfig.from_dict(SMALL.to_dict() | options)
 
 
 def records(run):
@@ -54,7 +41,7 @@ def test_constant_schedule():
 
 
 def test_accumulated_batches_are_counted(pairs, tmp_path):
-    train(pairs, tmp_path / "run", changed(accumulate=3))
+    train(pairs, tmp_path / "run", small(accumulate=3))
     steps = [record for record in records(tmp_path / "run") if record["event"] == "step"]
     assert [record["step"] for record in steps] == [1, 2, 3, 4]
     assert {record["patches"] for record in steps} == {6}
@@ -83,8 +70,9 @@ class TestAverage:
         for _ in range(4):
             for parameter in state.network.parameters():
                 parameter.grad = torch.randn_like(parameter)
-            state.set_learning_rate(0.1)
-            state.update(1)
+            set_learning_rate(state.optimizer, 0.1)
+            state.optimizer.step()
+            state.count(1)
             now = [p.detach().clone() for p in state.network.parameters()]
             if expected is None:
                 expected = now
@@ -100,12 +88,12 @@ class TestAverage:
             if record["event"] == "step" and record["step"] == 3:
                 raise Stop
 
-        train(pairs, tmp_path / "whole", changed(ema=0.9))
+        train(pairs, tmp_path / "whole", small(ema=0.9))
         with pytest.raises(Stop):
-            train(pairs, tmp_path / "run", changed(ema=0.9), progress=stop)
+            train(pairs, tmp_path / "run", small(ema=0.9), progress=stop)
         train(pairs, tmp_path / "run", resume=True)
         assert same(tmp_path / "run", tmp_path / "whole")
-        train(pairs, tmp_path / "plain", changed())
+        train(pairs, tmp_path / "plain", small())
         assert not same(tmp_path / "plain", tmp_path / "whole")
         held = load_file(tmp_path / "whole" / CHECKPOINT)
         weights = load_file(tmp_path / "whole" / WEIGHTS)
@@ -146,7 +134,7 @@ class TestRecompute:
 
 class TestTime:
     def test_phases_add_up(self, pairs, tmp_path):
-        train(pairs, tmp_path / "run", changed())
+        train(pairs, tmp_path / "run", small())
         for record in records(tmp_path / "run"):
             if record["event"] == "step":
                 assert set(record["times"]) == set(PHASES)
@@ -175,33 +163,33 @@ class TestTime:
 
 
 def test_no_validation(pairs, tmp_path):
-    train(pairs, tmp_path / "run", changed(validation="0"))
+    train(pairs, tmp_path / "run", small(validation="0"))
     assert {record["event"] for record in records(tmp_path / "run")} == {"step"}
 
 
 def test_workers_and_memory_change_nothing(pairs, stacks, tmp_path):
-    train([pairs, stacks], tmp_path / "a", changed(), workers=0)
-    train([pairs, stacks], tmp_path / "b", changed(), workers=3, memory="20kB")
+    train([pairs, stacks], tmp_path / "a", small(), workers=0)
+    train([pairs, stacks], tmp_path / "b", small(), workers=3, memory="20kB")
     assert same(tmp_path / "a", tmp_path / "b")
 
 
 def test_fixed_number_of_frames_from_everything(pairs, stacks, hdr, tmp_path):
     options = {"exposures": "fixed", "frames": 2, "hdr_stops": (3.0, 5.0), "hdr_bits": 10}
-    train([pairs, stacks, hdr], tmp_path / "run", changed(**options))
+    train([pairs, stacks, hdr], tmp_path / "run", small(**options))
     assert FusionNet.from_pretrained(tmp_path / "run" / WEIGHTS).config["exposures"] == 2
     assert {r["exposures"] for r in records(tmp_path / "run") if r["event"] == "step"} == {2}
 
 
 def test_longer_scenes_for_validation_are_thinned(stacks, tmp_path):
     options = {"exposures": "fixed", "frames": 3, "validation": "1/2"}
-    train(stacks, tmp_path / "run", changed(**options))
+    train(stacks, tmp_path / "run", small(**options))
     assert [r for r in records(tmp_path / "run") if r["event"] == "validation"]
 
 
 def test_weights_for_each_folder(pairs, stacks, tmp_path):
     with pytest.raises(InputError, match="a weight for each of the 2 folders, got 1"):
-        train([pairs, stacks], tmp_path / "run", changed(folder_weights=(1.0,)))
-    train([pairs, stacks], tmp_path / "run", changed(folder_weights=(0.0, 1.0)))
+        train([pairs, stacks], tmp_path / "run", small(folder_weights=(1.0,)))
+    train([pairs, stacks], tmp_path / "run", small(folder_weights=(0.0, 1.0)))
     steps = [r for r in records(tmp_path / "run") if r["event"] == "step"]
     assert all(record["exposures"] > 2 for record in steps)
 

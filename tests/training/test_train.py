@@ -11,6 +11,7 @@ import time
 
 import pytest
 import torch
+from runs import small
 from safetensors.torch import load_file
 
 from fastmef import FusionNet
@@ -22,31 +23,10 @@ from fastmef.training.objective import Objective
 from fastmef.training.precision import choose_precision
 from fastmef.training.run_folder import CHECKPOINT, LOG, PICTURES, WEIGHTS
 from fastmef.training.schedule import learning_rate
+from fastmef.training.survey_file import SURVEY
 
-SMALL = TrainConfig.recipe(
-    "pairs",
-    width=2,
-    steps=6,
-    batch_size=2,
-    patch=32,
-    warmup=2,
-    scales=(0.6, 0.4),
-    precision="float32",
-    checkpoint_every=2,
-    validate_every=4,
-)
-
-
-MIXED = TrainConfig(
-    width=2,
-    steps=6,
-    patch=48,
-    levels=1,
-    warmup=2,
-    precision="float32",
-    checkpoint_every=2,
-    validate_every=4,
-)
+SMALL = small("pairs", steps=6, batch_size=2, patch=32, scales=(0.6, 0.4))
+MIXED = small(steps=6)
 EXCLUDED = ("short", "c")
 
 
@@ -99,7 +79,8 @@ def test_interrupted_run_resumes_bit_for_bit(pairs, finished, tmp_path, step):
         return
     (run / ".fastmef-0123456789abcdef.tmp").write_bytes(b"left by a kill in the middle")
     train(pairs, run, resume=True)
-    assert {path.name for path in run.iterdir()} == {CHECKPOINT, LOG, PICTURES, WEIGHTS, LOCK}
+    expected = {CHECKPOINT, LOG, PICTURES, WEIGHTS, LOCK, SURVEY}
+    assert {path.name for path in run.iterdir()} == expected
     assert same(run / WEIGHTS, finished / WEIGHTS)
     assert same(run / CHECKPOINT, finished / CHECKPOINT)
     logged = [(r["step"], r["loss"]) for r in records(run) if r["event"] == "step"]

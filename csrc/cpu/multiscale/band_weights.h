@@ -65,8 +65,8 @@ class BandWeights {
 
   // The channel of an exposure in a row that was taken in, from column block.left on.
   char* channel(int64_t k, int64_t c, int64_t y) const {
-    const Stack& fine = args_.fine;
-    if (dense()) return address(fine, offset_of(fine, block_.b, k, c, y, block_.left));
+    const Stack fine = exposure(k);
+    if (dense()) return address(fine, offset_of(fine, block_.b, 0, c, y, block_.left));
     return split_ + ((y % taps_ * args_.count + k) * args_.channels + c) * channel_bytes();
   }
 
@@ -78,16 +78,16 @@ class BandWeights {
 
   // Reads row y of all exposures.
   void take_in(int64_t y) {
-    const Stack& fine = args_.fine;
     const int64_t n = block_.right - block_.left, begin = block_.x - args_.radius,
                   end = block_.x + block_.n + args_.radius;
     for (int64_t k = 0; k < args_.count; ++k) {
+      const Stack fine = exposure(k);
       if (three_neighbours(fine, args_.channels)) {
-        split_three(fine, offset_of(fine, block_.b, k, 0, y, block_.left), n, channel(k, 0, y),
+        split_three(fine, offset_of(fine, block_.b, 0, 0, y, block_.left), n, channel(k, 0, y),
                     channel(k, 1, y), channel(k, 2, y));
       } else if (!dense()) {
         for (int64_t c = 0; c < args_.channels; ++c) {
-          gather(fine, offset_of(fine, block_.b, k, c, y, block_.left), n, channel(k, c, y));
+          gather(fine, offset_of(fine, block_.b, 0, c, y, block_.left), n, channel(k, c, y));
         }
       }
       T* gray = gray_row(k, y) + (block_.left - begin);
@@ -133,6 +133,14 @@ class BandWeights {
  private:
   bool dense() const { return args_.fine.column == 1; }
   bool masked() const { return args_.validity.data; }
+
+  // The level of one exposure; its layer is 0.
+  Stack exposure(int64_t k) const {
+    Stack fine = args_.fine;
+    fine.data = args_.layers ? const_cast<void*>(args_.layers[k])
+                             : address(fine, offset_of(fine, 0, k, 0, 0, 0));
+    return fine;
+  }
 
   int64_t channel_bytes() const { return stride_ * size_of(args_.fine.dtype); }
 

@@ -1,3 +1,5 @@
+#include <vector>
+
 #include "common/binding.h"
 #include "cpu/multiscale/multiscale.h"
 #include "cpu/runtime/large_pages.h"
@@ -34,10 +36,11 @@ void pyramid_reduce(bool in_double, const Shape& shape, const Rows& rows, const 
 }
 
 void blend_band(bool in_double, const Shape& shape, const Rows& rows, const Stack& fine,
-                const Stack& coarse, const Stack& fused_coarse, const Stack& shares,
-                const Stack& validity, const Stack& coarse_validity, int radius, double floor,
-                double contrast, bool same_size, bool finest, double low, double high,
-                const Stack& fused, const Stack& slope, int threads) {
+                const std::vector<uintptr_t>& layers, const Stack& coarse,
+                const Stack& fused_coarse, const Stack& shares, const Stack& validity,
+                const Stack& coarse_validity, int radius, double floor, double contrast,
+                bool same_size, bool finest, double low, double high, const Stack& fused,
+                const Stack& slope, int threads) {
   BandArgs args{};
   args.batch = shape[0];
   args.count = shape[1];
@@ -47,6 +50,9 @@ void blend_band(bool in_double, const Shape& shape, const Rows& rows, const Stac
   args.row_begin = rows.first;
   args.row_end = rows.second;
   args.fine = fine;
+  std::vector<const void*> addresses;
+  for (const uintptr_t address : layers) addresses.push_back(reinterpret_cast<void*>(address));
+  args.layers = addresses.empty() ? nullptr : addresses.data();
   args.coarse = coarse;
   args.fused_coarse = fused_coarse;
   args.shares = shares;

@@ -26,6 +26,7 @@ struct BandArgs {
   int64_t batch, count, channels, height, width;  // of the fine level
   int64_t row_begin, row_end;
   Stack fine, coarse;               // (B, K, C, ., .)
+  const void* const* layers;        // optional: where each exposure of `fine` begins, for B = 1
   Stack fused_coarse, fused;        // (B, 1, C, ., .)
   Stack slope;                      // optional (B, 1, C, H, W): derivative of the compression
   Stack shares;                     // optional (B, K, 1, 1, 1)

@@ -22,20 +22,26 @@ void mean_along(const T* FASTMEF_RESTRICT in, const T* taps, int count, int64_t 
   }
 }
 
-// Symmetric taps take half as many registers.
+// An odd number of symmetric taps takes half as many registers.
+template <class T, int Taps>
+void mean_along(const T* FASTMEF_RESTRICT in, const T* taps, int64_t n, T* FASTMEF_RESTRICT out) {
+  constexpr int kHalf = Taps / 2;
+  n = round_up(n);
+  T w[kHalf + 1];
+  for (int j = 0; j <= kHalf; ++j) w[j] = taps[j];
+  FASTMEF_VECTORIZE
+  for (int64_t x = 0; x < n; ++x) {
+    T sum = w[kHalf] * in[x + kHalf];
+#pragma GCC unroll 16
+    for (int j = 0; j < kHalf; ++j) sum += w[j] * (in[x + j] + in[x + Taps - 1 - j]);
+    out[x] = sum;
+  }
+}
+
 template <class T>
 void mean_along_11(const T* FASTMEF_RESTRICT in, const T* taps, int64_t n,
                    T* FASTMEF_RESTRICT out) {
-  n = round_up(n);
-  T w[6];
-  for (int j = 0; j < 6; ++j) w[j] = taps[j];
-  FASTMEF_VECTORIZE
-  for (int64_t x = 0; x < n; ++x) {
-    T sum = w[5] * in[x + 5];
-#pragma GCC unroll 16
-    for (int j = 0; j < 5; ++j) sum += w[j] * (in[x + j] + in[x + 10 - j]);
-    out[x] = sum;
-  }
+  mean_along<T, 11>(in, taps, n, out);
 }
 
 #if defined(__AVX512F__)

@@ -1,4 +1,5 @@
-// The window of a sweep, in the type that is computed with. The usual 11 taps are unrolled.
+// The window of a sweep, in the type that is computed with. The usual 11 taps are unrolled, and the
+// 5 of the descent in inference.
 #pragma once
 
 #include "cpu/runtime/arena.h"
@@ -28,55 +29,70 @@ class Taps {
   }
 
   void along(const T* in, int64_t n, T* out) const {
-    if (count_x_ == 11) {
-      mean_along_11(in, x_, n, out);
-    } else {
-      mean_along(in, x_, count_x_, n, out);
-    }
+    if (count_x_ == 11) return mean_along_11(in, x_, n, out);
+    if (count_x_ == 5) return mean_along<T, 5>(in, x_, n, out);
+    mean_along(in, x_, count_x_, n, out);
   }
 
   // Filter down the columns, for the windows that begin in each of `rows` rows, at most kBlock. The
   // first argument holds the rows under all of them. Row r of a result begins at r * stride.
   void down(const T* const* in, int rows, int64_t n, int64_t stride, T* out) const {
-    if (count_y_ == 11 && rows == kBlock) return mean_down<T, 11, kBlock>(in, y_, n, stride, out);
-    for (int r = 0; r < rows; ++r, out += stride) {
-      if (count_y_ == 11) {
-        mean_down<T, 11, 1>(in + r, y_, n, stride, out);
-      } else {
-        mean_down<T>(in + r, y_, count_y_, n, out);
-      }
-    }
+    if (count_y_ == 11) return unrolled_down<11>(in, rows, n, stride, out);
+    if (count_y_ == 5) return unrolled_down<5>(in, rows, n, stride, out);
+    for (int r = 0; r < rows; ++r) mean_down<T>(in + r, y_, count_y_, n, out + r * stride);
   }
 
   void moments(const T* const* f, int rows, int64_t n, int64_t stride, T* mean,
                T* second_moment) const {
-    if (count_y_ == 11 && rows == kBlock) {
-      return moments_down<T, 11, kBlock>(f, y_, n, stride, mean, second_moment);
-    }
+    if (count_y_ == 11) return unrolled_moments<11>(f, rows, n, stride, mean, second_moment);
+    if (count_y_ == 5) return unrolled_moments<5>(f, rows, n, stride, mean, second_moment);
     for (int r = 0; r < rows; ++r, mean += stride, second_moment += stride) {
-      if (count_y_ == 11) {
-        moments_down<T, 11, 1>(f + r, y_, n, stride, mean, second_moment);
-      } else {
-        moments_down<T>(f + r, y_, count_y_, n, mean, second_moment);
-      }
+      moments_down<T>(f + r, y_, count_y_, n, mean, second_moment);
     }
   }
 
   void cross_moments(const T* const* f, const T* const* i, int rows, int64_t n, int64_t stride,
                      T* mean, T* second_moment, T* cross) const {
-    if (count_y_ == 11 && rows == kBlock) {
-      return cross_moments_down<T, 11, kBlock>(f, i, y_, n, stride, mean, second_moment, cross);
+    if (count_y_ == 11) {
+      return unrolled_cross_moments<11>(f, i, rows, n, stride, mean, second_moment, cross);
+    }
+    if (count_y_ == 5) {
+      return unrolled_cross_moments<5>(f, i, rows, n, stride, mean, second_moment, cross);
     }
     for (int r = 0; r < rows; ++r, mean += stride, second_moment += stride, cross += stride) {
-      if (count_y_ == 11) {
-        cross_moments_down<T, 11, 1>(f + r, i + r, y_, n, stride, mean, second_moment, cross);
-      } else {
-        cross_moments_down<T>(f + r, i + r, y_, count_y_, n, mean, second_moment, cross);
-      }
+      cross_moments_down<T>(f + r, i + r, y_, count_y_, n, mean, second_moment, cross);
     }
   }
 
  private:
+  template <int N>
+  void unrolled_down(const T* const* in, int rows, int64_t n, int64_t stride, T* out) const {
+    if (rows == kBlock) return mean_down<T, N, kBlock>(in, y_, n, stride, out);
+    for (int r = 0; r < rows; ++r) mean_down<T, N, 1>(in + r, y_, n, stride, out + r * stride);
+  }
+
+  template <int N>
+  void unrolled_moments(const T* const* f, int rows, int64_t n, int64_t stride, T* mean,
+                        T* second_moment) const {
+    if (rows == kBlock) {
+      return moments_down<T, N, kBlock>(f, y_, n, stride, mean, second_moment);
+    }
+    for (int r = 0; r < rows; ++r, mean += stride, second_moment += stride) {
+      moments_down<T, N, 1>(f + r, y_, n, stride, mean, second_moment);
+    }
+  }
+
+  template <int N>
+  void unrolled_cross_moments(const T* const* f, const T* const* i, int rows, int64_t n,
+                              int64_t stride, T* mean, T* second_moment, T* cross) const {
+    if (rows == kBlock) {
+      return cross_moments_down<T, N, kBlock>(f, i, y_, n, stride, mean, second_moment, cross);
+    }
+    for (int r = 0; r < rows; ++r, mean += stride, second_moment += stride, cross += stride) {
+      cross_moments_down<T, N, 1>(f + r, i + r, y_, n, stride, mean, second_moment, cross);
+    }
+  }
+
   int count_y_ = 0, count_x_ = 0;
   T *y_ = nullptr, *x_ = nullptr;
 };
