@@ -126,7 +126,6 @@ def usable_on(device: torch.device) -> tuple[str, ...]:
     """Return the backends whose kernels run on a device, the preferred one first."""
     triton = () if WHY_NO_TRITON else (TRITON,)
     if device.type == "cuda":
-        # tests/bench/machine_code/test_choice.py holds this order to the counts of machine code.
         cuda = not WHY_NO_CUDA and _gpu_is_new_enough(device.index)
         return (CUDA, *triton) if cuda else triton
     if device.type == "cpu":
