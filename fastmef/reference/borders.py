@@ -6,6 +6,7 @@ and adds a whole image for each of its slices.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 def repeat_border(images: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
     """Extend ``(B, C, H, W)`` by copies of its outermost rows and columns."""
     if not (torch.is_grad_enabled() and images.requires_grad):
-        return F.pad(images, (left, right, top, bottom), mode="replicate")
+        return _repeat(images, left, right, top, bottom)
     if not torch.compiler.is_compiling():
         return _RepeatBorder.apply(images, left, right, top, bottom)
     # PyTorch's compiler expects another layout of the gradient of F.pad than it gets.
@@ -24,6 +25,14 @@ def repeat_border(images: Tensor, left: int, right: int, top: int, bottom: int) 
         first, last = images.narrow(dim, 0, 1), images.narrow(dim, -1, 1)
         images = torch.cat((*[first] * before, images, *[last] * after), dim)
     return images
+
+
+def _repeat(images: Tensor, *margins: int) -> Tensor:
+    device = images.device.type
+    # Autocast would convert bfloat16 to float32 for this copy, and back for a convolution.
+    available = torch.amp.is_autocast_available(device)
+    with torch.autocast(device, enabled=False) if available else nullcontext():
+        return F.pad(images, margins, mode="replicate")
 
 
 def mirror_border(images: Tensor, columns: int, rows: int) -> Tensor:
@@ -45,7 +54,7 @@ class _RepeatBorder(torch.autograd.Function):
 
     @staticmethod
     def forward(images: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
-        return F.pad(images, (left, right, top, bottom), mode="replicate")
+        return _repeat(images, left, right, top, bottom)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -52,3 +52,10 @@ def test_gradient_is_not_changed():
     (grad,) = torch.autograd.grad(padded, features, grad_output)
     assert grad_output.unique().tolist() == [1]
     assert grad[0, 0].tolist() == [[4, 2, 2, 4], [2, 1, 1, 2], [4, 2, 2, 4]]
+
+
+@pytest.mark.parametrize("needs_grad", [False, True])
+def test_autocast_does_not_widen_borders(needs_grad):
+    features = torch.randn(1, 2, 3, 4, dtype=torch.bfloat16, requires_grad=needs_grad)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert replicate_border(features).dtype == torch.bfloat16
