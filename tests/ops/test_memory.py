@@ -91,10 +91,11 @@ def measuring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.P
         # bits, and the fused image of the second level in float32.
         ("multiscale", 1 + 4 / 3 + 1),
         ("loss", 8),
-        ("loss-scales", 8),
-        ("loss-half-scales", 4),
-        ("loss-fused-scales", 4),
-        ("loss-fused-half-scales", 2),
+        # The gradient of the coarser levels is one of the second level, a quarter, in float32.
+        ("loss-scales", 8 + 1),
+        ("loss-half-scales", 4 + 1),
+        ("loss-fused-scales", 4 + 1),
+        ("loss-fused-half-scales", 2 + 1),
     ],
 )
 def test_a_call_takes_its_results_and_little_more(
