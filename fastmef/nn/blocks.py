@@ -43,7 +43,7 @@ class ConvNormAct(nn.Sequential):
         features = convolution(replicate_border(features) if self.replicates else features)
         if not is_fused(features, norm):
             features = activation(norm(features))
-        elif follows_fused(then, keep):
+        elif follows_fused(features, then, keep):
             return fused_norm_act(features, norm, then, keep)
         else:
             features, _ = fused_norm_act(features, norm, "", True)

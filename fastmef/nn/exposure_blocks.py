@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastmef.nn.blocks import ConvNormAct, conv3x3, is_exporting, replicate_border
+from fastmef.nn.norm_act import norm_relu
 
 
 class ExposureGroup(nn.Module):
@@ -63,7 +64,7 @@ class ExposureGroup(nn.Module):
             added = self.scene(torch.cat((levels, scene), dim=-1))
             joined = joined + added[:, :, None, None]
         joined = joined.flatten(0, 1).permute(0, 3, 1, 2)
-        return self.second(F.relu(self.norm(joined), inplace=True), then)
+        return self.second(norm_relu(joined, self.norm), then)
 
     def fold(self) -> None:
         """Fold the first batch normalisation into what it normalises, for inference."""

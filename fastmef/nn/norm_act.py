@@ -1,4 +1,4 @@
-"""Batch normalisation, ReLU and the pool or upsampling after them, in one kernel each on a GPU."""
+"""Batch normalisation and ReLU in one kernel, on a GPU with the pool or upsampling after them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastmef import backends
@@ -13,14 +14,17 @@ from fastmef.ops import norm_act as op
 
 
 def is_fused(features: Tensor, norm: nn.Module) -> bool:
-    """Return whether the kernels run ``norm``: they take ``features`` on a GPU, channels last.
+    """Return whether the kernels run ``norm``: they take ``features`` that are channels last.
 
-    Subclasses of PyTorch's modules may compute something else and are called as they are.
+    On a CPU they do so in training, where they save three passes over the features; otherwise its
+    normalisation is folded into convolutions, exported or compiled. Subclasses of PyTorch's modules
+    may compute something else and are called as they are.
     """
     if type(norm) not in (nn.BatchNorm2d, nn.SyncBatchNorm) or features.ndim != 4:
         return False
     state: Any = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    if op.NORM_ACT.backend(features, *state) != backends.TRITON:
+    backend = op.NORM_ACT.backend(features, *state)
+    if backend == backends.REFERENCE or (backend == backends.CPP and not _trains_eagerly(norm)):
         return False
     # The module itself reports that one value has no variance.
     values = features.numel() // max(1, features.shape[1])
@@ -28,9 +32,23 @@ def is_fused(features: Tensor, norm: nn.Module) -> bool:
     return not single and features.is_contiguous(memory_format=torch.channels_last)
 
 
-def follows_fused(then: str, keep: bool) -> bool:
+def _trains_eagerly(norm: Any) -> bool:
+    eager = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    return eager and norm.training and type(norm) is nn.BatchNorm2d
+
+
+def follows_fused(features: Tensor, then: str, keep: bool) -> bool:
     """Return whether the kernels also compute ``then``. They keep the activation for a pool."""
+    if op.NORM_ACT.backend(features) != backends.TRITON:
+        return False
     return then == "pool" or (then == "bilinear" and not keep)
+
+
+def norm_relu(features: Tensor, norm: nn.Module) -> Tensor:
+    """Return the activation, which may overwrite the features after ``norm``."""
+    if is_fused(features, norm):
+        return fused_norm_act(features, norm, "", True)[0]
+    return F.relu(norm(features), inplace=True)
 
 
 def fused_norm_act(features: Tensor, norm: Any, then: str, keep: bool) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """norm_act: batch normalisation, ReLU, and a pool or an upsampling, of channels-last images.
 
-Only Triton kernels stand behind these operations: elsewhere PyTorch's own modules do the same, and
-:mod:`fastmef.nn.blocks` chooses. ``then`` is ``""``, ``"pool"`` or ``"bilinear"``, as in
+PyTorch's own modules do the same, and :mod:`fastmef.nn.norm_act` chooses. The C++ kernels leave
+what follows to PyTorch. ``then`` is ``""``, ``"pool"`` or ``"bilinear"``, as in
 :func:`fastmef.reference.norm_act.norm_act`. Statistics are float32 ``(3, C)``: mean, biased
 variance and count of every channel.
 """
@@ -15,9 +15,11 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from fastmef import backends
 from fastmef.ops.common.operation import GPU_FLOATS, Operation, Support, triton_launcher
+from fastmef.ops.common.tensors import ABSENT, Stack, color_stack, require
 
-NORM_ACT = Operation("norm_act", triton=Support(GPU_FLOATS))
+NORM_ACT = Operation("norm_act", cpp=Support(GPU_FLOATS), triton=Support(GPU_FLOATS))
 
 _moments = triton_launcher("norm_act.statistics", "moments")
 _slabs = triton_launcher("norm_act.activation", "slabs")
@@ -32,6 +34,96 @@ _strips = triton_launcher("norm_act.upsample", "strips")
 _gather = triton_launcher("norm_act.upsample", "gather")
 
 Group = Any  # dist.ProcessGroup is missing from builds of torch without distributed
+
+
+# The position is the step's number in csrc/cpu/norm_act/norm_act.cpp.
+_STEPS = ("statistics", "forward", "sums", "gradient")
+
+
+def _vector(values: Tensor | None) -> Stack:
+    """Return a value for each channel, or several rows of them, as a stack of one row."""
+    return ABSENT if values is None else color_stack(values.reshape(1, 1, 1, 1, -1))
+
+
+def _run_cpp(
+    step: str,
+    x: Tensor,
+    out: Tensor,
+    affine: tuple[Tensor | None, ...] = (None,) * 4,
+    eps: float = 0.0,
+    grad_y: Tensor | None = None,
+    sums: Tensor | None = None,
+    count: Tensor | None = None,
+) -> None:
+    dense = torch.channels_last
+    require(
+        x.ndim == 4
+        and x.numel() > 0
+        and x.is_contiguous(memory_format=dense)
+        and (grad_y is None or (grad_y.shape, grad_y.dtype) == (x.shape, x.dtype))
+        and (grad_y is None or grad_y.is_contiguous(memory_format=dense))
+        and all(value is None or value.numel() == x.shape[1] for value in (*affine, count)),
+        f"norm_act of {tuple(x.shape)} is not defined, is not channels last, or a tensor does not "
+        "fit it",
+    )
+    backends.CPU.norm_act(  # type: ignore[union-attr]
+        _STEPS.index(step),
+        (x.numel() // x.shape[1], x.shape[1]),
+        color_stack(x.unsqueeze(1)),
+        *map(_vector, affine),
+        eps,
+        ABSENT if grad_y is None else color_stack(grad_y.unsqueeze(1)),
+        _vector(sums),
+        _vector(count),
+        color_stack(out.unsqueeze(1)) if out.ndim == 4 else _vector(out),
+        torch.get_num_threads(),
+    )
+
+
+def _statistics_cpp(
+    x: Tensor, running_mean: Tensor | None, running_variance: Tensor | None, momentum: float
+) -> Tensor:
+    statistics = x.new_empty((3, x.shape[1]), dtype=torch.float32)
+    _run_cpp("statistics", x, statistics)
+    mean, variance, count = statistics.unbind()
+    if running_mean is not None:
+        running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+    if running_variance is not None:
+        unbiased = variance * (count / (count - 1))
+        running_variance.lerp_(unbiased.to(running_variance.dtype), momentum)
+    return statistics
+
+
+def _forward_cpp(x: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
+    *affine, eps, then, keep = options
+    _require_alone(then)
+    y, after = _outputs(x, then, keep)
+    _run_cpp("forward", x, y, tuple(affine), eps)
+    return y, after
+
+
+def _sums_cpp(
+    grad_y: Tensor | None, grad_after: Tensor | None, x: Tensor, *options: Any
+) -> tuple[Tensor, Tensor]:
+    *affine, eps, then = options
+    _require_alone(then)
+    sums = x.new_empty((2, x.shape[1]), dtype=torch.float32)
+    _run_cpp("sums", x, sums, tuple(affine), eps, grad_y)
+    return sums, x.new_empty((0,))
+
+
+def _gradient_cpp(
+    grad_y: Tensor | None, grad_after: Tensor | None, x: Tensor, *options: Any
+) -> Tensor:
+    *affine, eps, then, sums, count = options
+    _require_alone(then)
+    grad_x = torch.empty_like(x)
+    _run_cpp("gradient", x, grad_x, tuple(affine), eps, grad_y, sums, count)
+    return grad_x
+
+
+def _require_alone(then: str) -> None:
+    require(then == "", f"the C++ kernels of norm_act compute nothing that follows, got {then!r}")
 
 
 def _statistics_triton(
@@ -126,6 +218,7 @@ _RUNNING = "Tensor(a!)? running_mean, Tensor(b!)? running_variance, float moment
 statistics = NORM_ACT.register(
     f"norm_statistics(Tensor x, {_RUNNING}) -> Tensor",
     lambda x, *running: x.new_empty((3, x.shape[1]), dtype=torch.float32),
+    cpp=_statistics_cpp,
     triton=_statistics_triton,
 )
 merge_statistics = NORM_ACT.register(
@@ -136,18 +229,21 @@ merge_statistics = NORM_ACT.register(
 _norm_act = NORM_ACT.register(
     f"norm_act(Tensor x, {_AFFINE}, bool keep) -> (Tensor, Tensor)",
     lambda x, *options: _outputs(x, *options[-2:]),
+    cpp=_forward_cpp,
     triton=_forward_triton,
 )
 # The sums over z, and for "bilinear" z itself, from which the gradient is made as for "".
 _sums = NORM_ACT.register(
     f"norm_act_sums(Tensor? grad_y, Tensor? grad_after, Tensor x, {_AFFINE}) -> (Tensor, Tensor)",
     _sums_fake,
+    cpp=_sums_cpp,
     triton=_sums_triton,
 )
 _gradient = NORM_ACT.register(
     f"norm_act_backward(Tensor? grad_y, Tensor? grad_after, Tensor x, {_AFFINE}, "
     "Tensor? sums, Tensor? count) -> Tensor",
     lambda grad_y, grad_after, x, *options: torch.empty_like(x),
+    cpp=_gradient_cpp,
     triton=_gradient_triton,
 )
 
