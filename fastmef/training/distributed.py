@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -99,4 +100,7 @@ def join_world() -> Iterator[World]:
             yield World(dist.get_rank(), dist.get_world_size(), local_size, device)
     finally:
         if begins:
+            # The last reference must be that of the group's own module: where a wrapped network has
+            # it, gloo's threads and its destructor wait for each other.
+            gc.collect()
             dist.destroy_process_group()

@@ -10,7 +10,7 @@ from torch import Tensor
 from fastmef import FusionNet
 from fastmef.training import TrainConfig
 from fastmef.training.batchnorm import synchronize_batchnorm
-from fastmef.training.distributed import join_world
+from fastmef.training.distributed import World, join_world
 from fastmef.training.objective import Objective
 from fastmef.training.parallel import TrainedNetwork
 from fastmef.training.timing import PhaseTimer
@@ -35,14 +35,18 @@ def write_gradients(config: TrainConfig, synchronized: bool, path: Path) -> None
     """Write the gradients of a step on this process's share of :func:`exposures`."""
     torch.set_num_threads(1)
     with join_world() as world:
-        network = new_network(config)
-        if synchronized:
-            synchronize_batchnorm(network, world.device)
-        timer = PhaseTimer(world.device)
-        share = exposures().chunk(world.size)[world.rank]
-        parallel = TrainedNetwork(network, world, timer)
-        Objective(config)(parallel, share, "float32").total.backward()
-        world.take_buffers_from_main(network)
-        found = {name: p.grad for name, p in network.named_parameters()}
-        found |= {f"{name} after": value for name, value in network.named_buffers()}
-        torch.save(found, path / f"{world.rank}.pt")
+        _take_step(world, config, synchronized, path)
+
+
+def _take_step(world: World, config: TrainConfig, synchronized: bool, path: Path) -> None:
+    network = new_network(config)
+    if synchronized:
+        synchronize_batchnorm(network, world.device)
+    timer = PhaseTimer(world.device)
+    share = exposures().chunk(world.size)[world.rank]
+    parallel = TrainedNetwork(network, world, timer)
+    Objective(config)(parallel, share, "float32").total.backward()
+    world.take_buffers_from_main(network)
+    found = {name: p.grad for name, p in network.named_parameters()}
+    found |= {f"{name} after": value for name, value in network.named_buffers()}
+    torch.save(found, path / f"{world.rank}.pt")
