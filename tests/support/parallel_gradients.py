@@ -32,6 +32,8 @@ def main(rendezvous: str, rank: int, way: str, path: str) -> None:
     loss.from_logits(logits, own).backward()
     torch.save([parameter.grad for parameter in network.parameters()], path)
     dist.barrier()
+    # Its destructor would wait for gloo's threads, and these for the interpreter's lock.
+    del parallel
     dist.destroy_process_group()
 
 
