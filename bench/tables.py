@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
 CPU_PAGE = ROOT / "docs" / "benchmarks" / "cpu.md"
 COMPILED_PAGE = ROOT / "docs" / "benchmarks" / "compiled.md"
+TRAINING_PAGE = ROOT / "docs" / "benchmarks" / "training.md"
 # Pages by the name of the marks between which a table stands.
 PAGES = {
     "speed": CPU_PAGE,
@@ -22,6 +23,7 @@ PAGES = {
     "instructions": COMPILED_PAGE,
     "triton": COMPILED_PAGE,
     "cuda": COMPILED_PAGE,
+    "training": TRAINING_PAGE,
 }
 # Operation and row of the result file, and what it is called in the summary.
 SUMMARY = {
@@ -141,6 +143,7 @@ def main() -> None:
     rewrite("speed", summary(results["cpu.json"]) + "\n")
     rewrite("tables", render(results["cpu.json"], "cpu.json"))
     rewrite("fusion", render(results["fuse.json"], "fuse.json"))
+    rewrite("training", training(json.loads((RESULTS / "training_step.json").read_text())))
 
 
 if __name__ == "__main__":
