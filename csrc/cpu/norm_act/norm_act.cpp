@@ -110,7 +110,8 @@ class NormAct {
     const int64_t end = least(begin + pixels_of_chunk_ * channels_, args_.pixels * channels_);
     const S* x = static_cast<const S*>(args_.x.data) + begin;
     const S* grad_y = static_cast<const S*>(args_.grad_y.data) + (args_.grad_y.data ? begin : 0);
-    S* out = static_cast<S*>(args_.out.data) + begin;
+    const bool of_pixels = step_ == kForward || step_ == kGradient;
+    S* out = static_cast<S*>(args_.out.data) + (of_pixels ? begin : 0);
     switch (step_) {
       case kStatistics: return add_moments(x, end - begin, sums, chunk);
       case kForward: return forward(x, end - begin, out);
