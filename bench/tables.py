@@ -121,7 +121,7 @@ def training(results: dict[str, Any]) -> str:
         f" {results['torch']}; the fastest of {results['steps']} steps in each of several"
         f" processes. Load average before it: {machine['load']}.",
         "",
-        "| network | step | ms | times as fast | network, loss, optimiser | losses differ by |",
+        "| network | step | ms | times as fast | network, loss, optimiser | losses off float64's |",
         "|---|---|---:|---:|---:|---:|",
     ]
     for case in results["cases"]:
