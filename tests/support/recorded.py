@@ -54,6 +54,9 @@ def check_fakes_on_a_gpu(calls: RegisteredCalls) -> None:
         real = func(*arguments)
         with FakeTensorMode():
             fake = func(*(_on_gpu(x) if isinstance(x, Tensor) else x for x in arguments))
+        if real is None:  # it changes its arguments
+            assert fake is None
+            continue
         pairs = zip(*(x if isinstance(x, tuple) else (x,) for x in (real, fake)), strict=True)
         for computed, announced in pairs:
             assert described(announced) == described(computed)
