@@ -43,7 +43,7 @@ def opcheck(calls: RegisteredCalls, thoroughly: bool) -> None:
 
 
 def described(x: Tensor) -> tuple[Any, ...]:
-    """Shape, dtype and strides. Those of an axis with one element, or of nothing, say nothing."""
+    """Return shape, dtype and the strides of the axes that have several elements."""
     strides = tuple(s for s, n in zip(x.stride(), x.shape, strict=True) if n > 1)
     return tuple(x.shape), x.dtype, strides
 

@@ -43,9 +43,11 @@ FASTMEF_KERNEL(norm_act, void(const NormActArgs&, NormActStep step))
 namespace fastmef {
 namespace {
 
-// Values of a chunk: sums of fewer lose no digits in float, and more fit no second cache.
+// Values of a chunk: they stay in the second cache between two passes, and are few enough to be
+// summed in float.
 constexpr int64_t kChunk = 16384;
-// Channels are repeated to so many values at least, that loops are long enough to vectorise.
+// Factors of the channels are repeated until there are so many, for loops that are long enough to
+// vectorise.
 constexpr int64_t kPeriod = 64;
 
 double value_of(const Stack& vector, int64_t channel, double absent) {
@@ -86,6 +88,28 @@ class NormAct {
  private:
   enum { kMean, kScale, kBias, kConstant, kSlope, kFactors };
 
+  // The gradient w.r.t. z, and x - mean, of value i of a period.
+  struct Gradient {
+    float z, distance;
+  };
+
+  template <class S>
+  FASTMEF_HD Gradient gradient_of(S x, S grad_y, float mean, float scale, float bias) {
+    const float distance = to_number<float>(x) - mean;
+    return {distance * scale + bias <= 0.0f ? 0.0f : to_number<float>(grad_y), distance};
+  }
+
+  // The sum of a channel in an array of a period.
+  double sum_of(const float* sums, int64_t channel) const {
+    double sum = 0.0;
+    for (int64_t i = channel; i < period_; i += channels_) sum += sums[i];
+    return sum;
+  }
+
+  double* part(int64_t chunk, int64_t channel) const {
+    return parts_ + 2 * (chunk * channels_ + channel);
+  }
+
   float* factor(int which) const { return factors_.data + which * period_; }
 
   // Fills what a pixel of each channel is computed with.
@@ -120,33 +144,37 @@ class NormAct {
     }
   }
 
-  // Sums of x and x^2, less the first pixel of the chunk, which keeps them small.
+  // Mean of the chunk and squares of the distances from it, which no common offset cancels.
   template <class S>
   void add_moments(const S* FASTMEF_RESTRICT x, int64_t n, float* FASTMEF_RESTRICT sums,
                    int64_t chunk) {
-    const int64_t period = period_;
-    float* FASTMEF_RESTRICT squares = sums + period;
-    const Array<float> first(period);
-    float* FASTMEF_RESTRICT origin = first.data;
-    for (int64_t i = 0; i < period; ++i) {
-      origin[i] = to_number<float>(x[i % channels_]);
-      sums[i] = squares[i] = 0.0f;
+    float* FASTMEF_RESTRICT squares = sums + period_;
+    const Array<float> means(period_);
+    float* FASTMEF_RESTRICT mean = means.data;
+    for (int64_t i = 0; i < period_; ++i) sums[i] = 0.0f;
+    for (int64_t at = 0; at < n; at += period_) {
+      const int64_t m = least(period_, n - at);
+      FASTMEF_VECTORIZE
+      for (int64_t i = 0; i < m; ++i) sums[i] += to_number<float>(x[at + i]);
     }
-    for (int64_t at = 0; at < n; at += period) {
-      const int64_t m = least(period, n - at);
+    const double pixels = static_cast<double>(n / channels_);
+    for (int64_t i = 0; i < period_; ++i) {
+      mean[i] = static_cast<float>(sum_of(sums, i % channels_) / pixels);
+    }
+    for (int64_t i = 0; i < period_; ++i) sums[i] = squares[i] = 0.0f;
+    for (int64_t at = 0; at < n; at += period_) {
+      const int64_t m = least(period_, n - at);
       FASTMEF_VECTORIZE
       for (int64_t i = 0; i < m; ++i) {
-        const float d = to_number<float>(x[at + i]) - origin[i];
+        const float d = to_number<float>(x[at + i]) - mean[i];
         sums[i] += d;
         squares[i] += d * d;
       }
     }
-    const double pixels = static_cast<double>(n / channels_);
     for (int64_t c = 0; c < channels_; ++c) {
-      double sum = 0.0, square = 0.0;
-      for (int64_t i = c; i < period; i += channels_) sum += sums[i], square += squares[i];
-      parts_[2 * (chunk * channels_ + c)] = origin[c] + sum / pixels;
-      parts_[2 * (chunk * channels_ + c) + 1] = square - sum * sum / pixels;
+      const double sum = sum_of(sums, c);  // what rounding the mean has left
+      part(chunk, c)[0] = mean[c] + sum / pixels;
+      part(chunk, c)[1] = sum_of(squares, c) - sum * sum / pixels;
     }
   }
 
@@ -155,11 +183,11 @@ class NormAct {
     for (int64_t c = 0; c < channels_; ++c) {
       double count = 0.0, mean = 0.0, squares = 0.0;
       for (int64_t chunk = 0; chunk < chunks_; ++chunk) {
-        const double* part = parts_ + 2 * (chunk * channels_ + c);
+        const double* moments = part(chunk, c);
         const double more =
             static_cast<double>(least(pixels_of_chunk_, args_.pixels - chunk * pixels_of_chunk_));
-        const double distance = part[0] - mean;
-        squares += part[1] + distance * distance * count * more / (count + more);
+        const double distance = moments[0] - mean;
+        squares += moments[1] + distance * distance * count * more / (count + more);
         mean += distance * more / (count + more);
         count += more;
       }
@@ -197,17 +225,14 @@ class NormAct {
       const int64_t m = least(period_, n - at);
       FASTMEF_VECTORIZE
       for (int64_t i = 0; i < m; ++i) {
-        const float d = to_number<float>(x[at + i]) - mean[i];
-        const float g = d * scale[i] + bias[i] <= 0.0f ? 0.0f : to_number<float>(grad_y[at + i]);
-        sums[i] += g;
-        products[i] += g * d;
+        const Gradient g = gradient_of(x[at + i], grad_y[at + i], mean[i], scale[i], bias[i]);
+        sums[i] += g.z;
+        products[i] += g.z * g.distance;
       }
     }
     for (int64_t c = 0; c < channels_; ++c) {
-      double sum = 0.0, product = 0.0;
-      for (int64_t i = c; i < period_; i += channels_) sum += sums[i], product += products[i];
-      parts_[2 * (chunk * channels_ + c)] = sum;
-      parts_[2 * (chunk * channels_ + c) + 1] = product;
+      part(chunk, c)[0] = sum_of(sums, c);
+      part(chunk, c)[1] = sum_of(products, c);
     }
   }
 
@@ -215,8 +240,8 @@ class NormAct {
     for (int64_t c = 0; c < channels_; ++c) {
       double sum = 0.0, product = 0.0;
       for (int64_t chunk = 0; chunk < chunks_; ++chunk) {
-        sum += parts_[2 * (chunk * channels_ + c)];
-        product += parts_[2 * (chunk * channels_ + c) + 1];
+        sum += part(chunk, c)[0];
+        product += part(chunk, c)[1];
       }
       float* out = static_cast<float*>(args_.out.data) + c;
       out[0] = static_cast<float>(sum);
@@ -236,9 +261,8 @@ class NormAct {
       const int64_t m = least(period_, n - at);
       FASTMEF_VECTORIZE
       for (int64_t i = 0; i < m; ++i) {
-        const float d = to_number<float>(x[at + i]) - mean[i];
-        const float g = d * scale[i] + bias[i] <= 0.0f ? 0.0f : to_number<float>(grad_y[at + i]);
-        from_number(scale[i] * (g - constant[i] - d * slope[i]), grad_x[at + i]);
+        const Gradient g = gradient_of(x[at + i], grad_y[at + i], mean[i], scale[i], bias[i]);
+        from_number(scale[i] * (g.z - constant[i] - g.distance * slope[i]), grad_x[at + i]);
       }
     }
   }
