@@ -98,7 +98,7 @@ class Frames:
 
     def recall(self, files: Mapping[Path, FileSurvey]) -> set[Path]:
         """Add an earlier survey of the files that have not changed since; return their paths."""
-        unchanged = {path for path, file in files.items() if is_unchanged(path, file)}
+        unchanged = {path for path, file in files.items() if _is_unchanged(path, file)}
         self._files.update((path, files[path]) for path in unchanged)
         return unchanged
 
@@ -152,7 +152,7 @@ class Frames:
         return pixels
 
 
-def is_unchanged(path: Path, file: FileSurvey) -> bool:
+def _is_unchanged(path: Path, file: FileSurvey) -> bool:
     """Return whether size and time of change of a file are those of its survey."""
     try:
         return _state(path) == file.state

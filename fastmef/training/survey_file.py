@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fastmef.data.files import atomic_write
-from fastmef.data.frames import FileSurvey, Frames, is_unchanged
+from fastmef.data.frames import FileSurvey, Frames
 from fastmef.data.reading import read_bytes
 from fastmef.data.tensors import pack, unpack
 from fastmef.errors import FastmefError
@@ -40,7 +40,9 @@ def load_survey(run: Path, store: Frames, paths: Iterable[Path]) -> dict[Path, D
 
 
 def save_survey(run: Path, store: Frames, digests: dict[Path, Digest]) -> None:
-    """Write what is known of files that have not changed since it was found out, in one step.
+    """Write what is known of the files, in one step.
+
+    A file that has changed since will not have the time of change that is written here.
 
     Raises:
         OutputError: see :func:`fastmef.data.files.atomic_write`.
@@ -49,7 +51,7 @@ def save_survey(run: Path, store: Frames, digests: dict[Path, Digest]) -> None:
     files = {}
     for path, digest in digests.items():
         file = seen[path]
-        if not isinstance(file, FastmefError) and is_unchanged(path, file):
+        if not isinstance(file, FastmefError):
             entry = [*file.state, file.height, file.width, file.mean, digest.sha256]
             files[os.path.abspath(path)] = entry
     content = pack({}, {"format": FORMAT, "files": json.dumps(files)})

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
+import weakref
 
 import pytest
 import torch
+import torch.distributed as dist
 from gradients import exposures, new_network, write_gradients
 from processes import finish, start
 from runs import run_training, small, stop_after
 from safetensors.torch import load_file
 
 from fastmef.training import TrainConfig
+from fastmef.training.distributed import join_world
 from fastmef.training.objective import Objective
 from fastmef.training.run_folder import CHECKPOINT, LOG, WEIGHTS
 
@@ -42,6 +46,29 @@ def difference(one, other):
     a, b = (load_file(run / WEIGHTS) for run in (one, other))
     assert a.keys() == b.keys()
     return max(float((a[name] - b[name]).abs().max()) for name in a)
+
+
+def test_what_has_the_group_is_dropped_before_it(monkeypatch):
+    """A wrapped network that outlives its process group can hang in its destructor."""
+
+    class Cycle:
+        def __init__(self):
+            self.itself = self
+
+    dropped = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(dist, "init_process_group", lambda *_, **__: None)
+    monkeypatch.setattr(dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: dropped.append(held() is None))
+    gc.disable()
+    try:
+        with join_world() as world:
+            assert world.size == 2
+            held = weakref.ref(Cycle())
+    finally:
+        gc.enable()
+    assert dropped == [True]
 
 
 class TestGradients:
