@@ -61,7 +61,7 @@ def show_plan(plan: Plan) -> None:
     for title, scenes in (("training", plan.training), ("validation", plan.validation)):
         click.echo(f"{title}:")
         for scene in scenes:
-            click.echo(f"  {display(scene.scene.place)}: {_contents(scene)}")
+            click.echo(f"  {display(scene.scene.location)}: {_contents(scene)}")
     if plan.skipped:
         click.echo("not used:")
         for skipped in plan.skipped:

@@ -107,7 +107,7 @@ class Frames:
         try:
             self.survey([scene])
         except FastmefError as error:
-            return str(error).removeprefix(f"{display(scene.place)}: ")
+            return str(error).removeprefix(f"{display(scene.location)}: ")
         return None
 
     def read(self, path: Path) -> NDArray[Any]:

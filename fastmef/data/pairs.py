@@ -47,7 +47,7 @@ class Scene:
     """Position of the scene's folder among those of a training run."""
 
     @property
-    def place(self) -> Path:
+    def location(self) -> Path:
         """Return the HDR file, or the folder of the first exposure."""
         return self.images[0] if self.is_radiance else self.images[0].parent
 

@@ -103,7 +103,7 @@ class PatchSampler:
         self.exposures: int | str = exposures if self._mixed else frames or _only_count(self.scenes)
         for scene in self.scenes:
             if (missing := missing_exposures(scene, frames)) is not None:
-                raise InputError(f"{display(scene.place)}: {missing}")
+                raise InputError(f"{display(scene.location)}: {missing}")
         self._kinds, self._weights = self._sort(weights)
 
     def batch(self, number: int) -> Tensor:
@@ -111,7 +111,7 @@ class PatchSampler:
         patches = np.stack([self._cut(patch) for patch in self.draw(number)])
         return torch.from_numpy(np.ascontiguousarray(patches.transpose(0, 1, 4, 2, 3)))
 
-    def places(self, number: int) -> list[tuple[Scene, int, int]]:
+    def positions(self, number: int) -> list[tuple[Scene, int, int]]:
         """Return scene, top row and left column of every patch of :meth:`batch`."""
         return [(self.scenes[p.scene], p.top, p.left) for p in self.draw(number)]
 
@@ -129,7 +129,7 @@ class PatchSampler:
             if bracket is not None:
                 return [bracket]
         chosen = [int(i) for i in chooser.choice(kinds.alike, size=self.batch_size)]
-        return [self._place(i, self._frames(i, chooser), random) for i in chosen]
+        return [self._draw_position(i, self._frames(i, chooser), random) for i in chosen]
 
     def _draw_bracket(
         self, kinds: _Kinds, chooser: np.random.Generator, random: np.random.Generator
@@ -142,11 +142,11 @@ class PatchSampler:
         if photographed and (not kinds.rendered or chooser.random() < 0.5):
             index = int(chooser.choice(photographed))
             most = kinds.long[index]
-            return self._place(index, _thin(most, min(count, most), chooser), random)
+            return self._draw_position(index, _thin(most, min(count, most), chooser), random)
         if not kinds.rendered:
             return None
         rendering = Rendering.draw(count, random, self.rendering)
-        return self._place(int(chooser.choice(kinds.rendered)), rendering, random)
+        return self._draw_position(int(chooser.choice(kinds.rendered)), rendering, random)
 
     def _frames(self, index: int, random: np.random.Generator) -> tuple[int, ...] | Rendering:
         """Draw the exposures of a scene for a batch of several."""
@@ -156,7 +156,7 @@ class PatchSampler:
             return Rendering.draw(count, random, self.rendering)
         return tuple(range(most)) if count == most else _thin(most, count, random)
 
-    def _place(
+    def _draw_position(
         self, index: int, frames: tuple[int, ...] | Rendering, random: np.random.Generator
     ) -> Patch:
         survey = self._surveys[index]

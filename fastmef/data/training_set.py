@@ -40,7 +40,7 @@ class TrainingSet:
             for scene in list(scenes):
                 if (why := reason(scene)) is not None:
                     scenes.remove(scene)
-                    self.skipped.append(Skipped(scene.place, why, faulty))
+                    self.skipped.append(Skipped(scene.location, why, faulty))
 
 
 def find_training_scenes(
@@ -144,4 +144,4 @@ def _check_names(found: TrainingSet, names: set[str], exclude: Collection[str]) 
             raise InputError(f"cannot {what} {display(unknown[0])}: no such scene or HDR file")
     for scene in found.validation:
         if scene.is_radiance:
-            raise InputError(f"{display(scene.place)}: HDR files are not for validation")
+            raise InputError(f"{display(scene.location)}: HDR files are not for validation")
