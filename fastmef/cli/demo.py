@@ -75,7 +75,7 @@ def demo(output: Path, model: str, device: str | None, force: bool) -> None:
             rows.append((scene.name, name, score, seconds))
 
         order = np.argsort([image.mean() for image in images])
-        # For two exposures this is the weight of the brighter one.
+        # With two exposures, this is the weight of the brighter one.
         position = np.tensordot(np.linspace(0, 1, len(images)), weights[order], axes=1)
         shown = enlarge_map(position, (images[0].shape[1], images[0].shape[0]))
         pictures.append(
