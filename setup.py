@@ -2,8 +2,8 @@
 
 FASTMEF_CPU is ``auto`` (default: a failed build is reported in one line and installation
 continues), ``0`` (do not build) or ``1`` (a failed build is an error). FASTMEF_CUDA takes the same
-values; with ``auto``, the CUDA kernels are built if nvcc is found (CUDACXX, CUDA_HOME/bin, the path,
-/usr/local/cuda/bin).
+values; with ``auto``, the CUDA kernels are built if nvcc is found (CUDACXX, CUDA_HOME/bin, the
+path, /usr/local/cuda/bin).
 
 FASTMEF_CUDA_ARCHS lists compute capabilities, such as "80;90;90+PTX". The default is all of
 CUDA_ARCHS that nvcc supports, and PTX for the newest one, which later GPUs compile when they first
@@ -87,7 +87,7 @@ class BuildExtensions(build_ext):
         folder = Path(self.build_temp, "cuda")
         folder.mkdir(parents=True, exist_ok=True)
         ext.extra_objects = [str(folder / f"{Path(source).stem}.o") for source in CUDA_SOURCES]
-        # nvcc divides only the later steps of a source by architecture, so sources compile in parallel.
+        # Only the later steps of nvcc are divided by architecture: sources compile in parallel.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             pairs = zip(CUDA_SOURCES, ext.extra_objects, strict=True)
             jobs = [pool.submit(self.spawn, [nvcc, *flags, "-c", s, "-o", o]) for s, o in pairs]
