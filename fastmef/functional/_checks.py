@@ -26,14 +26,14 @@ def is_number(value: Any) -> TypeGuard[float]:
 
 
 def can_read(tensor: Tensor) -> bool:
-    """Return whether values may be read: on the CPU, and not while a graph is being made."""
+    """Return whether values may be read: on the CPU, outside torch.compile and transforms."""
     if torch.compiler.is_compiling() or backends.transforms_active():
         return False
     return tensor.device.type == "cpu"
 
 
 def check_dense(name: str, tensor: Tensor) -> None:
-    """Refuse other types, such as lists and arrays, and sparse, quantized and nested tensors."""
+    """Refuse anything but a tensor, and sparse, quantized and nested tensors."""
     if not isinstance(tensor, Tensor):
         raise InputError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested:
@@ -75,6 +75,7 @@ def check_one_device(name: str, tensor: Tensor, other_name: str, other: Tensor) 
 
 
 def check_same_kind(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
+    """Refuse two tensors that differ in device or dtype."""
     check_one_device(name, tensor, other_name, other)
     if tensor.dtype != other.dtype:
         raise InputError(
