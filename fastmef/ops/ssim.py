@@ -1,4 +1,4 @@
-"""ssim: its mean, whose gradients are computed with the value, and its map.
+"""ssim: the mean, whose gradients are computed with the value, and the map.
 
 Images are flattened to ``(N, H, W)`` for the kernels.
 """
@@ -55,7 +55,7 @@ class SsimOptions(NamedTuple):
     border: str
 
     def as_kernel_arguments(self, a: Tensor) -> tuple[Any, ...]:
-        """Return what the Triton launchers take after the images."""
+        """Return the arguments of the Triton launchers after the images."""
         return window_taps(a, self.window, self.sigma), *self[2:]
 
 
@@ -73,9 +73,10 @@ def _run_cpp(
     grad_a: Tensor | None = None,
     grad_b: Tensor | None = None,
 ) -> float:
-    """Fill what is given and return the sum of the map.
+    """Fill the outputs that are given and return the sum of the map.
 
-    The gradients are those of the sum of all windows, weighted by ``grad_output`` or ``weight``.
+    The gradients are those of the sum over all windows, each weighted by ``grad_output`` if it is
+    given and by ``weight`` otherwise.
     """
     window, sigma, c1, c2, luminance, border = options
     require(
@@ -151,7 +152,7 @@ def _new_mean(a: Tensor, b: Tensor, *given: Any) -> tuple[Tensor, Tensor, Tensor
 
 
 def _triton(name: str) -> Callable[..., Any]:
-    """Return the launcher ``name`` with the arguments of its schema."""
+    """Return a function that calls the launcher ``name`` with the arguments of the schema."""
     launch = triton_launcher("ssim.launchers", name)
 
     def run(*arguments: Any) -> Any:
@@ -181,7 +182,7 @@ _mean = SSIM.register(
 
 
 class SsimMap(Function):
-    """The map. ``compute`` is its reference, which is used where no kernel starts."""
+    """Compute the map. The reference ``compute`` is used if no kernel can be started."""
 
     @staticmethod
     def forward(
@@ -209,14 +210,14 @@ class SsimMap(Function):
 
 
 class SsimMean(Function):
-    """The mean, and the wanted gradients; the backward pass scales them."""
+    """Compute the mean and the wanted gradients, which the backward pass scales."""
 
     @staticmethod
     def forward(
         a: Tensor, b: Tensor, options: SsimOptions, for_a: bool, for_b: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         if (for_a or for_b) and a.dtype == torch.float16:
-            # A pixel's share in the mean would underflow before grad_output scales it.
+            # The weight of one pixel in the mean would underflow before grad_output scales it.
             a, b = a.float(), b.float()
         return _mean(a, b, *options, for_a, for_b)
 
