@@ -233,8 +233,8 @@ _norm_act = NORM_ACT.register(
     cpp=_forward_cpp,
     triton=_forward_triton,
 )
-# Returns the sums over the gradient w.r.t. the normalised values z. For "bilinear" it also returns
-# that gradient, from which norm_act_backward continues with then="".
+# Returns the sums of z, the gradient w.r.t. the values before ReLU; see kernels/norm_act.
+# For "bilinear" it also returns z, from which norm_act_backward continues with then="".
 _sums = NORM_ACT.register(
     f"norm_act_sums(Tensor? grad_y, Tensor? grad_after, Tensor x, {_AFFINE}) -> (Tensor, Tensor)",
     _sums_fake,

@@ -62,7 +62,7 @@ def fuse_backward_kernel(
     if grad_weights is not None:
         grad_weights += b * weights_batch + y * weights_row + first * weights_column
     exposures += b * exposures_batch + y * exposures_row + first * exposures_column
-    # Gradients are dense.
+    # Gradients are contiguous.
     here = y * width + first + lane
 
     if grad_exposures is not None:

@@ -6,14 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 from ..common.configurations import MARGINS, WINDOW, configuration
-from ..common.launching import ARITHMETIC, BYTES, BYTES_ON_THE_WAY, MANY_MAPS, Configuration
+from ..common.launching import ARITHMETIC, BYTES, BYTES_IN_FLIGHT, MANY_MAPS, Configuration
 from .backward import backward_kernel
 from .forward import forward_kernel
 from .launchers import REGISTERS, SIDE
 from .pyramid import pyramid_kernel
 from .scale import BLOCK, scale_kernel
 
-RESIDENT = {1: BYTES_ON_THE_WAY, 2: ARITHMETIC}
+RESIDENT = {1: BYTES_IN_FLIGHT, 2: ARITHMETIC}
 
 
 def _configuration(
@@ -113,7 +113,7 @@ def _pyramid(count: int, from_logits: bool) -> Configuration:
     }
     read = 4 * _planes(count, from_logits)
     return _configuration(
-        pyramid_kernel, "pyramid", count, "fp32", from_logits, constants, read, BYTES_ON_THE_WAY
+        pyramid_kernel, "pyramid", count, "fp32", from_logits, constants, read, BYTES_IN_FLIGHT
     )
 
 
@@ -130,7 +130,7 @@ def _scale(dtype: str) -> Configuration:
         {"BLOCK": BLOCK},
         pixels=BLOCK,
         bytes_per_pixel=2 * BYTES[dtype],
-        resident=BYTES_ON_THE_WAY,
+        resident=BYTES_IN_FLIGHT,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..common.configurations import configuration
-from ..common.launching import BYTES, BYTES_ON_THE_WAY, MANY_MAPS, SINGLE_VALUES, Configuration
+from ..common.launching import BYTES, BYTES_IN_FLIGHT, MANY_MAPS, SINGLE_VALUES, Configuration
 from ..common.windows import COLUMNS
 from .activity import activity_kernel
 from .backward import blend_backward_kernel
@@ -14,6 +14,7 @@ from .reduce import reduce_kernel
 
 
 def _types(**pointers: str) -> dict[str, str]:
+    """Return the types of aligned pointers to these dtypes."""
     return {name: f"*{dtype}:16" for name, dtype in pointers.items()}
 
 
@@ -21,10 +22,15 @@ _FLOATS = ("scale", "floor", "fine_scale", "coarse_scale", "unit", "contrast", "
 
 
 def _configuration(
-    name: str, kernel: Any, types: dict[str, str], constants: dict[str, Any], size: float, **of: Any
+    name: str,
+    kernel: Any,
+    types: dict[str, str],
+    constants: dict[str, Any],
+    bytes_per_pixel: float,
+    **options: Any,
 ) -> Configuration:
     numbers = {x: "fp32" for x in _FLOATS if x in kernel.arg_names}
-    return configuration(name, kernel, {**types, **numbers}, constants, size, **of)
+    return configuration(name, kernel, {**types, **numbers}, constants, bytes_per_pixel, **options)
 
 
 def _reduce_configuration(dtype: str, to: str, interleaved: bool = False) -> Configuration:
@@ -64,8 +70,8 @@ def _blend_configuration(
     same_size: bool = False,
 ) -> Configuration:
     columns = columns_for(count)
-    constants: dict[str, Any] = {"K": count, "C": 3, "COLUMNS": columns, "BENDS": finest}
-    constants |= {"SAME": same_size, "slope": None, "coarse_column": 1, "below_column": 1}
+    constants: dict[str, Any] = {"K": count, "C": 3, "COLUMNS": columns, "COMPRESS": finest}
+    constants |= {"SAME": same_size, "slope": None, "coarse_column": 1, "fused_coarse_column": 1}
     unit = "channel" if interleaved else "column"
     constants |= {f"fine_{unit}": 1, f"fused_{unit}": 1}
     out = fine if finest else "fp32"
@@ -81,21 +87,26 @@ def _blend_configuration(
         3 * (count * BYTES[coarse] + 4) * (1 if same_size else 1 / 4)
         + count * (3 * BYTES[fine] + 4)
         + 3 * BYTES[out],
-        resident=BYTES_ON_THE_WAY if count <= 3 else MANY_MAPS,
+        resident=BYTES_IN_FLIGHT if count <= 3 else MANY_MAPS,
         pixels=columns,
     )
 
 
-def _backward_configuration(dtype: str, bends: bool) -> Configuration:
-    constants = {"C": 3, "COLUMNS": 256, "grad_column": 1, **({} if bends else {"slope": None})}
-    types = _types(grad=dtype, grad_coarse="fp32", **({"slope": "fp32"} if bends else {}))
+def _backward_configuration(dtype: str, with_slope: bool) -> Configuration:
+    constants = {
+        "C": 3,
+        "COLUMNS": 256,
+        "grad_column": 1,
+        **({} if with_slope else {"slope": None}),
+    }
+    types = _types(grad=dtype, grad_coarse="fp32", **({"slope": "fp32"} if with_slope else {}))
     return _configuration(
-        f"backward, {dtype}" + (", with slope" if bends else ""),
+        f"backward, {dtype}" + (", with slope" if with_slope else ""),
         blend_backward_kernel,
         types,
         constants,
-        4 * BYTES[dtype] + 16 * bends + 4,
-        resident=BYTES_ON_THE_WAY,
+        4 * BYTES[dtype] + 16 * with_slope + 4,
+        resident=BYTES_IN_FLIGHT,
         pixels=256,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..common.configurations import MARGINS, WINDOW, configuration
-from ..common.launching import BYTES_ON_THE_WAY, Configuration
+from ..common.launching import BYTES_IN_FLIGHT, Configuration
 from .backward import ssim_backward_kernel
 from .forward import ssim_kernel
 
@@ -33,7 +33,7 @@ def _configuration(
         given,
         {**WINDOW, **fixed, **dict.fromkeys(absent)},
         bytes_per_pixel,
-        resident=BYTES_ON_THE_WAY,
+        resident=BYTES_IN_FLIGHT,
     )
 
 
