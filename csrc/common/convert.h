@@ -1,4 +1,4 @@
-// Storage types of images and their conversion to and from the type that is computed with.
+// Storage types of images, and their conversion to and from the type that is used in computations.
 #pragma once
 
 #include <stdint.h>
@@ -54,7 +54,7 @@ template <class T>
 FASTMEF_HD T to_number(BFloat x) {
   return static_cast<T>(float_of(static_cast<uint32_t>(x.bits) << 16));
 }
-// The exponent is moved by a product, which makes subnormal halves normal floats.
+// A multiplication adjusts the exponent, which turns subnormal halves into normal floats.
 template <class T>
 FASTMEF_HD T to_number(Half x) {
 #if defined(__CUDA_ARCH__)
@@ -70,11 +70,11 @@ FASTMEF_HD T to_number(Half x) {
 #endif
 }
 
-// Integers: the nearest value of the type, ties to even; NaN and what is below become 0.
+// Returns the nearest integer in [0, highest], ties to even; NaN and negative numbers become 0.
 FASTMEF_HD float nearest_integer(float x, float highest) {
   x = x > 0.0f ? x : 0.0f;
   x = x < highest ? x : highest;
-  return (x + 8388608.0f) - 8388608.0f;  // 2^23: floats beyond have no fraction
+  return (x + 8388608.0f) - 8388608.0f;  // adding 2^23 rounds: larger floats have no fraction
 }
 FASTMEF_HD double nearest_integer(double x, double highest) {
   x = x > 0.0 ? x : 0.0;
@@ -98,7 +98,7 @@ template <class T>
 FASTMEF_HD void from_number(T x, double& out) {
   out = static_cast<double>(x);
 }
-// Both round to the nearest, ties to even, and keep NaN.
+// The two conversions below round to the nearest, ties to even, and keep NaN.
 template <class T>
 FASTMEF_HD void from_number(T x, BFloat& out) {
   const uint32_t bits = bits_of(static_cast<float>(x));

@@ -39,7 +39,7 @@ class Band {
   void run(int64_t begin, int64_t end) {
     int64_t next = most(0, begin - args_.radius);
     for (int64_t y = begin; y < end; ++y) {
-      for (; next <= y + args_.radius && next < args_.height; ++next) weights_.take_in(next);
+      for (; next <= y + args_.radius && next < args_.height; ++next) weights_.read_row(next);
       weights_.make_weights(y);
       for (int64_t c = 0; c < args_.channels; ++c) {
         expansion_.expand(args_.fused_coarse, 0, c, y, unit_, above_);
@@ -71,13 +71,13 @@ class Band {
     }
     if (args_.slope.data) {
       const Knee<T> knee = knee_;
-      for (int64_t i = 0; i < block_.n; ++i) slope_[i] = bend_slope(sum[i], knee);
+      for (int64_t i = 0; i < block_.n; ++i) slope_[i] = compress_slope(sum[i], knee);
       write(args_.slope, offset_of(args_.slope, block_.b, 0, c, y, block_.x), args_.slope.column,
             block_.n, slope_);
     }
     const Knee<T> knee = knee_;
     FASTMEF_VECTORIZE
-    for (int64_t i = 0; i < block_.n; ++i) sum[i] = bend(sum[i], knee);
+    for (int64_t i = 0; i < block_.n; ++i) sum[i] = compress(sum[i], knee);
     store(sum, out);
   }
 

@@ -37,9 +37,9 @@ class Backward {
       const int64_t row = 2 * y - 1 + j;
       if (row < 0 || row >= height) continue;
       const T* FASTMEF_RESTRICT grad = row_of(b, c, row);
-      const T share = static_cast<T>(share_of(j, y, rows, row));
+      const T weight = static_cast<T>(expansion_weight(j, y, rows, row));
       FASTMEF_VECTORIZE
-      for (int64_t x = 0; x < width; ++x) sum[x] += share * grad[x];
+      for (int64_t x = 0; x < width; ++x) sum[x] += weight * grad[x];
     }
     T* FASTMEF_RESTRICT out = out_;
     FASTMEF_VECTORIZE
@@ -55,7 +55,7 @@ class Backward {
 
  private:
   // The weight of a coarse row in the j-th of its fine rows.
-  static double share_of(int64_t j, int64_t y, int64_t rows, int64_t row) {
+  static double expansion_weight(int64_t j, int64_t y, int64_t rows, int64_t row) {
     if (j == 0 || j == 3) return 0.25;
     const bool repeated = (y == 0 && row == 0) || (y == rows - 1 && row == 2 * y + 1);
     return repeated ? 1.0 : 0.75;

@@ -41,7 +41,7 @@ class BandExpansion {
  private:
   struct Part {
     int64_t row;
-    double share;
+    double weight;
   };
 
   void copy_row(const Stack& stack, int64_t k, int64_t c, int64_t y, double scale, bool masked,
@@ -91,9 +91,9 @@ class BandExpansion {
       read(images, offset_of(images, block_.b, k, c, part.row, first), images.column, n, own_);
       read(validity, offset_of(validity, block_.b, k, 0, part.row, first), validity.column, n,
            other_);
-      const T share = static_cast<T>(part.share);
+      const T weight = static_cast<T>(part.weight);
       for (int64_t i = 0; i < n; ++i) {
-        const T m = share * other_[i];
+        const T m = weight * other_[i];
         mask[first - begin + i] += m;
         if (m > 0) out[first - begin + i] += m * (static_cast<T>(scale) * own_[i]);
       }

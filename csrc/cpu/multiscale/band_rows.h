@@ -63,7 +63,7 @@ void mix_row(const void* const* fine, T scale, const T* weights, int64_t distanc
     T sum = above[x];
 #pragma GCC unroll 4
     for (int k = 0; k < K; ++k) sum += w[k][x] * (scale * to_number<T>(j[k][x]) - below[k][x]);
-    from_number(bend(sum, limits), out[x]);
+    from_number(compress(sum, limits), out[x]);
   }
 }
 

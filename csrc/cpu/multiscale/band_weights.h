@@ -77,7 +77,7 @@ class BandWeights {
   }
 
   // Reads row y of all exposures.
-  void take_in(int64_t y) {
+  void read_row(int64_t y) {
     const int64_t n = block_.right - block_.left, begin = block_.x - args_.radius,
                   end = block_.x + block_.n + args_.radius;
     for (int64_t k = 0; k < args_.count; ++k) {
@@ -119,7 +119,7 @@ class BandWeights {
         activity_row(activity, floor, shared ? share_of(k) : T(1), k == 0, block_.n, total_);
       }
     }
-    if (masked()) leave_out(y);
+    if (masked()) apply_validity(y);
     T* FASTMEF_RESTRICT inverse = total_;
     FASTMEF_VECTORIZE
     for (int64_t i = 0; i < block_.n; ++i) inverse[i] = contrast / inverse[i];
@@ -160,9 +160,9 @@ class BandWeights {
       to_gray(channel(k, 0, y), channel(k, 1, y), channel(k, 2, y), coefficients, n, gray);
       return;
     }
-    const T share = static_cast<T>(1 / (highest_of(dtype) * args_.channels));
+    const T coefficient = static_cast<T>(1 / (highest_of(dtype) * args_.channels));
     for (int64_t c = 0; c < args_.channels; ++c) {
-      add_gray(channel(k, c, y), share, c == 0, n, gray);
+      add_gray(channel(k, c, y), coefficient, c == 0, n, gray);
     }
   }
 
@@ -171,8 +171,8 @@ class BandWeights {
     FASTMEF_FOR_STORAGE(args_.fine.dtype, gray_as, r, g, b, coefficients, n, gray)
   }
 
-  void add_gray(const void* in, T share, bool first, int64_t n, T* gray){
-      FASTMEF_FOR_STORAGE(args_.fine.dtype, add_gray_as, in, share, first, n, gray)}
+  void add_gray(const void* in, T coefficient, bool first, int64_t n, T* gray){
+      FASTMEF_FOR_STORAGE(args_.fine.dtype, add_gray_as, in, coefficient, first, n, gray)}
 
   T share_of(int64_t k) {
     if (!args_.shares.data) return 1;
@@ -201,7 +201,7 @@ class BandWeights {
   }
 
   // Validity and shares enter the activity; where shares leave nothing they are ignored.
-  void leave_out(int64_t y) {
+  void apply_validity(int64_t y) {
     for (int64_t i = 0; i < block_.n; ++i) total_[i] = plain_total_[i] = 0;
     for (int64_t k = 0; k < args_.count; ++k) {
       const T* mask = mask_row(k, y) + args_.radius;

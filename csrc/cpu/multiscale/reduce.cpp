@@ -41,8 +41,8 @@ inline void bytes_across(const uint16_t* FASTMEF_RESTRICT in, int64_t columns,
   for (int64_t x = 0; x < columns; ++x) {
     const uint16_t sum = window_sum(in[2 * x], in[2 * x + 1], in[2 * x + 2], in[2 * x + 3]);
     const uint16_t odd = static_cast<uint16_t>((sum >> 6) & 1);
-    const uint16_t share = static_cast<uint16_t>(static_cast<uint16_t>(sum + 31 + odd) >> 6);
-    out[x] = static_cast<uint16_t>(4 * sum + share);
+    const uint16_t rounded = static_cast<uint16_t>(static_cast<uint16_t>(sum + 31 + odd) >> 6);
+    out[x] = static_cast<uint16_t>(4 * sum + rounded);
   }
 }
 
@@ -179,9 +179,9 @@ class Reduce {
       for (int64_t j = 0; j < 4; ++j) {
         const T* mask = mask_ + j * stride_;
         read(fine, offset_of(fine, b, k, c, row_of(y, j), 0), fine.column, width, down_);
-        const T share = j == 1 || j == 2 ? 3 : 1;
+        const T tap = j == 1 || j == 2 ? 3 : 1;
         for (int64_t x = 0; x < width; ++x) {
-          if (mask[x] > 0) padded_[x + 1] += share * mask[x] * down_[x];
+          if (mask[x] > 0) padded_[x + 1] += tap * mask[x] * down_[x];
         }
       }
       window_across(padded_, static_cast<T>(scale() / 64), across_);

@@ -14,7 +14,7 @@ namespace {
 template <class T>
 void column_moments_of_nine(const T* const* rows, int64_t n, T* FASTMEF_RESTRICT mean,
                             T* FASTMEF_RESTRICT deviation) {
-  constexpr T kShare = T(1) / 9;
+  constexpr T kInverse = T(1) / 9;
   const T* r[9];
   for (int j = 0; j < 9; ++j) r[j] = rows[j];
   FASTMEF_VECTORIZE
@@ -28,8 +28,8 @@ void column_moments_of_nine(const T* const* rows, int64_t n, T* FASTMEF_RESTRICT
       sum += d;
       squares += d * d;
     }
-    mean[x] = middle + kShare * sum;
-    deviation[x] = squares - kShare * sum * sum;
+    mean[x] = middle + kInverse * sum;
+    deviation[x] = squares - kInverse * sum * sum;
   }
 }
 
@@ -68,7 +68,7 @@ template <class T>
 void column_moments(const T* const* rows, int radius, int64_t n, T* FASTMEF_RESTRICT mean,
                     T* FASTMEF_RESTRICT deviation, T* FASTMEF_RESTRICT sum,
                     T* FASTMEF_RESTRICT squares) {
-  const T share = T(1) / (2 * radius + 1);
+  const T inverse = T(1) / (2 * radius + 1);
   const T* FASTMEF_RESTRICT middle = rows[radius];
   for (int64_t x = 0; x < n; ++x) sum[x] = squares[x] = 0;
   for (int j = 0; j < 2 * radius + 1; ++j) {
@@ -82,8 +82,8 @@ void column_moments(const T* const* rows, int radius, int64_t n, T* FASTMEF_REST
   }
   FASTMEF_VECTORIZE
   for (int64_t x = 0; x < n; ++x) {
-    mean[x] = middle[x] + share * sum[x];
-    deviation[x] = squares[x] - share * sum[x] * sum[x];
+    mean[x] = middle[x] + inverse * sum[x];
+    deviation[x] = squares[x] - inverse * sum[x] * sum[x];
   }
 }
 
@@ -91,7 +91,7 @@ template <class T>
 void row_variance(const T* FASTMEF_RESTRICT mean, const T* FASTMEF_RESTRICT deviation, int radius,
                   int64_t n, T* FASTMEF_RESTRICT variance, T* FASTMEF_RESTRICT sum,
                   T* FASTMEF_RESTRICT squares) {
-  const T share = T(1) / (2 * radius + 1);
+  const T inverse = T(1) / (2 * radius + 1);
   for (int64_t x = 0; x < n; ++x) sum[x] = squares[x] = variance[x] = 0;
   for (int j = 0; j < 2 * radius + 1; ++j) {
     FASTMEF_VECTORIZE
@@ -104,7 +104,7 @@ void row_variance(const T* FASTMEF_RESTRICT mean, const T* FASTMEF_RESTRICT devi
   }
   FASTMEF_VECTORIZE
   for (int64_t x = 0; x < n; ++x) {
-    const T v = share * (share * variance[x] + (squares[x] - share * sum[x] * sum[x]));
+    const T v = inverse * (inverse * variance[x] + (squares[x] - inverse * sum[x] * sum[x]));
     variance[x] = v < 0 ? T(0) : v;  // a NaN stays
   }
 }

@@ -12,9 +12,10 @@ namespace {
 // V numbers of grad_output and what follows from them. Number i belongs to the pixel (i + first) /
 // channels of the thread.
 template <class S, int K, int V>
-__device__ __forceinline__ void unmix(const FuseArgs& a, const S* grad_fused, const S* exposures,
-                                      S* grad_exposures, const float (&w)[K][V], int count,
-                                      int first, int channels, float (&terms)[K][V]) {
+__device__ __forceinline__ void mix_backward(const FuseArgs& a, const S* grad_fused,
+                                             const S* exposures, S* grad_exposures,
+                                             const float (&w)[K][V], int count, int first,
+                                             int channels, float (&terms)[K][V]) {
   float grad_output[V];
   load_run(grad_fused, grad_output);
 #pragma unroll
@@ -60,14 +61,14 @@ __device__ __forceinline__ void fuse_backward_run(const FuseArgs& a, const Spot&
     if (Interleaved) {
 #pragma unroll
       for (int j = 0; j < 3; ++j) {
-        unmix(a, grad_fused + j * V, exposures + j * V,
-              grad_exposures ? grad_exposures + j * V : nullptr, w, count, j * V, 3, terms);
+        mix_backward(a, grad_fused + j * V, exposures + j * V,
+                     grad_exposures ? grad_exposures + j * V : nullptr, w, count, j * V, 3, terms);
       }
     } else {
       for (int64_t c = 0; c < a.channels; ++c) {
-        unmix(a, grad_fused + c * a.grad_fused.channel, exposures + c * a.exposures.channel,
-              grad_exposures ? grad_exposures + c * a.grad_exposures.channel : nullptr, w, count, 0,
-              1, terms);
+        mix_backward(a, grad_fused + c * a.grad_fused.channel, exposures + c * a.exposures.channel,
+                     grad_exposures ? grad_exposures + c * a.grad_exposures.channel : nullptr, w,
+                     count, 0, 1, terms);
       }
     }
   }

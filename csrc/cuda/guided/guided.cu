@@ -68,10 +68,10 @@ __device__ __forceinline__ int first_row(const GuidedArgs& a, int row) {
 // Where a full-size column lies between two small ones.
 struct Between {
   int left, right;
-  float share;  // of the right one
+  float fraction;  // of the right one
 
   __device__ __forceinline__ float of(const float* image) const {
-    return image[left] + share * (image[right] - image[left]);
+    return image[left] + fraction * (image[right] - image[left]);
   }
 };
 
@@ -79,10 +79,10 @@ __device__ __forceinline__ Between between(const GuidedArgs& a, unsigned x) {
   const unsigned width = a.width, columns = a.columns;
   const unsigned position = (2 * x + 1) * columns + width;
   const unsigned right = position / (2 * width);
-  const float share =
+  const float fraction =
       static_cast<float>(position - right * 2 * width) / static_cast<float>(2 * width);
   return {static_cast<int>(right > 0 ? right - 1 : 0),
-          static_cast<int>(right < columns ? right : columns - 1), share};
+          static_cast<int>(right < columns ? right : columns - 1), fraction};
 }
 
 // The V pixels of one exposure in one row: R, G, B one after the other, or pixel by pixel.

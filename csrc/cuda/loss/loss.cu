@@ -2,7 +2,7 @@
 // launch of blocks that march down the levels.
 //
 //   L = 1 - sum_s scale_s mean_p sum_k gamma_k(p) SSIM(F, I_k)(p)
-//   dL/dF = w * d_mean + 2 F (w * d_power) + sum_k I_k (w * d_cross_k)
+//   dL/dF = w * d_mean + 2 F (w * d_second_moment) + sum_k I_k (w * d_cross_k)
 //
 // A block owns a strip of columns and a chunk of rows, a thread one column. For every two new rows
 // of pixels it forms F and dF / dlogits, keeps them in shared memory, filters the products of the
@@ -28,7 +28,7 @@ namespace {
 
 // What one pixel counts in a pixel of the next level, along one axis: a half, or 1 if its partner
 // lies beyond the border. `at` is the pixel of the next level, `finer_size` the size of this one.
-__device__ __forceinline__ float share(int at, int size, int finer_size) {
+__device__ __forceinline__ float halving_weight(int at, int size, int finer_size) {
   return at == size - 1 && finer_size % 2 ? 1.0f : 0.5f;
 }
 
@@ -40,8 +40,8 @@ __device__ __forceinline__ float from_coarser(const LossArgs& a, int batch, int 
     const Level& level = a.level[l];
     const int row = y >> l, column = x >> l;
     if (l < a.levels - 1) {
-      sum *= share(row, level.height, a.level[l - 1].height) *
-             share(column, level.width, a.level[l - 1].width);
+      sum *= halving_weight(row, level.height, a.level[l - 1].height) *
+             halving_weight(column, level.width, a.level[l - 1].width);
     }
     if (level.blocks) {
       const float* from = static_cast<const float*>(level.gradient.data);
@@ -67,14 +67,14 @@ __device__ __forceinline__ float march(const LossArgs& a, int l, const Tile& p, 
   const int t = threadIdx.x;
   const Level& level = a.level[l];
   const float (&shifts)[K + 1] = rows.shifts;
-  float open[2 + 3 * K][kHalo] = {};  // windows of moments
-  float spread[2 + K][kHalo] = {};    // pixels of derivatives
-  float sum = 0.0f, lost = 0.0f;      // what rounding takes from the sum is added again
+  float open[2 + 3 * K][kHalo] = {};     // windows of moments
+  float open_pixels[2 + K][kHalo] = {};  // pixels of derivatives
+  float sum = 0.0f, lost = 0.0f;         // what rounding takes from the sum is added again
   const bool with_gradient = level.gradient.data != nullptr;
   const int last = (with_gradient ? p.r1 : p.a1) + kHalo;
   if (t < kHalo) {
     const float2 none[2 + K] = {};
-    rows.spread.store(t, none);
+    rows.derivatives.store(t, none);
   }
   int slot = 0;
   // Where registers allow, rows are read one step ahead and offsets are kept.
@@ -110,10 +110,10 @@ __device__ __forceinline__ float march(const LossArgs& a, int l, const Tile& p, 
       for (int k = 0; k < K; ++k) pairs[k] = {exposures[0][k], exposures[1][k]};
       rows.exposures[slot].store(t, pairs);
       if constexpr (FromLogits) {
-        float2 of_both[kSlopes<K>];
+        float2 both_slopes[kSlopes<K>];
 #pragma unroll
-        for (int k = 0; k < kSlopes<K>; ++k) of_both[k] = {slopes[0][k], slopes[1][k]};
-        rows.slopes[slot].store(t, of_both);
+        for (int k = 0; k < kSlopes<K>; ++k) both_slopes[k] = {slopes[0][k], slopes[1][k]};
+        rows.slopes[slot].store(t, both_slopes);
       }
       from_exposures += 2 * level.exposures.row;
       from_source += 2 * level.source.row;
@@ -182,10 +182,11 @@ __device__ __forceinline__ float march(const LossArgs& a, int l, const Tile& p, 
       }
     }
     if (with_gradient && w >= p.a0) {
-      float2 of_windows[2 + K];
+      float2 window_derivatives[2 + K];
 #pragma unroll
-      for (int m = 0; m < 2 + K; ++m) of_windows[m] = {derivatives[0][m], derivatives[1][m]};
-      rows.spread.store(t + kHalo, of_windows);
+      for (int m = 0; m < 2 + K; ++m)
+        window_derivatives[m] = {derivatives[0][m], derivatives[1][m]};
+      rows.derivatives.store(t + kHalo, window_derivatives);
       __syncthreads();
       if (waits && w >= p.r0) {
         wait_for_coarser(a);
@@ -196,7 +197,7 @@ __device__ __forceinline__ float march(const LossArgs& a, int l, const Tile& p, 
 #pragma unroll
         for (int i = 0; i < kWindow; ++i) {
           float2 d[2 + K];
-          rows.spread.load(t + kHalo - i, d);
+          rows.derivatives.load(t + kHalo - i, d);
 #pragma unroll
           for (int m = 0; m < 2 + K; ++m) {
             along[m].x += a.taps[i] * d[m].x;
@@ -205,7 +206,7 @@ __device__ __forceinline__ float march(const LossArgs& a, int l, const Tile& p, 
         }
 #pragma unroll
         for (int m = 0; m < 2 + K; ++m) {
-          grad_moments[m] = push<false>(spread[m], a.taps, along[m]);
+          grad_moments[m] = push<false>(open_pixels[m], a.taps, along[m]);
         }
         if (w >= p.r0) {
           const int oldest = slot >= kHalo / 2 ? slot - kHalo / 2 : slot + kPairs - kHalo / 2;
@@ -223,7 +224,7 @@ __device__ __forceinline__ float march(const LossArgs& a, int l, const Tile& p, 
           float scale = 2.0f * level.gradient_scale;
           float coarser = 0.0f;
           if (l > 0) {
-            scale *= share(p.x, level.width, a.level[l - 1].width);
+            scale *= halving_weight(p.x, level.width, a.level[l - 1].width);
           } else if (level.first > 0) {
             coarser = from_coarser(a, p.batch, w, p.x);  // of both rows: w is even
           }
@@ -231,7 +232,7 @@ __device__ __forceinline__ float march(const LossArgs& a, int l, const Tile& p, 
           for (int r = 0; r < 2; ++r) {
             if (r == 1 && w + 1 >= p.r1) break;
             float grad = (r ? grad_fused.y : grad_fused.x) * scale + coarser;
-            if (l > 0) grad *= share(w + r, level.height, a.level[l - 1].height);
+            if (l > 0) grad *= halving_weight(w + r, level.height, a.level[l - 1].height);
 #pragma unroll
             for (int k = 0; k < (FromLogits ? K : 1); ++k) {
               float result[1] = {grad};
@@ -272,11 +273,11 @@ __device__ __forceinline__ void finish(const LossArgs& a, double mine, double* m
   __syncthreads();
   if (*turn != gridDim.x - 1) return;
   __threadfence();
-  double share = 0.0;
+  double part = 0.0;
   for (int i = t; i < static_cast<int>(gridDim.x); i += static_cast<int>(blockDim.x)) {
-    share += __ldcg(a.partials + i);
+    part += __ldcg(a.partials + i);
   }
-  const double total = sum_of_block(memory, share);
+  const double total = sum_of_block(memory, part);
   if (t == 0) *a.value = static_cast<float>(1.0 - total);
 }
 

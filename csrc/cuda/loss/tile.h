@@ -166,9 +166,9 @@ struct Rows {
   Planes<1, kThreads> fused[kPairs];
   Planes<K, kThreads> exposures[kPairs];
   Planes<FromLogits ? kSlopes<K> : 1, FromLogits ? kThreads : 1> slopes[kPairs];
-  Planes<K + 2, kHalo + kThreads> spread;  // derivatives of windows, after columns of zeros
-  float shifts[K + 1];                     // the constants; here, for registers are short
-  unsigned turn;                           // how many blocks were done before this one
+  Planes<K + 2, kHalo + kThreads> derivatives;  // derivatives of windows, after columns of zeros
+  float shifts[K + 1];                          // the constants; here, for registers are short
+  unsigned turn;                                // how many blocks were done before this one
 };
 
 // The sum over the threads, in an order that depends on their number alone.
@@ -193,7 +193,7 @@ template <bool Single, bool FromLogits, int K>
 __device__ __forceinline__ void sample_means(const Level& level, const Tile& p,
                                              Rows<FromLogits, K>& rows) {
   constexpr int kRows = 4, kLanes = 32;
-  float* const memory = reinterpret_cast<float*>(&rows.spread);
+  float* const memory = reinterpret_cast<float*>(&rows.derivatives);
   const int t = threadIdx.x;
   if (t < kLanes) {
     const int columns = min(p.c1 + kHalo, level.width) - p.first;

@@ -102,13 +102,13 @@ __device__ __forceinline__ float compare(const LossArgs& a, const float (&shifts
 #pragma unroll
     for (int k = 0; k < K; ++k) {
       const float mean_i = moments[2 + 3 * k];
-      const float below = reciprocal(base + (moments[3 + 3 * k] - mean_i * mean_i));
-      const float structure = (2.0f * (moments[4 + 3 * k] - mean_f * mean_i) + a.c2) * below;
-      const float share = weights[k] * below;
+      const float inverse_k = reciprocal(base + (moments[3 + 3 * k] - mean_i * mean_i));
+      const float structure = (2.0f * (moments[4 + 3 * k] - mean_f * mean_i) + a.c2) * inverse_k;
+      const float scaled = weights[k] * inverse_k;
       value += weights[k] * structure;
-      derivatives[0] += share * (mean_f * structure - mean_i);
-      derivatives[1] -= share * structure;
-      derivatives[2 + k] = share * inverse;
+      derivatives[0] += scaled * (mean_f * structure - mean_i);
+      derivatives[1] -= scaled * structure;
+      derivatives[2 + k] = scaled * inverse;
     }
   } else {
 #pragma unroll
