@@ -3,10 +3,10 @@
 //   F = E(F') + contrast sum_k gamma_k (J_k - E(J'_k)),   gamma_k = a_k / sum_j a_j,
 //   a_k = share_k m_k (variance_k + floor)^2,             E = expand
 //
-// A task takes a block of columns and some rows. It reads each row of J once, keeps the luma of as
-// many rows as a window has, and makes a row of F out of them. Everything is computed in the unit
-// of F: for the finest level of integers that is one level of theirs. Compiled once for every
-// instruction set.
+// A task handles a block of columns and some rows. It reads each row of J once, keeps the luma of
+// the rows of a window, and computes a row of F. All values are scaled to the range of F: for the
+// finest level of integer exposures that is the range of the integers. This file is compiled once
+// for every instruction set.
 
 #include "cpu/multiscale/band_expansion.h"
 #include "cpu/runtime/parallel.h"
@@ -54,6 +54,7 @@ class Band {
   }
 
  private:
+  // Computes row y of channel c of F from the expanded rows in above_.
   void mix(int64_t y, int64_t c) {
     const T scale = static_cast<T>(unit_ / highest_of(args_.fine.dtype));
     const int64_t skip = (block_.x - block_.left) * size_of(args_.fine.dtype);
@@ -101,6 +102,7 @@ class Band {
     FASTMEF_FOR_STORAGE(args_.fused.dtype, write_as, in, 1, block_.n, out)
   }
 
+  // Copies the channels of row y, which were computed one by one, to F.
   void unpack(int64_t y) {
     const Stack& fused = args_.fused;
     if (three_neighbours(fused, args_.channels)) {

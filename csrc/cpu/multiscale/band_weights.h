@@ -10,22 +10,24 @@
 namespace fastmef {
 namespace {
 
-constexpr int kUsualRadius = 4;  // has loops of its own
+constexpr int kUsualRadius = 4;  // windows of this radius have specialised loops
 constexpr double kGray[3] = {0.298936021293775, 0.587043074451121, 0.114020904255103};
 
-// A block of columns is even, and the luma of all rows of its windows stays in the second-level
-// cache.
+// Returns the columns of a block: an even number, so that the luma of all rows of its windows stays
+// in the second-level cache.
 inline int64_t block_columns(const BandArgs& args) {
   const int64_t fit = 40960 / (args.count * (2 * args.radius + 1)) / 256 * 256;
   return most(256, least(fit, 2048));
 }
 
-// Rows of a block in scratch memory: its columns, and those that its windows reach beyond them.
+// Returns the length of a row of a block in scratch memory, with the columns that its windows reach
+// beyond the block.
 inline int64_t block_stride(const BandArgs& args) {
   return round_up(block_columns(args) + 2 * args.radius) + kLane;
 }
 
-// The columns [x, x + n) of image b; [left, right) with those that windows reach in the image.
+// The columns [x, x + n) of image b. [left, right) also contains the columns of the image that
+// windows reach beyond them.
 struct Block {
   int64_t b, x, n, left, right;
 
@@ -63,14 +65,14 @@ class BandWeights {
   // The weights of exposure k begin at weights() + k * block_stride(args).
   const T* weights() const { return weights_; }
 
-  // The channel of an exposure in a row that was taken in, from column block.left on.
+  // Returns a channel of an exposure in a row that was read, from column block.left on.
   char* channel(int64_t k, int64_t c, int64_t y) const {
     const Stack fine = exposure(k);
     if (dense()) return address(fine, offset_of(fine, block_.b, 0, c, y, block_.left));
     return split_ + ((y % taps_ * args_.count + k) * args_.channels + c) * channel_bytes();
   }
 
-  // The validity of an exposure in a row that was taken in, from column block.x on; null if all
+  // Returns the validity of an exposure in a row that was read, from column block.x on; null if all
   // pixels are valid.
   const T* mask(int64_t k, int64_t y) const {
     return masked() ? mask_row(k, y) + args_.radius : nullptr;
@@ -104,12 +106,12 @@ class BandWeights {
     }
   }
 
-  // Makes the weights of row y. The rows of its windows were taken in.
+  // Computes the weights of row y. The rows of its windows must have been read.
   void make_weights(int64_t y) {
     const T floor = static_cast<T>(args_.floor), contrast = static_cast<T>(args_.contrast);
     T highest_share = 0;
     for (int64_t k = 0; k < args_.count; ++k) highest_share = larger(highest_share, share_of(k));
-    const bool shared = highest_share > 0;  // shares that leave nothing are ignored
+    const bool shared = highest_share > 0;  // shares that are all 0 are ignored
     for (int64_t k = 0; k < args_.count; ++k) {
       T* activity = weights_ + k * stride_;
       make_variance(k, y, activity);
@@ -134,7 +136,7 @@ class BandWeights {
   bool dense() const { return args_.fine.column == 1; }
   bool masked() const { return args_.validity.data; }
 
-  // The level of one exposure; its layer is 0.
+  // Returns one exposure of the level as a Stack with K = 1.
   Stack exposure(int64_t k) const {
     Stack fine = args_.fine;
     fine.data = args_.layers ? const_cast<void*>(args_.layers[k])
@@ -144,7 +146,7 @@ class BandWeights {
 
   int64_t channel_bytes() const { return stride_ * size_of(args_.fine.dtype); }
 
-  // Rows of grey and of masks begin `radius` columns before the block.
+  // Return rows of grey values and masks, which begin `radius` columns before the block.
   T* gray_row(int64_t k, int64_t y) const {
     return gray_ + (y % taps_ * args_.count + k) * stride_;
   }
@@ -200,7 +202,8 @@ class BandWeights {
     }
   }
 
-  // Validity and shares enter the activity; where shares leave nothing they are ignored.
+  // Multiplies the activity with validity and shares. Shares are ignored at pixels where they make
+  // all activities 0.
   void apply_validity(int64_t y) {
     for (int64_t i = 0; i < block_.n; ++i) total_[i] = plain_total_[i] = 0;
     for (int64_t k = 0; k < args_.count; ++k) {

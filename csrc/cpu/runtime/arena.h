@@ -1,5 +1,5 @@
-// Carves one block of scratch memory into cache-line aligned arrays; without a block it only
-// counts.
+// Divides a block of scratch memory into arrays that are aligned to cache lines. Without a block it
+// only counts the bytes.
 #pragma once
 
 #include <stddef.h>

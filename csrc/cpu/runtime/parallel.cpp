@@ -17,7 +17,8 @@
 namespace fastmef {
 namespace {
 
-// Scratch that a thread keeps between calls: fresh pages cost more than a small image.
+// Scratch memory that a thread keeps between calls, because new pages cost more time than a small
+// image.
 class Scratch {
  public:
   void* get(size_t bytes) {
@@ -61,10 +62,10 @@ struct Region {
 
 void work_on(void* region) { static_cast<Region*>(region)->work(); }
 
-// PyTorch brings its own OpenMP run-time. A second one would be a second pool of threads: for a
-// while after each loop its threads still spin, and the other pool's have to share the cores with
-// them. So the loop enters the one that is already loaded, through the function that GCC's OpenMP
-// code calls (LLVM's and Intel's run-times export it as well).
+// PyTorch loads its own OpenMP run-time. A second one would be a second pool of threads, which spin
+// for a while after each loop and slow down the threads of the first pool. So the loop uses the
+// run-time that is already loaded, through the function that GCC's OpenMP code calls (LLVM's and
+// Intel's run-times export it as well).
 using GompParallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
 
 GompParallel find_openmp() {
@@ -82,12 +83,12 @@ GompParallel openmp() {
   return prefer_own ? nullptr : found;
 }
 
-// The pool where there is no OpenMP run-time to share.
+// The pool of threads that is used if no OpenMP run-time is loaded.
 class Pool {
  public:
   static Pool& instance() {
-    // Never destroyed: threads may still be waiting on it when the process ends. After a fork the
-    // threads are gone, so the child makes a new pool.
+    // The pool is never destroyed, because threads may still be waiting on it when the process
+    // ends. After a fork the child has none of the threads, so it makes a new pool.
     static std::mutex guard;
     static Pool* pool = nullptr;
     static long owner = 0;
@@ -165,7 +166,7 @@ void parallel_for(int64_t tasks, int threads, size_t scratch_bytes, Task task, v
   } else {
     Pool::instance().run(region, threads);
   }
-  // Threads that got their memory have done all the tasks; only if none did is anything missing.
+  // Threads that got their memory run all tasks; tasks are missing only if no thread got any.
   if (region.failed && region.next < tasks) throw std::bad_alloc();
 }
 

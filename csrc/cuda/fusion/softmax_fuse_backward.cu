@@ -1,4 +1,4 @@
-// The gradients of softmax_fuse in one pass; threads and pixels as in softmax_fuse.cu.
+// The backward pass of softmax_fuse in one kernel. Threads handle pixels as in softmax_fuse.cu.
 //
 //   dL/dlogits_k = W_k (t_k - sum_j W_j t_j) / temperature, t_k = sum_c dL/dF_c I_kc + dL/dW_k
 //   dL/dI_kc = W_k dL/dF_c
@@ -9,8 +9,8 @@
 namespace fastmef {
 namespace {
 
-// V numbers of grad_output and what follows from them. Number i belongs to the pixel (i + first) /
-// channels of the thread.
+// Reads V numbers of grad_fused, adds to the terms t_k and writes grad_exposures. Number i belongs
+// to the pixel (i + first) / channels of the thread.
 template <class S, int K, int V>
 __device__ __forceinline__ void mix_backward(const FuseArgs& a, const S* grad_fused,
                                              const S* exposures, S* grad_exposures,
@@ -131,7 +131,7 @@ void fuse_backward(const FuseArgs& a, const DeviceAndStream& on) {
 void softmax_fuse_backward(FuseArgs args, const DeviceAndStream& on) {
   const char* name = "softmax_fuse_backward";
   if (!args.grad_fused.data) {
-    args.exposures = Stack{};  // of any type: not read
+    args.exposures = Stack{};  // it is not read and may have any type
     args.exposures.dtype = kFloat32;
   }
   Arrays arrays(name);

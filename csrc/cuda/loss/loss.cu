@@ -4,21 +4,24 @@
 //   L = 1 - sum_s scale_s mean_p sum_k gamma_k(p) SSIM(F, I_k)(p)
 //   dL/dF = w * d_mean + 2 F (w * d_second_moment) + sum_k I_k (w * d_cross_k)
 //
-// A block owns a strip of columns and a chunk of rows, a thread one column. For every two new rows
-// of pixels it forms F and dF / dlogits, keeps them in shared memory, filters the products of the
-// rows along them, and adds the results to the windows that are open in its column: sums in
-// registers, moved on by two windows (out[j] = in[j + 2] + tap * x + tap' * x', two instructions
-// and no move). The windows that the rows complete give SSIM, gamma and derivatives; those go
-// through shared memory along the rows, through the same kind of sums down the column, and leave as
-// the gradient of the rows of pixels ten rows further up. Each input is read once but for the halo
-// of ten pixels around the blocks, and nothing but the gradient is written.
+// A block handles a strip of columns and a chunk of rows, a thread handles one column. For every
+// two new rows of pixels a thread computes F and dF / dlogits, stores them in shared memory,
+// filters products of the rows along x, and adds the results to the incomplete windows of its
+// column. These are sums in registers, which move on by two windows (out[j] = in[j + 2] + tap * x +
+// tap' * x', two instructions and no move). From the windows that the rows complete it computes
+// SSIM, gamma and derivatives. The derivatives are filtered along x through shared memory and down
+// the column by the same kind of sums, which gives the gradient of the pixels ten rows further up.
+// Each input is read once, except for the halo of ten pixels around the blocks, and only the
+// gradient is written.
 //
-// The coarser levels come from levels.cu, and their blocks come first: the gradient of the finest
-// level contains theirs. Its blocks wait before they write the first row, for blocks of lower
-// numbers only, which a GPU starts earlier. The last block that is done adds up the sums.
+// levels.cu computes the images of the coarser levels. The blocks of coarser levels have the lower
+// numbers, because the gradient of the finest level contains theirs: its blocks wait for them
+// before they write the first row. A GPU starts blocks of lower numbers earlier, so that this ends.
+// The last block to finish adds up the sums.
 //
-// Two or three exposures: the (4 + 4 K) * 10 open sums of a thread stay in registers. Four need all
-// 255 and spill, five have 240 sums alone; Triton's two passes handle those.
+// The kernels handle two or three exposures: the (4 + 4 K) * 10 sums of a thread stay in registers.
+// Four exposures need all 255 registers and spill, five have 240 sums; Triton's two passes handle
+// those.
 
 #include "cuda/loss/window.h"
 #include "cuda/runtime/checks.h"
@@ -26,14 +29,15 @@
 namespace fastmef {
 namespace {
 
-// What one pixel counts in a pixel of the next level, along one axis: a half, or 1 if its partner
-// lies beyond the border. `at` is the pixel of the next level, `finer_size` the size of this one.
+// Returns the weight of a pixel in a pixel of the next level, along one axis: 1/2, or 1 if its
+// partner is beyond the border. `at` is the pixel of the next level, whose size is `size`, and
+// `finer_size` is the size of this level.
 __device__ __forceinline__ float halving_weight(int at, int size, int finer_size) {
   return at == size - 1 && finer_size % 2 ? 1.0f : 0.5f;
 }
 
-// What dL/dF at pixel (y, x) of the finest level receives from the levels below it. Their gradients
-// hold the shares of the last halving already.
+// Returns the gradient w.r.t. F at pixel (y, x) of the finest level through the coarser levels. The
+// stored gradients of these already contain the weights of their last halving.
 __device__ __forceinline__ float from_coarser(const LossArgs& a, int batch, int y, int x) {
   float sum = 0.0f;
   for (int l = a.levels - 1; l > 0; --l) {
@@ -51,7 +55,7 @@ __device__ __forceinline__ float from_coarser(const LossArgs& a, int batch, int 
   return sum;
 }
 
-// Until all blocks of coarser levels are done and their gradients can be read.
+// Waits until all blocks of coarser levels have finished and their gradients can be read.
 __device__ __forceinline__ void wait_for_coarser(const LossArgs& a) {
   if (threadIdx.x == 0) {
     const volatile unsigned* done = a.counters;
@@ -61,7 +65,7 @@ __device__ __forceinline__ void wait_for_coarser(const LossArgs& a) {
   __syncthreads();
 }
 
-// Handles tile p of level l and returns this thread's part of the sum of SSIM.
+// Computes tile p of level l and returns this thread's part of the sum of SSIM.
 template <bool FromLogits, int K, bool Common, class Memory>
 __device__ __forceinline__ float march(const LossArgs& a, int l, const Tile& p, Memory& rows) {
   const int t = threadIdx.x;
@@ -77,7 +81,7 @@ __device__ __forceinline__ float march(const LossArgs& a, int l, const Tile& p, 
     rows.derivatives.store(t, none);
   }
   int slot = 0;
-  // Where registers allow, rows are read one step ahead and offsets are kept.
+  // If there are enough registers, rows are read one step ahead and offsets are kept.
   constexpr bool kAhead = Common || K == 2;
   Pair<FromLogits, K> next;
   int64_t from_exposures = offset(level.exposures, p.batch, p.a0, p.x);
@@ -259,11 +263,12 @@ __device__ __forceinline__ float march(const LossArgs& a, int l, const Tile& p, 
   return sum - lost;
 }
 
-// The blocks' sums become the value, in the block that is done last.
+// Adds up the blocks' sums to the value, in the block that finishes last.
 __device__ __forceinline__ void finish(const LossArgs& a, double mine, double* memory,
                                        unsigned* turn, bool coarser) {
   const int t = threadIdx.x;
-  const double sum = sum_of_block(memory, mine);  // a barrier: all of the gradient is written
+  // The barriers inside also ensure that the block has written its whole gradient.
+  const double sum = sum_of_block(memory, mine);
   if (t == 0) {
     a.partials[blockIdx.x] = sum;
     __threadfence();
@@ -306,10 +311,10 @@ __global__ void __launch_bounds__(kMostThreads<K>, 1)
   }
 }
 
-// Strips are of one width, and blocks have the threads that fill them best. Chunks are long,
-// because each repeats 20 rows of its neighbours, but short enough for a block on every
-// multiprocessor of a large GPU. By the shape alone: the order of sums must not depend on the GPU.
-// Not timed on a GPU.
+// Strips have one width, and blocks the number of threads that leaves the fewest idle. Chunks are
+// long, because each repeats 20 rows of its neighbours, but short enough for a block on every
+// multiprocessor of a large GPU. The division depends on the shape only, because the order of sums
+// must not depend on the GPU. It was not timed on a GPU.
 constexpr int kMultiprocessors = 132, kFewestRows = 64;
 
 int strips_of(int width, int threads) {
@@ -350,8 +355,8 @@ void divide(LossArgs& a) {
   a.blocks = static_cast<int>(blocks);
 }
 
-// The memory of a call: counters, the sums of blocks, and of every coarser level F, the exposures
-// and the gradient w.r.t. F. Returns how many float64 it takes.
+// Divides the workspace of a call: counters, the sums of blocks, and for every coarser level F, the
+// exposures and the gradient w.r.t. F. Returns the number of float64 that it takes.
 int64_t lay_out(LossArgs& a, void* workspace) {
   double* const begin = static_cast<double*>(workspace);
   int64_t size = 1 + a.blocks;
@@ -372,7 +377,8 @@ int64_t lay_out(LossArgs& a, void* workspace) {
   return size;
 }
 
-// Fills in sizes, the division of work and memory.
+// Returns the arguments of the kernels: sizes, the division of work, and memory. `size` is the
+// number of float64 in the workspace.
 LossArgs plan(const LossCall& call, int64_t& size) {
   const char* name = "fusion_loss";
   check_sizes(name, {call.batch, call.count, 1, call.height, call.width});
@@ -424,14 +430,14 @@ LossArgs plan(const LossCall& call, int64_t& size) {
   return a;
 }
 
-// Those that bench/machine_code/cuda_kernels.py tells the occupancy by.
+// bench/machine_code/cuda_kernels.py computes the occupancy from these numbers.
 static_assert(kMostThreads<2> == 256 && kMostThreads<3> == 192, "threads have changed");
 static_assert(sizeof(Rows<false, 2>) == 52000 && sizeof(Rows<true, 2>) == 66224, "sizes changed");
 static_assert(sizeof(Rows<false, 3>) == 51456 && sizeof(Rows<true, 3>) == 83488, "sizes changed");
 
 template <bool FromLogits, int K, bool Common>
 void run(const LossArgs& a, const DeviceAndStream& on) {
-  // Rows of the finest level are the larger ones.
+  // The finest level needs the most shared memory for its rows.
   launch("fusion_loss", loss_kernel<FromLogits, K, Common>, a, a.blocks, a.threads, on,
          sizeof(Rows<FromLogits, K>));
 }

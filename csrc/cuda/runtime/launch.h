@@ -1,4 +1,5 @@
-// Starting kernels: on the caller's device and stream, without synchronising, every status checked.
+// Launches kernels on the caller's device and stream, without synchronising, and checks every
+// status.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -9,14 +10,14 @@
 
 namespace fastmef {
 
-// Shared memory whose size the launch says, as float4[].
+// Declares shared memory whose size is given in the launch, as float4[].
 #ifndef FASTMEF_DYNAMIC_SHARED
 #define FASTMEF_DYNAMIC_SHARED(name) extern __shared__ float4 name[]
 #endif
 
-constexpr int kThreads = 256;  // of a block, where a kernel has no reason for another number
+constexpr int kThreads = 256;  // the threads of a block, unless a kernel needs another number
 
-// Where Python wants the work done.
+// The device and the stream of a launch.
 struct DeviceAndStream {
   int device;
   cudaStream_t stream;
@@ -42,9 +43,9 @@ void launch(const char* operation, void (*kernel)(Args), const Args& args, int64
   config.blockDim = dim3(static_cast<unsigned>(threads));
   config.dynamicSmemBytes = shared;
   config.stream = on.stream;
-  // The caller's device becomes current again whatever the launch says.
+  // The caller's device becomes current again even if the launch fails.
   cudaError_t launched = cudaSuccess;
-  if (shared > 48 * 1024) {  // more than a kernel may have without asking
+  if (shared > 48 * 1024) {  // larger sizes must be requested
     launched =
         cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                              cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
