@@ -194,7 +194,7 @@ constexpr int64_t kLongestSide = 46340;  // 2 * 46340^2 fits into 32 bits
 
 int64_t blocks_for(int64_t threads) {
   if (threads > UINT32_MAX - kThreads) {
-    refuse("guided_upsample_fuse", "more than 2^32 threads");
+    refuse("guided_upsample_fuse", "needs more than 2^32 threads");
   }
   return (threads + kThreads - 1) / kThreads;
 }
@@ -202,8 +202,8 @@ int64_t blocks_for(int64_t threads) {
 void check_size(const char* operation, const GuidedArgs& a) {
   check_sizes(operation, {a.batch, a.count, 3, a.height, a.width});
   if (a.height > kLongestSide || a.width > kLongestSide) {
-    refuse(operation, "sides of at most 46340 pixels, got " + std::to_string(a.height) + " x " +
-                          std::to_string(a.width));
+    refuse(operation, "takes sides of at most 46340 pixels, got " + std::to_string(a.height) +
+                          " x " + std::to_string(a.width));
   }
   if (a.rows < 1 || a.columns < 1 || a.rows > a.height || a.columns > a.width) {
     refuse(operation, "the small size must be from 1 x 1 to " + std::to_string(a.height) + " x " +

@@ -350,7 +350,7 @@ void divide(LossArgs& a) {
     const int64_t here = level.weight == 0.0f ? 0 : a.batch * level.strips * level.chunks;
     level.blocks = static_cast<int>(here);
     blocks += here;
-    if (blocks > INT32_MAX) refuse("fusion_loss", "more than 2^31 - 1 blocks of threads");
+    if (blocks > INT32_MAX) refuse("fusion_loss", "needs more than 2^31 - 1 blocks of threads");
   }
   a.blocks = static_cast<int>(blocks);
 }
@@ -383,20 +383,20 @@ LossArgs plan(const LossCall& call, int64_t& size) {
   const char* name = "fusion_loss";
   check_sizes(name, {call.batch, call.count, 1, call.height, call.width});
   if (call.count != 2 && call.count != 3) {
-    refuse(name, "2 or 3 exposures, got " + std::to_string(call.count));
+    refuse(name, "takes 2 or 3 exposures, got " + std::to_string(call.count));
   }
   if (call.levels < 1 || call.levels > kMostLevels) {
-    refuse(name, "1 to 6 scales, got " + std::to_string(call.levels));
+    refuse(name, "takes 1 to 6 scales, got " + std::to_string(call.levels));
   }
   const int shrunk = call.levels - 1;
   if (((call.height - 1) >> shrunk) + 1 < kWindow || ((call.width - 1) >> shrunk) + 1 < kWindow) {
-    refuse(name, "images of at least 11 x 11 pixels at every scale, got " +
+    refuse(name, "takes images of at least 11 x 11 pixels at every scale, got " +
                      std::to_string(call.height) + " x " + std::to_string(call.width) + " at " +
                      std::to_string(call.levels) + " scales");
   }
   constexpr int64_t most = INT32_MAX - 1024;
   if (call.height > most || call.width > most) {
-    refuse(name, "images of less than 2^31 rows and columns");
+    refuse(name, "takes images of less than 2^31 rows and columns");
   }
   LossArgs a{};
   a.batch = call.batch;

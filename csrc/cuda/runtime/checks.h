@@ -23,7 +23,7 @@ using Sizes = std::array<int64_t, 5>;
 
 inline void check_count(const char* operation, int count) {
   if (count < 1 || count > kMostExposures) {
-    refuse(operation, "1 to 8 exposures, got " + std::to_string(count));
+    refuse(operation, "takes 1 to 8 exposures, got " + std::to_string(count));
   }
 }
 
@@ -35,7 +35,7 @@ inline void check_sizes(const char* operation, const Sizes& sizes) {
     text += (text.empty() ? "" : " x ") + std::to_string(size);
     empty = empty || size < 1;
   }
-  if (empty) refuse(operation, "images with at least one pixel, got " + text);
+  if (empty) refuse(operation, "takes images with at least one pixel, got " + text);
 }
 
 inline bool is_single_float(DType dtype) { return dtype >= kFloat16 && dtype <= kFloat32; }

@@ -33,7 +33,8 @@ template <class Args>
 void launch(const char* operation, void (*kernel)(Args), const Args& args, int64_t blocks,
             int threads, const DeviceAndStream& on, size_t shared = 0) {
   if (blocks > INT32_MAX) {
-    throw std::invalid_argument(std::string(operation) + ": more than 2^31 - 1 blocks of threads");
+    throw std::invalid_argument(std::string(operation) +
+                                ": needs more than 2^31 - 1 blocks of threads");
   }
   int former = -1;
   check(operation, cudaGetDevice(&former));
