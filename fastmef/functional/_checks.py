@@ -52,16 +52,19 @@ def check_float(name: str, tensor: Tensor) -> None:
 
 
 def check_image(name: str, tensor: Tensor) -> None:
+    """Refuse tensors that are not uint8, uint16 or floating point."""
     check_dtype(name, tensor, (*_INTEGERS, *_FLOATS))
 
 
 def check_planes(name: str, tensor: Tensor) -> None:
+    """Refuse tensors that are not floating point ``(..., H, W)``, or empty."""
     check_float(name, tensor)
     if tensor.ndim < 2 or 0 in tensor.shape:
         raise InputError(f"{name} must be (..., H, W) and not empty, got {tuple(tensor.shape)}")
 
 
 def check_stack(name: str, tensor: Tensor) -> None:
+    """Refuse tensors that are not floating point ``(B, K, H, W)``, or empty."""
     check_float(name, tensor)
     if tensor.ndim != 4 or 0 in tensor.shape:
         raise InputError(f"{name} must be (B, K, H, W) and not empty, got {tuple(tensor.shape)}")

@@ -228,6 +228,7 @@ def loss_options(scales: Sequence[float], *given: Any) -> dict[str, Any]:
 
 
 def _checked_options(scales: Sequence[float], *given: Any) -> dict[str, Any]:
+    """Check the options and return them by name, γ and scales normalised."""
     options = LossOptions(*given)
     gamma = checked_gamma(options.gamma)
     check_flag("luminance", options.luminance)
@@ -248,4 +249,5 @@ def _checked_options(scales: Sequence[float], *given: Any) -> dict[str, Any]:
 def _cached_options(
     types: tuple[type, ...], scales: tuple[float, ...], *given: Any
 ) -> dict[str, Any]:
+    """Return :func:`_checked_options` from a cache; ``types`` is a part of the key."""
     return _checked_options(scales, *given)

@@ -287,6 +287,7 @@ def _check_knee(knee: Knee | None) -> None:
 def _check_pyramid(
     pyramid: ExposurePyramid, exposures: Tensor, levels: int, valid: Tensor | None
 ) -> None:
+    """Refuse a pyramid whose levels do not fit the exposures."""
     if not isinstance(pyramid, ExposurePyramid):
         raise InputError(f"pyramid must come from exposure_pyramid, got {shown(pyramid)}")
     shapes = [tuple(x.shape) for x in (*pyramid.inner, pyramid.base)]

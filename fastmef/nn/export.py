@@ -109,6 +109,7 @@ class _Case(NamedTuple):
 
 
 def _case(network: FusionNet) -> _Case:
+    """Return the module of a network to export, with an example of its inputs."""
     # The exporter could take sizes for constants if they were equal, 1 or multiples of the stride.
     network = _plain_copy(network)
     free = {0: _DYNAMIC, 3: _DYNAMIC, 4: _DYNAMIC}
@@ -129,12 +130,14 @@ def _plain_copy(network: FusionNet) -> FusionNet:
 
 
 def _pt2(program: torch.export.ExportedProgram) -> bytes:
+    """Return the bytes of a ``.pt2`` file."""
     file = io.BytesIO()
     torch.export.save(program, file)
     return file.getvalue()
 
 
 def _onnx(program: torch.export.ExportedProgram, case: _Case) -> bytes:
+    """Return the bytes of an ONNX file."""
     exported = torch.onnx.export(
         program, input_names=list(case.dynamic), output_names=case.outputs, verbose=False
     )

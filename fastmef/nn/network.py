@@ -211,6 +211,7 @@ class FusionNet(nn.Module):
         check_one_device("exposures", exposures, "the network", next(self.body.parameters()))
 
     def _checked_shares(self, shares: Tensor | None, exposures: Tensor) -> Tensor:
+        """Return the shares, by default 1."""
         expected = exposures.shape[:2]
         if shares is None:
             return exposures.new_ones(expected)
@@ -277,6 +278,7 @@ def _repeat_last(planes: Tensor, dim: int, missing: int) -> Tensor:
 
 
 def _crop(maps: Tensor, height: int, width: int) -> Tensor:
+    """Return the first ``height`` rows and ``width`` columns."""
     if is_exporting():
         # A slice would branch on the size, to know whether it is contiguous.
         for dim, size in ((-2, height), (-1, width)):

@@ -33,6 +33,7 @@ def is_fused(features: Tensor, norm: nn.Module) -> bool:
 
 
 def _trains_eagerly(norm: Any) -> bool:
+    """Return whether gradients are recorded outside of ``torch.compile``."""
     eager = torch.is_grad_enabled() and not torch.compiler.is_compiling()
     return eager and norm.training and type(norm) is nn.BatchNorm2d
 

@@ -184,6 +184,7 @@ class FusionObjective(nn.Module):
 
     @torch.no_grad()
     def _sources(self, exposures: Tensor) -> _Sources:
+        """Compute the maps of the exposures that the terms need."""
         scales = [("mef_ssim", 3), ("mef_ssim_1_scale", 1)]
         wanted = [count for name, count in scales if name in self.weights]
         ma2015 = mefnet = color2018 = None

@@ -51,6 +51,8 @@ class Filter(NamedTuple):
 
 
 class VarianceOptions(NamedTuple):
+    """The options of ``local_variance`` in the order of its schema."""
+
     window: int
     sigma: float | None
     floor: float
@@ -73,6 +75,8 @@ class SobelOptions(NamedTuple):
 
 
 class GammaOptions(NamedTuple):
+    """The options of ``gamma_weights`` in the order of its schema."""
+
     gamma: str
     window: int
     sigma: float | None

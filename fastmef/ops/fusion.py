@@ -35,6 +35,7 @@ SOFTMAX_FUSE = Operation(
 def _new_outputs(
     logits: Tensor, exposures: Tensor, want_weights: bool, *others: Any, **options: Any
 ) -> tuple[Tensor, Tensor]:
+    """Allocate the fused image and the weights, which are empty if not wanted."""
     return fused_like(exposures), gradient_like(logits, want_weights)
 
 
@@ -48,6 +49,7 @@ def _new_gradients(
     *others: Any,
     **options: Any,
 ) -> tuple[Tensor, Tensor]:
+    """Allocate the gradients, which are empty if not wanted."""
     return gradient_like(logits, for_logits), gradient_like(exposures, for_exposures)
 
 

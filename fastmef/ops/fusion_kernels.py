@@ -32,9 +32,11 @@ class Inputs(NamedTuple):
 
     @property
     def in_double(self) -> bool:
+        """Return whether sums are formed in float64."""
         return torch.float64 in (self.logits.dtype, self.exposures.dtype)
 
     def require_fit(self) -> None:
+        """Refuse inputs whose shapes do not fit each other."""
         logits, exposures, _, valid = self
         require(
             exposures.ndim == 5
@@ -67,11 +69,13 @@ def _arguments(
 
 
 def _run_cpp(kernel: str, inputs: Inputs, *others: Tensor | None) -> None:
+    """Call a C++ kernel."""
     run = getattr(backends.CPU, kernel)
     run(inputs.in_double, *_arguments(inputs, *others), torch.get_num_threads())
 
 
 def _run_cuda(kernel: str, inputs: Inputs, *others: Tensor | None) -> None:
+    """Call a CUDA C++ kernel."""
     logits, exposures, _, valid = inputs
     device = cuda.device_and_stream(kernel, logits, exposures, valid, *others[:2])
     getattr(backends.CUDA_MODULE, kernel)(device, *_arguments(inputs, *others))

@@ -56,10 +56,12 @@ def _gray(exposures: Tensor) -> tuple[float, ...]:
 
 
 def _new_guide(exposures: Tensor, rows: int, columns: int) -> Tensor:
+    """Allocate the small guide ``(B, 1, rows, columns)``."""
     return exposures.new_empty((exposures.shape[0], 1, rows, columns), dtype=torch.float32)
 
 
 def _require_guide(exposures: Tensor, rows: int, columns: int) -> None:
+    """Refuse exposures that are not RGB, and sizes of the guide that do not fit them."""
     require(
         exposures.ndim == 5
         and exposures.shape[2] == 3
@@ -71,6 +73,7 @@ def _require_guide(exposures: Tensor, rows: int, columns: int) -> None:
 
 
 def _require_coefficients(slopes: Tensor, offsets: Tensor, exposures: Tensor) -> None:
+    """Refuse slopes and offsets that do not fit the exposures."""
     require(
         slopes.shape == offsets.shape
         and slopes.ndim == 4
@@ -143,6 +146,7 @@ _fuse = GUIDED_UPSAMPLE_FUSE.register(
 
 
 def _run_kernels(logits: Tensor, exposures: Tensor, radius: int, eps: float) -> Tensor:
+    """Return the fused image, computed by the two kernels."""
     guide = _guide(exposures, *logits.shape[-2:])
     coefficients = reference.guided.guided_coefficients(logits.float(), guide, radius, eps)
     return _fuse(*coefficients, exposures)

@@ -226,6 +226,7 @@ def _have_kernels(operations: Sequence[Operation], *tensors: Tensor | None) -> b
 def weighted_ssim_loss(
     fused: Tensor, exposures: Tensor, mask: Tensor | None, reduction: str, **given: Any
 ) -> Tensor:
+    """See :func:`fastmef.functional.weighted_ssim_loss`; images are grey."""
     fused, exposures = detach_if_no_grad(fused), detach_if_no_grad(exposures)
     mask = None if mask is None else detach_if_no_grad(mask)
     options = LossOptions(*(given[name] for name in LossOptions._fields))
@@ -246,6 +247,7 @@ def weighted_ssim_loss(
 
 
 def fusion_loss(logits: Tensor, exposures: Tensor, **given: Any) -> Tensor:
+    """See :func:`fastmef.functional.fusion_loss`; exposures are grey."""
     logits, exposures = detach_if_no_grad(logits), detach_if_no_grad(exposures)
     options = LossOptions(*(given[name] for name in LossOptions._fields))
     compute = partial(reference.fusion_loss, **given)

@@ -34,6 +34,7 @@ def weighted_similarities(
 
 
 def _quality_map(fused: Tensor, exposures: Tensor, options: LossOptions) -> Tensor:
+    """Return the sum of γ_k SSIM_k over the exposures."""
     gamma, _, window, sigma, _, _, floor, eps = options
     weights = filters.gamma_weights(exposures, gamma, window, sigma, floor, eps)
     terms = weighted_similarities(fused, exposures, weights, options)

@@ -45,12 +45,14 @@ def kernel_options(options: LossOptions, gamma: str | int) -> tuple[Any, ...]:
 def new_loss(
     source: Tensor, exposures: Tensor, mask: Tensor | None, *given: Any
 ) -> tuple[Tensor, Tensor]:
+    """Allocate the value and the gradient, which is empty if it is not wanted."""
     with_gradient = given[-1]
     value = source.new_empty((), dtype=scalar_dtype(source))
     return value, gradient_like(source, with_gradient)
 
 
 def new_map(fused: Tensor, exposures: Tensor, *given: Any) -> Tensor:
+    """Allocate the map."""
     return map_like(fused, LossOptions(*given).window)
 
 
@@ -78,6 +80,7 @@ def _level_sizes(exposures: Tensor, scales: Sequence[float]) -> list[tuple[int, 
 
 
 def _level_taps(exposures: Tensor, options: LossOptions, scales: Sequence[float]) -> list[Taps]:
+    """Return the taps along the height and the width of every level, finest first."""
     sizes = _level_sizes(exposures, scales)
     return [
         (axis_taps(options.window, options.sigma, h), axis_taps(options.window, options.sigma, w))

@@ -57,6 +57,7 @@ def _plane_shape(exposures: Tensor) -> tuple[int, ...]:
 
 
 def new_level(images: Tensor) -> Four:
+    """Allocate centred exposures, means, gains and variance."""
     batch, count, height, width = images.shape
     *_, rows, columns = map_shape(images, WINDOW, "valid")
     return (
@@ -80,6 +81,7 @@ def cpp_level(images: Tensor) -> Four:
 
 
 def new_quality(*arguments: Any) -> tuple[Tensor, Tensor]:
+    """Allocate the score ``(B,)`` and its gradient, which is empty if it is not wanted."""
     *_, fused, with_gradient = arguments
     return fused.new_empty(fused.shape[:1]), gradient_like(fused, with_gradient)
 
@@ -108,6 +110,7 @@ def cpp_quality(*arguments: Any) -> tuple[Tensor, Tensor]:
 
 
 def new_mefnet_sources(exposures: Tensor) -> Four:
+    """Allocate index, mean, variance and desired luminance."""
     batch, _, height, width = exposures.shape
     reference = exposures.new_empty((batch, 1, height, width), dtype=torch.int64)
     mean, variance, luminance = (exposures.new_empty((batch, height, width)) for _ in range(3))
@@ -126,6 +129,7 @@ def cpp_mefnet_sources(exposures: Tensor) -> Four:
 
 
 def new_mefnet_factors(*arguments: Any) -> Four:
+    """Allocate both factors ``(B,)`` and their gradients, empty if not wanted."""
     *_, fused, with_gradient = arguments
     values = fused.new_empty(fused.shape[:1]), fused.new_empty(fused.shape[:1])
     return *values, gradient_like(fused, with_gradient), gradient_like(fused, with_gradient)

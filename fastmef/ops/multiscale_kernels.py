@@ -44,6 +44,7 @@ class Band(NamedTuple):
         return self.coarse.shape[-2:] == self.fine.shape[-2:]
 
     def require_fit(self, options: BandOptions) -> None:
+        """Refuse tensors whose shapes do not fit each other."""
         fine, coarse, fused_coarse, shares, validity, coarse_validity = self
         require_stack(fine)
         small = fine.shape[-2:] if self.same_size else halved_size(fine.shape[-2:], 1)
@@ -75,6 +76,7 @@ def require_validity(validity: Tensor | None, exposures: Tensor) -> None:
 
 
 def _validity_stack(validity: Tensor | None) -> Stack:
+    """Return a validity ``(B, K, H, W)`` as a stack; booleans are viewed as uint8."""
     if validity is not None and validity.dtype == torch.bool:
         validity = validity.view(torch.uint8)
     return gray_stack(validity)
@@ -215,4 +217,5 @@ def triton_band_backward(grad_fused: Tensor, slope: Tensor | None, grad_coarse: 
 
 
 def _cpu(kernel: str) -> Any:
+    """Return a function of the compiled module."""
     return getattr(backends.CPU, kernel)

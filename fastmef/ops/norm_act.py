@@ -55,6 +55,7 @@ def _run_cpp(
     sums: Tensor | None = None,
     count: Tensor | None = None,
 ) -> None:
+    """Run one of the steps of the C++ kernel and fill ``out``."""
     dense = torch.channels_last
     require(
         x.ndim == 4
@@ -173,6 +174,7 @@ def _forward_triton(x: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
 def _sums_fake(
     grad_y: Tensor | None, grad_after: Tensor | None, x: Tensor, *options: Any
 ) -> tuple[Tensor, Tensor]:
+    """Allocate the sums and z, which is empty unless ``then`` is ``"bilinear"``."""
     then = options[-1]
     grad_z = torch.empty_like(x) if then == "bilinear" else x.new_empty((0,))
     return x.new_empty((2, x.shape[1]), dtype=torch.float32), grad_z
@@ -265,6 +267,7 @@ def shared_statistics(
 
 
 def _channels_last(grad: Tensor | None) -> Tensor | None:
+    """Return a gradient in channels-last layout, or ``None`` for that of an empty result."""
     # torch.compile also passes gradients of empty results.
     if grad is None or grad.ndim == 1:
         return None

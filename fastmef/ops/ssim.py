@@ -47,6 +47,8 @@ SSIM = Operation("ssim", in_transforms=True, cpp=Support(FLOATS), triton=Support
 
 
 class SsimOptions(NamedTuple):
+    """The options of ``ssim`` in the order of its schema."""
+
     window: int
     sigma: float | None
     c1: float
@@ -127,6 +129,7 @@ def _new_gradients(a: Tensor, b: Tensor, *given: Any) -> tuple[Tensor, Tensor]:
 def _gradients_cpp(
     a: Tensor, b: Tensor, *given: Any, grad_output: Tensor | None = None, weight: float = 0.0
 ) -> tuple[float, Tensor, Tensor]:
+    """Return the sum of the map and the gradients, which are empty if not wanted."""
     *others, for_a, for_b = given
     grad_a, grad_b = _new_gradients(a, b, *given)
     wanted = grad_a if for_a else None, grad_b if for_b else None

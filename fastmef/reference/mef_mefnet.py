@@ -31,6 +31,7 @@ class MefnetSources(NamedTuple):
 
 
 def _window_mean(images: Tensor) -> Tensor:
+    """Return the Gaussian window mean with zeros beyond the border."""
     return window_filter(images, WINDOW, SIGMA, "zero")
 
 

@@ -93,4 +93,5 @@ def _doubled(padded: Tensor, dim: int) -> Tensor:
 
 
 def _binomial(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+    """Return the mean with the weights [1 3 3 1]/8."""
     return (a + 3 * (b + c) + d) / 8

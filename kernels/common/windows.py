@@ -163,6 +163,7 @@ def strip_rows(planes: int, height: int, width: int) -> int:
 
 
 def strip_programs(planes: int, height: int, width: int, rows: int) -> int:
+    """Return the number of programs that march down strips of ``rows`` rows."""
     return planes * cdiv(height, rows) * cdiv(width, COLUMNS)
 
 

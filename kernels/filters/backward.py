@@ -60,6 +60,7 @@ def attributes_backward_kernel(
     MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute the gradient of a strip of pixels from the maps that are not ``None``."""
     size: tl.constexpr = len(TAPS_Y)
     # The centre of a window. Without padding the map begins that much further inside the image.
     center_y: tl.constexpr = len(TAPS_Y) // 2
@@ -156,6 +157,7 @@ def attributes_backward(
 def _configuration(
     name: str, maps: tuple[str, ...], border: str = "valid", dtype: str = "fp32"
 ) -> Configuration:
+    """Return a variant with the given maps."""
     given = {"images": f"*{dtype}:16", "gradient": f"*{dtype}:16"}
     given |= {x: "*fp32:16" for x in maps}
     if "variances" in maps:

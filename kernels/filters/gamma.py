@@ -82,6 +82,7 @@ def gamma_kernel(
     MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute γ in a strip of windows, or with ``grad_output`` the derivative maps."""
     size: tl.constexpr = len(TAPS_Y)
     center_y: tl.constexpr = len(TAPS_Y) // 2
     center_x: tl.constexpr = len(TAPS_X) // 2
@@ -272,6 +273,7 @@ def launch_gamma(
 def gamma_weights(
     exposures: Tensor, attributes: str, taps: Taps, floor: float, eps: float
 ) -> Tensor:
+    """Return γ ``(B, K, H', W')`` of exposures ``(B, K, H, W)``."""
     windows = windows_of(exposures, taps, False)
     out = exposures.new_empty((*exposures.shape[:2], windows.map_height, windows.map_width))
     launch_gamma(exposures, attributes, windows, floor, eps, out)
@@ -286,6 +288,7 @@ def gamma_weights_backward(
     floor: float,
     eps: float,
 ) -> Tensor:
+    """Return the gradient w.r.t. the exposures."""
     windows = windows_of(exposures, taps, False)
     planes = exposures.flatten(0, 1)
     maps = {
@@ -307,6 +310,7 @@ def gamma_weights_backward(
 def _configuration(
     count: int, attributes: str, dtype: str = "fp32", backward: bool = False
 ) -> Configuration:
+    """Return a variant for K = ``count`` and the attributes in a name."""
     given = {"exposures": f"*{dtype}:16", "floor": "fp32", "eps": "fp32"}
     names = ("variance", "gradient", "well_exposedness")
     used = [x in attributes for x in names]

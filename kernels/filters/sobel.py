@@ -159,6 +159,7 @@ def sobel_kernel(
     image_column,
     COLUMNS: tl.constexpr,
 ):
+    """Compute S of a strip of pixels."""
     plane, first, end, column = locate_strip(tl.program_id(0), height, width, rows, COLUMNS)
     images += plane * image_plane
     out += plane * height * width + column
@@ -190,6 +191,7 @@ def sobel_backward_kernel(
     image_column,
     COLUMNS: tl.constexpr,
 ):
+    """Compute the gradient w.r.t. a strip of pixels."""
     plane, first, end, column = locate_strip(tl.program_id(0), height, width, rows, COLUMNS)
     images += plane * image_plane
     grad_output += plane * grad_plane
@@ -255,18 +257,21 @@ def _launch(kernel: Any, *tensors: Tensor) -> None:
 
 
 def sobel_gradient(images: Tensor) -> Tensor:
+    """Return S of images ``(N, H, W)``."""
     out = images.new_empty(images.shape)
     _launch(sobel_kernel, images, out)
     return out
 
 
 def sobel_gradient_backward(grad_output: Tensor, images: Tensor) -> Tensor:
+    """Return the gradient w.r.t. the images."""
     grad_images = images.new_empty(images.shape)
     _launch(sobel_backward_kernel, grad_output, images, grad_images)
     return grad_images
 
 
 def _configuration(kernel: Any, dtype: str) -> Configuration:
+    """Return a variant of the forward or the backward kernel."""
     pointers = ("images", "out", "grad_output", "grad_images")
     given = {x: f"*{dtype}:16" for x in kernel.arg_names if x in pointers}
     strides = {x: 1 for x in ("image_column", "grad_column") if x in kernel.arg_names}

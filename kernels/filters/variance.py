@@ -91,6 +91,7 @@ def variance_kernel(
     MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute V in a strip of windows, or with ``grad_output`` the derivative maps."""
     size: tl.constexpr = len(TAPS_Y)
     top: tl.constexpr = len(TAPS_Y) // 2 if PADDED else 0
     left: tl.constexpr = len(TAPS_X) // 2 if PADDED else 0
@@ -177,6 +178,7 @@ def launch_variance(
 
 
 def local_variance(images: Tensor, taps: Taps, floor: float, border: str) -> Tensor:
+    """Return V ``(N, H', W')`` of images ``(N, H, W)``."""
     windows = windows_of(images, taps, border == "zero")
     if border == "reflect":
         images, windows = reflect_pad(images, windows)
@@ -188,6 +190,7 @@ def local_variance(images: Tensor, taps: Taps, floor: float, border: str) -> Ten
 def local_variance_backward(
     grad_output: Tensor, images: Tensor, taps: Taps, floor: float, border: str
 ) -> Tensor:
+    """Return the gradient w.r.t. the images."""
     windows = windows_of(images, taps, border == "zero")
     dtype = images.dtype
     if border == "reflect":
@@ -202,6 +205,7 @@ def local_variance_backward(
 
 
 def _configuration(dtype: str, border: str, backward: bool = False) -> Configuration:
+    """Return a variant of the forward pass or of the first backward pass."""
     given = {"images": f"*{dtype}:16", "floor": "fp32"}
     if backward:
         given |= {"grad_output": f"*{dtype}:16", "maps": "*fp32:16", "shifts": "*fp32:16"}

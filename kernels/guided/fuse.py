@@ -74,6 +74,7 @@ def fuse_kernel(
     LINES: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Fuse COLUMNS columns of all full-size rows between two small rows."""
     blocks = (width - 1) // COLUMNS + 1
     strip = (tl.program_id(0) // blocks).to(tl.int64)
     batch = strip // (rows + 1)

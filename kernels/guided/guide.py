@@ -37,6 +37,7 @@ def guide_kernel(
     BLUE: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute COLUMNS small pixels; each averages up to ``most`` columns of full-size pixels."""
     blocks = (columns - 1) // COLUMNS + 1
     line = (tl.program_id(0) // blocks).to(tl.int64)
     small = (tl.program_id(0) % blocks) * COLUMNS + tl.arange(0, COLUMNS).to(tl.int64)

@@ -18,4 +18,5 @@ def load_colours(at, channel_stride, mask):
 
 
 def luma_constants(gray: tuple[float, ...]) -> dict[str, float]:
+    """Return the weights of R, G and B as constants of a kernel."""
     return dict(zip(("RED", "GREEN", "BLUE"), gray, strict=True))

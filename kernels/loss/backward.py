@@ -31,6 +31,7 @@ def sum_partials(partials, count):
 
 @triton.jit
 def sum_kernel(partials, value, count):
+    """Store the sum of the partial sums, for calls without a gradient."""
     tl.store(value, sum_partials(partials, count))
 
 
@@ -82,6 +83,7 @@ def backward_kernel(
     MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute the gradient w.r.t. F or the logits of a strip of pixels."""
     WY: tl.constexpr = len(TAPS_Y)
     WX: tl.constexpr = len(TAPS_X)
     windows_y = height - WY + 1

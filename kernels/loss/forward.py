@@ -85,6 +85,7 @@ def forward_kernel(
     MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute the wanted outputs for a strip of windows."""
     WY: tl.constexpr = len(TAPS_Y)
     WX: tl.constexpr = len(TAPS_X)
     windows_y = height - WY + 1

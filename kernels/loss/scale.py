@@ -18,6 +18,7 @@ BLOCK = 1024
 
 @triton.jit(do_not_specialize=("size", "divisor"))
 def scale_kernel(gradient, grad_output, divisor, size, BLOCK: tl.constexpr):
+    """Scale BLOCK values."""
     factor = tl.load(grad_output) / divisor
     if factor != 1.0:
         at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)

@@ -117,6 +117,7 @@ def covariance_kernel(
     FLAT_Y: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute means, gains and variance for a strip of windows."""
     size: tl.constexpr = len(TAPS_Y)
     count: tl.constexpr = len(TAPS_Y) * len(TAPS_X)
     maps: tl.constexpr = K + K * (K + 1) // 2

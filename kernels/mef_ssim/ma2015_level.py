@@ -92,6 +92,7 @@ def level_kernel(
     TAPS_X: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute means, gains and variance for COLUMNS windows of a row."""
     count: tl.constexpr = len(TAPS_Y) * len(TAPS_X)
     batch, row, _, column = locate_strip(tl.program_id(0), map_height, map_width, 1, COLUMNS)
     inside = column < map_width
@@ -150,6 +151,7 @@ def level_kernel(
 
 
 def ma2015_level(images: Tensor, taps: Taps) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the centred exposures, means, gains and variance of images ``(B, K, H, W)``."""
     x = images.float()
     x = (x - x.nan_to_num(0.0, 0.0, 0.0).mean(dim=(-2, -1), keepdim=True)).contiguous()
     batch, count, height, width = x.shape

@@ -41,6 +41,7 @@ def choose_kernel(
     pixels,
     BLOCK: tl.constexpr,
 ):
+    """Choose the exposure of largest variance and compute λ for BLOCK of the P pixels."""
     blocks = (pixels - 1) // BLOCK + 1
     program = tl.program_id(0)
     batch = (program // blocks).to(tl.int64)
@@ -74,6 +75,7 @@ def choose_kernel(
 
 
 def mefnet_sources(exposures: Tensor, taps: Taps) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the index, mean and variance of the chosen exposure, and λ."""
     import torch
 
     batch, count, height, width = exposures.shape

@@ -101,6 +101,7 @@ def quality_kernel(
     MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Sum the factors over a strip of windows, and store their derivatives if wanted."""
     size: tl.constexpr = len(TAPS_Y)
     top: tl.constexpr = len(TAPS_Y) // 2 if PADDED else 0
     left: tl.constexpr = len(TAPS_X) // 2 if PADDED else 0
@@ -217,6 +218,7 @@ def quality_backward_kernel(
     MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute the gradients w.r.t. a strip of pixels of the fused image."""
     size: tl.constexpr = len(TAPS_Y)
     # A window may begin this far below and right of a pixel that it covers.
     down: tl.constexpr = len(TAPS_Y) // 2 if PADDED else 0
@@ -253,6 +255,7 @@ def quality_backward_kernel(
 
 
 def _configuration(variant: str, count: int, second: bool, gradient: bool = True) -> Configuration:
+    """Return a variant of the first or the second pass."""
     kernel: Any = quality_backward_kernel if second else quality_kernel
     is_mefnet = variant == "mefnet"
     absent = ["gains"] if is_mefnet else ["chosen", "luminance", "luminance_sums"]

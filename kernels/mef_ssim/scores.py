@@ -106,6 +106,7 @@ def ma2015_quality(
     taps: Taps,
     c: float,
 ) -> tuple[Tensor, Tensor]:
+    """Return the score ``(B,)`` of one scale and its gradient, empty if not wanted."""
     exposures, means, gains, variance, fused = (
         x.contiguous() for x in (exposures, means, gains, variance, fused)
     )
@@ -138,6 +139,7 @@ def mefnet_factors(
     c1: float,
     c2: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return luminance factor and cs ``(B,)``, and their gradients, empty if not wanted."""
     exposures, reference, mean, variance, luminance, fused = (
         x.contiguous() for x in (exposures, reference, mean, variance, luminance, fused)
     )

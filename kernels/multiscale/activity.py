@@ -72,6 +72,7 @@ def activity_kernel(
     RADIUS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute the activity of one exposure in a strip of pixels."""
     size: tl.constexpr = 2 * RADIUS + 1
     plane, first, end, column = locate_strip(tl.program_id(0), height, width, rows, COLUMNS)
     inside = column < width

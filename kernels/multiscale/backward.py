@@ -43,6 +43,7 @@ def blend_backward_kernel(
     C: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute COLUMNS values of a row of the coarse gradient."""
     rows = (height + 1) // 2
     columns = (width + 1) // 2
     plane, y, first = locate(tl.program_id(0), columns, rows, COLUMNS)

@@ -105,6 +105,7 @@ def blend_kernel(
     SAME: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute COLUMNS pixels of a row of F."""
     b, y, first = locate(tl.program_id(0), width, height, COLUMNS)
     x = first + tl.arange(0, COLUMNS)
     inside = x < width

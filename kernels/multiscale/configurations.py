@@ -29,11 +29,13 @@ def _configuration(
     bytes_per_pixel: float,
     **options: Any,
 ) -> Configuration:
+    """Return a variant with the float32 arguments that the kernel has."""
     numbers = {x: "fp32" for x in _FLOATS if x in kernel.arg_names}
     return configuration(name, kernel, {**types, **numbers}, constants, bytes_per_pixel, **options)
 
 
 def _reduce_configuration(dtype: str, to: str, interleaved: bool = False) -> Configuration:
+    """Return a variant of the kernel for the next level."""
     constants = {"K": 2, "C": 3, "COLUMNS": 256}
     constants |= {"fine_channel" if interleaved else "fine_column": 1}
     return _configuration(
@@ -48,6 +50,7 @@ def _reduce_configuration(dtype: str, to: str, interleaved: bool = False) -> Con
 
 
 def _activity_configuration(dtype: str, interleaved: bool = False) -> Configuration:
+    """Return a variant of the activity kernel for two RGB exposures."""
     colours = {"RED": 0.3, "GREEN": 0.59, "BLUE": 0.11}
     constants = {"K": 2, "C": 3, "RADIUS": 4, "COLUMNS": COLUMNS, "shares": None, **colours}
     constants |= {"fine_channel" if interleaved else "fine_column": 1}
@@ -69,6 +72,7 @@ def _blend_configuration(
     interleaved: bool = False,
     same_size: bool = False,
 ) -> Configuration:
+    """Return a variant of the blend kernel for RGB exposures."""
     columns = columns_for(count)
     constants: dict[str, Any] = {"K": count, "C": 3, "COLUMNS": columns, "COMPRESS": finest}
     constants |= {"SAME": same_size, "slope": None, "coarse_column": 1, "fused_coarse_column": 1}
@@ -93,6 +97,7 @@ def _blend_configuration(
 
 
 def _backward_configuration(dtype: str, with_slope: bool) -> Configuration:
+    """Return a variant of the backward kernel."""
     constants = {
         "C": 3,
         "COLUMNS": 256,

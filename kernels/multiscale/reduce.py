@@ -33,6 +33,7 @@ def reduce_kernel(
     C: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute COLUMNS pixels of a row of the next level."""
     rows = (height + 1) // 2
     columns = (width + 1) // 2
     plane, y, first = locate(tl.program_id(0), columns, rows, COLUMNS)

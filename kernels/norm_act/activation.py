@@ -46,6 +46,7 @@ LONGEST = 64  # the most tiles that one program adds up in float32
 
 
 def tile_rows(channels: int, elements: int = ELEMENTS) -> int:
+    """Return the pixels of a tile."""
     return elements // widest(channels)
 
 
@@ -76,6 +77,7 @@ def apply_kernel(
     ROWS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
+    """Compute y for one slab of pixels."""
     slab, c = locate_tile(channels, CHANNELS)
     center, _, scale, offset = affine(mean, variance, weight, bias, eps, c, channels)
     first, r, left = slab_rows(slab, steps, rows, ROWS)
@@ -164,6 +166,7 @@ def backward(
 
 
 def _variants(dtype: str, size: int, aligned: bool = True) -> list[Configuration]:
+    """Return the variants of the forward pass, the sums and the gradient."""
     tile = {"ROWS": tile_rows(64)}
     rows: list[tuple[str, Any, tuple[str, ...], int, int]] = [
         ("forward", apply_kernel, (), 2, SINGLE_VALUES),

@@ -83,6 +83,7 @@ def pool_kernel(
     CELLS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
+    """Compute the maxima, and y if it is wanted, for one slab of cells."""
     slab, c = locate_tile(channels, CHANNELS)
     center, _, scale, offset = affine(mean, variance, weight, bias, eps, c, channels)
     for i in range(steps):
@@ -167,10 +168,12 @@ def pool_backward_kernel(
 
 
 def tile_cells(channels: int, elements: int = BACKWARD) -> int:
+    """Return the cells of a tile."""
     return elements // widest(channels)
 
 
 def _cell_count(x: Tensor) -> int:
+    """Return the number of cells of a batch."""
     batch, _, height, width = x.shape
     return batch * cdiv(height, 2) * cdiv(width, 2)
 
@@ -204,6 +207,7 @@ def backward(
 
 
 def _launch(kernel: Any, elements: int, x: Tensor, *arguments: Any) -> None:
+    """Launch a kernel with the sizes and the tile that both have in common."""
     _, channels, height, width = x.shape
     programs, steps = slabs(x, elements)
     sizes = (_cell_count(x), height, width, channels, steps)
@@ -212,6 +216,7 @@ def _launch(kernel: Any, elements: int, x: Tensor, *arguments: Any) -> None:
 
 
 def _variants(dtype: str, size: int) -> list[Configuration]:
+    """Return the variants of the forward pass, the sums and the gradient."""
     forward, backward = (pool_kernel, FORWARD), (pool_backward_kernel, BACKWARD)
     rows: list[tuple[str, tuple[Any, int], tuple[str, ...], float, int]] = [
         ("forward", forward, ("y",), 1.25, BYTES_IN_FLIGHT),

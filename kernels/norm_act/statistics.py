@@ -33,6 +33,7 @@ PARTS, MERGED = 128, 8  # parts and channels of a tile when statistics are merge
 
 @triton.jit(do_not_specialize=["rows", "steps"])
 def moments_kernel(x, parts, rows, channels, steps, ROWS: tl.constexpr, CHANNELS: tl.constexpr):
+    """Compute mean, variance and count of one slab of pixels."""
     slab, c = locate_tile(channels, CHANNELS)
     first, r, left = slab_rows(slab, steps, rows, ROWS)
     at = x + (first + r) * channels + c
@@ -89,6 +90,7 @@ def merge_kernel(
     PARTS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
+    """Merge the statistics of all parts and update the running statistics."""
     tile, c = locate_tile(channels, CHANNELS)
     known = c < channels
     # The first part's mean is subtracted, so that a large common mean costs no digits.
@@ -159,6 +161,7 @@ def merge(
 
 
 def _variant(dtype: str, size: int, aligned: bool = True) -> Configuration:
+    """Return a variant of the kernel for one pass."""
     tile = {"ROWS": tile_rows(64)}
     return configuration(
         "one pass", moments_kernel, dtype, tile, size, BYTES_IN_FLIGHT, WARPS, aligned=aligned

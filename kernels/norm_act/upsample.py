@@ -86,6 +86,7 @@ def upsample_kernel(
     PIXELS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
+    """Compute the upsampled activation of one strip."""
     tile, c = locate_tile(channels, CHANNELS)
     center, _, scale, offset = affine(mean, variance, weight, bias, eps, c, channels)
     plane, top, end, column = _strip(tile, height, width, rows, PIXELS)
@@ -182,6 +183,7 @@ def gather_kernel(
 
 
 def tile_pixels(channels: int) -> int:
+    """Return the columns of a strip."""
     return ELEMENTS // widest(channels)
 
 
@@ -206,6 +208,7 @@ def gather(
 
 
 def _launch(kernel: Any, x: Tensor, *arguments: Any) -> None:
+    """Launch a kernel with the sizes and the tile that both have in common."""
     _, channels, height, width = x.shape
     programs, rows = strips(x)
     tile = {"PIXELS": tile_pixels(channels), "num_warps": WARPS}

@@ -42,6 +42,7 @@ def ssim_backward_kernel(
     MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute the wanted gradients for a strip of pixels."""
     size: tl.constexpr = len(TAPS_Y)
     # A window may begin this far below and right of a pixel that it covers.
     down: tl.constexpr = len(TAPS_Y) // 2 if PADDED else 0

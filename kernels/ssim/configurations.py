@@ -19,6 +19,7 @@ def _configuration(
     luminance: bool = True,
     gradients: str = "",
 ) -> Configuration:
+    """Return a variant; arguments without a type in ``pointers`` are ``None``."""
     given = {x: f"*{dtype}:16" for x, dtype in pointers.items()}
     given |= {x: "fp32" for x in ("c1", "c2", "scale") if x in kernel.arg_names}
     optional = ("grad_output", "values", "sums", "shifts", "maps", "gradient_a", "gradient_b")

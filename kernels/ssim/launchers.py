@@ -156,6 +156,7 @@ def ssim_map(
     luminance: bool,
     border: str,
 ) -> Tensor:
+    """Return the map ``(N, H', W')`` of images ``(N, H, W)``."""
     a, b, windows = _prepared(a, b, taps, border)
     values = a.new_empty((a.shape[0], windows.map_height, windows.map_width))
     _first_pass(a, b, windows, c1, c2, luminance, values=values)
@@ -174,6 +175,7 @@ def ssim_map_backward(
     for_a: bool,
     for_b: bool,
 ) -> tuple[Tensor, Tensor]:
+    """Return the gradients w.r.t. a and b, empty if not wanted."""
     a, b, windows = _prepared(a, b, taps, border)
     _, maps, shifts = _first_pass(
         a, b, windows, c1, c2, luminance, grad_output, for_a=for_a, for_b=for_b
@@ -192,6 +194,7 @@ def ssim_mean(
     for_a: bool,
     for_b: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the mean of the map and its gradients w.r.t. a and b, empty if not wanted."""
     a, b, windows = _prepared(a, b, taps, border)
     window_weight = 1 / (a.shape[0] * windows.map_height * windows.map_width)
     sums, maps, shifts = _first_pass(
