@@ -37,6 +37,7 @@ class Binding {
   static const Binding fastmef_binding(&fastmef_bind); \
   static void fastmef_bind(pybind11::module_& m)
 
+// Converts an address from Python to a pointer.
 inline void* pointer(int64_t address) {
   return reinterpret_cast<void*>(static_cast<intptr_t>(address));
 }

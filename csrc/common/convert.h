@@ -11,6 +11,7 @@ namespace fastmef {
 // The order is part of the interface to Python.
 enum DType { kUInt8, kUInt16, kFloat16, kBFloat16, kFloat32, kFloat64 };
 
+// Returns the size of a value in bytes.
 constexpr int64_t size_of(DType dtype) {
   return dtype == kUInt8 ? 1 : dtype == kFloat32 ? 4 : dtype == kFloat64 ? 8 : 2;
 }
@@ -22,18 +23,21 @@ struct BFloat {
   uint16_t bits;
 };
 
+// Returns the bits of a float.
 FASTMEF_HD uint32_t bits_of(float x) {
   uint32_t bits;
   memcpy(&bits, &x, sizeof(bits));
   return bits;
 }
 
+// Returns the float with these bits.
 FASTMEF_HD float float_of(uint32_t bits) {
   float x;
   memcpy(&x, &bits, sizeof(x));
   return x;
 }
 
+// The overloads of to_number() convert a stored value to T.
 template <class T>
 FASTMEF_HD T to_number(uint8_t x) {
   return static_cast<T>(static_cast<int32_t>(x));
@@ -82,6 +86,7 @@ FASTMEF_HD double nearest_integer(double x, double highest) {
   return (x + 4503599627370496.0) - 4503599627370496.0;  // 2^52
 }
 
+// The overloads of from_number() convert a number to a storage type.
 template <class T>
 FASTMEF_HD void from_number(T x, uint8_t& out) {
   out = static_cast<uint8_t>(static_cast<int32_t>(nearest_integer(x, T(255))));

@@ -36,6 +36,7 @@ FASTMEF_HD T distance_within(T x, T most) {
   return x < most ? x : most;
 }
 
+// Returns y of the formula above.
 template <class T>
 FASTMEF_HD T compress(T x, const Knee<T>& knee) {
   const T above = distance_within(x - knee.top, knee.above_most);

@@ -69,6 +69,7 @@ struct Layout<double> {
       -6.67842870294413147, 8.8874799126717389};
 };
 
+// Returns the bits of a floating-point number.
 template <class T>
 FASTMEF_HD typename Layout<T>::Word word_of(T x) {
   typename Layout<T>::Word word;
@@ -76,6 +77,7 @@ FASTMEF_HD typename Layout<T>::Word word_of(T x) {
   return word;
 }
 
+// Returns the floating-point number with these bits.
 template <class T>
 FASTMEF_HD T from_word(typename Layout<T>::Word word) {
   T x;
@@ -83,6 +85,7 @@ FASTMEF_HD T from_word(typename Layout<T>::Word word) {
   return x;
 }
 
+// Evaluates a polynomial by Horner's rule; coefficients begin with the constant.
 template <class T, int N>
 FASTMEF_HD T polynomial(T x, const T (&coefficients)[N]) {
   T sum = coefficients[N - 1];

@@ -6,6 +6,7 @@
 
 namespace fastmef {
 
+// Computes the softmax of two numbers.
 template <class T>
 FASTMEF_HD void softmax_of_two(T a, T b, T& weight_a, T& weight_b) {
   const T difference = a - b;

@@ -52,6 +52,7 @@ class Importance : public Measure<T, Importance<T>> {
     return this->pixel_row(at_pixels_, (m % slots_ * kPixelRows + what) * args_.count + k);
   }
 
+  // Returns exposure k of a stack in the current batch.
   Pixels of(const Stack& stack, int k) const {
     return {&stack, this->batch_ * stack.plane + k * stack.layer};
   }
@@ -127,6 +128,7 @@ class Importance : public Measure<T, Importance<T>> {
     return line_;
   }
 
+  // Computes the derivatives w.r.t. the moments of the windows of exposure k.
   void variance_backward(int k) {
     const int64_t n = round_up(this->windows_);
     const T* FASTMEF_RESTRICT grad_v = grad_attribute(kVariance, k);
@@ -153,6 +155,7 @@ class Importance : public Measure<T, Importance<T>> {
     memset(centres + this->windows_, 0, sizeof(T) * (this->stride_ - used));
   }
 
+  // Computes the derivatives w.r.t. the Sobel differences of exposure k.
   void sobel_backward(int64_t y, int k) {
     const int64_t n = round_up(this->windows_);
     const T* FASTMEF_RESTRICT grad_s = grad_attribute(kGradient, k);

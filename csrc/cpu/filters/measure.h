@@ -23,6 +23,7 @@ class Measure : public WindowSweep<T, Op> {
 
   explicit Measure(const FilterPass& pass) : Base(pass.sweep), args_(pass.args) {}
 
+  // Allocates the rows.
   void carve_rows(Arena& arena) {
     rows_ = arena.take<T>(kRows * args_.count * this->stride_);
     means_ = arena.take<T>(args_.count * kBlock * this->stride_);

@@ -94,6 +94,7 @@ class SoftmaxFuse {
 
   size_t bytes() const { return arena_.used(); }
 
+  // Computes a row of F, and of the weights if they are wanted.
   void forward_row(int64_t b, int64_t y) {
     for (int64_t x = 0; x < args_.width; x += kBlock) {
       const int64_t n = args_.width - x < kBlock ? args_.width - x : kBlock;
@@ -117,6 +118,7 @@ class SoftmaxFuse {
     }
   }
 
+  // Computes a row of the gradients that are wanted.
   void backward_row(int64_t b, int64_t y) {
     for (int64_t x = 0; x < args_.width; x += kBlock) {
       const int64_t n = args_.width - x < kBlock ? args_.width - x : kBlock;
@@ -154,6 +156,7 @@ class SoftmaxFuse {
     write(args_.fused, out, out_step, n, sum_);
   }
 
+  // Computes the gradient w.r.t. the exposures in columns [x, x + n).
   void exposures_backward(int64_t b, int64_t y, int64_t x, int64_t n) {
     const Stack& out = args_.grad_exposures;
     for (int64_t c = 0; c < args_.channels; ++c) {
@@ -170,6 +173,7 @@ class SoftmaxFuse {
     }
   }
 
+  // Computes the gradient w.r.t. the logits in columns [x, x + n).
   void logits_backward(int64_t b, int64_t y, int64_t x, int64_t n) {
     const int64_t count = args_.exposures_count;
     for (int64_t k = 0; k < count; ++k) {

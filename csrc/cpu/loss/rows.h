@@ -11,6 +11,7 @@
 namespace fastmef {
 namespace {
 
+// Reads a single value.
 template <class T>
 T value_at(const Stack& stack, int64_t b, int64_t k, int64_t y, int64_t x) {
   T value = 0;
@@ -23,6 +24,7 @@ class LevelRows {
  public:
   explicit LevelRows(const LossPass<T>& pass) : pass_(pass) {}
 
+  // Allocates the rows.
   void carve(Arena& arena) {
     const int count = pass_.count();
     const int64_t wide =

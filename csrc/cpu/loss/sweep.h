@@ -143,6 +143,7 @@ class LossSweep : public WindowSweep<T, LossSweep<T>> {
     }
   }
 
+  // Adds gamma_k SSIM(F, I_k) of the current row of windows, and its derivatives.
   template <bool Luminance, bool Gradient>
   void compare(int k) {
     const LossArgs& args = pass_.args;
@@ -175,6 +176,7 @@ class LossSweep : public WindowSweep<T, LossSweep<T>> {
     }
   }
 
+  // Writes 1 - quality of the windows that the tile owns.
   void write_map(int64_t y) {
     const Stack& map = pass_.args.map;
     const int64_t n = this->owned();
@@ -251,6 +253,7 @@ class LossSweep : public WindowSweep<T, LossSweep<T>> {
     for (int64_t x = 0; x < n; ++x) grad_fused[x] += row_weight * coarse[x];
   }
 
+  // Writes a row of dL/dlogits.
   void write_logits(int64_t y, const T* FASTMEF_RESTRICT grad_fused) {
     const Stack& grad = pass_.args.grad;
     const int64_t first = this->c0_ - this->b0_, n = pixels();

@@ -16,6 +16,7 @@ class Ma2015Score : public Base {
  protected:
   using Base::Base;
 
+  // Allocates the rows.
   void carve_score(Arena& arena) {
     covariance_ = arena.take<T>(this->stride_);
     target_mean_ = arena.take<T>(this->stride_);
@@ -23,6 +24,7 @@ class Ma2015Score : public Base {
     value_ = arena.take<T>(this->stride_);
   }
 
+  // Computes q of window row y, and its derivatives if a gradient is wanted.
   void compute_score(int64_t y) {
     add_covariances(y);
     const T c = static_cast<T>(this->pass_.score.c2);
@@ -66,6 +68,7 @@ class Ma2015Score : public Base {
     }
   }
 
+  // Computes the derivatives of q w.r.t. the moments of y and the cross moments.
   void derive(int64_t y) {
     const int count = this->pass_.count();
     const T* FASTMEF_RESTRICT mean = this->mean_;

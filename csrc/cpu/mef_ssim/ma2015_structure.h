@@ -29,6 +29,7 @@ class Ma2015Structure : public Base {
     area_ = static_cast<T>(shape.y.window) * static_cast<T>(shape.x.window);
   }
 
+  // Allocates the rows.
   void carve_structure(Arena& arena) {
     const int wy = shape_.y.window;
     T** const stacks[] = {&flat_mean_, &flat_second_moment_, &means_, &smooth_,
@@ -44,6 +45,7 @@ class Ma2015Structure : public Base {
     beside_ = arena.take<const T*>(wy);
   }
 
+  // Fills the taps and clears the rows that are read beyond their end.
   void clear_structure() {
     for (int j = 0; j < shape_.y.window; ++j) gauss_[j] = static_cast<T>(shape_.taps_y[j]);
     // Window sums along a row read a little beyond the sums down the columns.
@@ -75,6 +77,7 @@ class Ma2015Structure : public Base {
   T* of(T* rows, int64_t k) const { return rows + k * this->stride_; }
   T* of_pair(T* rows, int k, int l) const { return of(rows, k * (k - 1) / 2 + l); }
 
+  // Computes flat window means along a row of sums down the columns.
   void flat_along(const T* in, T* out) {
     const int wx = shape_.x.window;
     if (wx == 11) {

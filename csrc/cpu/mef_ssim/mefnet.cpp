@@ -194,6 +194,7 @@ class Mefnet : public ScoreSweep<T, Mefnet<T>> {
     }
   }
 
+  // Computes the derivatives of cs w.r.t. the moments of y and the cross moments.
   void derive() {
     const T* FASTMEF_RESTRICT mean = this->mean_;
     const T* FASTMEF_RESTRICT best = best_;

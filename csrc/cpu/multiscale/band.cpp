@@ -82,6 +82,7 @@ class Band {
     store(sum, out);
   }
 
+  // Computes a row of F from K exposures without validity and slope.
   template <int K>
   void mix_few(Count<K> count, T scale, void* out) {
     if (args_.finest) {
@@ -98,6 +99,7 @@ class Band {
                         sum)
   }
 
+  // Writes a row in the type of F.
   void store(const T* in, void* out) {
     FASTMEF_FOR_STORAGE(args_.fused.dtype, write_as, in, 1, block_.n, out)
   }

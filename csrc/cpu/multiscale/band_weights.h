@@ -154,6 +154,7 @@ class BandWeights {
     return mask_ + (y % taps_ * args_.count + k) * stride_;
   }
 
+  // Computes the luma, or the mean over the channels unless there are three, in [0, 1].
   void make_gray(int64_t k, int64_t y, int64_t n, T* gray) {
     const DType dtype = args_.fine.dtype;
     if (args_.channels == 3) {
@@ -176,6 +177,7 @@ class BandWeights {
   void add_gray(const void* in, T coefficient, bool first, int64_t n, T* gray){
       FASTMEF_FOR_STORAGE(args_.fine.dtype, add_gray_as, in, coefficient, first, n, gray)}
 
+  // Returns the share of exposure k, 1 without shares.
   T share_of(int64_t k) {
     if (!args_.shares.data) return 1;
     T share;
@@ -183,6 +185,7 @@ class BandWeights {
     return share;
   }
 
+  // Computes the variance of exposure k in the windows of row y.
   void make_variance(int64_t k, int64_t y, T* variance) {
     for (int64_t j = 0; j < taps_; ++j) {
       const int64_t row = clamp_index(y - args_.radius + j, args_.height);

@@ -21,6 +21,7 @@ FASTMEF_HD T window_sum(T a, T b, T c, T d) {
   return static_cast<T>((a + d) + T(3) * (b + c));
 }
 
+// Filters four rows down the columns, without the division by 8.
 template <class S, class T>
 void window_down_as(const void* const* rows, int64_t n, T* FASTMEF_RESTRICT out) {
   const S* FASTMEF_RESTRICT a = static_cast<const S*>(rows[0]);
@@ -67,6 +68,7 @@ class Reduce {
 
   size_t bytes() const { return arena_.used(); }
 
+  // Computes row y of all channels of an exposure.
   void run(int64_t b, int64_t k, int64_t y) {
     if (args_.validity.data) return run_masked(b, k, y);
     if (of_bytes()) return run_bytes(b, k, y);
@@ -105,6 +107,7 @@ class Reduce {
     FASTMEF_FOR_STORAGE(dtype, window_down_as, rows, n, out)
   }
 
+  // Repeats the first and the last pixel of a row that begins at row[1].
   template <class N>
   void repeat_border(N* row) const {
     row[0] = row[1];

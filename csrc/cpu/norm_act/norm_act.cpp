@@ -109,6 +109,7 @@ class NormAct {
     return sum;
   }
 
+  // Returns the two values of a chunk and channel.
   double* part(int64_t chunk, int64_t channel) const {
     return parts_ + 2 * (chunk * channels_ + channel);
   }
@@ -240,6 +241,7 @@ class NormAct {
     }
   }
 
+  // Adds up the sums of the chunks, in their order.
   void merge_sums() {
     for (int64_t c = 0; c < channels_; ++c) {
       double sum = 0.0, product = 0.0;

@@ -12,6 +12,7 @@ class Arena {
  public:
   explicit Arena(void* block) : block_(static_cast<char*>(block)) {}
 
+  // Returns an array of `count` values, null without a block.
   template <class T>
   T* take(int64_t count) {
     char* out = block_ ? block_ + used_ : nullptr;

@@ -21,6 +21,7 @@ namespace {
 // image.
 class Scratch {
  public:
+  // Returns memory that is aligned to a cache line, or null if it cannot be allocated.
   void* get(size_t bytes) {
     if (bytes + 64 > size_) {
       block_.reset();
@@ -41,6 +42,7 @@ class Scratch {
   size_t size_ = 0;
 };
 
+// One parallel loop.
 struct Region {
   int64_t tasks;
   size_t scratch_bytes;
@@ -49,6 +51,7 @@ struct Region {
   std::atomic<int64_t> next{0};
   std::atomic<bool> failed{false};
 
+  // Runs tasks until none is left; called by every thread.
   void work() {
     thread_local Scratch scratch;
     void* memory = scratch.get(scratch_bytes);
@@ -78,6 +81,7 @@ GompParallel find_openmp() {
 
 std::atomic<bool> prefer_own{false};
 
+// Returns the entry of the OpenMP run-time, or null if the pool is to be used.
 GompParallel openmp() {
   static const GompParallel found = find_openmp();
   return prefer_own ? nullptr : found;
@@ -101,6 +105,7 @@ class Pool {
     return *pool;
   }
 
+  // Runs a loop on the calling thread and threads - 1 workers.
   void run(Region& region, int threads) {
     const std::lock_guard<std::mutex> one_at_a_time(callers_);
     {
@@ -130,6 +135,7 @@ class Pool {
 #endif
   }
 
+  // The loop of a worker, which waits for regions and works on them.
   void loop(int id) {
     uint64_t seen = 0;
     for (;;) {

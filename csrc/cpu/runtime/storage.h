@@ -44,6 +44,7 @@ void write_as(const T* FASTMEF_RESTRICT in, int64_t step, int64_t n, void* to) {
     case kFloat64: return f<double>(__VA_ARGS__);  \
   }
 
+// Returns the address of an element.
 inline char* address(const Stack& stack, int64_t offset) {
   return static_cast<char*>(stack.data) + offset * size_of(stack.dtype);
 }

@@ -232,10 +232,12 @@ class WindowSweep : public WindowTile {
   int64_t filtered_slots() const { return sweep_.y.window + kBlock; }
   T* down(int index) const { return down_ + index * kBlock * stride_; }
 
+  // Lists the rows of pixels under `rows` rows of windows from y on.
   void find_rows(int64_t y, int rows, int p, const T** out) const {
     for (int j = 0; j < sweep_.y.window + rows - 1; ++j) out[j] = ring(y + j, p);
   }
 
+  // Filters a block of rows, which were filtered down the columns, along the rows.
   void filter_block(int index, int rows, T* out) const {
     for (int r = 0; r < rows; ++r) filter_along(down(index) + r * stride_, out + r * stride_);
   }
@@ -264,6 +266,7 @@ class WindowSweep : public WindowTile {
     }
   }
 
+  // Returns a row of the second ring buffer.
   T* filtered(int64_t y, int m) const {
     const int64_t slots = filtered_slots();
     return filtered_ + ((y + slots) % slots * sweep_.maps + m) * stride_;

@@ -23,11 +23,13 @@ class Taps {
         y_(arena.take<T>(count_y)),
         x_(arena.take<T>(count_x)) {}
 
+  // Converts the taps.
   void fill(const double* taps_y, const double* taps_x) {
     for (int j = 0; j < count_y_; ++j) y_[j] = static_cast<T>(taps_y[j]);
     for (int j = 0; j < count_x_; ++j) x_[j] = static_cast<T>(taps_x[j]);
   }
 
+  // Filters a row.
   void along(const T* in, int64_t n, T* out) const {
     if (count_x_ == 11) return mean_along_11(in, x_, n, out);
     if (count_x_ == 5) return mean_along<T, 5>(in, x_, n, out);

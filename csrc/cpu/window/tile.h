@@ -35,6 +35,7 @@ class WindowTile {
     lag_x_ = sweep.neighbours && sweep.x.window == 1;
   }
 
+  // Sets the ranges of a tile.
   void locate_tile(int64_t tile) {
     const Tiles& t = sweep_.tiles;
     const Axis &y = sweep_.y, &x = sweep_.x;

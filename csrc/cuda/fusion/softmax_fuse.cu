@@ -32,6 +32,7 @@ __device__ __forceinline__ void mix(const FuseArgs& a, const S* exposures, const
   store_run(sum, fused);
 }
 
+// Fuses V pixels of one thread.
 template <class S, int K, int V, bool Interleaved>
 __device__ __forceinline__ void fuse_run(const FuseArgs& a, const Spot& spot) {
   constexpr int most = K ? K : kMostExposures;

@@ -36,6 +36,7 @@ __device__ __forceinline__ void mix_backward(const FuseArgs& a, const S* grad_fu
   }
 }
 
+// Computes the gradients for V pixels of one thread.
 template <class S, int K, int V, bool Interleaved>
 __device__ __forceinline__ void fuse_backward_run(const FuseArgs& a, const Spot& spot) {
   constexpr int most = K ? K : kMostExposures;

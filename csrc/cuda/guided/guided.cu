@@ -75,6 +75,7 @@ struct Between {
   }
 };
 
+// Returns the position of full-size column x.
 __device__ __forceinline__ Between between(const GuidedArgs& a, unsigned x) {
   const unsigned width = a.width, columns = a.columns;
   const unsigned position = (2 * x + 1) * columns + width;
@@ -100,6 +101,7 @@ __device__ __forceinline__ void read_pixels(const S* from, int64_t channel, floa
   }
 }
 
+// Writes V pixels of a row of the fused image, which is planar or interleaved.
 template <class S, int V, bool Interleaved>
 __device__ __forceinline__ void write_pixels(const float (&from)[3][V], int64_t channel, S* to) {
 #pragma unroll
@@ -218,6 +220,7 @@ void guide(const GuidedArgs& a, const DeviceAndStream& on) {
          on);
 }
 
+// Returns whether images can be accessed in runs of 4 pixels of `channels` values.
 bool in_runs(const GuidedArgs& a, int channels) {
   return a.width % 4 == 0 && image_in_runs(a.exposures, 4, channels, a.height) &&
          image_in_runs(a.fused, 4, channels, a.height);

@@ -99,6 +99,7 @@ __global__ void __launch_bounds__(kThreads) levels_kernel(const __grid_constant_
   }
 }
 
+// Launches the kernel that was compiled for these arguments.
 template <bool FromLogits, int K>
 void prepare(const LossArgs& a, const DeviceAndStream& on) {
   const Level& finest = a.level[0];

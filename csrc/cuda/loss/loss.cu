@@ -286,6 +286,7 @@ __device__ __forceinline__ void finish(const LossArgs& a, double mine, double* m
   if (t == 0) *a.value = static_cast<float>(1.0 - total);
 }
 
+// Handles this block, which belongs to level l.
 template <bool FromLogits, int K, bool Common>
 __device__ __forceinline__ void handle(const LossArgs& a, int l, float4* memory) {
   Rows<FromLogits, K>& rows = *reinterpret_cast<Rows<FromLogits, K>*>(memory);
@@ -317,6 +318,7 @@ __global__ void __launch_bounds__(kMostThreads<K>, 1)
 // must not depend on the GPU. It was not timed on a GPU.
 constexpr int kMultiprocessors = 132, kFewestRows = 64;
 
+// Returns the number of strips for blocks of this many threads.
 int strips_of(int width, int threads) {
   if (width <= threads) return 1;
   if ((width + 1) / 2 + kHalo <= threads) return 2;
@@ -324,6 +326,7 @@ int strips_of(int width, int threads) {
   return (width + columns - 1) / columns;
 }
 
+// Sets the strips, chunks and blocks of all levels, and the threads of a block.
 void divide(LossArgs& a) {
   const Level& finest = a.level[0];
   const int most = a.count == 2 ? kMostThreads<2> : kMostThreads<3>;

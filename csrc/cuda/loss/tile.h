@@ -27,6 +27,7 @@ struct Tile {
   bool loads, has_window, counts, owns;
 };
 
+// Returns the tile of a block of the level, for this thread.
 __device__ __forceinline__ Tile tile_of(const Level& level, int block) {
   Tile p;
   p.batch = block / (level.strips * level.chunks);
@@ -50,6 +51,7 @@ __device__ __forceinline__ int64_t offset(const Stack& x, int batch, int row, in
   return batch * x.plane + row * x.row + column * x.column;
 }
 
+// Reads a value; Single says that the array is float32.
 template <bool Single>
 __device__ __forceinline__ float number(const Stack& from, int64_t offset) {
   if constexpr (Single) {

@@ -92,6 +92,7 @@ class Arrays {
     return true;
   }
 
+  // Checks the alignment of an array and records its range of addresses.
   Range add(const char* name, const Stack& x, const Sizes& sizes) {
     const int64_t bytes = size_of(x.dtype);
     const uintptr_t begin = reinterpret_cast<uintptr_t>(x.data);

@@ -23,12 +23,14 @@ struct DeviceAndStream {
   cudaStream_t stream;
 };
 
+// Throws if a call of the CUDA run-time failed.
 inline void check(const char* operation, cudaError_t status) {
   if (status != cudaSuccess) {
     throw std::runtime_error(std::string(operation) + ": " + cudaGetErrorString(status));
   }
 }
 
+// Launches a kernel with one argument; `shared` is the size of its dynamic shared memory in bytes.
 template <class Args>
 void launch(const char* operation, void (*kernel)(Args), const Args& args, int64_t blocks,
             int threads, const DeviceAndStream& on, size_t shared = 0) {
