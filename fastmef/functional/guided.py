@@ -1,4 +1,4 @@
-"""Fusion of full-size exposures by logits of a smaller size."""
+"""Fusion of full-size exposures with logits of a smaller size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LARGEST_RADIUS = 32767
 def guided_upsample_fuse(
     logits: Tensor, exposures: Tensor, radius: int = 2, eps: float = 1e-4
 ) -> Tensor:
-    r"""Fuse full-size exposures by logits that were computed at a smaller size.
+    r"""Fuse full-size exposures with logits that were computed at a smaller size.
 
     The logits are enlarged by the fast guided filter. In every window at the small size, each logit
     is fitted by a linear function of the guide g, the mean luma of the exposures. The coefficients

@@ -84,7 +84,7 @@ def multiscale_fuse(
     knee: Knee | None = KNEE,
     valid: Tensor | None = None,
 ) -> Tensor:
-    r"""Fuse exposures in a Laplacian pyramid: the base by softmax weights, bands by local variance.
+    r"""Fuse exposures in a Laplacian pyramid: a softmax weights the base, local variance the bands.
 
     .. math::
         F_L = \sum_k \mathrm{softmax}_k(x + \log s)\, J_{L,k}, \qquad

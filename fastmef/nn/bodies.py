@@ -14,7 +14,7 @@ LEVELS = 4  # resolutions of the network for any number of exposures
 
 
 class StackBody(nn.Module):
-    """Predict logits by the paper's network, in which K exposures are the channels of one image.
+    """Predict logits with the paper's network, in which K exposures are the channels of one image.
 
     Shape:
         planes ``(B, K planes_per_exposure, H, W)``, H and W multiples of :data:`STRIDE` →

@@ -217,8 +217,8 @@ def sobel_backward_kernel(
         down = ()
         for j in tl.static_range(3):
             counts = exists[j] & row_exists
-            given = tl.load(at + (j - 1) * step, mask=counts, other=0).to(tl.float32)
-            a, b = scaled_differences(given, differences[2 * j], differences[2 * j + 1], counts)
+            grad = tl.load(at + (j - 1) * step, mask=counts, other=0).to(tl.float32)
+            a, b = scaled_differences(grad, differences[2 * j], differences[2 * j + 1], counts)
             across = across + (a,)
             down = down + (b,)
         # A pixel receives a gradient from g_x in its own column only at an edge.

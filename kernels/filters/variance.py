@@ -122,8 +122,8 @@ def variance_kernel(
             variance = ring[size] - mean * mean
             here = to + tl.cast(done, tl.int64) * map_width
             if grad_output is not None:
-                given = row_at(grad_output, done, column, grad_output_row, grad_output_column)
-                d = tl.load(given, mask=inside, other=0).to(tl.float32)
+                at_grad = row_at(grad_output, done, column, grad_output_row, grad_output_column)
+                d = tl.load(at_grad, mask=inside, other=0).to(tl.float32)
                 d = tl.where(variance >= floor, d, 0.0)
                 at_map = map_offset(plane, done, column, map_height, map_width, MARGIN_Y, MARGIN_X)
                 store_maps(maps, at_map, 0, (d, d * mean), inside)

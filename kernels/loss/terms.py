@@ -56,8 +56,8 @@ def pixel_moments(
 ):
     """Return (f, f², e_1, e_1², f e_1, ...) of pixels, where f and e are F and I minus ``near``."""
     images = load_each(exposures, exposures_offset)
-    given = load_each(source, source_offset)
-    f = (weighted_sum(softmax(given, K), images, K) if FROM_LOGITS else given[0]) - near[0]
+    values = load_each(source, source_offset)
+    f = (weighted_sum(softmax(values, K), images, K) if FROM_LOGITS else values[0]) - near[0]
     moments = (f, f * f)
     for k in tl.static_range(K):
         e = images[k] - near[k + 1]

@@ -172,14 +172,14 @@ def ssim_kernel(
             if maps is not None:
                 if grad_output is not None:
                     at = row_at(grad_output, done, column, grad_output_row, grad_output_column)
-                    given = tl.load(at, mask=inside, other=0).to(tl.float32)
+                    grad = tl.load(at, mask=inside, other=0).to(tl.float32)
                 else:
-                    given = scale
-                derivatives = (given * d_second_moment, given * d_cross)
+                    grad = scale
+                derivatives = (grad * d_second_moment, grad * d_cross)
                 if FOR_A:
-                    derivatives = derivatives + (given * d_mean_a,)
+                    derivatives = derivatives + (grad * d_mean_a,)
                 if FOR_B:
-                    derivatives = derivatives + (given * d_mean_b,)
+                    derivatives = derivatives + (grad * d_mean_b,)
                 at_map = map_offset(plane, done, column, map_height, map_width, MARGIN_Y, MARGIN_X)
                 store_maps(maps, at_map, area, derivatives, inside)
     if sums is not None:
