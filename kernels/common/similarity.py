@@ -25,19 +25,19 @@ def similarity(
     """
     inverse = 1.0 / (variances + c2)
     value = (2 * (cross - mean_a * mean_b) + c2) * inverse
-    d_cross = 2 * inverse
-    d_second_moment = -value * inverse
-    d_mean_a = d_cross * (mean_a * value - mean_b)
-    d_mean_b = d_cross * (mean_b * value - mean_a)
+    grad_cross = 2 * inverse
+    grad_second_moment = -value * inverse
+    grad_mean_a = grad_cross * (mean_a * value - mean_b)
+    grad_mean_b = grad_cross * (mean_b * value - mean_a)
     if LUMINANCE:
         a = mean_a + shift_a
         b = mean_b + shift_b
         luminance_inverse = 1.0 / (a * a + b * b + c1)
         luminance = (2 * a * b + c1) * luminance_inverse
         slope = value * 2 * luminance_inverse
-        d_cross *= luminance
-        d_second_moment *= luminance
-        d_mean_a = d_mean_a * luminance + slope * (b - a * luminance)
-        d_mean_b = d_mean_b * luminance + slope * (a - b * luminance)
+        grad_cross *= luminance
+        grad_second_moment *= luminance
+        grad_mean_a = grad_mean_a * luminance + slope * (b - a * luminance)
+        grad_mean_b = grad_mean_b * luminance + slope * (a - b * luminance)
         value *= luminance
-    return value, d_mean_a, d_mean_b, d_second_moment, d_cross
+    return value, grad_mean_a, grad_mean_b, grad_second_moment, grad_cross

@@ -201,7 +201,7 @@ def gamma_kernel(
                     difference = grads[k] * eps
                     for j in tl.static_range(K):
                         difference += (grads[k] - grads[j]) * products[j]
-                    d_product = difference * inverse * inverse
+                    grad_product = difference * inverse * inverse
                     variance, magnitude, exposedness, across, down = factors[k]
                     plane = batch * K + k
                     at_map = map_offset(
@@ -210,18 +210,18 @@ def gamma_kernel(
                     if VARIANCE:
                         mu = ring[2 * k * size]
                         unclamped = ring[2 * k * size + size] - mu * mu
-                        d = d_product * magnitude * exposedness
+                        d = grad_product * magnitude * exposedness
                         d = tl.where(unclamped >= floor, d, 0.0)
                         values = (d, d * mu)
                         store_maps(variances, at_map, 0, values, inside)
                     if GRADIENT:
-                        d = d_product * variance * exposedness
+                        d = grad_product * variance * exposedness
                         values = scaled_differences(d, across, down, inside)
                         store_maps(sobels, at_map, 0, values, inside)
                     if EXPOSEDNESS:
                         pixel = row_at(exposures + k * image_layer, y, x, image_row, image_column)
                         offset = tl.load(pixel).to(tl.float32) - 0.5
-                        e = d_product * variance * magnitude * exposedness * (-25.0 * offset)
+                        e = grad_product * variance * magnitude * exposedness * (-25.0 * offset)
                         store_maps(pointwise, at_map, 0, (e,), inside)
 
 

@@ -189,9 +189,9 @@ def forward_kernel(
             at += tl.full([], WX // 2, tl.int64) * exposures_column
             importance = tl.zeros([COLUMNS], tl.float32) + eps
             quality = tl.zeros([COLUMNS], tl.float32)
-            d_mean = tl.zeros([COLUMNS], tl.float32)
-            d_second_moment = tl.zeros([COLUMNS], tl.float32)
-            d_crosses = ()
+            grad_mean = tl.zeros([COLUMNS], tl.float32)
+            grad_second_moment = tl.zeros([COLUMNS], tl.float32)
+            grad_crosses = ()
             for k in tl.static_range(K):
                 mean_i = ring[(2 + 3 * k) * WY]
                 second_moment_i = ring[(3 + 3 * k) * WY]
@@ -214,7 +214,7 @@ def forward_kernel(
                 a = variance * magnitude * exposedness
                 importance += a
                 mean_f = ring[0]
-                value, d_mean_k, _, d_second_moment_k, d_cross_k = similarity(
+                value, grad_mean_k, _, grad_second_moment_k, grad_cross_k = similarity(
                     mean_f,
                     mean_i,
                     (ring[WY] - mean_f * mean_f) + (second_moment_i - mean_i * mean_i),
@@ -226,9 +226,9 @@ def forward_kernel(
                     LUMINANCE,
                 )
                 quality += a * value
-                d_mean += a * d_mean_k
-                d_second_moment += a * d_second_moment_k
-                d_crosses = d_crosses + (a * d_cross_k,)
+                grad_mean += a * grad_mean_k
+                grad_second_moment += a * grad_second_moment_k
+                grad_crosses = grad_crosses + (a * grad_cross_k,)
                 at += exposures_layer
             inverse = 1.0 / importance
             lost = 1 - quality * inverse
@@ -243,12 +243,12 @@ def forward_kernel(
                 tl.store(to, lost.to(values.dtype.element_ty), mask=inside)
             if maps is not None:
                 weight = -weight * inverse
-                d_mean += 2 * (common[0] - near[0]) * d_second_moment
+                grad_mean += 2 * (common[0] - near[0]) * grad_second_moment
                 for k in tl.static_range(K):
-                    d_mean += (common[k + 1] - near[k + 1]) * d_crosses[k]
-                derivatives = (weight * d_mean, weight * d_second_moment)
+                    grad_mean += (common[k + 1] - near[k + 1]) * grad_crosses[k]
+                derivatives = (weight * grad_mean, weight * grad_second_moment)
                 for k in tl.static_range(K):
-                    derivatives = derivatives + (weight * d_crosses[k],)
+                    derivatives = derivatives + (weight * grad_crosses[k],)
                 at_map = map_offset(b, row, lane, windows_y, windows_x, MARGIN_Y, MARGIN_X)
                 store_maps(maps, at_map, area, derivatives, inside)
     if partials is not None:

@@ -176,16 +176,19 @@ def quality_kernel(
                 factor = (2 * brightness * wanted + c1) * luminance_inverse
                 luminance_total += tl.where(inside, factor, 0.0)
             if maps is not None:
-                d_second_moment = -scale * quality * inverse
-                d_cross = 2 * scale * inverse
-                derivatives = (d_second_moment, -2 * mean * d_second_moment - level * d_cross)
+                grad_second_moment = -scale * quality * inverse
+                grad_cross = 2 * scale * inverse
+                derivatives = (
+                    grad_second_moment,
+                    -2 * mean * grad_second_moment - level * grad_cross,
+                )
                 for k in tl.static_range(K):
-                    # A factor of 0 would not do where another exposure is chosen: d may be NaN.
-                    d_cross_k = tl.where(chosen_gains[k] == 0, 0.0, chosen_gains[k] * d_cross)
-                    derivatives = derivatives + (d_cross_k,)
+                    # A factor of 0 would not do for other exposures: 0 times NaN is NaN.
+                    grad_cross_k = tl.where(chosen_gains[k] == 0, 0.0, chosen_gains[k] * grad_cross)
+                    derivatives = derivatives + (grad_cross_k,)
                 if luminance is not None:
-                    d_mean = 2 * scale * luminance_inverse * (wanted - brightness * factor)
-                    derivatives = derivatives + (d_mean,)
+                    grad_mean = 2 * scale * luminance_inverse * (wanted - brightness * factor)
+                    derivatives = derivatives + (grad_mean,)
                 to = map_offset(batch, done, column, map_height, map_width, MARGIN_Y, MARGIN_X)
                 store_maps(maps, to, area, derivatives, inside)
     if maps is not None:

@@ -153,7 +153,7 @@ def ssim_kernel(
         if done >= first:
             mean_a = ring[0]
             mean_b = ring[size]
-            value, d_mean_a, d_mean_b, d_second_moment, d_cross = similarity(
+            value, grad_mean_a, grad_mean_b, grad_second_moment, grad_cross = similarity(
                 mean_a,
                 mean_b,
                 ring[2 * size] - mean_a * mean_a - mean_b * mean_b,
@@ -175,11 +175,11 @@ def ssim_kernel(
                     grad = tl.load(at, mask=inside, other=0).to(tl.float32)
                 else:
                     grad = scale
-                derivatives = (grad * d_second_moment, grad * d_cross)
+                derivatives = (grad * grad_second_moment, grad * grad_cross)
                 if FOR_A:
-                    derivatives = derivatives + (grad * d_mean_a,)
+                    derivatives = derivatives + (grad * grad_mean_a,)
                 if FOR_B:
-                    derivatives = derivatives + (grad * d_mean_b,)
+                    derivatives = derivatives + (grad * grad_mean_b,)
                 at_map = map_offset(plane, done, column, map_height, map_width, MARGIN_Y, MARGIN_X)
                 store_maps(maps, at_map, area, derivatives, inside)
     if sums is not None:

@@ -1,7 +1,7 @@
-// The sweep of one level: sum_k gamma_k SSIM(F, I_k) of every window, and the gradients, from its
-// derivatives d w.r.t. the moments of F:
+// The sweep of one level: sum_k gamma_k SSIM(F, I_k) of every window, and the gradients, from the
+// derivatives w.r.t. the moments of F:
 //
-//   dL/dF = w * d_mean + 2 F (w * d_second_moment) + sum_k I_k (w * d_cross_k)
+//   dL/dF = w * grad_mean + 2 F (w * grad_second_moment) + sum_k I_k (w * grad_cross_k)
 //   dL/dlogits_k = W_k (I_k - F) dL/dF
 #pragma once
 

@@ -1,6 +1,6 @@
 // The sweep that scores a fused image y against the exposures x_k, with the gradient w.r.t. y:
 //
-//   dQ/dy = w * d_mean + 2 y (w * d_second_moment) + sum_k x_k (w * d_cross_k)
+//   dQ/dy = w * grad_mean + 2 y (w * grad_second_moment) + sum_k x_k (w * grad_cross_k)
 //
 // Op derives from ScoreSweep<T, Op> and has void score(int64_t y), which computes the values and,
 // for a gradient, the derivatives of window row y.

@@ -13,8 +13,8 @@ namespace {
 constexpr int kUsualRadius = 4;  // windows of this radius have specialised loops
 constexpr double kGray[3] = {0.298936021293775, 0.587043074451121, 0.114020904255103};
 
-// Returns the columns of a block: an even number, so that the luma of all rows of its windows stays
-// in the second-level cache.
+// Returns the columns of a block: an even number with which the luma of all rows of its windows
+// stays in the second-level cache.
 inline int64_t block_columns(const BandArgs& args) {
   const int64_t fit = 40960 / (args.count * (2 * args.radius + 1)) / 256 * 256;
   return most(256, least(fit, 2048));

@@ -1,6 +1,6 @@
 // SSIM of two images: the map, the sum, and the gradients w.r.t. both images, in one sweep.
 //
-//   dL/da = w * d_mean_a + 2 a (w * d_second_moment) + b (w * d_cross),   likewise for b
+//   dL/da = w * grad_mean_a + 2 a (w * grad_second_moment) + b (w * grad_cross),   likewise for b
 //
 // This file is compiled once for every instruction set, whose name is FASTMEF_ISA, and once for the
 // binding.

@@ -2,7 +2,7 @@
 // launch of blocks that march down the levels.
 //
 //   L = 1 - sum_s scale_s mean_p sum_k gamma_k(p) SSIM(F, I_k)(p)
-//   dL/dF = w * d_mean + 2 F (w * d_second_moment) + sum_k I_k (w * d_cross_k)
+//   dL/dF = w * grad_mean + 2 F (w * grad_second_moment) + sum_k I_k (w * grad_cross_k)
 //
 // A block handles a strip of columns and a chunk of rows, a thread handles one column. For every
 // two new rows of pixels a thread computes F and dF / dlogits, stores them in shared memory,
