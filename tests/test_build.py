@@ -21,7 +21,7 @@ FAILING = ("no-such-compiler", sys.executable)
 
 
 def build(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Builds into ``folder``; an extension is off unless ``variables`` say otherwise."""
+    """Build into ``folder``; extensions are off unless ``variables`` switch them on."""
     into = [f"--build-lib={folder / 'lib'}", f"--build-temp={folder / 'temp'}"]
     return subprocess.run(
         [sys.executable, "setup.py", "--quiet", "build_ext", *into],
@@ -38,7 +38,7 @@ def own_lines(result: subprocess.CompletedProcess[str]) -> list[str]:
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The names of setup.py, which declares nothing to build here."""
+    """Return the names of setup.py, which declares nothing to build here."""
     import setuptools
 
     monkeypatch.chdir(ROOT)

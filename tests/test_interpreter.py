@@ -1,4 +1,4 @@
-"""Runs tests/kernels and the promises of every backend by Triton's interpreter.
+"""Run tests/kernels and the promises of every backend in Triton's interpreter.
 
 Each file has a process of its own, in which every fifth test runs: all of them take a core 25
 minutes. They run by ``TRITON_INTERPRET=1 pytest tests/ops tests/kernels``.

@@ -121,7 +121,7 @@ def test_shapes_that_do_not_fit() -> None:
 
 
 def write(module: ModuleType, logits: Tensor, exposures: Tensor, fused: Tensor) -> None:
-    """Into memory that the caller chose."""
+    """Write into memory that the caller provides."""
     stacks = (color_stack(x) for x in (logits.unsqueeze(2), None, exposures, fused.unsqueeze(1)))
     shape = tuple(exposures.shape)
     module.softmax_fuse((0, 0), shape, 1.0, *stacks, color_stack(None))

@@ -61,7 +61,7 @@ def test_chroma_difference_ignores_brightness(radiance):
 
 @pytest.mark.parametrize(("merge", "error"), [(debevec, 0.03), (opencv_debevec, 0.15)])
 def test_debevec_recovers_radiance(radiance, merge, error):
-    """OpenCV lets clipped exposures pull at the others."""
+    """In OpenCV's merge, clipped exposures distort the result."""
     pytest.importorskip("cv2", reason="one of the merges is OpenCV's")
     evs = np.arange(-8.0, 4.0, 2.0)
     images = [

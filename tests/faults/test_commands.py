@@ -92,7 +92,7 @@ SMALL = ("--width", 2, "--steps", 2, "--patch", 16, "--batch-size", 1, "--scales
 
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory):
-    """Every command has run once, so that another user need not be able to read its modules."""
+    """Run every command once, so that another user need not be able to read its modules."""
     folder = tmp_path_factory.mktemp("imported")
     for n in range(2):
         (folder / "scenes" / f"s{n}").mkdir(parents=True)

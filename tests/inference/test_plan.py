@@ -1,4 +1,4 @@
-"""What is kept in memory follows from the bracket and the memory there is."""
+"""The bracket and the available memory decide what is kept in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shared statistics: two processes with unequal shares of a batch are one with all of it."""
+"""Two processes with unequal shares of a batch have the statistics of one with the whole batch."""
 
 from __future__ import annotations
 

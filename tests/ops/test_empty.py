@@ -38,7 +38,7 @@ CALLS: dict[str, Callable[[Tensor, Tensor], Any]] = {
 
 
 def _first(exposures: Tensor) -> Tensor:
-    """A tensor of the shape of one exposure, of none too."""
+    """Return a tensor with the shape of one exposure, also if it is empty."""
     return exposures.new_zeros(exposures.shape[:1] + exposures.shape[2:])
 
 

@@ -66,7 +66,7 @@ def laid_out(x: Tensor, layout: str) -> Tensor:
 
 
 def evaluate(function: Any, tensors: list[Tensor], **options: Any) -> list[Tensor]:
-    """The value and the gradient w.r.t. the first tensor, as float64."""
+    """Return the value and the gradient w.r.t. the first tensor as float64."""
     first = tensors[0].detach().requires_grad_()
     if len(tensors) == 3:
         options["mask"] = tensors[2]
