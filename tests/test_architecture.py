@@ -14,7 +14,7 @@ from fastmef.ops.common.operation import OPERATIONS
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
 pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="a checkout")
-# What the operations share.
+# Files and folders that the operations share.
 FILES = ("setup.py", "pyproject.toml", "fastmef/backends.py", "fastmef/ops/__init__.py")
 FILES += ("tests/support/conformance.py", "tests/support/emulation.py")
 FOLDERS = ("fastmef/ops/common", "kernels/common", "csrc/common", "csrc/cpu/runtime")

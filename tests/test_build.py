@@ -61,7 +61,7 @@ def test_every_source_is_compiled(names: dict[str, Any]) -> None:
     sources = {str(x.relative_to(ROOT)) for x in (ROOT / "csrc").rglob("*.c*")}
     variants, common = names["VARIANT_SOURCES"], names["COMMON_SOURCES"]
     assert sources == {*variants, *common, *names["CUDA_SOURCES"], *names["CUDA_BINDINGS"]}
-    # What instruction sets compile has none of pybind11's code, which the linker takes from any.
+    # Sources for instruction sets contain no code of pybind11, which the linker would merge.
     for text in ((ROOT / x).read_text() for x in {*variants} & {*common}):
         assert text.index("#ifdef FASTMEF_ISA") < text.index("#else") < text.index("binding.h")
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or not (ROOT / "setup.py").exists(),
     reason="a checkout, and scripts for Linux",
 )
-# Of the C library, where the runtime linked in does not find them in libc itself.
+# Libraries of the C library, which the linked run-time needs if libc does not contain them.
 SYSTEM = ("libdl", "librt", "libpthread", "ld")
 ARCHITECTURES = (75, 80, 86, 87, 89, 90, 100, 103, 120)
 

@@ -141,7 +141,7 @@ def test_overlapping_and_misaligned(emulated: ModuleType) -> None:
         fused = torch.zeros(999).as_strided((1, 3, 12, 12), (0, 300, row, 1))
         with pytest.raises(ValueError, match="^softmax_fuse: fused overlaps itself"):
             write(emulated, logits, exposures, fused)
-    # What is read may overlap: one logit for all pixels, one exposure for all.
+    # Inputs may overlap: one logit for all pixels, one exposure for all.
     write(emulated, logits[..., :1, :1].expand(logits.shape), exposures, torch.zeros(1, 3, 12, 12))
     fused = torch.zeros(1, 3, 12, 12)
     address, *rest = color_stack(exposures)

@@ -262,7 +262,7 @@ def test_signal_while_writing(scenes, tmp_path, model, name):
     """The temporary file is removed, the status says what happened."""
     code = (
         "import os, signal, time\n"
-        # Where the tests run in the background they inherit that these are ignored.
+        # Tests that run in the background inherit ignored signals.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "def slow(descriptor):\n"

@@ -137,7 +137,7 @@ def test_map_with_expanded_grad_output(device: torch.device) -> None:
     fused, exposures = loss_inputs("fused", 1, 2, 12, 13)
     fused, exposures = fused.float().to(device).requires_grad_(), exposures.float().to(device)
     ops.loss.weighted_ssim_loss(fused, exposures, None, "none", **OPTIONS).sum().backward()
-    # Of the mean of 2 x 3 windows, with a ``grad_output`` of 0.5.
+    # The expected gradient is that of the mean of 2 x 3 windows, with a ``grad_output`` of 0.5.
     _, expected = evaluate(fused.detach(), exposures, device)
     assert fused.grad is not None
     torch.testing.assert_close(fused.grad.cpu(), expected * 2 * 6, rtol=1e-4, atol=1e-5)

@@ -32,7 +32,7 @@ def declared() -> Iterator[tuple[str, Any]]:
             yield from runpy.run_path(str(path))["COMPILED"].items()
 
 
-# By name and number of a case: the function, and the tensors that it is differentiated by.
+# Name and number of a case → function, and the tensors w.r.t. which it is differentiated.
 CASES: dict[str, tuple[Callable[..., Tensor | tuple[Tensor, ...]], tuple[Tensor, ...]]] = {
     **dict(declared()),
     "well_exposedness": (functional.well_exposedness, (EXPOSURES,)),

@@ -13,7 +13,7 @@ from fastmef import FusionNet, WeightedSSIMLoss, functional
 from fastmef.errors import InputError
 from fastmef.nn.losses import BrightnessLoss, ColorContrastLoss
 
-# Of grey exposures (B, K, H, W) and coloured ones (B, K, 3, H, W).
+# Shapes of grey exposures (B, K, H, W) and coloured ones (B, K, 3, H, W).
 CALLS: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "local_variance": lambda gray, _: functional.local_variance(gray),
     "sobel_gradient": lambda gray, _: functional.sobel_gradient(gray),

@@ -334,7 +334,7 @@ def test_what_is_not_a_number_is_not_hidden(
     source = images(stack if form == "logits" else (1, *size), seed).to(dtype)
     exposures = images(stack, seed + 1).to(dtype)
     spoiled = source if where == "source" else exposures
-    # Of one exposure alone: where all logits are infinite they are NaN in any case.
+    # Only one exposure is spoiled: if all logits were infinite, the weights would be NaN anyway.
     image = spoiled[:, -1] if spoiled.ndim == 4 else spoiled
     y, x = size[0] // 2, size[1] // 2
     image[:, y, x] = bad
