@@ -1,4 +1,4 @@
-"""Which CUDA tensors run on the CUDA C++ kernels, on Triton, or on the reference. No GPU needed."""
+"""The choice of CUDA C++ kernels, Triton or the reference for CUDA tensors, without a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is refused before a kernel starts, and that no status of CUDA goes unnoticed."""
+"""Invalid calls are refused before a kernel is launched, and every CUDA error is reported."""
 
 from __future__ import annotations
 

@@ -207,7 +207,7 @@ class TestPng:
     @pytest.mark.parametrize("channels", [1, 3, 4])
     @pytest.mark.parametrize("strategy", [0, 3])
     def test_filters(self, tmp_path, dtype, channels, strategy):
-        """As OpenCV writes them: all filters, or differences to the left alone."""
+        """OpenCV writes these files with all filters, or with differences to the left only."""
         pixels = stored(dtype, channels)
         order = [2, 1, 0, 3][:channels] if channels > 1 else [0]
         options = [cv2.IMWRITE_PNG_STRATEGY, strategy]

@@ -80,7 +80,7 @@ def test_debevec_of_pixels_that_no_exposure_shows():
 
 
 def test_radiance_by_weights_of_unclipped_exposures(radiance):
-    """Where nothing clips every exposure gives the same radiance, whatever the weights."""
+    """If nothing clips, every exposure gives the same radiance for any weights."""
     light = np.float32(radiance / radiance.max())
     images = [np.rint(255 * srgb_encode(light * 2.0**ev)).astype(np.uint8) for ev in (-1, 0)]
     merged = merge_with_weights(images, [-1, 0], FusionNet(width=2).eval())

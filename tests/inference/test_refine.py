@@ -75,7 +75,7 @@ def test_noise_is_not_stretched_to_a_full_step(noise):
 
 @pytest.mark.parametrize("darker", [0, 3])
 def test_gradient(bracket, darker):
-    """Where it was linearized the gradient is that of the loss, colour included."""
+    """At the point of linearization, the gradient is that of the loss, including colour."""
     loss = BaseLoss(bracket, torch.ones(1, 2))
     logits = torch.randn(1, 2, 60, 70)
     logits[:, 0] += darker
