@@ -132,7 +132,7 @@ def test_whole_network_takes_no_copy_for_borders(monkeypatch):
     )
     network.logits(stack).square().mean().backward()
     # Of the exposures, and where encoder and decoder meet.
-    assert [tuple(size) for size in sizes] == [(2, 2, 40, 56), (2, 32, 5, 7)]
+    assert sizes == [(2, 2, 40, 56), (2, 32, 5, 7)]
     for found, expected in zip(network.parameters(), exact.parameters(), strict=True):
         assert (found.grad - expected.grad).norm() <= 1e-3 * expected.grad.norm() + 1e-7
 
