@@ -98,8 +98,9 @@ class Lines {
     const int64_t first = 2 * cell, rows = least(2, args_.height - first);
     for (int64_t row = 0; row < rows; ++row) {
       channels_.forward(x(b, first + row), values_, rows_[row]);
-      // What belongs to no cell has no other gradient.
-      for (int64_t i = 0; i < values_; ++i) rows_[2 + row][i] = 0.0f;
+      if (cell < grad.height && args_.width % 2 == 0) continue;
+      // Pixels that belong to no cell.
+      memset(rows_[2 + row], 0, static_cast<size_t>(values_) * sizeof(float));
     }
     if (cell < grad.height) {
       pool_row_backward(rows_[0], rows_[1], grad.folded(b, cell, rows_[4]), grad.width,

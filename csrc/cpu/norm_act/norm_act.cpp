@@ -233,7 +233,7 @@ namespace py = pybind11;
 namespace fastmef {
 namespace {
 
-void norm_act(int step, const std::array<int64_t, 4>& shape, int then, bool margin, const Stack& x,
+void norm_act(int step, const std::array<int64_t, 4>& shape, int then, int margin, const Stack& x,
               const std::array<Stack, 4>& affine, double eps, const Stack& grad_y,
               const Stack& grad_after, const Stack& sums, const Stack& count, const Stack& out,
               const Stack& after, int threads) {
@@ -249,8 +249,9 @@ void norm_act(int step, const std::array<int64_t, 4>& shape, int then, bool marg
     const int64_t columns = size_after(args.then, width) + 2 * args.margin;
     prefer_large_pages(after, batch * rows * columns * channels);
   }
-  if (step == kForward || step == kGradient)
+  if (step == kForward || step == kGradient) {
     prefer_large_pages(out, batch * height * width * channels);
+  }
   norm_act_kernel(args, static_cast<NormActStep>(step));
 }
 
