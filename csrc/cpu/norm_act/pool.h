@@ -1,4 +1,4 @@
-// The 2x2 maximum of two rows of channels-last pixels, and its gradient.
+// The 2x2 maximum of two rows of channels-last pixels after ReLU, and its gradient.
 #pragma once
 
 #include "cpu/runtime/storage.h"
@@ -6,8 +6,9 @@
 namespace fastmef {
 namespace {
 
-// Whether b is taken and not a: it is larger, or not a number.
-FASTMEF_HD bool is_taken(float b, float a) { return (b > a) | (b != b); }
+// What orders values that are not negative: NaN comes after all numbers.
+FASTMEF_HD int32_t rank_of(float y) { return static_cast<int32_t>(bits_of(y) & 0x7fffffffu); }
+FASTMEF_HD int32_t larger(int32_t a, int32_t b) { return a < b ? b : a; }
 
 template <class S>
 void pool_row(const float* FASTMEF_RESTRICT above, const float* FASTMEF_RESTRICT below,
@@ -18,9 +19,9 @@ void pool_row(const float* FASTMEF_RESTRICT above, const float* FASTMEF_RESTRICT
     S* FASTMEF_RESTRICT to = out + cell * channels;
     FASTMEF_VECTORIZE
     for (int64_t c = 0; c < channels; ++c) {
-      const float top = is_taken(a[channels + c], a[c]) ? a[channels + c] : a[c];
-      const float bottom = is_taken(b[channels + c], b[c]) ? b[channels + c] : b[c];
-      from_number(is_taken(bottom, top) ? bottom : top, to[c]);
+      const int32_t left = larger(rank_of(a[c]), rank_of(b[c]));
+      const int32_t right = larger(rank_of(a[channels + c]), rank_of(b[channels + c]));
+      from_number(float_of(static_cast<uint32_t>(larger(left, right))), to[c]);
     }
   }
 }
@@ -40,15 +41,15 @@ inline void pool_row_backward(const float* FASTMEF_RESTRICT above,
     float* FASTMEF_RESTRICT to_b = grad_below + at;
     FASTMEF_VECTORIZE
     for (int64_t c = 0; c < channels; ++c) {
-      const bool right_a = is_taken(a[channels + c], a[c]);
-      const bool right_b = is_taken(b[channels + c], b[c]);
-      const float top = right_a ? a[channels + c] : a[c];
-      const float bottom = right_b ? b[channels + c] : b[c];
-      const bool low = is_taken(bottom, top);
-      to_a[c] = low | right_a ? 0.0f : g[c];
-      to_a[channels + c] = low | !right_a ? 0.0f : g[c];
-      to_b[c] = !low | right_b ? 0.0f : g[c];
-      to_b[channels + c] = !low | !right_b ? 0.0f : g[c];
+      const int32_t first = rank_of(a[c]), second = rank_of(a[channels + c]);
+      const int32_t third = rank_of(b[c]), fourth = rank_of(b[channels + c]);
+      const int32_t top = larger(first, second), bottom = larger(third, fourth);
+      const float grad_top = top >= bottom ? g[c] : 0.0f;
+      const float grad_bottom = top >= bottom ? 0.0f : g[c];
+      to_a[c] = first >= second ? grad_top : 0.0f;
+      to_a[channels + c] = first >= second ? 0.0f : grad_top;
+      to_b[c] = third >= fourth ? grad_bottom : 0.0f;
+      to_b[channels + c] = third >= fourth ? 0.0f : grad_bottom;
     }
   }
 }
