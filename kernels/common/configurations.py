@@ -9,12 +9,11 @@ from typing import Any
 from .launching import Configuration
 from .windows import COLUMNS
 
-# The default window. What its taps sum to makes no difference to the code.
+# The default window, not normalised: the sum of the taps makes no difference to the code.
 TAPS = tuple(math.exp(-((i - 5) ** 2) / 4.5) for i in range(11))
 WINDOW = {"TAPS_Y": TAPS, "TAPS_X": TAPS, "COLUMNS": COLUMNS}
-MARGINS = {
-    border: {"MARGIN_Y": n, "MARGIN_X": n} for border, n in (("valid", 10), ("zero", 5))
-}  # of derivative maps
+# The margins of derivative maps (see maps.py).
+MARGINS = {border: {"MARGIN_Y": n, "MARGIN_X": n} for border, n in (("valid", 10), ("zero", 5))}
 
 
 def configuration(
@@ -26,7 +25,7 @@ def configuration(
     resident: int,
     pixels: int = COLUMNS,
 ) -> Configuration:
-    """List a variant; arguments neither ``given`` a type nor constant are int32 sizes, strides."""
+    """Return a variant. Arguments without a type in ``given`` that are not constant are int32."""
     signature = {
         x: given.get(x, "i32") for x in kernel.arg_names if x in given or x not in constants
     }

@@ -1,8 +1,8 @@
-"""Derivative maps: float32 numbers that a first pass leaves at every window for a second to filter.
+"""Derivative maps: float32 values that a first pass writes at every window and a second filters.
 
-Zeros surround a map, so that every pixel finds all the windows that cover it and the second pass
-loads without masks or branches. Four maps, or two, lie interleaved: one access moves them all. What
-is left of a number of maps follows as a group of its own.
+A map is padded with zeros, so that the second pass can load all windows that cover a pixel without
+masks or branches. Maps are interleaved in groups of four, so that one access moves four values;
+the remaining maps form a group of two, a group of one, or both.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class Margins(NamedTuple):
-    """The zeros above and below a map, and left and right of it."""
+    """The rows of zeros above and below a map, and the columns of zeros left and right of it."""
 
     MARGIN_Y: int
     MARGIN_X: int
 
 
 def margins(windows: Windows) -> Margins:
-    """Return the margins; at least 1, for the 3×3 windows of the Sobel magnitude."""
+    """Return the margins. They are at least 1, for the 3×3 windows of the Sobel magnitude."""
     sizes = len(windows.taps_y), len(windows.taps_x)
     return Margins(*(n // 2 if windows.padded else max(n - 1, 1) for n in sizes))
 
@@ -46,14 +46,14 @@ def map_offset(plane, y, x, height, width, MARGIN_Y: tl.constexpr, MARGIN_X: tl.
 
 @triton.jit
 def map_area(planes, height, width, MARGIN_Y: tl.constexpr, MARGIN_X: tl.constexpr):
-    """Return how many numbers one map of all planes has, in int64."""
+    """Return the number of values in one map of all planes, in int64."""
     rows = tl.cast(planes, tl.int64) * (height + 2 * MARGIN_Y)
     return rows * (width + 2 * MARGIN_X)
 
 
 @triton.jit
 def load_group(pointers, COUNT: tl.constexpr):
-    """Load the COUNT (1, 2 or 4) interleaved numbers behind each address."""
+    """Load the COUNT (1, 2 or 4) interleaved values at each address."""
     COLUMNS: tl.constexpr = pointers.shape[0]
     if COUNT == 1:
         return (tl.load(pointers),)
@@ -70,6 +70,7 @@ def load_group(pointers, COUNT: tl.constexpr):
 
 @triton.jit
 def _store_group(pointers, values, inside):
+    """Store 1, 2 or 4 interleaved values at each address."""
     COUNT: tl.constexpr = len(values)
     COLUMNS: tl.constexpr = pointers.shape[0]
     if COUNT == 1:
@@ -88,7 +89,7 @@ def _store_group(pointers, values, inside):
 def filter_maps(maps, at, area, COUNT: tl.constexpr, TAPS: tl.constexpr):
     """Load one row of COUNT maps, filtered along the row.
 
-    ``at`` is the :func:`map_offset` of the first tap, ``area`` that of the next map.
+    ``at`` is the :func:`map_offset` of the first tap, ``area`` is the :func:`map_area`.
     """
     fours: tl.constexpr = COUNT // 4
     filtered = ()
@@ -103,6 +104,7 @@ def filter_maps(maps, at, area, COUNT: tl.constexpr, TAPS: tl.constexpr):
 
 @triton.jit
 def _filter_group(maps, at, COUNT: tl.constexpr, TAPS: tl.constexpr):
+    """Load one row of a group of COUNT interleaved maps, filtered along the row."""
     pointers = maps + COUNT * at
     values = load_group(pointers, COUNT)
     totals = ()
@@ -119,14 +121,14 @@ def _filter_group(maps, at, COUNT: tl.constexpr, TAPS: tl.constexpr):
 
 @triton.jit
 def store_maps(maps, at, area, values, inside):
-    """Store a row of every map; ``at`` and ``area`` as in :func:`filter_maps`."""
+    """Store a row of every map; ``at`` and ``area`` are those of :func:`filter_maps`."""
     COUNT: tl.constexpr = len(values)
     fours: tl.constexpr = COUNT // 4
     for i in tl.static_range(fours):
         _store_group(maps + 4 * i * area + 4 * at, values[4 * i : 4 * i + 4], inside)
     if COUNT % 4 >= 2:
-        of_two = values[4 * fours : 4 * fours + 2]
-        _store_group(maps + 4 * fours * area + 2 * at, of_two, inside)
+        two = values[4 * fours : 4 * fours + 2]
+        _store_group(maps + 4 * fours * area + 2 * at, two, inside)
     if COUNT % 2 == 1:
         _store_group(maps + (COUNT - 1) * area + at, values[COUNT - 1 : COUNT], inside)
 
@@ -145,11 +147,11 @@ def clear_margins(
     MARGIN_Y: tl.constexpr,
     MARGIN_X: tl.constexpr,
 ):
-    """Write the zeros around COUNT maps next to the rows ``first`` to ``end`` of a program."""
+    """Write the zeros around COUNT maps that adjoin the program's rows ``first`` to ``end``."""
     first_column = tl.min(column, axis=0)
     lane = column - first_column
     COLUMNS: tl.constexpr = column.shape[0]
-    # How many columns are to be cleared: left, right, and of the program's own.
+    # The numbers of columns to clear left and right of the map, and above and below the program's.
     left = tl.where(first_column == 0, MARGIN_X, 0)
     right = tl.where(first_column + COLUMNS >= width, MARGIN_X, 0)
     own = tl.minimum(width - first_column, COLUMNS)
@@ -157,7 +159,7 @@ def clear_margins(
         begin = tl.where(first == 0, -MARGIN_Y, first)
         stop = tl.where(end == height, height + MARGIN_Y, end)
         for row in range(begin, stop):
-            y = tl.cast(row, tl.int32)  # a loop of the interpreter counts in plain numbers
+            y = tl.cast(row, tl.int32)  # in the interpreter a loop variable is a Python integer
             start = map_offset(plane, y, -MARGIN_X, height, width, MARGIN_Y, MARGIN_X)
             here = tl.where((y < 0) | (y >= height), own, 0)
             _clear(maps, start, area, left, lane, COUNT)
@@ -167,6 +169,7 @@ def clear_margins(
 
 @triton.jit
 def _clear(maps, at, area, length, lane, COUNT: tl.constexpr):
+    """Set ``length`` columns of every map to 0, starting at ``at``."""
     inside = lane < length
     fours: tl.constexpr = COUNT // 4
     for m in tl.static_range(4 * fours):

@@ -1,11 +1,12 @@
-r"""The gradient w.r.t. an image of the maps that importance is made of, one pass
+r"""The gradient of the attributes of γ w.r.t. an image, in one pass.
 
 .. math::
     \partial L / \partial I = 2 (I - c) (w * d) - 2\, w * (d \mu)
         + \mathrm{Sobel}^T(a, b) + e
 
-d and dμ belong to the local variance (:mod:`.variance`), a and b to the Sobel magnitude
-(:mod:`.sobel`), and e to what depends on the pixel alone. Each part may be absent.
+d and dμ are the derivative maps of the local variance (:mod:`.variance`), a and b those of the
+Sobel magnitude (:mod:`.sobel`), and e is that of well-exposedness, which depends on one pixel only.
+Each part may be absent.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from ..common.windows import (
     strip_rows,
     zero_rows,
 )
-from .sobel import edge_shares, push_sobel_backward
+from .sobel import edge_weights, push_sobel_backward
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 @triton.jit
 def attributes_backward_kernel(
     images,
-    shifts,  # c of every plane, or None without variances
+    shifts,  # c of every plane, or None if variances is None
     variances,  # maps (d, dμ), or None
     sobels,  # maps (a, b), or None
     pointwise,  # map e, or None
@@ -59,21 +60,22 @@ def attributes_backward_kernel(
     MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute the gradient of a strip of pixels from the maps that are not ``None``."""
     size: tl.constexpr = len(TAPS_Y)
-    # Of the windows' centres in the map; what is not padded begins that much further inside.
+    # The centre of a window. Without padding the map begins that much further inside the image.
     center_y: tl.constexpr = len(TAPS_Y) // 2
     center_x: tl.constexpr = len(TAPS_X) // 2
     top: tl.constexpr = 0 if PADDED else center_y
     left: tl.constexpr = 0 if PADDED else center_x
-    # Rows of the march before the first pixel.
+    # The number of rows of the march before the first pixel.
     before: tl.constexpr = max(0 if variances is None else size - 1, 0 if sobels is None else 2)
-    # Only the 3×3 pixels around centres of single pixels repeat an edge.
+    # A 3×3 neighbourhood reaches beyond the image only if a window has a single row or column.
     at_edges: tl.constexpr = len(TAPS_Y) == 1 or len(TAPS_X) == 1
     plane, first, end, column = locate_strip(tl.program_id(0), height, width, rows, COLUMNS)
     inside = column < width
     images += plane * image_plane
     gradient += plane * height * width + column
-    # What lies beyond the image is computed like its last column, and not stored.
+    # Lanes beyond the image repeat its last column and are not stored.
     x = tl.minimum(column, width - 1) - left
     if variances is not None:
         shift = tl.load(shifts + plane)
@@ -82,14 +84,14 @@ def attributes_backward_kernel(
         ring = zero_rows(2 * size, COLUMNS)
     if sobels is not None:
         open_rows = zero_rows(2, COLUMNS)
-        own_share, own_sum = edge_shares(column, width) if at_edges else (0.0, 2.0)
+        own_weight, own_sum = edge_weights(column, width) if at_edges else (0.0, 2.0)
     for row in range(first - before, end):
         if variances is not None:
             filtered = filter_maps(variances, first_tap, 0, 2, TAPS_X)
             first_tap += map_width + 2 * MARGIN_X
             ring = push(ring, filtered, TAPS_Y)
         if sobels is not None:
-            # The march may begin far above; one row of zeros is like any other.
+            # The march may begin more than one row above the map; all rows there are zero.
             y = tl.maximum(row + 1 - top, -1)
             at_map = map_offset(plane, y, x, map_height, map_width, MARGIN_Y, MARGIN_X)
             a_left, b_left = load_group(sobels + 2 * at_map - 2, 2)
@@ -98,8 +100,8 @@ def attributes_backward_kernel(
             h_x = a_left - a_right
             h_y = b_left + own_sum * b_own + b_right
             if at_edges:
-                # Of its own column a pixel receives g_x only at an edge.
-                h_x += tl.where(own_share == 0, 0.0, own_share * a_own)
+                # A pixel receives a gradient from g_x in its own column only at an edge.
+                h_x += tl.where(own_weight == 0, 0.0, own_weight * a_own)
             through_sobel, open_rows = push_sobel_backward(
                 open_rows, h_x, h_y, row + 1, height, at_edges
             )
@@ -127,7 +129,7 @@ def attributes_backward(
     sobels: Tensor | None = None,
     pointwise: Tensor | None = None,
 ) -> None:
-    """Fill ``gradient``. Images are ``(N, H, W)``, the maps are those of :mod:`..common.maps`."""
+    """Fill ``gradient`` for images ``(N, H, W)``. Maps have the layout of :mod:`..common.maps`."""
     planes, height, width = images.shape
     rows = strip_rows(planes, height, width)
     launch(
@@ -155,6 +157,7 @@ def attributes_backward(
 def _configuration(
     name: str, maps: tuple[str, ...], border: str = "valid", dtype: str = "fp32"
 ) -> Configuration:
+    """Return a variant with the given maps."""
     given = {"images": f"*{dtype}:16", "gradient": f"*{dtype}:16"}
     given |= {x: "*fp32:16" for x in maps}
     if "variances" in maps:

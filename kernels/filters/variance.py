@@ -1,11 +1,12 @@
-r"""local_variance: :math:`V = \max(w * I^2 - (w * I)^2, f)`, and its gradient
+r"""local_variance: :math:`V = \max(w * I^2 - (w * I)^2, f)`, and its gradient.
 
 .. math::
     \partial L / \partial I = 2 I (w * d) - 2\, w * (d\,\mu), \quad
     d = \partial L / \partial V \cdot [V \ge f], \quad \mu = w * I
 
-Forward is one pass. Backward is two: the first writes d and dμ, the second filters them
-(:mod:`.backward`). Images are taken minus a constant of the plane, zeros beyond the border as well.
+The forward pass is one launch. The backward pass takes two: the first writes d and dμ, the second
+filters them (:mod:`.backward`). A constant of the plane is subtracted from the pixels and from the
+zeros of the padding.
 """
 
 from __future__ import annotations
@@ -47,30 +48,30 @@ if TYPE_CHECKING:
 def moment_rows(
     pointer, shift, column, width, column_stride, TAPS: tl.constexpr, PADDED: tl.constexpr
 ):
-    """One row of (x, x²), x the image minus ``shift``, filtered along the row."""
+    """Load one row of (x, x²), filtered along the row, where x is the image minus ``shift``."""
     last: tl.constexpr = len(TAPS) - 1
     middle: tl.constexpr = len(TAPS) // 2
     x = load_tap(pointer, middle, column, width, column_stride, PADDED) - shift
     mean = TAPS[middle] * x
-    power = TAPS[middle] * x * x
-    # Taps are symmetric: two pixels share one.
+    second_moment = TAPS[middle] * x * x
+    # The taps are symmetric, so two pixels have the same tap.
     for j in tl.static_range(middle):
         x = load_tap(pointer, j, column, width, column_stride, PADDED) - shift
         y = load_tap(pointer, last - j, column, width, column_stride, PADDED) - shift
         mean += TAPS[j] * (x + y)
-        power += TAPS[j] * (x * x + y * y)
-    return mean, power
+        second_moment += TAPS[j] * (x * x + y * y)
+    return mean, second_moment
 
 
 @triton.jit
 def variance_kernel(
     images,
-    upstream,  # dL/dV, or None
-    out,  # V, or None
-    maps,  # (d, dμ), where they are wanted
-    shifts,  # the constants of the planes, where d is wanted
+    grad_output,  # dL/dV; None in the forward pass
+    out,  # V; None in the backward pass
+    maps,  # backward: (d, dμ)
+    shifts,  # backward: the constants of the planes
     means,  # μ, or None
-    sums,  # of μ over the program's part, where μ is wanted
+    sums,  # the sum of μ over each program's strip, or None
     height,
     width,
     map_height,
@@ -80,9 +81,9 @@ def variance_kernel(
     image_plane,
     image_row,
     image_column,
-    upstream_plane,
-    upstream_row,
-    upstream_column,
+    grad_output_plane,
+    grad_output_row,
+    grad_output_column,
     TAPS_Y: tl.constexpr,
     TAPS_X: tl.constexpr,
     PADDED: tl.constexpr,
@@ -90,18 +91,19 @@ def variance_kernel(
     MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute V in a strip of windows, or with ``grad_output`` the derivative maps."""
     size: tl.constexpr = len(TAPS_Y)
     top: tl.constexpr = len(TAPS_Y) // 2 if PADDED else 0
     left: tl.constexpr = len(TAPS_X) // 2 if PADDED else 0
     program = tl.program_id(0)
     plane, first, end, column = locate_strip(program, map_height, map_width, rows, COLUMNS)
     inside = column < map_width
-    # What lies beyond the map is computed like its last column, and not stored.
+    # Lanes beyond the map repeat its last column and are not stored.
     from_column = tl.minimum(column, map_width - 1) - left
     images += plane * image_plane
     shift = plane_constant(images, height, width, image_row, image_column)
-    if upstream is not None:
-        upstream += plane * upstream_plane
+    if grad_output is not None:
+        grad_output += plane * grad_output_plane
         tl.store(shifts + plane, shift)
         clear_margins(
             maps, 0, plane, first, end, column, map_height, map_width, 2, MARGIN_Y, MARGIN_X
@@ -119,14 +121,14 @@ def variance_kernel(
             mean = ring[0]
             variance = ring[size] - mean * mean
             here = to + tl.cast(done, tl.int64) * map_width
-            if upstream is not None:
-                given = row_at(upstream, done, column, upstream_row, upstream_column)
-                d = tl.load(given, mask=inside, other=0).to(tl.float32)
+            if grad_output is not None:
+                at_grad = row_at(grad_output, done, column, grad_output_row, grad_output_column)
+                d = tl.load(at_grad, mask=inside, other=0).to(tl.float32)
                 d = tl.where(variance >= floor, d, 0.0)
                 at_map = map_offset(plane, done, column, map_height, map_width, MARGIN_Y, MARGIN_X)
                 store_maps(maps, at_map, 0, (d, d * mean), inside)
             else:
-                # A comparison with NaN is false: NaN stays.
+                # A comparison with NaN is false, so NaN is kept.
                 variance = tl.where(variance < floor, floor, variance)
                 tl.store(out + here, stored(variance, out.dtype.element_ty), mask=inside)
             if means is not None:
@@ -141,12 +143,13 @@ def launch_variance(
     windows: Windows,
     floor: float,
     out: Tensor | None,
-    upstream: Tensor | None = None,
+    grad_output: Tensor | None = None,
     maps: Tensor | None = None,
     shifts: Tensor | None = None,
     means: Tensor | None = None,
     sums: Tensor | None = None,
 ) -> None:
+    """Fill ``out``, ``means`` and ``sums``, or with ``grad_output`` the derivative ``maps``."""
     planes, height, width = images.shape
     size = windows.map_height, windows.map_width
     rows = strip_rows(planes, *size)
@@ -155,7 +158,7 @@ def launch_variance(
         strip_programs(planes, *size, rows),
         images.device,
         images,
-        upstream,
+        grad_output,
         out,
         maps,
         shifts,
@@ -167,7 +170,7 @@ def launch_variance(
         rows,
         floor,
         *images.stride(),
-        *((0, 0, 0) if upstream is None else upstream.stride()),
+        *((0, 0, 0) if grad_output is None else grad_output.stride()),
         PADDED=windows.padded,
         **margins(windows)._asdict(),
         **windows.constants,
@@ -175,6 +178,7 @@ def launch_variance(
 
 
 def local_variance(images: Tensor, taps: Taps, floor: float, border: str) -> Tensor:
+    """Return V ``(N, H', W')`` of images ``(N, H, W)``."""
     windows = windows_of(images, taps, border == "zero")
     if border == "reflect":
         images, windows = reflect_pad(images, windows)
@@ -184,14 +188,15 @@ def local_variance(images: Tensor, taps: Taps, floor: float, border: str) -> Ten
 
 
 def local_variance_backward(
-    upstream: Tensor, images: Tensor, taps: Taps, floor: float, border: str
+    grad_output: Tensor, images: Tensor, taps: Taps, floor: float, border: str
 ) -> Tensor:
+    """Return the gradient w.r.t. the images."""
     windows = windows_of(images, taps, border == "zero")
     dtype = images.dtype
     if border == "reflect":
         images, windows = reflect_pad(images, windows)
     maps, shifts = new_maps(images, len(images), 2, windows), single(images, len(images))
-    launch_variance(images, windows, floor, None, upstream, maps, shifts)
+    launch_variance(images, windows, floor, None, grad_output, maps, shifts)
     gradient = (
         single(images, *images.shape) if border == "reflect" else images.new_empty(images.shape)
     )
@@ -200,12 +205,13 @@ def local_variance_backward(
 
 
 def _configuration(dtype: str, border: str, backward: bool = False) -> Configuration:
+    """Return a variant of the forward pass or of the first backward pass."""
     given = {"images": f"*{dtype}:16", "floor": "fp32"}
     if backward:
-        given |= {"upstream": f"*{dtype}:16", "maps": "*fp32:16", "shifts": "*fp32:16"}
+        given |= {"grad_output": f"*{dtype}:16", "maps": "*fp32:16", "shifts": "*fp32:16"}
     else:
         given |= {"out": f"*{dtype}:16"}
-    absent = ("upstream", "out", "maps", "shifts", "means", "sums")
+    absent = ("grad_output", "out", "maps", "shifts", "means", "sums")
     size = BYTES[dtype]
     return configuration(
         f"local_variance{' backward, first pass' if backward else ''}, {border} border, {dtype}",
@@ -216,7 +222,7 @@ def _configuration(dtype: str, border: str, backward: bool = False) -> Configura
             "PADDED": border == "zero",
             **MARGINS[border],
             "image_column": 1,
-            "upstream_column": 1,
+            "grad_output_column": 1,
             **{x: None for x in absent if x not in given},
         },
         2 * size + (8 if backward else 0),

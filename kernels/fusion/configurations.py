@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..common.launching import BYTES, BYTES_ON_THE_WAY, Configuration
+from ..common.launching import BYTES, BYTES_IN_FLIGHT, Configuration
 from .backward import fuse_backward_kernel
 from .forward import fuse_kernel
 from .rows import WARPS, columns_for
@@ -13,7 +13,7 @@ from .rows import WARPS, columns_for
 def _configuration(
     exposures: str, count: int, backward: bool = False, interleaved: bool = False
 ) -> Configuration:
-    """List a variant for RGB exposures in long rows and float32 logits, without weights."""
+    """Return a variant for RGB exposures in long rows and float32 logits, without weights."""
     columns = columns_for(count)
     image = "grad_fused" if backward else "fused"
     dense = ["width", "pixels", "logits_layer", "logits_batch", "logits_row", "fused_row"]
@@ -44,7 +44,7 @@ def _configuration(
         constants=constants,
         pixels=columns,
         bytes_per_pixel=4 * count * (2 if backward else 1) + 3 * size * (count + 1),
-        resident=BYTES_ON_THE_WAY,
+        resident=BYTES_IN_FLIGHT,
         num_warps=WARPS,
     )
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..common.launching import BYTES, BYTES_ON_THE_WAY, MANY_MAPS, SINGLE_VALUES, Configuration
+from ..common.launching import BYTES, BYTES_IN_FLIGHT, MANY_MAPS, SINGLE_VALUES, Configuration
 from .fuse import WARPS, fuse_kernel, tile_size
 from .guide import SMALL_COLUMNS, guide_kernel
 
 
 def _configuration(kernel: Any, dtype: str, count: int, interleaved: bool = False) -> Configuration:
-    """RGB exposures; small images of a quarter of each side."""
+    """Return a variant for RGB exposures and small images of a quarter of each side."""
     size = BYTES[dtype]
     lines, columns = tile_size(count)
     unit = "channel" if interleaved else "column"
@@ -35,7 +35,7 @@ def _configuration(kernel: Any, dtype: str, count: int, interleaved: bool = Fals
         constants=constants,
         pixels=columns,
         bytes_per_pixel=3 * size * (count + full) + small * 4 * (2 * count if full else 1),
-        resident=SINGLE_VALUES if not full else BYTES_ON_THE_WAY if count == 2 else MANY_MAPS,
+        resident=SINGLE_VALUES if not full else BYTES_IN_FLIGHT if count == 2 else MANY_MAPS,
         num_warps=WARPS,
     )
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 from ..common.configurations import MARGINS, WINDOW, configuration
-from ..common.launching import ARITHMETIC, BYTES, BYTES_ON_THE_WAY, MANY_MAPS, Configuration
+from ..common.launching import ARITHMETIC, BYTES, BYTES_IN_FLIGHT, MANY_MAPS, Configuration
 from .backward import backward_kernel
 from .forward import forward_kernel
 from .launchers import REGISTERS, SIDE
 from .pyramid import pyramid_kernel
 from .scale import BLOCK, scale_kernel
 
-RESIDENT = {1: BYTES_ON_THE_WAY, 2: ARITHMETIC}
+RESIDENT = {1: BYTES_IN_FLIGHT, 2: ARITHMETIC}
 
 
 def _configuration(
@@ -27,6 +27,7 @@ def _configuration(
     resident: int,
     maxnreg: dict[int, int] | None = None,
 ) -> Configuration:
+    """Return a variant with the arguments that all kernels of the loss have in common."""
     constants = {
         **constants,
         "K": count,
@@ -51,6 +52,7 @@ def _configuration(
 
 
 def _planes(count: int, from_logits: bool) -> int:
+    """Return the number of planes that a kernel reads for each pixel."""
     return 2 * count if from_logits else 1 + count
 
 
@@ -61,6 +63,7 @@ def _forward(
     with_gradient: bool = True,
     luminance: bool = False,
 ) -> Configuration:
+    """Return a variant of the forward kernel."""
     constants = {
         **dict.fromkeys(("weights", "norm", "values")),
         **dict.fromkeys(("weights_batch", "weights_row", "weights_column"), 0),
@@ -90,6 +93,7 @@ def _forward(
 def _backward(
     count: int, dtype: str = "fp32", from_logits: bool = False, coarse: bool = False
 ) -> Configuration:
+    """Return a variant of the backward kernel, which adds a coarser gradient if ``coarse``."""
     constants = {**WINDOW, **MARGINS["valid"], **({} if coarse else {"coarse": None})}
     moved = _planes(count, from_logits) + (count if from_logits else 1)
     return _configuration(
@@ -105,6 +109,7 @@ def _backward(
 
 
 def _pyramid(count: int, from_logits: bool) -> Configuration:
+    """Return a variant of the pyramid kernel for two levels."""
     constants: dict[str, Any] = {
         **dict.fromkeys(("mask_batch", "mask_row", "mask_column"), 0),
         "mask": None,
@@ -113,11 +118,12 @@ def _pyramid(count: int, from_logits: bool) -> Configuration:
     }
     read = 4 * _planes(count, from_logits)
     return _configuration(
-        pyramid_kernel, "pyramid", count, "fp32", from_logits, constants, read, BYTES_ON_THE_WAY
+        pyramid_kernel, "pyramid", count, "fp32", from_logits, constants, read, BYTES_IN_FLIGHT
     )
 
 
 def _scale(dtype: str) -> Configuration:
+    """Return a variant of the kernel that scales the gradient."""
     return Configuration(
         f"scaling of the gradient, {dtype}",
         scale_kernel,
@@ -130,7 +136,7 @@ def _scale(dtype: str) -> Configuration:
         {"BLOCK": BLOCK},
         pixels=BLOCK,
         bytes_per_pixel=2 * BYTES[dtype],
-        resident=BYTES_ON_THE_WAY,
+        resident=BYTES_IN_FLIGHT,
     )
 
 

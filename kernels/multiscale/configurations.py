@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..common.configurations import configuration
-from ..common.launching import BYTES, BYTES_ON_THE_WAY, MANY_MAPS, SINGLE_VALUES, Configuration
+from ..common.launching import BYTES, BYTES_IN_FLIGHT, MANY_MAPS, SINGLE_VALUES, Configuration
 from ..common.windows import COLUMNS
 from .activity import activity_kernel
 from .backward import blend_backward_kernel
@@ -14,6 +14,7 @@ from .reduce import reduce_kernel
 
 
 def _types(**pointers: str) -> dict[str, str]:
+    """Return the types of aligned pointers to these dtypes."""
     return {name: f"*{dtype}:16" for name, dtype in pointers.items()}
 
 
@@ -21,13 +22,20 @@ _FLOATS = ("scale", "floor", "fine_scale", "coarse_scale", "unit", "contrast", "
 
 
 def _configuration(
-    name: str, kernel: Any, types: dict[str, str], constants: dict[str, Any], size: float, **of: Any
+    name: str,
+    kernel: Any,
+    types: dict[str, str],
+    constants: dict[str, Any],
+    bytes_per_pixel: float,
+    **options: Any,
 ) -> Configuration:
+    """Return a variant with the float32 arguments that the kernel has."""
     numbers = {x: "fp32" for x in _FLOATS if x in kernel.arg_names}
-    return configuration(name, kernel, {**types, **numbers}, constants, size, **of)
+    return configuration(name, kernel, {**types, **numbers}, constants, bytes_per_pixel, **options)
 
 
 def _reduce_configuration(dtype: str, to: str, interleaved: bool = False) -> Configuration:
+    """Return a variant of the kernel for the next level."""
     constants = {"K": 2, "C": 3, "COLUMNS": 256}
     constants |= {"fine_channel" if interleaved else "fine_column": 1}
     return _configuration(
@@ -42,6 +50,7 @@ def _reduce_configuration(dtype: str, to: str, interleaved: bool = False) -> Con
 
 
 def _activity_configuration(dtype: str, interleaved: bool = False) -> Configuration:
+    """Return a variant of the activity kernel for two RGB exposures."""
     colours = {"RED": 0.3, "GREEN": 0.59, "BLUE": 0.11}
     constants = {"K": 2, "C": 3, "RADIUS": 4, "COLUMNS": COLUMNS, "shares": None, **colours}
     constants |= {"fine_channel" if interleaved else "fine_column": 1}
@@ -63,9 +72,10 @@ def _blend_configuration(
     interleaved: bool = False,
     same_size: bool = False,
 ) -> Configuration:
+    """Return a variant of the blend kernel for RGB exposures."""
     columns = columns_for(count)
-    constants: dict[str, Any] = {"K": count, "C": 3, "COLUMNS": columns, "BENDS": finest}
-    constants |= {"SAME": same_size, "slope": None, "coarse_column": 1, "below_column": 1}
+    constants: dict[str, Any] = {"K": count, "C": 3, "COLUMNS": columns, "COMPRESS": finest}
+    constants |= {"SAME": same_size, "slope": None, "coarse_column": 1, "fused_coarse_column": 1}
     unit = "channel" if interleaved else "column"
     constants |= {f"fine_{unit}": 1, f"fused_{unit}": 1}
     out = fine if finest else "fp32"
@@ -81,21 +91,27 @@ def _blend_configuration(
         3 * (count * BYTES[coarse] + 4) * (1 if same_size else 1 / 4)
         + count * (3 * BYTES[fine] + 4)
         + 3 * BYTES[out],
-        resident=BYTES_ON_THE_WAY if count <= 3 else MANY_MAPS,
+        resident=BYTES_IN_FLIGHT if count <= 3 else MANY_MAPS,
         pixels=columns,
     )
 
 
-def _backward_configuration(dtype: str, bends: bool) -> Configuration:
-    constants = {"C": 3, "COLUMNS": 256, "grad_column": 1, **({} if bends else {"slope": None})}
-    types = _types(grad=dtype, grad_coarse="fp32", **({"slope": "fp32"} if bends else {}))
+def _backward_configuration(dtype: str, with_slope: bool) -> Configuration:
+    """Return a variant of the backward kernel."""
+    constants = {
+        "C": 3,
+        "COLUMNS": 256,
+        "grad_column": 1,
+        **({} if with_slope else {"slope": None}),
+    }
+    types = _types(grad=dtype, grad_coarse="fp32", **({"slope": "fp32"} if with_slope else {}))
     return _configuration(
-        f"backward, {dtype}" + (", with slope" if bends else ""),
+        f"backward, {dtype}" + (", with slope" if with_slope else ""),
         blend_backward_kernel,
         types,
         constants,
-        4 * BYTES[dtype] + 16 * bends + 4,
-        resident=BYTES_ON_THE_WAY,
+        4 * BYTES[dtype] + 16 * with_slope + 4,
+        resident=BYTES_IN_FLIGHT,
         pixels=256,
     )
 

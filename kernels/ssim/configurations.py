@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..common.configurations import MARGINS, WINDOW, configuration
-from ..common.launching import BYTES_ON_THE_WAY, Configuration
+from ..common.launching import BYTES_IN_FLIGHT, Configuration
 from .backward import ssim_backward_kernel
 from .forward import ssim_kernel
 
@@ -19,6 +19,7 @@ def _configuration(
     luminance: bool = True,
     gradients: str = "",
 ) -> Configuration:
+    """Return a variant; arguments without a type in ``pointers`` are ``None``."""
     given = {x: f"*{dtype}:16" for x, dtype in pointers.items()}
     given |= {x: "fp32" for x in ("c1", "c2", "scale") if x in kernel.arg_names}
     optional = ("grad_output", "values", "sums", "shifts", "maps", "gradient_a", "gradient_b")
@@ -33,7 +34,7 @@ def _configuration(
         given,
         {**WINDOW, **fixed, **dict.fromkeys(absent)},
         bytes_per_pixel,
-        resident=BYTES_ON_THE_WAY,
+        resident=BYTES_IN_FLIGHT,
     )
 
 

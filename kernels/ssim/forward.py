@@ -4,14 +4,15 @@ r"""Windowed SSIM of two images, its mean, and the gradients w.r.t. both.
     \mathrm{SSIM} = l\,s, \quad l = \frac{2\mu_a\mu_b + C_1}{\mu_a^2 + \mu_b^2 + C_1}, \quad
     s = \frac{2\sigma_{ab} + C_2}{\sigma_a^2 + \sigma_b^2 + C_2}
 
-Four filtered maps are enough: a, b, ab and a² + b², because only the sum of the variances enters.
-For the same reason four derivative maps make both gradients (three make one):
+Four filtered maps are enough, a, b, ab and a² + b², because the formula needs only the sum of the
+variances. For the same reason four derivative maps suffice for both gradients, and three for one:
 
 .. math::
-    \partial L / \partial a = w * d_a + 2 a\,(w * d_p) + b\,(w * d_c)
+    \partial L / \partial a = w * d_a + 2 a\,(w * d_s) + b\,(w * d_c)
 
-with d the derivatives of L by the windows' moments. The first pass makes SSIM or its sum and, where
-a gradient is wanted, d; the second filters d. Both images are taken minus a constant of the plane.
+with :math:`d_a, d_s, d_c` the derivatives of L w.r.t. the windows' mean of a, the sum of the second
+moments and the mean of ab. The first pass computes SSIM or its sum and, if a gradient is wanted, d;
+the second filters d. A constant of the plane is subtracted from each image.
 """
 
 from __future__ import annotations
@@ -53,9 +54,9 @@ def pair_rows(
     y = load_tap(b, middle, column, width, b_column, PADDED) - shift_b
     mean_a = TAPS[middle] * x
     mean_b = TAPS[middle] * y
-    power = TAPS[middle] * (x * x + y * y)
+    second_moments = TAPS[middle] * (x * x + y * y)
     cross = TAPS[middle] * x * y
-    # Taps are symmetric: two pixels share one.
+    # The taps are symmetric, so two pixels have the same tap.
     for j in tl.static_range(middle):
         x = load_tap(a, j, column, width, a_column, PADDED) - shift_a
         y = load_tap(b, j, column, width, b_column, PADDED) - shift_b
@@ -63,20 +64,20 @@ def pair_rows(
         y_far = load_tap(b, last - j, column, width, b_column, PADDED) - shift_b
         mean_a += TAPS[j] * (x + x_far)
         mean_b += TAPS[j] * (y + y_far)
-        power += TAPS[j] * (x * x + y * y + x_far * x_far + y_far * y_far)
+        second_moments += TAPS[j] * (x * x + y * y + x_far * x_far + y_far * y_far)
         cross += TAPS[j] * (x * y + x_far * y_far)
-    return mean_a, mean_b, power, cross
+    return mean_a, mean_b, second_moments, cross
 
 
 @triton.jit
 def ssim_kernel(
     a,
     b,
-    grad_output,  # dL/dSSIM at every window, or None: then it is `scale`
+    grad_output,  # dL/dSSIM at every window; if it is None, `scale` at all windows
     values,  # SSIM, or None
-    sums,  # of SSIM over the program's part, or None
-    maps,  # d_p, d_c, then d_a and d_b if wanted; or None
-    shifts,  # the constants of the planes of a, then of b, where derivatives are wanted
+    sums,  # the sum of SSIM over each program's strip, or None
+    maps,  # d_s, d_c, then d_a and d_b if wanted; or None
+    shifts,  # the constants of the planes of a, then of b; or None
     height,
     width,
     map_height,
@@ -105,13 +106,14 @@ def ssim_kernel(
     MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute SSIM in a strip of windows: the map, its sum or the derivative maps."""
     size: tl.constexpr = len(TAPS_Y)
     top: tl.constexpr = len(TAPS_Y) // 2 if PADDED else 0
     left: tl.constexpr = len(TAPS_X) // 2 if PADDED else 0
     program = tl.program_id(0)
     plane, first, end, column = locate_strip(program, map_height, map_width, rows, COLUMNS)
     inside = column < map_width
-    # What lies beyond the map is computed like its last column, and not stored.
+    # Lanes beyond the map repeat its last column and are not stored.
     from_column = tl.minimum(column, map_width - 1) - left
     a += plane * a_plane
     b += plane * b_plane
@@ -151,7 +153,7 @@ def ssim_kernel(
         if done >= first:
             mean_a = ring[0]
             mean_b = ring[size]
-            value, by_mean_a, by_mean_b, by_power, by_cross = similarity(
+            value, grad_mean_a, grad_mean_b, grad_second_moment, grad_cross = similarity(
                 mean_a,
                 mean_b,
                 ring[2 * size] - mean_a * mean_a - mean_b * mean_b,
@@ -170,14 +172,14 @@ def ssim_kernel(
             if maps is not None:
                 if grad_output is not None:
                     at = row_at(grad_output, done, column, grad_output_row, grad_output_column)
-                    given = tl.load(at, mask=inside, other=0).to(tl.float32)
+                    grad = tl.load(at, mask=inside, other=0).to(tl.float32)
                 else:
-                    given = scale
-                derivatives = (given * by_power, given * by_cross)
+                    grad = scale
+                derivatives = (grad * grad_second_moment, grad * grad_cross)
                 if FOR_A:
-                    derivatives = derivatives + (given * by_mean_a,)
+                    derivatives = derivatives + (grad * grad_mean_a,)
                 if FOR_B:
-                    derivatives = derivatives + (given * by_mean_b,)
+                    derivatives = derivatives + (grad * grad_mean_b,)
                 at_map = map_offset(plane, done, column, map_height, map_width, MARGIN_Y, MARGIN_X)
                 store_maps(maps, at_map, area, derivatives, inside)
     if sums is not None:

@@ -1,8 +1,8 @@
-// Bilinear enlargement of channels-last images by 2, where pixels are areas, and its gradient.
+// Bilinear upsampling of channels-last images by 2, where pixels are areas, and its gradient.
 //
 // Along either axis out[2 i] = (3 in[i] + in[i - 1]) / 4 and out[2 i + 1] = (3 in[i] + in[i + 1]) /
-// 4, and a pixel of `in` has the shares 1/4, 3/4, 3/4, 1/4 of out[2 i - 1] to out[2 i + 2]. A pixel
-// that is missing is the one beside it, so a border pixel has its share, too.
+// 4, and a pixel of `in` has the weights 1/4, 3/4, 3/4, 1/4 in out[2 i - 1] to out[2 i + 2]. A
+// pixel beyond the border is the border pixel, which also has its weight.
 #pragma once
 
 #include "cpu/runtime/storage.h"
@@ -10,14 +10,14 @@
 namespace fastmef {
 namespace {
 
-// (3 near + far) / 4 of rows.
+// Writes the row (3 near + far) / 4.
 inline void mix(const float* FASTMEF_RESTRICT near, const float* FASTMEF_RESTRICT far, int64_t n,
                 float* FASTMEF_RESTRICT out) {
   FASTMEF_VECTORIZE
   for (int64_t i = 0; i < n; ++i) out[i] = 0.75f * near[i] + 0.25f * far[i];
 }
 
-// A row of `width` pixels to one of twice as many.
+// Upsamples a row of `width` pixels to 2 width.
 template <class S>
 void widen(const float* in, int64_t width, int64_t channels, S* out) {
   for (int64_t x = 0; x < width; ++x) {
@@ -33,7 +33,7 @@ void widen(const float* in, int64_t width, int64_t channels, S* out) {
   }
 }
 
-// The shares of a row in four rows of its enlargement, the outer and the inner ones.
+// Adds up what a row receives from four rows of the gradient, the outer and the inner ones.
 template <class S>
 void gather_rows(const S* FASTMEF_RESTRICT outer_a, const S* FASTMEF_RESTRICT inner_a,
                  const S* FASTMEF_RESTRICT inner_b, const S* FASTMEF_RESTRICT outer_b, int64_t n,
@@ -46,7 +46,7 @@ void gather_rows(const S* FASTMEF_RESTRICT outer_a, const S* FASTMEF_RESTRICT in
   }
 }
 
-// The same along a row: 2 width pixels to `width`.
+// Does the same along a row: 2 width pixels become `width`.
 inline void gather_columns(const float* in, int64_t width, int64_t channels, float* out) {
   for (int64_t x = 0; x < width; ++x) {
     const float* FASTMEF_RESTRICT a = in + 2 * x * channels;

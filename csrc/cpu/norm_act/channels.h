@@ -1,4 +1,4 @@
-// What the channels of a normalisation are computed with, and the loops over pixels.
+// The factors of the channels of a normalisation, and the loops over pixels that use them.
 #pragma once
 
 #include <math.h>
@@ -10,11 +10,11 @@
 namespace fastmef {
 namespace {
 
-// Factors of the channels are repeated until there are so many, for loops that are long enough to
-// vectorise.
+// The factors of the channels are repeated until there are at least this many, so that loops are
+// long enough to vectorise.
 constexpr int64_t kPeriod = 64;
 
-// The functions take runs of n values, which begin with the first channel of a pixel.
+// The functions take runs of n values that begin with the first channel of a pixel.
 class Channels {
  public:
   explicit Channels(const NormActArgs& args)
@@ -35,14 +35,14 @@ class Channels {
     }
   }
 
-  // The sum of a channel in an array of a period.
+  // Returns the sum over the repetitions of a channel in an array of a period.
   double sum_of(const float* sums, int64_t channel) const {
     double sum = 0.0;
     for (int64_t i = channel; i < period; i += count) sum += sums[i];
     return sum;
   }
 
-  // y; T is a storage type or float.
+  // Writes y; T is a storage type or float.
   template <class S, class T>
   void forward(const S* FASTMEF_RESTRICT x, int64_t n, T* FASTMEF_RESTRICT y) const {
     const float* FASTMEF_RESTRICT mean = factor(kMean);
@@ -77,7 +77,7 @@ class Channels {
     }
   }
 
-  // dL/dx.
+  // Writes dL/dx.
   template <class S, class G>
   void gradient(const S* FASTMEF_RESTRICT x, const G* FASTMEF_RESTRICT grad_y, int64_t n,
                 S* FASTMEF_RESTRICT grad_x) const {
@@ -112,6 +112,7 @@ class Channels {
     return {distance * scale + bias <= 0.0f ? 0.0f : to_number<float>(grad_y), distance};
   }
 
+  // Returns a value of a vector, or `absent` if the vector is absent.
   static double value_of(const Stack& vector, int64_t channel, double absent) {
     double value = absent;
     if (vector.data) read(vector, channel * vector.column, 1, 1, &value);

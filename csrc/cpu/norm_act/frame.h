@@ -8,7 +8,7 @@
 namespace fastmef {
 namespace {
 
-// Adds a row of any storage type.
+// Adds n values of any storage type to `to`.
 template <class S>
 void add_row(const S* FASTMEF_RESTRICT from, int64_t n, float* FASTMEF_RESTRICT to) {
   FASTMEF_VECTORIZE
@@ -22,7 +22,8 @@ struct Frame {
   int64_t height, width, channels;  // without the margin
   int64_t margin;                   // 0 or 1
 
-  // The first pixel after the margin of row y, in [-margin, height + margin), of image b.
+  // Returns the first pixel after the left margin of row y of image b; y is in [-margin, height +
+  // margin).
   S* row(int64_t b, int64_t y) const {
     const int64_t line = b * (height + 2 * margin) + y + margin;
     return data + (line * (width + 2 * margin) + margin) * channels;
@@ -41,8 +42,8 @@ struct Frame {
     if (y == height - 1) memcpy(row(b, height) - channels, first - channels, whole);
   }
 
-  // Of a gradient: row y, to which the margins above, below and beside it are added. `out` has
-  // room for the margin.
+  // Returns row y of a gradient, to which the margins above, below and beside it are added. `out`
+  // has room for the row with its margins.
   const float* folded(int64_t b, int64_t y, float* out) const {
     const int64_t begin = margin * channels, n = width * channels + 2 * begin;
     read_as<S>(row(b, y) - begin, 1, n, out);
@@ -50,8 +51,8 @@ struct Frame {
     return fold_ends(out);
   }
 
-  // Adds the margin above the first row to it, and that below the last one; margins beside them
-  // included.
+  // If y is the first row, adds the margin above it; if it is the last, the margin below it. `out`
+  // is a row with its margins.
   void add_margins_across(int64_t b, int64_t y, float* out) const {
     if (!margin) return;
     const int64_t n = (width + 2) * channels;

@@ -1,7 +1,7 @@
-// Rows of channels-last images, normalised and followed by what has rows of its own.
+// Rows of channels-last images that are normalised, and pooled, upsampled or given a border.
 //
-// A line is a row of x, for a pool two of them; at an odd lower edge it has one, which belongs to
-// no maximum.
+// A line is a row of x, or two of them for a pool. With an odd height the last line has one row, of
+// which no maximum is taken.
 #pragma once
 
 #include "cpu/norm_act/bilinear.h"
@@ -21,16 +21,16 @@ class Lines {
       : args_(args), channels_(channels), values_(args.width * args.channels) {
     const int64_t row_with_margin = is_used(args) ? values_ + 2 * args.channels : 0;
     for (float*& row : rows_) row = arena.take<float>(row_with_margin);
-    // Of the enlargement.
     wide_ = arena.take<float>(args.then == kBilinear ? 2 * (values_ + args.channels) : 0);
   }
 
-  // Whether lines are needed: dense pixels that nothing follows are not divided into rows.
+  // Returns whether lines are needed: without a next step pixels are not divided into rows.
   static bool is_used(const NormActArgs& args) { return args.then != kSame || args.margin; }
 
+  // Returns the number of lines.
   static int64_t count(const NormActArgs& args) { return args.batch * per_image(args); }
 
-  // Writes y if it is kept, and what follows it, for the lines in [begin, end).
+  // Writes y if it is wanted, and what follows it, for the lines in [begin, end).
   void forward(int64_t begin, int64_t end) const {
     const Frame<S> after = frame(args_.after);
     for (int64_t line = begin; line < end; ++line) {
@@ -38,7 +38,7 @@ class Lines {
       if (args_.then == kPool) {
         pool(after, b, y);
       } else if (args_.then == kBilinear) {
-        enlarge(after, b, y, line == begin);
+        upsample(after, b, y, line == begin);
       } else {
         channels_.forward(x(b, y), values_, after.row(b, y));
         after.repeat(b, y);
@@ -54,7 +54,7 @@ class Lines {
     if (args_.then == kPool) {
       pool_backward(grad, b, y, run);
     } else if (args_.then == kBilinear) {
-      const float* grad_y = reduce(grad, b, y);
+      const float* grad_y = upsample_backward(grad, b, y);
       if (args_.after.data) {
         write_as<S>(grad_y, 1, values_, static_cast<S*>(args_.after.data) + offset(b, y));
       }
@@ -115,8 +115,9 @@ class Lines {
     }
   }
 
-  // Keeps y of three rows around row y, which are there already unless it is the first of a run.
-  void enlarge(const Frame<S>& after, int64_t b, int64_t y, bool is_first) const {
+  // Writes the two rows that row y is upsampled to. The values of the rows above, at and below it
+  // are kept for the next call; `is_first` says that there was none.
+  void upsample(const Frame<S>& after, int64_t b, int64_t y, bool is_first) const {
     const int64_t above = most(y - 1, 0), below = least(y + 1, args_.height - 1);
     for (int64_t row = is_first || y == 0 ? above : below; row <= below; ++row) {
       channels_.forward(x(b, row), values_, rows_[row % 3]);
@@ -128,21 +129,21 @@ class Lines {
     }
   }
 
-  // dL/dy of a row, from the gradient w.r.t. the enlargement.
-  float* reduce(const Frame<S>& grad, int64_t b, int64_t y) const {
+  // Returns dL/dy of a row, from the gradient w.r.t. the upsampled image.
+  float* upsample_backward(const Frame<S>& grad, int64_t b, int64_t y) const {
     const int64_t begin = args_.margin * args_.channels;
     const int64_t above = most(2 * y - 1, 0), below = least(2 * y + 2, grad.height - 1);
     gather_rows(grad.row(b, above) - begin, grad.row(b, 2 * y) - begin,
                 grad.row(b, 2 * y + 1) - begin, grad.row(b, below) - begin, 2 * (values_ + begin),
                 wide_);
-    // A margin has all its gradient from the border.
+    // The border row is repeated once in the margin.
     if (y == 0) grad.add_margins_across(b, 0, wide_);
     if (y == args_.height - 1) grad.add_margins_across(b, grad.height - 1, wide_);
     gather_columns(grad.fold_ends(wide_), args_.width, args_.channels, rows_[0]);
     return rows_[0];
   }
 
-  // Only pixels at the border are copied.
+  // Passes on the rows of the gradient where they are; only pixels at the border are copied.
   template <class Run>
   void border_backward(const Frame<S>& grad, int64_t b, int64_t y, const Run& run) const {
     const int64_t c = args_.channels, at = offset(b, y);
@@ -164,8 +165,8 @@ class Lines {
   const NormActArgs& args_;
   const Channels& channels_;
   const int64_t values_;  // of a row
-  float* rows_[5];
-  float* wide_;
+  float* rows_[5];        // with margins
+  float* wide_;           // an upsampled row with margins
 };
 
 }  // namespace

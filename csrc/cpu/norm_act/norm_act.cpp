@@ -1,7 +1,8 @@
 // The steps of a normalisation; norm_act.h has the formulas. Pixels are divided into chunks that
-// depend on their number alone, so that threads change no bit.
+// depend on their number only, so that results are bit-identical for any number of threads.
 //
-// Compiled once for every instruction set, whose name is FASTMEF_ISA, and once for the binding.
+// This file is compiled once for every instruction set, whose name is FASTMEF_ISA, and once for the
+// binding.
 
 #include "cpu/norm_act/norm_act.h"
 
@@ -14,8 +15,8 @@
 namespace fastmef {
 namespace {
 
-// Values of a chunk: they stay in the second cache between two passes, and are few enough to be
-// summed in float.
+// The number of values of a chunk, which stay in the second-level cache between two passes and are
+// few enough to be summed in float.
 constexpr int64_t kChunk = 16384;
 
 class NormAct {
@@ -51,7 +52,7 @@ class NormAct {
  private:
   static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-  // Two arrays of a period, and the values that have been added to them.
+  // Two arrays of a period, and the number of values that were added to each.
   struct Sums {
     float* data;
     int64_t values;
@@ -69,6 +70,7 @@ class NormAct {
     return {{sums, 0}, {args_, channels_, arena}};
   }
 
+  // Returns the two values of a chunk and channel.
   double* part(int64_t chunk, int64_t channel) const {
     return parts_.data + 2 * (chunk * channels_.count + channel);
   }
@@ -109,7 +111,7 @@ class NormAct {
     return static_cast<S*>(images.data);
   }
 
-  // Uses dL/dy of n values at an offset into x.
+  // Adds n values of dL/dy at an offset into x to the sums, or writes dL/dx for them.
   template <class S, class G>
   void take(int64_t at, int64_t n, const G* grad_y, int64_t chunk, Sums& sums) {
     const S* x = of<S>(args_.x) + at;
@@ -128,7 +130,7 @@ class NormAct {
     sums.values = 0;
   }
 
-  // Adds sums to those of the chunk.
+  // Adds the sums to those of the chunk, and clears them.
   void flush(int64_t chunk, Sums& sums) const {
     for (int64_t c = 0; c < channels_.count; ++c) {
       part(chunk, c)[0] += channels_.sum_of(sums.data, c);
@@ -137,7 +139,8 @@ class NormAct {
     clear(sums);
   }
 
-  // Mean of the chunk and squares of the distances from it, which no common offset cancels.
+  // Computes the mean of the chunk and the sum of squared deviations from it, which lose no
+  // precision if all values have a common offset.
   template <class S>
   void add_moments(int64_t chunk, float* FASTMEF_RESTRICT sums) {
     const int64_t first = chunk * pixels_of_chunk_, period = channels_.period;
@@ -167,7 +170,7 @@ class NormAct {
       }
     }
     for (int64_t c = 0; c < channels_.count; ++c) {
-      const double sum = channels_.sum_of(sums, c);  // what rounding the mean has left
+      const double sum = channels_.sum_of(sums, c);  // not 0, because the mean is rounded
       part(chunk, c)[0] = mean[c] + sum / count;
       part(chunk, c)[1] = channels_.sum_of(squares, c) - sum * sum / count;
     }
@@ -193,6 +196,7 @@ class NormAct {
     }
   }
 
+  // Adds up the sums of the chunks, in their order.
   void merge_sums() {
     for (int64_t c = 0; c < channels_.count; ++c) {
       double sum = 0.0, product = 0.0;
@@ -211,7 +215,7 @@ class NormAct {
   const Channels channels_;
   const bool in_lines_;
   const int64_t pixels_, pixels_of_chunk_, lines_of_chunk_, chunks_;
-  const Array<double> parts_;  // two numbers for each chunk and channel
+  const Array<double> parts_;  // two values for each chunk and channel
 };
 
 }  // namespace

@@ -5,7 +5,7 @@
 //
 // with s0 and s1 the sums of g and of g (x - mean) over the n values of a channel.
 //
-// What follows is y itself, its 2x2 maximum or its bilinear enlargement by 2, with a margin of
+// What follows is y itself, its 2x2 maximum or its bilinear upsampling by 2, with a margin of
 // `margin` repeated border pixels.
 #pragma once
 
@@ -21,7 +21,7 @@ constexpr int64_t size_after(NormActThen then, int64_t size) {
   return then == kPool ? size / 2 : then == kBilinear ? 2 * size : size;
 }
 
-// Images are of one storage type; the vectors have a value for each channel.
+// Images have one storage type; vectors have one value for each channel.
 struct NormActArgs {
   int64_t batch, height, width, channels;  // of x
   NormActThen then;
@@ -31,9 +31,9 @@ struct NormActArgs {
   Stack weight, bias;  // optional
   double eps;
   Stack grad_y, grad_after;  // optional: dL/dy, and the gradient w.r.t. what follows
-  Stack sums, count;         // optional: s0 and s1, and n; without them the statistics are constant
-  Stack out;                 // (3, channels) mean, variance, n; y; (2, channels) s0, s1; dL/dx
-  Stack after;               // what follows; from the step of sums, dL/dy where that is bilinear
+  Stack sums, count;  // optional: s0 and s1, and n; without them the statistics are constants
+  Stack out;          // (3, channels) mean, variance, n; y; (2, channels) s0, s1; dL/dx
+  Stack after;        // what follows; from the step of sums, dL/dy where that is bilinear
   int threads;
 };
 

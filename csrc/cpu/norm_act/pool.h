@@ -6,10 +6,11 @@
 namespace fastmef {
 namespace {
 
-// What orders values that are not negative: NaN comes after all numbers.
+// Returns an integer that orders non-negative values as they are ordered; NaN is the largest.
 FASTMEF_HD int32_t rank_of(float y) { return static_cast<int32_t>(bits_of(y) & 0x7fffffffu); }
 FASTMEF_HD int32_t larger(int32_t a, int32_t b) { return a < b ? b : a; }
 
+// Writes the maximum of each cell of 2x2 pixels.
 template <class S>
 void pool_row(const float* FASTMEF_RESTRICT above, const float* FASTMEF_RESTRICT below,
               int64_t cells, int64_t channels, S* FASTMEF_RESTRICT out) {
@@ -26,7 +27,7 @@ void pool_row(const float* FASTMEF_RESTRICT above, const float* FASTMEF_RESTRICT
   }
 }
 
-// Gives the gradient of each cell to the first of its largest pixels, and 0 to the others.
+// Writes the gradient of each cell to the first of its largest pixels, and 0 to the others.
 inline void pool_row_backward(const float* FASTMEF_RESTRICT above,
                               const float* FASTMEF_RESTRICT below,
                               const float* FASTMEF_RESTRICT grad, int64_t cells, int64_t channels,
