@@ -2,7 +2,7 @@
 
 The C++ kernels handle every case in one sweep. The CUDA C++ kernels, one launch for the coarser
 scales and one for the loss of all, know windows of 11 pixels and two or three exposures without a
-mask; Triton runs everything else.
+mask; Triton runs everything else, up to the windows that its threads can hold.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 from fastmef import backends
 from fastmef.ops.common import cuda
 from fastmef.ops.common.operation import triton_launcher
+from fastmef.ops.common.rings import rings_fit
 from fastmef.ops.common.tensors import (
     STORAGE,
     Taps,
@@ -173,6 +174,19 @@ def cuda_covers(
         and len(_used(scales)) <= CUDA_MOST_SCALES
         and min(_level_sizes(exposures, _used(scales))[-1]) >= CUDA_WINDOW
     )
+
+
+def triton_covers(
+    source: Tensor,
+    exposures: Tensor,
+    mask: Tensor | None,
+    *,
+    window: int,
+    scales: Sequence[float] = (1.0,),
+    reduction: str = "mean",
+) -> bool:
+    """Return whether the windows of F and all exposures fit into the registers of a thread."""
+    return rings_fit(exposures, window, maps=2 + 3 * exposures.shape[1])
 
 
 def _used(scales: Sequence[float]) -> Sequence[float]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from .launching import Configuration
+from .launching import MANY_MAPS, Configuration, Kernel
 from .windows import COLUMNS
 
 # The default window. What its taps sum to makes no difference to the code.
@@ -19,23 +20,34 @@ MARGINS = {
 
 def configuration(
     name: str,
-    kernel: Any,
+    kernel: Kernel,
     given: Mapping[str, str],
     constants: Mapping[str, Any],
     bytes_per_pixel: float,
     resident: int,
     pixels: int = COLUMNS,
+    layout: int = 0,
 ) -> Configuration:
-    """List a variant; arguments neither ``given`` a type nor constant are int32 sizes, strides."""
-    signature = {
-        x: given.get(x, "i32") for x in kernel.arg_names if x in given or x not in constants
-    }
-    return Configuration(
+    """List a variant of a windowed kernel."""
+    return kernel.configuration(
         name,
-        kernel,
-        signature,
+        given,
         constants,
+        layout,
         pixels=pixels,
         bytes_per_pixel=bytes_per_pixel,
         resident=resident,
+    )
+
+
+def with_window(found: Configuration, size: int) -> Configuration:
+    """Return a variant of ``"valid"`` windows for the largest window that its launcher is given."""
+    taps = dict.fromkeys(("TAPS_Y", "TAPS_X"), (1 / size,) * size)
+    margins = {x: size - 1 for x in ("MARGIN_Y", "MARGIN_X") if x in found.constants}
+    return replace(
+        found,
+        name=f"{found.name}, window {size}",
+        constants={**found.constants, **taps, **margins},
+        resident=MANY_MAPS,
+        maxnreg={},
     )

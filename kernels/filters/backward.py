@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import triton
 import triton.language as tl
 
-from ..common.configurations import MARGINS, WINDOW, configuration
-from ..common.launching import ARITHMETIC, BYTES, launch
+from ..common.configurations import MARGINS, WINDOW, configuration, with_window
+from ..common.launching import ARITHMETIC, BYTES, Layout, compiled_for, launch
 from ..common.maps import filter_maps, load_group, map_offset, margins
 from ..common.tiles import stored
 from ..common.windows import (
@@ -35,8 +34,10 @@ if TYPE_CHECKING:
 
     from ..common.launching import Configuration
 
+_MAPS = ("variances", "sobels")
 
-@triton.jit
+
+@compiled_for(Layout(ones=("image_column",), multiples=_MAPS), Layout(multiples=_MAPS))
 def attributes_backward_kernel(
     images,
     shifts,  # c of every plane, or None without variances
@@ -153,27 +154,31 @@ def attributes_backward(
 
 
 def _configuration(
-    name: str, maps: tuple[str, ...], border: str = "valid", dtype: str = "fp32"
+    name: str,
+    maps: tuple[str, ...],
+    border: str = "valid",
+    dtype: str = "fp32",
+    layout: int = 0,
 ) -> Configuration:
-    given = {"images": f"*{dtype}:16", "gradient": f"*{dtype}:16"}
-    given |= {x: "*fp32:16" for x in maps}
+    given = {"images": f"*{dtype}", "gradient": f"*{dtype}"}
+    given |= dict.fromkeys(maps, "*fp32")
     if "variances" in maps:
-        given |= {"shifts": "*fp32:16"}
+        given |= {"shifts": "*fp32"}
     absent = ("shifts", "variances", "sobels", "pointwise")
     size, numbers = BYTES[dtype], sum(1 if x == "pointwise" else 2 for x in maps)
     return configuration(
-        f"{name}, {border} border, {dtype}",
+        f"{name}, {border} border, {dtype}" + (", any strides" if layout else ""),
         attributes_backward_kernel,
         given,
         {
             **WINDOW,
             **MARGINS[border],
             "PADDED": border == "zero",
-            "image_column": 1,
             **{x: None for x in absent if x not in given},
         },
         2 * size + 4 * numbers,
         resident=ARITHMETIC,
+        layout=layout,
     )
 
 
@@ -184,4 +189,6 @@ CONFIGURATIONS = [
     _configuration("gamma_weights backward, variance × gradient", _ALL[:2]),
     _configuration("gamma_weights backward, all", _ALL),
     _configuration("gamma_weights backward, all", _ALL, dtype="bf16"),
+    _configuration("gamma_weights backward, all", _ALL, layout=1),
+    with_window(_configuration("gamma_weights backward, all", _ALL), 55),
 ]

@@ -17,11 +17,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import triton
 import triton.language as tl
 
-from ..common.configurations import MARGINS, WINDOW, configuration
-from ..common.launching import ARITHMETIC, BYTES, BYTES_ON_THE_WAY, MANY_MAPS, launch
+from ..common.configurations import MARGINS, WINDOW, configuration, with_window
+from ..common.launching import (
+    ARITHMETIC,
+    BYTES,
+    BYTES_ON_THE_WAY,
+    MANY_MAPS,
+    Layout,
+    compiled_for,
+    launch,
+)
 from ..common.maps import clear_margins, map_offset, margins, new_maps, store_maps
 from ..common.tiles import stored
 from ..common.windows import (
@@ -47,8 +54,10 @@ if TYPE_CHECKING:
 
     from ..common.launching import Configuration
 
+_MAPS = ("variances", "sobels")
 
-@triton.jit
+
+@compiled_for(Layout(ones=("image_column",), multiples=_MAPS), Layout(multiples=_MAPS))
 def gamma_kernel(
     exposures,
     upstream,  # u, or None: then γ is wanted
@@ -304,24 +313,24 @@ def gamma_weights_backward(
 
 
 def _configuration(
-    count: int, attributes: str, dtype: str = "fp32", backward: bool = False
+    count: int, attributes: str, dtype: str = "fp32", backward: bool = False, layout: int = 0
 ) -> Configuration:
-    given = {"exposures": f"*{dtype}:16", "floor": "fp32", "eps": "fp32"}
+    given = {"exposures": f"*{dtype}", "floor": "fp32", "eps": "fp32"}
     names = ("variance", "gradient", "well_exposedness")
     used = [x in attributes for x in names]
     of_backward = ["upstream", "shifts", "variances", "sobels", "pointwise"]
     if backward:
-        given |= {"upstream": f"*{dtype}:16", "shifts": "*fp32:16"}
+        given |= {"upstream": f"*{dtype}", "shifts": "*fp32"}
         maps = zip(of_backward[2:], used, strict=True)
-        given |= {name: "*fp32:16" for name, is_used in maps if is_used}
+        given |= {name: "*fp32" for name, is_used in maps if is_used}
     else:
-        given |= {"out": f"*{dtype}:16"}
+        given |= {"out": f"*{dtype}"}
     size = BYTES[dtype]
     part = " backward, first pass" if backward else ""
     label = " × ".join(x.split("_")[-1] for x, is_used in zip(names, used, strict=True) if is_used)
     written = 4 * (sum(used) + used[0] + used[1]) + size if backward else size
     return configuration(
-        f"gamma_weights{part}, {label}, K = {count}, {dtype}",
+        f"gamma_weights{part}, {label}, K = {count}, {dtype}" + (", any strides" if layout else ""),
         gamma_kernel,
         given,
         {
@@ -331,12 +340,11 @@ def _configuration(
             "GRADIENT": used[1],
             "EXPOSEDNESS": used[2],
             **MARGINS["valid"],
-            "image_column": 1,
-            "upstream_column": 1,
             **{x: None for x in ("out", *of_backward) if x not in given},
         },
         count * (size + written),
         resident={2: BYTES_ON_THE_WAY, 3: ARITHMETIC}.get(count, MANY_MAPS),
+        layout=layout,
     )
 
 
@@ -347,4 +355,10 @@ CONFIGURATIONS = [
     _configuration(2, "gradient_well_exposedness"),
     _configuration(2, "variance_gradient", backward=True),
     *(_configuration(count, _ALL, backward=True) for count in (2, 3, 5)),
+    *(_configuration(2, _ALL, backward=backward, layout=1) for backward in (False, True)),
+    *(
+        with_window(_configuration(count, _ALL, backward=backward), window)
+        for count, window in ((1, 55), (2, 27), (3, 17), (4, 13))
+        for backward in (False, True)
+    ),
 ]

@@ -19,13 +19,13 @@ receives is added to the pixel that it repeats. Where S = 0 the gradient is 0.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import triton
 import triton.language as tl
 
 from ..common.configurations import configuration
-from ..common.launching import BYTES, SINGLE_VALUES, launch
+from ..common.launching import BYTES, SINGLE_VALUES, Kernel, Layout, compiled_for, launch
 from ..common.tiles import stored
 from ..common.windows import (
     COLUMNS,
@@ -141,7 +141,7 @@ def push_sobel_backward(open_rows, across, down, row, height, AT_EDGES: tl.const
     return open_rows[0] + before, (own, after)
 
 
-@triton.jit
+@compiled_for(Layout(ones=("image_column",)), Layout())
 def sobel_kernel(
     images,
     out,
@@ -168,7 +168,11 @@ def sobel_kernel(
             tl.store(to, stored(value, out.dtype.element_ty), mask=column < width)
 
 
-@triton.jit
+@compiled_for(
+    Layout(ones=("image_column", "grad_column")),
+    Layout(ones=("image_column",)),  # the gradient of a mean repeats one value
+    Layout(),
+)
 def sobel_backward_kernel(
     grad_output,
     images,
@@ -229,7 +233,7 @@ def sobel_backward_kernel(
             tl.store(to, stored(done, grad_images.dtype.element_ty), mask=column < width)
 
 
-def _launch(kernel: Any, *tensors: Tensor) -> None:
+def _launch(kernel: Kernel, *tensors: Tensor) -> None:
     """``tensors``: ``(N, H, W)``, the last one, contiguous, is filled."""
     *inputs, out = tensors
     planes, height, width = out.shape
@@ -260,23 +264,24 @@ def sobel_gradient_backward(grad_output: Tensor, images: Tensor) -> Tensor:
     return grad_images
 
 
-def _configuration(kernel: Any, dtype: str) -> Configuration:
+def _configuration(kernel: Kernel, dtype: str, layout: int = 0) -> Configuration:
     pointers = ("images", "out", "grad_output", "grad_images")
-    given = {x: f"*{dtype}:16" for x in kernel.arg_names if x in pointers}
-    strides = {x: 1 for x in ("image_column", "grad_column") if x in kernel.arg_names}
+    given = {x: f"*{dtype}" for x in kernel.arg_names if x in pointers}
     name = "sobel_gradient" if kernel is sobel_kernel else "sobel_gradient backward"
+    dense = ", ".join(kernel.layouts[layout].ones) or "no column"
     return configuration(
-        f"{name}, {dtype}",
+        f"{name}, {dtype}" + (f", stride 1 of {dense}" if layout else ""),
         kernel,
         given,
-        {**strides, "COLUMNS": COLUMNS},
+        {"COLUMNS": COLUMNS},
         len(given) * BYTES[dtype],
         resident=SINGLE_VALUES,
+        layout=layout,
     )
 
 
+_KERNELS = (sobel_kernel, sobel_backward_kernel)
 CONFIGURATIONS = [
-    _configuration(kernel, dtype)
-    for kernel in (sobel_kernel, sobel_backward_kernel)
-    for dtype in ("fp16", "bf16", "fp32")
+    *(_configuration(kernel, dtype) for kernel in _KERNELS for dtype in ("fp16", "bf16", "fp32")),
+    *(_configuration(x, "fp32", i) for x in _KERNELS for i in range(1, len(x.layouts))),
 ]

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 
-from ..common.configurations import MARGINS, WINDOW, configuration
-from ..common.launching import BYTES, SINGLE_VALUES, launch
+from ..common.configurations import MARGINS, WINDOW, configuration, with_window
+from ..common.launching import BYTES, SINGLE_VALUES, Layout, compiled_for, launch
 from ..common.maps import clear_margins, map_offset, margins, new_maps, store_maps
 from ..common.reflect_pad import reflect_pad, reflect_pad_backward
 from ..common.tiles import stored
@@ -42,6 +42,10 @@ if TYPE_CHECKING:
 
     from ..common.launching import Configuration
 
+# Maps are moved by vectors. A thread loads single values of an image: its sizes, its address and
+# the other strides make no difference to the code.
+ALIGNED_MAPS = ("maps",)
+
 
 @triton.jit
 def moment_rows(
@@ -62,7 +66,9 @@ def moment_rows(
     return mean, power
 
 
-@triton.jit
+@compiled_for(
+    Layout(ones=("image_column",), multiples=ALIGNED_MAPS), Layout(multiples=ALIGNED_MAPS)
+)
 def variance_kernel(
     images,
     upstream,  # dL/dV, or None
@@ -199,28 +205,30 @@ def local_variance_backward(
     return reflect_pad_backward(gradient, windows, dtype) if border == "reflect" else gradient
 
 
-def _configuration(dtype: str, border: str, backward: bool = False) -> Configuration:
-    given = {"images": f"*{dtype}:16", "floor": "fp32"}
+def _configuration(
+    dtype: str, border: str, backward: bool = False, layout: int = 0
+) -> Configuration:
+    given = {"images": f"*{dtype}", "floor": "fp32"}
     if backward:
-        given |= {"upstream": f"*{dtype}:16", "maps": "*fp32:16", "shifts": "*fp32:16"}
+        given |= {"upstream": f"*{dtype}", "maps": "*fp32", "shifts": "*fp32"}
     else:
-        given |= {"out": f"*{dtype}:16"}
+        given |= {"out": f"*{dtype}"}
     absent = ("upstream", "out", "maps", "shifts", "means", "sums")
     size = BYTES[dtype]
     return configuration(
-        f"local_variance{' backward, first pass' if backward else ''}, {border} border, {dtype}",
+        f"local_variance{' backward, first pass' if backward else ''}, {border} border, {dtype}"
+        + (", any strides" if layout else ""),
         variance_kernel,
         given,
         {
             **WINDOW,
             "PADDED": border == "zero",
             **MARGINS[border],
-            "image_column": 1,
-            "upstream_column": 1,
             **{x: None for x in absent if x not in given},
         },
         2 * size + (8 if backward else 0),
         resident=SINGLE_VALUES,
+        layout=layout,
     )
 
 
@@ -228,4 +236,6 @@ CONFIGURATIONS = [
     *(_configuration(dtype, "valid") for dtype in ("fp16", "bf16", "fp32")),
     _configuration("fp32", "zero"),
     *(_configuration("fp32", border, backward=True) for border in ("valid", "zero")),
+    *(_configuration("fp32", "zero", backward, layout=1) for backward in (False, True)),
+    *(with_window(_configuration("fp32", "valid", backward), 55) for backward in (False, True)),
 ]

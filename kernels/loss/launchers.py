@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 # Registers of a thread in the forward kernel for two exposures, F and no luminance, by architecture
 # where the compiler would take more: four programs then fit a multiprocessor instead of three,
-# without spills. Not timed on a GPU.
+# without spills up to windows of 11 rows. Not timed on a GPU.
 REGISTERS = {80: 128, 90: 128}
+MOST_ROWS = 11
 # Side of a program's square in the pyramid, and the levels it has.
 SIDE = 32
 HALVINGS = 5
@@ -90,7 +91,7 @@ class _Level:
 
     def most_registers(self) -> int | None:
         plain = self.source.ndim == 3 and not self.options.constants["LUMINANCE"]
-        if self.count != 2 or not plain:
+        if self.count != 2 or not plain or len(self.shape.taps_y) > MOST_ROWS:
             return None
         return REGISTERS.get(_architecture(self.source.device))
 

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import triton
 import triton.language as tl
 
 from ..common.configurations import configuration
-from ..common.launching import SINGLE_VALUES, cdiv, launch
+from ..common.launching import SINGLE_VALUES, Layout, cdiv, compiled_for, launch
 from ..common.tiles import stored
 from ..common.windows import Taps, single, strip_programs, strip_rows, windows_of
 from ..filters.variance import launch_variance
@@ -27,7 +26,10 @@ if TYPE_CHECKING:
 BLOCK = 512
 
 
-@triton.jit
+_MAPS = ("means", "variances", "chosen", "mean", "variance", "luminance")
+
+
+@compiled_for(Layout(multiples=("pixels", *_MAPS)), Layout(multiples=_MAPS))
 def choose_kernel(
     means,  # (B, K, P) float32
     variances,  # (B, K, P) float32
@@ -103,17 +105,14 @@ def mefnet_sources(exposures: Tensor, taps: Taps) -> tuple[Tensor, Tensor, Tenso
 
 CONFIGURATIONS = [
     configuration(
-        "mefnet sources, second pass, K = 2",
+        "mefnet sources, second pass, K = 2" + (", any size" if layout else ""),
         choose_kernel,
-        {
-            "chosen": "*i64:16",
-            **dict.fromkeys(
-                ("means", "variances", "brightness", "mean", "variance", "luminance"), "*fp32:16"
-            ),
-        },
+        {**dict.fromkeys((*_MAPS, "brightness"), "*fp32"), "chosen": "*i64"},
         {"BLOCK": BLOCK},
         2 * 8 + 8 + 12,
         resident=SINGLE_VALUES,
         pixels=BLOCK,
+        layout=layout,
     )
+    for layout in (0, 1)
 ]

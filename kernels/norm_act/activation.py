@@ -17,15 +17,15 @@ the channels is prepared once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import triton
 import triton.language as tl
 
-from ..common.launching import BYTES_ON_THE_WAY, SINGLE_VALUES, Configuration, cdiv
+from ..common.launching import BYTES_ON_THE_WAY, SINGLE_VALUES, Configuration, Kernel, cdiv
 from .channels import (
     activation,
     affine,
+    by_vectors,
     configuration,
     launch_tiles,
     place,
@@ -61,7 +61,7 @@ def slabs(rows: int, channels: int) -> tuple[int, int]:
     return cdiv(tiles, steps), steps
 
 
-@triton.jit(do_not_specialize=["rows", "steps"])
+@by_vectors("x", "y", "mean", "variance", "weight", "bias")
 def apply_kernel(
     x,
     y,
@@ -89,7 +89,7 @@ def apply_kernel(
         begin += ROWS * tl.cast(channels, tl.int64)
 
 
-@triton.jit(do_not_specialize=["rows", "steps"])
+@by_vectors("x", "by_y", "by_x", "parts", "mean", "variance", "weight", "bias", "sums")
 def backward_kernel(
     x,
     by_y,
@@ -165,7 +165,7 @@ def backward(
 
 def _variants(dtype: str, size: int, aligned: bool = True) -> list[Configuration]:
     tile = {"ROWS": tile_rows(64)}
-    rows: list[tuple[str, Any, tuple[str, ...], int, int]] = [
+    rows: list[tuple[str, Kernel, tuple[str, ...], int, int]] = [
         ("forward", apply_kernel, (), 2, SINGLE_VALUES),
         ("sums", backward_kernel, ("by_x", "sums", "count"), 2, BYTES_ON_THE_WAY),
         ("gradient", backward_kernel, ("parts",), 3, BYTES_ON_THE_WAY),

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import triton
 import triton.language as tl
 
-from ..common.launching import ARITHMETIC, BYTES_ON_THE_WAY, Configuration, cdiv
+from ..common.launching import ARITHMETIC, BYTES_ON_THE_WAY, Configuration, Kernel, cdiv
 from .activation import steps_for
 from .channels import (
     activation,
     affine,
+    by_vectors,
     configuration,
     launch_tiles,
     place,
@@ -62,7 +63,7 @@ def _pooled(plane, row, column, inside, height, width, channels, c):
     return at, inside & (row < height // 2) & (column < width // 2)
 
 
-@triton.jit(do_not_specialize=["cells", "height", "width", "steps"])
+@by_vectors("x", "y", "pooled", "mean", "variance", "weight", "bias")
 def pool_kernel(
     x,
     y,
@@ -98,7 +99,7 @@ def pool_kernel(
         tl.store(pooled + at, best.to(pooled.dtype.element_ty), mask=there)
 
 
-@triton.jit(do_not_specialize=["cells", "height", "width", "steps"])
+@by_vectors("x", "by_y", "by_pooled", "by_x", "parts", "mean", "variance", "weight", "bias", "sums")
 def pool_backward_kernel(
     x,
     by_y,
@@ -200,7 +201,7 @@ def backward(
     _launch(pool_backward_kernel, BACKWARD, x, by_y, by_pooled, by_x, parts, *statistics)
 
 
-def _launch(kernel: Any, elements: int, x: Tensor, *arguments: Any) -> None:
+def _launch(kernel: Kernel, elements: int, x: Tensor, *arguments: Any) -> None:
     _, channels, height, width = x.shape
     programs, steps = slabs(x, elements)
     sizes = (_cell_count(x), height, width, channels, steps)
@@ -208,9 +209,9 @@ def _launch(kernel: Any, elements: int, x: Tensor, *arguments: Any) -> None:
     launch_tiles(kernel, programs, x, *arguments, *sizes, **tile)
 
 
-def _variants(dtype: str, size: int) -> list[Configuration]:
+def _variants(dtype: str, size: int, aligned: bool = True) -> list[Configuration]:
     forward, backward = (pool_kernel, FORWARD), (pool_backward_kernel, BACKWARD)
-    rows: list[tuple[str, tuple[Any, int], tuple[str, ...], float, int]] = [
+    rows: list[tuple[str, tuple[Kernel, int], tuple[str, ...], float, int]] = [
         ("forward", forward, ("y",), 1.25, BYTES_ON_THE_WAY),
         ("forward, both results", forward, (), 2.25, ARITHMETIC),
         ("sums", backward, ("by_y", "by_x", "sums", "count"), 1.25, BYTES_ON_THE_WAY),
@@ -221,9 +222,15 @@ def _variants(dtype: str, size: int) -> list[Configuration]:
     variants = []
     for name, (kernel, elements), absent, floor, resident in rows:
         tile = {"CELLS": tile_cells(64, elements)}
-        found = configuration(name, kernel, dtype, tile, floor * size, resident, WARPS, absent)
+        found = configuration(
+            name, kernel, dtype, tile, floor * size, resident, WARPS, absent, aligned
+        )
         variants.append(replace(found, pixels=4 * found.pixels))
     return variants
 
 
-CONFIGURATIONS = [*_variants("bf16", 2), *_variants("fp32", 4)]
+CONFIGURATIONS = [
+    *_variants("bf16", 2),
+    *_variants("fp32", 4),
+    *_variants("bf16", 2, aligned=False),
+]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import triton
 import triton.language as tl
 
+from ..common.launching import Layout, compiled_for
 from ..common.maps import filter_maps, map_area, map_offset
 from ..common.tiles import stored
 from ..common.windows import (
@@ -15,7 +15,9 @@ from ..common.windows import (
 )
 
 
-@triton.jit
+@compiled_for(
+    Layout(ones=("a_column", "b_column"), multiples=("maps",)), Layout(multiples=("maps",))
+)
 def ssim_backward_kernel(
     a,
     b,

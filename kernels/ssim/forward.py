@@ -19,6 +19,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from ..common.launching import Layout, compiled_for
 from ..common.maps import clear_margins, map_area, map_offset, store_maps
 from ..common.similarity import similarity
 from ..common.tiles import stored
@@ -68,7 +69,9 @@ def pair_rows(
     return mean_a, mean_b, power, cross
 
 
-@triton.jit
+@compiled_for(
+    Layout(ones=("a_column", "b_column"), multiples=("maps",)), Layout(multiples=("maps",))
+)
 def ssim_kernel(
     a,
     b,
