@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import triton
 import triton.language as tl
 
-from .windows import Windows, single
+from .windows import Windows, single, zero_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -149,32 +149,26 @@ def clear_margins(
     first_column = tl.min(column, axis=0)
     lane = column - first_column
     COLUMNS: tl.constexpr = column.shape[0]
-    # How many columns are to be cleared: left, right, and of the program's own.
-    left = tl.where(first_column == 0, MARGIN_X, 0)
-    right = tl.where(first_column + COLUMNS >= width, MARGIN_X, 0)
-    own = tl.minimum(width - first_column, COLUMNS)
-    if (left + right > 0) | (first == 0) | (end == height):
-        begin = tl.where(first == 0, -MARGIN_Y, first)
-        stop = tl.where(end == height, height + MARGIN_Y, end)
-        for row in range(begin, stop):
-            y = tl.cast(row, tl.int32)  # a loop of the interpreter counts in plain numbers
-            start = map_offset(plane, y, -MARGIN_X, height, width, MARGIN_Y, MARGIN_X)
-            here = tl.where((y < 0) | (y >= height), own, 0)
-            _clear(maps, start, area, left, lane, COUNT)
-            _clear(maps, start + MARGIN_X + first_column, area, here, lane, COUNT)
-            _clear(maps, start + MARGIN_X + width, area, right, lane, COUNT)
-
-
-@triton.jit
-def _clear(maps, at, area, length, lane, COUNT: tl.constexpr):
-    inside = lane < length
-    fours: tl.constexpr = COUNT // 4
-    for m in tl.static_range(4 * fours):
-        group = maps + m // 4 * 4 * area + 4 * at
-        tl.store(group + m % 4 * length + lane, 0.0, mask=inside)
-    if COUNT % 4 >= 2:
-        group = maps + 4 * fours * area + 2 * at
-        tl.store(group + lane, 0.0, mask=inside)
-        tl.store(group + length + lane, 0.0, mask=inside)
-    if COUNT % 2 == 1:
-        tl.store(maps + (COUNT - 1) * area + at + lane, 0.0, mask=inside)
+    zeros = zero_rows(COUNT, COLUMNS)
+    begin = tl.where(first == 0, -MARGIN_Y, first)
+    stop = tl.where(end == height, height + MARGIN_Y, end)
+    # Beside the strip, corners too: as many rows at once as there are lanes for.
+    tl.static_assert(MARGIN_X <= COLUMNS)
+    at_once: tl.constexpr = COLUMNS // max(MARGIN_X, 1)
+    for side in tl.static_range(2 if MARGIN_X > 0 else 0):
+        x = width if side else -MARGIN_X
+        if (first_column + COLUMNS >= width) if side else (first_column == 0):
+            for row in range(begin, stop, at_once):
+                y = tl.cast(row, tl.int32) + lane // MARGIN_X
+                at = map_offset(plane, y, x + lane % MARGIN_X, height, width, MARGIN_Y, MARGIN_X)
+                inside = (lane < at_once * MARGIN_X) & (y < stop)
+                store_maps(maps, at, area, zeros, inside)
+    # Above and below.
+    for row in range(begin, first):
+        y = tl.cast(row, tl.int32)  # a loop of the interpreter counts in plain numbers
+        at = map_offset(plane, y, column, height, width, MARGIN_Y, MARGIN_X)
+        store_maps(maps, at, area, zeros, column < width)
+    for row in range(end, stop):
+        y = tl.cast(row, tl.int32)
+        at = map_offset(plane, y, column, height, width, MARGIN_Y, MARGIN_X)
+        store_maps(maps, at, area, zeros, column < width)

@@ -48,13 +48,6 @@ def row_at(pointer, row, column, row_stride, column_stride):
 
 
 @triton.jit
-def within(row, column, height, width):
-    """Return whether pixels lie in a plane."""
-    row = row + tl.zeros_like(column)  # the interpreter cannot & a condition on a number
-    return (row >= 0) & (row < height) & (column >= 0) & (column < width)
-
-
-@triton.jit
 def present_width(row, height, width, PADDED: tl.constexpr):
     """Return which columns :func:`load_tap` may read: none of a row beyond the plane."""
     if PADDED:

@@ -76,26 +76,33 @@ def attributes_backward_kernel(
     gradient += plane * height * width + column
     # What lies beyond the image is computed like its last column, and not stored.
     x = tl.minimum(column, width - 1) - left
+    start = first - before
     if variances is not None:
         shift = tl.load(shifts + plane)
-        y = first - before + (center_y - top)
+        y = start + (center_y - top)
         first_tap = map_offset(plane, y, x - center_x, map_height, map_width, MARGIN_Y, MARGIN_X)
         ring = zero_rows(2 * size, COLUMNS)
     if sobels is not None:
         open_rows = zero_rows(2, COLUMNS)
         own_share, own_sum = edge_shares(column, width) if at_edges else (0.0, 2.0)
-    for row in range(first - before, end):
+        # The march may begin far above; one row of zeros is like any other.
+        y = tl.maximum(start + 1 - top, -1)
+        at_sobel = map_offset(plane, y, x, map_height, map_width, MARGIN_Y, MARGIN_X)
+    # Pointers step from row to row, so that no product is formed in the loop.
+    at = row_at(images, start, column, image_row, image_column)
+    to = gradient + tl.cast(start, tl.int64) * width
+    if pointwise is not None:
+        at_pointwise = map_offset(plane, start - top, x, map_height, map_width, MARGIN_Y, MARGIN_X)
+    image_step = tl.cast(image_row, tl.int64)
+    for row in range(start, end):
         if variances is not None:
             filtered = filter_maps(variances, first_tap, 0, 2, TAPS_X)
             first_tap += map_width + 2 * MARGIN_X
             ring = push(ring, filtered, TAPS_Y)
         if sobels is not None:
-            # The march may begin far above; one row of zeros is like any other.
-            y = tl.maximum(row + 1 - top, -1)
-            at_map = map_offset(plane, y, x, map_height, map_width, MARGIN_Y, MARGIN_X)
-            a_left, b_left = load_group(sobels + 2 * at_map - 2, 2)
-            a_own, b_own = load_group(sobels + 2 * at_map, 2)
-            a_right, b_right = load_group(sobels + 2 * at_map + 2, 2)
+            a_left, b_left = load_group(sobels + 2 * at_sobel - 2, 2)
+            a_own, b_own = load_group(sobels + 2 * at_sobel, 2)
+            a_right, b_right = load_group(sobels + 2 * at_sobel + 2, 2)
             h_x = a_left - a_right
             h_y = b_left + own_sum * b_own + b_right
             if at_edges:
@@ -107,16 +114,22 @@ def attributes_backward_kernel(
         if row >= first:
             total = tl.zeros((COLUMNS,), tl.float32)
             if variances is not None:
-                at = row_at(images, row, column, image_row, image_column)
                 value = tl.load(at, mask=inside, other=0).to(tl.float32) - shift
                 total += 2 * (value * ring[0] - ring[size])
             if sobels is not None:
                 total += through_sobel
             if pointwise is not None:
-                at_map = map_offset(plane, row - top, x, map_height, map_width, MARGIN_Y, MARGIN_X)
-                total += tl.load(pointwise + at_map)
-            to = gradient + tl.cast(row, tl.int64) * width
+                total += tl.load(pointwise + at_pointwise)
             tl.store(to, stored(total, gradient.dtype.element_ty), mask=inside)
+        if sobels is not None:
+            y = (
+                tl.cast(row, tl.int32) + 1 - top
+            )  # a loop of the interpreter counts in plain numbers
+            at_sobel += tl.where(y < -1, 0, map_width + 2 * MARGIN_X)
+        at += image_step
+        to += width
+        if pointwise is not None:
+            at_pointwise += map_width + 2 * MARGIN_X
 
 
 def attributes_backward(

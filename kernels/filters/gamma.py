@@ -29,7 +29,7 @@ from ..common.launching import (
     compiled_for,
     launch,
 )
-from ..common.maps import clear_margins, map_offset, margins, new_maps, store_maps
+from ..common.maps import clear_margins, map_area, map_offset, margins, new_maps, store_maps
 from ..common.tiles import stored
 from ..common.windows import (
     Taps,
@@ -156,25 +156,43 @@ def gamma_kernel(
             if upstream is not None:
                 tl.store(shifts + batch * K + k, shift[k])
         ring = zero_rows(2 * K * size, COLUMNS)
+    # Pointers step from row to row, so that no product is formed in the loop: that to the exposures
+    # from the first row that is read, the others from that of the window that ends there.
+    at = row_at(exposures, first, from_column, image_row, image_column)
+    image_step = tl.cast(image_row, tl.int64)
+    to_center = (center_y - before) * image_step + center_x * tl.cast(image_column, tl.int64)
+    here = batch * K * layer + tl.cast(first - before, tl.int64) * map_width + column
+    if upstream is not None:
+        at_upstream = row_at(upstream, first - before, column, upstream_row, upstream_column)
+        upstream_step = tl.cast(upstream_row, tl.int64)
+        at_map = map_offset(
+            batch * K, first - before, column, map_height, map_width, MARGIN_Y, MARGIN_X
+        )
+        map_layer = map_area(1, map_height, map_width, MARGIN_Y, MARGIN_X)
     for row in range(first, end + before):
         if VARIANCE:
             filtered = ()
             for k in tl.static_range(K):
-                at = row_at(exposures + k * image_layer, row, from_column, image_row, image_column)
                 filtered = filtered + moment_rows(
-                    at, shift[k], from_column, width, image_column, TAPS_X, False
+                    at + k * image_layer,
+                    shift[k],
+                    from_column,
+                    width,
+                    image_column,
+                    TAPS_X,
+                    False,
                 )
             ring = push(ring, filtered, TAPS_Y)
-        done = row - before
-        if done >= first:
+        if row >= first + before:
             factors = ()
             products = ()
             total = tl.zeros((COLUMNS,), tl.float32)
-            y = done + center_y
+            y = row - before + center_y
             x = from_column + center_x
+            center = at + to_center
             for k in tl.static_range(K):
                 found = attributes_at(
-                    row_at(exposures + k * image_layer, y, x, image_row, image_column),
+                    center + k * image_layer,
                     y,
                     x,
                     ring[2 * k * size] if VARIANCE else None,
@@ -196,14 +214,13 @@ def gamma_kernel(
             if upstream is None:
                 for k in tl.static_range(K):
                     gamma = products[k] * inverse
-                    to = out + (batch * K + k) * layer + tl.cast(done, tl.int64) * map_width
-                    tl.store(to + column, stored(gamma, out.dtype.element_ty), mask=inside)
+                    to = out + here + k * layer
+                    tl.store(to, stored(gamma, out.dtype.element_ty), mask=inside)
             else:
                 given = ()
                 for k in tl.static_range(K):
-                    of_layer = upstream + k * upstream_layer
-                    at_row = row_at(of_layer, done, column, upstream_row, upstream_column)
-                    u = tl.load(at_row, mask=inside, other=0).to(tl.float32)
+                    u = tl.load(at_upstream + k * upstream_layer, mask=inside, other=0)
+                    u = u.to(tl.float32)
                     given = given + (u,)
                 for k in tl.static_range(K):
                     difference = given[k] * eps
@@ -211,26 +228,27 @@ def gamma_kernel(
                         difference += (given[k] - given[j]) * products[j]
                     by_product = difference * inverse * inverse
                     variance, magnitude, exposedness, across, down = factors[k]
-                    plane = batch * K + k
-                    at_map = map_offset(
-                        plane, done, column, map_height, map_width, MARGIN_Y, MARGIN_X
-                    )
+                    to = at_map + k * map_layer
                     if VARIANCE:
                         mu = ring[2 * k * size]
                         unclamped = ring[2 * k * size + size] - mu * mu
                         d = by_product * magnitude * exposedness
                         d = tl.where(unclamped >= floor, d, 0.0)
                         values = (d, d * mu)
-                        store_maps(variances, at_map, 0, values, inside)
+                        store_maps(variances, to, 0, values, inside)
                     if GRADIENT:
                         d = by_product * variance * exposedness
                         values = scaled_differences(d, across, down, inside)
-                        store_maps(sobels, at_map, 0, values, inside)
+                        store_maps(sobels, to, 0, values, inside)
                     if EXPOSEDNESS:
-                        pixel = row_at(exposures + k * image_layer, y, x, image_row, image_column)
-                        offset = tl.load(pixel).to(tl.float32) - 0.5
+                        offset = tl.load(center + k * image_layer).to(tl.float32) - 0.5
                         e = by_product * variance * magnitude * exposedness * (-25.0 * offset)
-                        store_maps(pointwise, at_map, 0, (e,), inside)
+                        store_maps(pointwise, to, 0, (e,), inside)
+        at += image_step
+        here += map_width
+        if upstream is not None:
+            at_upstream += upstream_step
+            at_map += map_width + 2 * MARGIN_X
 
 
 def launch_gamma(

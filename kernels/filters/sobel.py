@@ -158,14 +158,18 @@ def sobel_kernel(
     out += plane * height * width + column
     from_column = tl.minimum(column, width - 1)
     ring = sobel_ring(1, COLUMNS)
+    at = row_at(images, tl.maximum(first - 1, 0), from_column, image_row, image_column)
+    to = out + (tl.cast(first, tl.int64) - 2) * width
+    step = tl.cast(image_row, tl.int64)
     for row in range(first - 1, end + 1):
-        y = tl.minimum(tl.maximum(row, 0), height - 1)
-        at = row_at(images, y, from_column, image_row, image_column)
         done, ring = push_sobel(ring, load_beside(at, from_column, width, image_column, 1), 1)
         if row > first:
             value = tl.sqrt(done[0] * done[0] + done[1] * done[1])
-            to = out + (tl.cast(row, tl.int64) - 1) * width
             tl.store(to, stored(value, out.dtype.element_ty), mask=column < width)
+        # The first and the last row stand in for those beyond.
+        y = tl.cast(row, tl.int32)  # a loop of the interpreter counts in plain numbers
+        at += tl.where((y >= 0) & (y < height - 1), step, 0)
+        to += width
 
 
 @compiled_for(
@@ -199,21 +203,23 @@ def sobel_backward_kernel(
     step = tl.cast(grad_column, tl.int64)
     pixels = sobel_ring(3, COLUMNS)
     open_rows = zero_rows(2, COLUMNS)
+    at = row_at(images, tl.maximum(first - 2, 0), from_column, image_row, image_column)
+    at_grad = row_at(grad_output, first - 3, column, grad_row, grad_column)
+    to = grad_images + (tl.cast(first, tl.int64) - 4) * width
+    image_step = tl.cast(image_row, tl.int64)
+    grad_step = tl.cast(grad_row, tl.int64)
     for row in range(first - 2, end + 2):
-        y = tl.minimum(tl.maximum(row, 0), height - 1)
-        at = row_at(images, y, from_column, image_row, image_column)
         beside = load_beside(at, from_column, width, image_column, 2)
         differences, pixels = push_sobel(pixels, beside, 3)
         y = row - 1
         # A block, because the interpreter cannot & a condition on a number.
         of_columns = y + tl.zeros_like(column)
         row_exists = (of_columns >= 0) & (of_columns < height)
-        at = row_at(grad_output, y, column, grad_row, grad_column)
         across = ()
         down = ()
         for j in tl.static_range(3):
             counts = exists[j] & row_exists
-            given = tl.load(at + (j - 1) * step, mask=counts, other=0).to(tl.float32)
+            given = tl.load(at_grad + (j - 1) * step, mask=counts, other=0).to(tl.float32)
             a, b = scaled_differences(given, differences[2 * j], differences[2 * j + 1], counts)
             across = across + (a,)
             down = down + (b,)
@@ -227,10 +233,12 @@ def sobel_backward_kernel(
             height,
             True,
         )
-        y = row - 2
-        if y >= first:
-            to = grad_images + tl.cast(y, tl.int64) * width
+        if row >= first + 2:
             tl.store(to, stored(done, grad_images.dtype.element_ty), mask=column < width)
+        y = tl.cast(row, tl.int32)
+        at += tl.where((y >= 0) & (y < height - 1), image_step, 0)
+        at_grad += grad_step
+        to += width
 
 
 def _launch(kernel: Kernel, *tensors: Tensor) -> None:

@@ -102,6 +102,8 @@ def variance_kernel(
     program = tl.program_id(0)
     plane, first, end, column = locate_strip(program, map_height, map_width, rows, COLUMNS)
     inside = column < map_width
+    image_step = tl.cast(image_row, tl.int64)
+    upstream_step = tl.cast(upstream_row, tl.int64)
     # What lies beyond the map is computed like its last column, and not stored.
     from_column = tl.minimum(column, map_width - 1) - left
     images += plane * image_plane
@@ -112,24 +114,26 @@ def variance_kernel(
         clear_margins(
             maps, 0, plane, first, end, column, map_height, map_width, 2, MARGIN_Y, MARGIN_X
         )
-    to = plane * map_height * map_width + column
     ring = zero_rows(2 * size, COLUMNS)
     total = tl.zeros((COLUMNS,), tl.float32)
+    # Pointers step from row to row, so that no product is formed in the loop: those to images from
+    # the first row that is read, the others from that of the window that ends there.
+    at = row_at(images, first - top, from_column, image_row, image_column)
+    done = first - (size - 1)
+    here = plane * map_height * map_width + tl.cast(done, tl.int64) * map_width + column
+    if upstream is not None:
+        given = row_at(upstream, done, column, upstream_row, upstream_column)
+        at_map = map_offset(plane, done, column, map_height, map_width, MARGIN_Y, MARGIN_X)
     for row in range(first - top, end - top + size - 1):
-        at = row_at(images, row, from_column, image_row, image_column)
         present = present_width(row, height, width, PADDED)
         filtered = moment_rows(at, shift, from_column, present, image_column, TAPS_X, PADDED)
         ring = push(ring, filtered, TAPS_Y)
-        done = row + top - size + 1
-        if done >= first:
+        if row >= first - top + (size - 1):
             mean = ring[0]
             variance = ring[size] - mean * mean
-            here = to + tl.cast(done, tl.int64) * map_width
             if upstream is not None:
-                given = row_at(upstream, done, column, upstream_row, upstream_column)
                 d = tl.load(given, mask=inside, other=0).to(tl.float32)
                 d = tl.where(variance >= floor, d, 0.0)
-                at_map = map_offset(plane, done, column, map_height, map_width, MARGIN_Y, MARGIN_X)
                 store_maps(maps, at_map, 0, (d, d * mean), inside)
             else:
                 # A comparison with NaN is false: NaN stays.
@@ -138,6 +142,11 @@ def variance_kernel(
             if means is not None:
                 tl.store(means + here, mean + shift, mask=inside)
                 total += tl.where(inside, mean + shift, 0.0)
+        at += image_step
+        here += map_width
+        if upstream is not None:
+            given += upstream_step
+            at_map += map_width + 2 * MARGIN_X
     if means is not None:
         tl.store(sums + program, tl.sum(total, axis=0))
 

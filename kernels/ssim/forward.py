@@ -137,21 +137,29 @@ def ssim_kernel(
             MARGIN_Y,
             MARGIN_X,
         )
-    if grad_output is not None:
-        grad_output += plane * grad_output_plane
-    to = plane * map_height * map_width + column
     ring = zero_rows(4 * size, COLUMNS)
     total = tl.zeros((COLUMNS,), tl.float32)
+    # Pointers step from row to row, so that no product is formed in the loop: those to images from
+    # the first row that is read, the others from that of the window that ends there.
+    at_a = row_at(a, first - top, from_column, a_row, a_column)
+    at_b = row_at(b, first - top, from_column, b_row, b_column)
+    done = first - (size - 1)
+    here = plane * map_height * map_width + tl.cast(done, tl.int64) * map_width + column
+    if maps is not None:
+        at_map = map_offset(plane, done, column, map_height, map_width, MARGIN_Y, MARGIN_X)
+    if grad_output is not None:
+        grad_output += plane * grad_output_plane
+        at_grad = row_at(grad_output, done, column, grad_output_row, grad_output_column)
+    a_step = tl.cast(a_row, tl.int64)
+    b_step = tl.cast(b_row, tl.int64)
+    grad_step = tl.cast(grad_output_row, tl.int64)
     for row in range(first - top, end - top + size - 1):
-        at_a = row_at(a, row, from_column, a_row, a_column)
-        at_b = row_at(b, row, from_column, b_row, b_column)
         present = present_width(row, height, width, PADDED)
         filtered = pair_rows(
             at_a, at_b, shift_a, shift_b, from_column, present, a_column, b_column, TAPS_X, PADDED
         )
         ring = push(ring, filtered, TAPS_Y)
-        done = row + top - size + 1
-        if done >= first:
+        if row >= first - top + (size - 1):
             mean_a = ring[0]
             mean_b = ring[size]
             value, by_mean_a, by_mean_b, by_power, by_cross = similarity(
@@ -165,15 +173,13 @@ def ssim_kernel(
                 c2,
                 LUMINANCE,
             )
-            here = to + tl.cast(done, tl.int64) * map_width
             if values is not None:
                 tl.store(values + here, stored(value, values.dtype.element_ty), mask=inside)
             if sums is not None:
                 total += tl.where(inside, value, 0.0)
             if maps is not None:
                 if grad_output is not None:
-                    at = row_at(grad_output, done, column, grad_output_row, grad_output_column)
-                    given = tl.load(at, mask=inside, other=0).to(tl.float32)
+                    given = tl.load(at_grad, mask=inside, other=0).to(tl.float32)
                 else:
                     given = scale
                 derivatives = (given * by_power, given * by_cross)
@@ -181,7 +187,13 @@ def ssim_kernel(
                     derivatives = derivatives + (given * by_mean_a,)
                 if FOR_B:
                     derivatives = derivatives + (given * by_mean_b,)
-                at_map = map_offset(plane, done, column, map_height, map_width, MARGIN_Y, MARGIN_X)
                 store_maps(maps, at_map, area, derivatives, inside)
+        at_a += a_step
+        at_b += b_step
+        here += map_width
+        if maps is not None:
+            at_map += map_width + 2 * MARGIN_X
+        if grad_output is not None:
+            at_grad += grad_step
     if sums is not None:
         tl.store(sums + program, tl.sum(total, axis=0))
