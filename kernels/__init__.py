@@ -1,7 +1,7 @@
 """Triton kernels, one folder an operation; installed as ``fastmef.kernels``.
 
 A folder holds the kernels of each pass with their formulas, their launchers, and CONFIGURATIONS:
-every variant that a launcher uses by default, as data. ``python -m bench.machine_code triton``
+the variants that launchers use, as data. ``python -m bench.machine_code triton``
 compiles them all without a GPU and fails on spills or where too few warps would fit a
 multiprocessor. The tables that pick block sizes are static: nothing is tuned, and no driver is
 asked, when a file is imported.
@@ -14,6 +14,9 @@ What holds in all of them:
   of pixels, fewer than 2**29 along an axis. Inside loops pointers are advanced by one stride at a
   time: ``k * stride`` would be an int32 product. ``bench.machine_code.offsets``
   looks for such products.
+- Triton takes sizes, strides and addresses for granted only where a layout of the kernel says so
+  (:class:`.common.launching.Layout`): what compiles on a GPU was compiled ahead of time, up to
+  types and constants such as taps and numbers of exposures.
 - Window taps are ``tl.constexpr`` tuples: they become immediate operands and cost no registers.
 - A program writes one partial sum; ``partials.sum()`` adds them in a fixed order. No atomics.
 - :func:`.common.launching.launch` starts a kernel: it sets the device and
