@@ -140,7 +140,8 @@ def _run_cpp(
 
 
 def _variance_fits(*tensors: Any, window: int = WINDOW) -> bool:
-    return rings_fit(tensors[-1], window, maps=2)
+    # A thread filters two maps at two columns.
+    return rings_fit(tensors[-1], window, maps=4)
 
 
 def _gamma_fits(*tensors: Any, window: int = WINDOW) -> bool:

@@ -52,13 +52,14 @@ def map_area(planes, height, width, MARGIN_Y: tl.constexpr, MARGIN_X: tl.constex
 
 
 @triton.jit
-def load_group(pointers, COUNT: tl.constexpr):
+def load_group(pointers, COUNT: tl.constexpr, inside=None):
     """Load the COUNT (1, 2 or 4) interleaved numbers behind each address."""
     COLUMNS: tl.constexpr = pointers.shape[0]
     if COUNT == 1:
-        return (tl.load(pointers),)
+        return (tl.load(pointers, mask=inside),)
     else:
-        group = tl.load(pointers[:, None] + tl.arange(0, COUNT)[None, :])
+        at = pointers[:, None] + tl.arange(0, COUNT)[None, :]
+        group = tl.load(at, mask=None if inside is None else inside[:, None])
         if COUNT == 2:
             return tl.split(group)
         else:
@@ -118,6 +119,35 @@ def _filter_group(maps, at, COUNT: tl.constexpr, TAPS: tl.constexpr):
 
 
 @triton.jit
+def filter_pair(maps, at, inside, COUNT: tl.constexpr, TAPS: tl.constexpr):
+    """Load one row of COUNT interleaved maps, filtered at two neighbouring columns.
+
+    ``at`` is the :func:`map_offset` of the first tap of the first column. The second one exists
+    where it is ``inside``. All but one load count for both.
+    """
+    pointers = maps + COUNT * at
+    size: tl.constexpr = len(TAPS)
+    values = load_group(pointers, COUNT)
+    first = ()
+    for m in tl.static_range(COUNT):
+        first = first + (TAPS[0] * values[m],)
+    second = zero_rows(COUNT, pointers.shape[0])
+    for j in tl.static_range(1, size):
+        values = load_group(pointers + COUNT * j, COUNT)
+        more_first = ()
+        more_second = ()
+        for m in tl.static_range(COUNT):
+            more_first = more_first + (first[m] + TAPS[j] * values[m],)
+            more_second = more_second + (second[m] + TAPS[j - 1] * values[m],)
+        first = more_first
+        second = more_second
+    values = load_group(pointers + COUNT * size, COUNT, inside)
+    for m in tl.static_range(COUNT):
+        first = first + (second[m] + TAPS[size - 1] * values[m],)
+    return first
+
+
+@triton.jit
 def store_maps(maps, at, area, values, inside):
     """Store a row of every map; ``at`` and ``area`` as in :func:`filter_maps`."""
     COUNT: tl.constexpr = len(values)
@@ -144,10 +174,14 @@ def clear_margins(
     COUNT: tl.constexpr,
     MARGIN_Y: tl.constexpr,
     MARGIN_X: tl.constexpr,
+    EACH: tl.constexpr = 1,
 ):
-    """Write the zeros around COUNT maps next to the rows ``first`` to ``end`` of a program."""
+    """Write the zeros around COUNT maps next to the rows ``first`` to ``end`` of a program.
+
+    ``column``, EACH: as :func:`.windows.locate_strip` has them.
+    """
     first_column = tl.min(column, axis=0)
-    lane = column - first_column
+    lane = (column - first_column) // EACH
     COLUMNS: tl.constexpr = column.shape[0]
     zeros = zero_rows(COUNT, COLUMNS)
     begin = tl.where(first == 0, -MARGIN_Y, first)
@@ -157,7 +191,7 @@ def clear_margins(
     at_once: tl.constexpr = COLUMNS // max(MARGIN_X, 1)
     for side in tl.static_range(2 if MARGIN_X > 0 else 0):
         x = width if side else -MARGIN_X
-        if (first_column + COLUMNS >= width) if side else (first_column == 0):
+        if (first_column + EACH * COLUMNS >= width) if side else (first_column == 0):
             for row in range(begin, stop, at_once):
                 y = tl.cast(row, tl.int32) + lane // MARGIN_X
                 at = map_offset(plane, y, x + lane % MARGIN_X, height, width, MARGIN_Y, MARGIN_X)
@@ -167,8 +201,10 @@ def clear_margins(
     for row in range(begin, first):
         y = tl.cast(row, tl.int32)  # a loop of the interpreter counts in plain numbers
         at = map_offset(plane, y, column, height, width, MARGIN_Y, MARGIN_X)
-        store_maps(maps, at, area, zeros, column < width)
+        for c in tl.static_range(EACH):
+            store_maps(maps, at + c, area, zeros, column + c < width)
     for row in range(end, stop):
         y = tl.cast(row, tl.int32)
         at = map_offset(plane, y, column, height, width, MARGIN_Y, MARGIN_X)
-        store_maps(maps, at, area, zeros, column < width)
+        for c in tl.static_range(EACH):
+            store_maps(maps, at + c, area, zeros, column + c < width)

@@ -31,11 +31,14 @@ ENOUGH_PROGRAMS = 396  # three for each of the 132 multiprocessors of an H100
 
 
 @triton.jit
-def locate_strip(program, height, width, rows, COLUMNS: tl.constexpr):
-    """Return what a program owns: plane (int64), first row, row after the last one, columns."""
-    strips = (width - 1) // COLUMNS + 1
+def locate_strip(program, height, width, rows, COLUMNS: tl.constexpr, EACH: tl.constexpr = 1):
+    """Return what a program owns: plane (int64), first row, row after the last one, columns.
+
+    A thread owns EACH neighbouring columns, of which the first is returned.
+    """
+    strips = (width - 1) // (EACH * COLUMNS) + 1
     blocks = (height - 1) // rows + 1
-    column = program % strips * COLUMNS + tl.arange(0, COLUMNS)
+    column = program % strips * (EACH * COLUMNS) + EACH * tl.arange(0, COLUMNS)
     first = program // strips % blocks * rows
     plane = (program // (strips * blocks)).to(tl.int64)
     return plane, first, tl.minimum(first + rows, height), column
@@ -145,16 +148,16 @@ def windows_of(images: Tensor, taps: Taps, padded: bool) -> Windows:
     return Windows(y, x, padded, height - len(y) + 1, width - len(x) + 1)
 
 
-def strip_rows(planes: int, height: int, width: int) -> int:
+def strip_rows(planes: int, height: int, width: int, each: int = 1) -> int:
     """Return the rows of a program: by the shape alone, so that sums have one order everywhere."""
     for rows in ROWS:
-        if strip_programs(planes, height, width, rows) >= ENOUGH_PROGRAMS:
+        if strip_programs(planes, height, width, rows, each) >= ENOUGH_PROGRAMS:
             break
     return rows
 
 
-def strip_programs(planes: int, height: int, width: int, rows: int) -> int:
-    return planes * cdiv(height, rows) * cdiv(width, COLUMNS)
+def strip_programs(planes: int, height: int, width: int, rows: int, each: int = 1) -> int:
+    return planes * cdiv(height, rows) * cdiv(width, each * COLUMNS)
 
 
 def single(like: Tensor, *shape: int) -> Tensor:

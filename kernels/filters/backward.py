@@ -16,7 +16,7 @@ import triton.language as tl
 
 from ..common.configurations import MARGINS, WINDOW, configuration, with_window
 from ..common.launching import ARITHMETIC, BYTES, Layout, compiled_for, launch
-from ..common.maps import filter_maps, load_group, map_offset, margins
+from ..common.maps import filter_maps, filter_pair, load_group, map_offset, margins
 from ..common.tiles import stored
 from ..common.windows import (
     Windows,
@@ -59,7 +59,9 @@ def attributes_backward_kernel(
     MARGIN_Y: tl.constexpr,
     MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
+    EACH: tl.constexpr,
 ):
+    tl.static_assert(EACH == 1 or (EACH == 2 and sobels is None and pointwise is None))
     size: tl.constexpr = len(TAPS_Y)
     # Of the windows' centres in the map; what is not padded begins that much further inside.
     center_y: tl.constexpr = len(TAPS_Y) // 2
@@ -70,8 +72,7 @@ def attributes_backward_kernel(
     before: tl.constexpr = max(0 if variances is None else size - 1, 0 if sobels is None else 2)
     # Only the 3×3 pixels around centres of single pixels repeat an edge.
     at_edges: tl.constexpr = len(TAPS_Y) == 1 or len(TAPS_X) == 1
-    plane, first, end, column = locate_strip(tl.program_id(0), height, width, rows, COLUMNS)
-    inside = column < width
+    plane, first, end, column = locate_strip(tl.program_id(0), height, width, rows, COLUMNS, EACH)
     images += plane * image_plane
     gradient += plane * height * width + column
     # What lies beyond the image is computed like its last column, and not stored.
@@ -81,7 +82,7 @@ def attributes_backward_kernel(
         shift = tl.load(shifts + plane)
         y = start + (center_y - top)
         first_tap = map_offset(plane, y, x - center_x, map_height, map_width, MARGIN_Y, MARGIN_X)
-        ring = zero_rows(2 * size, COLUMNS)
+        ring = zero_rows(2 * EACH * size, COLUMNS)
     if sobels is not None:
         open_rows = zero_rows(2, COLUMNS)
         own_share, own_sum = edge_shares(column, width) if at_edges else (0.0, 2.0)
@@ -96,7 +97,10 @@ def attributes_backward_kernel(
     image_step = tl.cast(image_row, tl.int64)
     for row in range(start, end):
         if variances is not None:
-            filtered = filter_maps(variances, first_tap, 0, 2, TAPS_X)
+            if EACH == 1:
+                filtered = filter_maps(variances, first_tap, 0, 2, TAPS_X)
+            else:
+                filtered = filter_pair(variances, first_tap, column + 1 < width, 2, TAPS_X)
             first_tap += map_width + 2 * MARGIN_X
             ring = push(ring, filtered, TAPS_Y)
         if sobels is not None:
@@ -112,15 +116,18 @@ def attributes_backward_kernel(
                 open_rows, h_x, h_y, row + 1, height, at_edges
             )
         if row >= first:
-            total = tl.zeros((COLUMNS,), tl.float32)
-            if variances is not None:
-                value = tl.load(at, mask=inside, other=0).to(tl.float32) - shift
-                total += 2 * (value * ring[0] - ring[size])
-            if sobels is not None:
-                total += through_sobel
-            if pointwise is not None:
-                total += tl.load(pointwise + at_pointwise)
-            tl.store(to, stored(total, gradient.dtype.element_ty), mask=inside)
+            for c in tl.static_range(EACH):
+                inside = column + c < width
+                total = tl.zeros((COLUMNS,), tl.float32)
+                if variances is not None:
+                    pixel = at + c * tl.cast(image_column, tl.int64)
+                    value = tl.load(pixel, mask=inside, other=0).to(tl.float32) - shift
+                    total += 2 * (value * ring[2 * c * size] - ring[(2 * c + 1) * size])
+                if sobels is not None:
+                    total += through_sobel
+                if pointwise is not None:
+                    total += tl.load(pointwise + at_pointwise)
+                tl.store(to + c, stored(total, gradient.dtype.element_ty), mask=inside)
         if sobels is not None:
             y = (
                 tl.cast(row, tl.int32) + 1 - top
@@ -140,13 +147,17 @@ def attributes_backward(
     variances: Tensor | None = None,
     sobels: Tensor | None = None,
     pointwise: Tensor | None = None,
+    each: int = 1,
 ) -> None:
-    """Fill ``gradient``. Images are ``(N, H, W)``, the maps are those of :mod:`..common.maps`."""
+    """Fill ``gradient``. Images are ``(N, H, W)``, the maps are those of :mod:`..common.maps`.
+
+    ``each``: columns of a thread; two with ``variances`` alone.
+    """
     planes, height, width = images.shape
-    rows = strip_rows(planes, height, width)
+    rows = strip_rows(planes, height, width, each)
     launch(
         attributes_backward_kernel,
-        strip_programs(planes, height, width, rows),
+        strip_programs(planes, height, width, rows, each),
         images.device,
         images,
         shifts,
@@ -161,6 +172,7 @@ def attributes_backward(
         rows,
         *images.stride(),
         PADDED=windows.padded,
+        EACH=each,
         **margins(windows)._asdict(),
         **windows.constants,
     )
@@ -187,6 +199,7 @@ def _configuration(
             **WINDOW,
             **MARGINS[border],
             "PADDED": border == "zero",
+            "EACH": 2 if maps == ("variances",) else 1,
             **{x: None for x in absent if x not in given},
         },
         2 * size + 4 * numbers,
@@ -204,4 +217,5 @@ CONFIGURATIONS = [
     _configuration("gamma_weights backward, all", _ALL, dtype="bf16"),
     _configuration("gamma_weights backward, all", _ALL, layout=1),
     with_window(_configuration("gamma_weights backward, all", _ALL), 55),
+    with_window(_configuration("local_variance backward", _ALL[:1]), 27),
 ]

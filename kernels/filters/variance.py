@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 
 from ..common.configurations import MARGINS, WINDOW, configuration, with_window
-from ..common.launching import BYTES, SINGLE_VALUES, Layout, compiled_for, launch
+from ..common.launching import BYTES, BYTES_ON_THE_WAY, Layout, compiled_for, launch
 from ..common.maps import clear_margins, map_offset, margins, new_maps, store_maps
 from ..common.reflect_pad import reflect_pad, reflect_pad_backward
 from ..common.tiles import stored
@@ -45,25 +45,44 @@ if TYPE_CHECKING:
 # Maps are moved by vectors. A thread loads single values of an image: its sizes, its address and
 # the other strides make no difference to the code.
 ALIGNED_MAPS = ("maps",)
+# Columns of a thread. Two share 10 of 12 loads a row, and their addresses.
+EACH = 2
 
 
 @triton.jit
 def moment_rows(
-    pointer, shift, column, width, column_stride, TAPS: tl.constexpr, PADDED: tl.constexpr
+    pointer,
+    shift,
+    column,
+    width,
+    column_stride,
+    TAPS: tl.constexpr,
+    PADDED: tl.constexpr,
+    EACH: tl.constexpr = 1,
 ):
-    """One row of (x, x²), x the image minus ``shift``, filtered along the row."""
+    """One row of (x, x²), x the image minus ``shift``, filtered along the row.
+
+    At EACH neighbouring columns, which share what they load.
+    """
     last: tl.constexpr = len(TAPS) - 1
     middle: tl.constexpr = len(TAPS) // 2
-    x = load_tap(pointer, middle, column, width, column_stride, PADDED) - shift
-    mean = TAPS[middle] * x
-    power = TAPS[middle] * x * x
-    # Taps are symmetric: two pixels share one.
-    for j in tl.static_range(middle):
-        x = load_tap(pointer, j, column, width, column_stride, PADDED) - shift
-        y = load_tap(pointer, last - j, column, width, column_stride, PADDED) - shift
-        mean += TAPS[j] * (x + y)
-        power += TAPS[j] * (x * x + y * y)
-    return mean, power
+    values = ()
+    squares = ()
+    for j in tl.static_range(len(TAPS) + EACH - 1):
+        # Only the first of EACH columns is sure to exist.
+        x = load_tap(pointer, j, column, width, column_stride, PADDED or j > last) - shift
+        values = values + (x,)
+        squares = squares + (x * x,)
+    rows = ()
+    for c in tl.static_range(EACH):
+        mean = TAPS[middle] * values[c + middle]
+        power = TAPS[middle] * squares[c + middle]
+        # Taps are symmetric: two pixels share one.
+        for j in tl.static_range(middle):
+            mean += TAPS[j] * (values[c + j] + values[c + last - j])
+            power += TAPS[j] * (squares[c + j] + squares[c + last - j])
+        rows = rows + (mean, power)
+    return rows
 
 
 @compiled_for(
@@ -95,13 +114,13 @@ def variance_kernel(
     MARGIN_Y: tl.constexpr,
     MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
+    EACH: tl.constexpr,
 ):
     size: tl.constexpr = len(TAPS_Y)
     top: tl.constexpr = len(TAPS_Y) // 2 if PADDED else 0
     left: tl.constexpr = len(TAPS_X) // 2 if PADDED else 0
     program = tl.program_id(0)
-    plane, first, end, column = locate_strip(program, map_height, map_width, rows, COLUMNS)
-    inside = column < map_width
+    plane, first, end, column = locate_strip(program, map_height, map_width, rows, COLUMNS, EACH)
     image_step = tl.cast(image_row, tl.int64)
     upstream_step = tl.cast(upstream_row, tl.int64)
     # What lies beyond the map is computed like its last column, and not stored.
@@ -112,9 +131,9 @@ def variance_kernel(
         upstream += plane * upstream_plane
         tl.store(shifts + plane, shift)
         clear_margins(
-            maps, 0, plane, first, end, column, map_height, map_width, 2, MARGIN_Y, MARGIN_X
+            maps, 0, plane, first, end, column, map_height, map_width, 2, MARGIN_Y, MARGIN_X, EACH
         )
-    ring = zero_rows(2 * size, COLUMNS)
+    ring = zero_rows(2 * EACH * size, COLUMNS)
     total = tl.zeros((COLUMNS,), tl.float32)
     # Pointers step from row to row, so that no product is formed in the loop: those to images from
     # the first row that is read, the others from that of the window that ends there.
@@ -126,22 +145,26 @@ def variance_kernel(
         at_map = map_offset(plane, done, column, map_height, map_width, MARGIN_Y, MARGIN_X)
     for row in range(first - top, end - top + size - 1):
         present = present_width(row, height, width, PADDED)
-        filtered = moment_rows(at, shift, from_column, present, image_column, TAPS_X, PADDED)
+        filtered = moment_rows(at, shift, from_column, present, image_column, TAPS_X, PADDED, EACH)
         ring = push(ring, filtered, TAPS_Y)
         if row >= first - top + (size - 1):
-            mean = ring[0]
-            variance = ring[size] - mean * mean
-            if upstream is not None:
-                d = tl.load(given, mask=inside, other=0).to(tl.float32)
-                d = tl.where(variance >= floor, d, 0.0)
-                store_maps(maps, at_map, 0, (d, d * mean), inside)
-            else:
-                # A comparison with NaN is false: NaN stays.
-                variance = tl.where(variance < floor, floor, variance)
-                tl.store(out + here, stored(variance, out.dtype.element_ty), mask=inside)
-            if means is not None:
-                tl.store(means + here, mean + shift, mask=inside)
-                total += tl.where(inside, mean + shift, 0.0)
+            for c in tl.static_range(EACH):
+                inside = column + c < map_width
+                mean = ring[2 * c * size]
+                variance = ring[(2 * c + 1) * size] - mean * mean
+                if upstream is not None:
+                    at_window = given + c * tl.cast(upstream_column, tl.int64)
+                    d = tl.load(at_window, mask=inside, other=0).to(tl.float32)
+                    d = tl.where(variance >= floor, d, 0.0)
+                    store_maps(maps, at_map + c, 0, (d, d * mean), inside)
+                else:
+                    # A comparison with NaN is false: NaN stays.
+                    variance = tl.where(variance < floor, floor, variance)
+                    variance = stored(variance, out.dtype.element_ty)
+                    tl.store(out + here + c, variance, mask=inside)
+                if means is not None:
+                    tl.store(means + here + c, mean + shift, mask=inside)
+                    total += tl.where(inside, mean + shift, 0.0)
         at += image_step
         here += map_width
         if upstream is not None:
@@ -164,10 +187,10 @@ def launch_variance(
 ) -> None:
     planes, height, width = images.shape
     size = windows.map_height, windows.map_width
-    rows = strip_rows(planes, *size)
+    rows = strip_rows(planes, *size, EACH)
     launch(
         variance_kernel,
-        strip_programs(planes, *size, rows),
+        strip_programs(planes, *size, rows, EACH),
         images.device,
         images,
         upstream,
@@ -184,6 +207,7 @@ def launch_variance(
         *images.stride(),
         *((0, 0, 0) if upstream is None else upstream.stride()),
         PADDED=windows.padded,
+        EACH=EACH,
         **margins(windows)._asdict(),
         **windows.constants,
     )
@@ -210,7 +234,7 @@ def local_variance_backward(
     gradient = (
         single(images, *images.shape) if border == "reflect" else images.new_empty(images.shape)
     )
-    attributes_backward(images, windows, gradient, shifts, maps)
+    attributes_backward(images, windows, gradient, shifts, maps, each=EACH)
     return reflect_pad_backward(gradient, windows, dtype) if border == "reflect" else gradient
 
 
@@ -232,11 +256,12 @@ def _configuration(
         {
             **WINDOW,
             "PADDED": border == "zero",
+            "EACH": EACH,
             **MARGINS[border],
             **{x: None for x in absent if x not in given},
         },
         2 * size + (8 if backward else 0),
-        resident=SINGLE_VALUES,
+        resident=BYTES_ON_THE_WAY,
         layout=layout,
     )
 
@@ -246,5 +271,5 @@ CONFIGURATIONS = [
     _configuration("fp32", "zero"),
     *(_configuration("fp32", border, backward=True) for border in ("valid", "zero")),
     *(_configuration("fp32", "zero", backward, layout=1) for backward in (False, True)),
-    *(with_window(_configuration("fp32", "valid", backward), 55) for backward in (False, True)),
+    *(with_window(_configuration("fp32", "valid", backward), 27) for backward in (False, True)),
 ]

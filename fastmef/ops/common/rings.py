@@ -21,10 +21,10 @@ What spills there is still one pass over memory, instead of some for each tap.
 
 
 def largest_window(maps: int) -> int:
-    """Return the largest odd window that kernels of this many maps take."""
+    """Return the largest odd window that kernels take whose threads hold this many maps."""
     return max(WINDOW, (MOST_NUMBERS // maps - 1) | 1)
 
 
 def rings_fit(images: Tensor, window: int, maps: int) -> bool:
-    """Return whether kernels of this many maps take a window, as it is cut to ``(..., H, W)``."""
+    """Return whether such kernels take a window, as it is cut to the size of ``(..., H, W)``."""
     return max(effective_window(window, n) for n in images.shape[-2:]) <= largest_window(maps)
