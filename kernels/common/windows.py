@@ -26,7 +26,7 @@ WARPS = 4
 COLUMNS = 32 * WARPS  # one for each thread: more would multiply the registers of the rings
 # Rows of a program, which filters a window of rows more than it owns: the longest strips that still
 # make enough programs are taken. Not timed on a GPU.
-ROWS = (256, 128, 64, 32, 16, 8)
+LEAST_ROWS, MOST_ROWS = 8, 256
 ENOUGH_PROGRAMS = 396  # three for each of the 132 multiprocessors of an H100
 
 
@@ -150,10 +150,9 @@ def windows_of(images: Tensor, taps: Taps, padded: bool) -> Windows:
 
 def strip_rows(planes: int, height: int, width: int, each: int = 1) -> int:
     """Return the rows of a program: by the shape alone, so that sums have one order everywhere."""
-    for rows in ROWS:
-        if strip_programs(planes, height, width, rows, each) >= ENOUGH_PROGRAMS:
-            break
-    return rows
+    strips = strip_programs(planes, 1, width, 1, each)
+    rows = height // cdiv(ENOUGH_PROGRAMS, max(1, strips))
+    return max(LEAST_ROWS, min(MOST_ROWS, rows))
 
 
 def strip_programs(planes: int, height: int, width: int, rows: int, each: int = 1) -> int:
