@@ -140,8 +140,7 @@ def _run_cpp(
 
 
 def _variance_fits(*tensors: Any, window: int = WINDOW) -> bool:
-    # A thread filters two maps at two columns.
-    return rings_fit(tensors[-1], window, maps=4)
+    return rings_fit(tensors[-1], window, maps=2)
 
 
 def _gamma_fits(*tensors: Any, window: int = WINDOW) -> bool:

@@ -40,14 +40,18 @@ def configuration(
     )
 
 
-def with_window(found: Configuration, size: int) -> Configuration:
-    """Return a variant of ``"valid"`` windows for the largest window that its launcher is given."""
+def with_window(found: Configuration, size: int, each: int = 1) -> Configuration:
+    """Return a variant of ``"valid"`` windows for the largest ones that its launcher is given.
+
+    ``each``: columns of a thread, where the kernel knows several.
+    """
     taps = dict.fromkeys(("TAPS_Y", "TAPS_X"), (1 / size,) * size)
     margins = {x: size - 1 for x in ("MARGIN_Y", "MARGIN_X") if x in found.constants}
+    columns = {x: each for x in ("EACH",) if x in found.constants}
     return replace(
         found,
         name=f"{found.name}, window {size}",
-        constants={**found.constants, **taps, **margins},
+        constants={**found.constants, **taps, **margins, **columns},
         resident=MANY_MAPS,
         maxnreg={},
     )

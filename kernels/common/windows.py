@@ -27,7 +27,11 @@ COLUMNS = 32 * WARPS  # one for each thread: more would multiply the registers o
 # Rows of a program, which filters a window of rows more than it owns: the longest strips that still
 # make enough programs are taken. Not timed on a GPU.
 LEAST_ROWS, MOST_ROWS = 8, 256
-ENOUGH_PROGRAMS = 396  # three for each of the 132 multiprocessors of an H100
+# By the columns of a thread: three programs for each of the 132 multiprocessors of an H100, or two
+# with twice as much to do at once.
+ENOUGH_PROGRAMS = {1: 396, 2: 264}
+# The numbers of a thread's rings that leave room for two columns.
+MOST_NUMBERS = 110
 
 
 @triton.jit
@@ -148,10 +152,18 @@ def windows_of(images: Tensor, taps: Taps, padded: bool) -> Windows:
     return Windows(y, x, padded, height - len(y) + 1, width - len(x) + 1)
 
 
+def columns_each(taps: tuple[float, ...], maps: int) -> int:
+    """Return how many neighbouring columns a thread owns: they share what they load.
+
+    Two, if the rings of both fit into its registers; ``taps`` are those along the height.
+    """
+    return 2 if 2 * maps * len(taps) <= MOST_NUMBERS else 1
+
+
 def strip_rows(planes: int, height: int, width: int, each: int = 1) -> int:
     """Return the rows of a program: by the shape alone, so that sums have one order everywhere."""
     strips = strip_programs(planes, 1, width, 1, each)
-    rows = height // cdiv(ENOUGH_PROGRAMS, max(1, strips))
+    rows = height // cdiv(ENOUGH_PROGRAMS[each], max(1, strips))
     return max(LEAST_ROWS, min(MOST_ROWS, rows))
 
 

@@ -20,6 +20,7 @@ from ..common.maps import filter_maps, filter_pair, load_group, map_offset, marg
 from ..common.tiles import stored
 from ..common.windows import (
     Windows,
+    columns_each,
     locate_strip,
     push,
     row_at,
@@ -147,13 +148,11 @@ def attributes_backward(
     variances: Tensor | None = None,
     sobels: Tensor | None = None,
     pointwise: Tensor | None = None,
-    each: int = 1,
 ) -> None:
-    """Fill ``gradient``. Images are ``(N, H, W)``, the maps are those of :mod:`..common.maps`.
-
-    ``each``: columns of a thread; two with ``variances`` alone.
-    """
+    """Fill ``gradient``. Images are ``(N, H, W)``, the maps are those of :mod:`..common.maps`."""
     planes, height, width = images.shape
+    alone = sobels is None and pointwise is None
+    each = columns_each(windows.taps_y, maps=2) if alone else 1
     rows = strip_rows(planes, height, width, each)
     launch(
         attributes_backward_kernel,
@@ -217,5 +216,8 @@ CONFIGURATIONS = [
     _configuration("gamma_weights backward, all", _ALL, dtype="bf16"),
     _configuration("gamma_weights backward, all", _ALL, layout=1),
     with_window(_configuration("gamma_weights backward, all", _ALL), 55),
-    with_window(_configuration("local_variance backward", _ALL[:1]), 27),
+    *(
+        with_window(_configuration("local_variance backward", _ALL[:1]), window, each)
+        for window, each in ((27, 2), (55, 1))
+    ),
 ]

@@ -23,6 +23,7 @@ from ..common.tiles import stored
 from ..common.windows import (
     Taps,
     Windows,
+    columns_each,
     load_tap,
     locate_strip,
     plane_constant,
@@ -45,8 +46,7 @@ if TYPE_CHECKING:
 # Maps are moved by vectors. A thread loads single values of an image: its sizes, its address and
 # the other strides make no difference to the code.
 ALIGNED_MAPS = ("maps",)
-# Columns of a thread. Two share 10 of 12 loads a row, and their addresses.
-EACH = 2
+MAPS = 2  # of a ring
 
 
 @triton.jit
@@ -187,10 +187,11 @@ def launch_variance(
 ) -> None:
     planes, height, width = images.shape
     size = windows.map_height, windows.map_width
-    rows = strip_rows(planes, *size, EACH)
+    each = columns_each(windows.taps_y, MAPS)
+    rows = strip_rows(planes, *size, each)
     launch(
         variance_kernel,
-        strip_programs(planes, *size, rows, EACH),
+        strip_programs(planes, *size, rows, each),
         images.device,
         images,
         upstream,
@@ -207,7 +208,7 @@ def launch_variance(
         *images.stride(),
         *((0, 0, 0) if upstream is None else upstream.stride()),
         PADDED=windows.padded,
-        EACH=EACH,
+        EACH=each,
         **margins(windows)._asdict(),
         **windows.constants,
     )
@@ -234,7 +235,7 @@ def local_variance_backward(
     gradient = (
         single(images, *images.shape) if border == "reflect" else images.new_empty(images.shape)
     )
-    attributes_backward(images, windows, gradient, shifts, maps, each=EACH)
+    attributes_backward(images, windows, gradient, shifts, maps)
     return reflect_pad_backward(gradient, windows, dtype) if border == "reflect" else gradient
 
 
@@ -256,7 +257,7 @@ def _configuration(
         {
             **WINDOW,
             "PADDED": border == "zero",
-            "EACH": EACH,
+            "EACH": 2,
             **MARGINS[border],
             **{x: None for x in absent if x not in given},
         },
@@ -271,5 +272,9 @@ CONFIGURATIONS = [
     _configuration("fp32", "zero"),
     *(_configuration("fp32", border, backward=True) for border in ("valid", "zero")),
     *(_configuration("fp32", "zero", backward, layout=1) for backward in (False, True)),
-    *(with_window(_configuration("fp32", "valid", backward), 27) for backward in (False, True)),
+    *(
+        with_window(_configuration("fp32", "valid", backward), window, each)
+        for backward in (False, True)
+        for window, each in ((27, 2), (55, 1))
+    ),
 ]

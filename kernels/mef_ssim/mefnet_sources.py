@@ -17,8 +17,8 @@ import triton.language as tl
 from ..common.configurations import configuration
 from ..common.launching import SINGLE_VALUES, Layout, cdiv, compiled_for, launch
 from ..common.tiles import stored
-from ..common.windows import Taps, single, strip_programs, strip_rows, windows_of
-from ..filters.variance import EACH, launch_variance
+from ..common.windows import Taps, columns_each, single, strip_programs, strip_rows, windows_of
+from ..filters.variance import MAPS, launch_variance
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,8 +79,9 @@ def mefnet_sources(exposures: Tensor, taps: Taps) -> tuple[Tensor, Tensor, Tenso
     planes = exposures.flatten(0, 1)
     windows = windows_of(planes, taps, True)
     means, variances = (single(exposures, batch * count, height, width) for _ in range(2))
-    rows = strip_rows(batch * count, height, width, EACH)
-    sums = single(exposures, batch * count, strip_programs(1, height, width, rows, EACH))
+    each = columns_each(windows.taps_y, MAPS)
+    rows = strip_rows(batch * count, height, width, each)
+    sums = single(exposures, batch * count, strip_programs(1, height, width, rows, each))
     launch_variance(planes, windows, float("-inf"), variances, means=means, sums=sums)
     chosen = exposures.new_empty((batch, 1, height, width), dtype=torch.int64)
     mean, variance, luminance = (exposures.new_empty((batch, height, width)) for _ in range(3))

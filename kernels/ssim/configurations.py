@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..common.configurations import MARGINS, WINDOW, configuration, with_window
-from ..common.launching import BYTES_ON_THE_WAY, Configuration, Kernel
+from ..common.launching import ARITHMETIC, BYTES_ON_THE_WAY, Configuration, Kernel
 from .backward import ssim_backward_kernel
 from .forward import ssim_kernel
 
@@ -23,7 +23,7 @@ def _configuration(
     optional = ("grad_output", "values", "sums", "shifts", "maps", "gradient_a", "gradient_b")
     fixed = {"PADDED": border == "zero", **MARGINS[border]}
     if kernel is ssim_kernel:
-        fixed |= {"LUMINANCE": luminance}
+        fixed |= {"LUMINANCE": luminance, "EACH": 2}
         fixed |= {"FOR_A": "a" in gradients, "FOR_B": "b" in gradients}
     absent = [x for x in optional if x in kernel.arg_names and x not in given]
     return configuration(
@@ -33,7 +33,7 @@ def _configuration(
         given,
         {**WINDOW, **fixed, **dict.fromkeys(absent)},
         bytes_per_pixel,
-        resident=BYTES_ON_THE_WAY,
+        resident=ARITHMETIC if kernel is ssim_kernel else BYTES_ON_THE_WAY,
         layout=layout,
     )
 
@@ -94,11 +94,15 @@ CONFIGURATIONS = [
         32,
         layout=1,
     ),
-    with_window(
-        _configuration(
-            "ssim mean, both gradients", ssim_kernel, {**_MEAN, **_MAPS}, 24, gradients="ab"
-        ),
-        27,
+    *(
+        with_window(
+            _configuration(
+                "ssim mean, both gradients", ssim_kernel, {**_MEAN, **_MAPS}, 24, gradients="ab"
+            ),
+            window,
+            each,
+        )
+        for window, each in ((13, 2), (27, 1))
     ),
     with_window(
         _configuration(

@@ -46,27 +46,40 @@ def pair_rows(
     b_column,
     TAPS: tl.constexpr,
     PADDED: tl.constexpr,
+    EACH: tl.constexpr,
 ):
-    """Load one row of (a, b, a² + b², ab), filtered along the row."""
+    """Load one row of (a, b, a² + b², ab), filtered along the row.
+
+    At EACH neighbouring columns, which share what they load.
+    """
     last: tl.constexpr = len(TAPS) - 1
     middle: tl.constexpr = len(TAPS) // 2
-    x = load_tap(a, middle, column, width, a_column, PADDED) - shift_a
-    y = load_tap(b, middle, column, width, b_column, PADDED) - shift_b
-    mean_a = TAPS[middle] * x
-    mean_b = TAPS[middle] * y
-    power = TAPS[middle] * (x * x + y * y)
-    cross = TAPS[middle] * x * y
-    # Taps are symmetric: two pixels share one.
-    for j in tl.static_range(middle):
-        x = load_tap(a, j, column, width, a_column, PADDED) - shift_a
-        y = load_tap(b, j, column, width, b_column, PADDED) - shift_b
-        x_far = load_tap(a, last - j, column, width, a_column, PADDED) - shift_a
-        y_far = load_tap(b, last - j, column, width, b_column, PADDED) - shift_b
-        mean_a += TAPS[j] * (x + x_far)
-        mean_b += TAPS[j] * (y + y_far)
-        power += TAPS[j] * (x * x + y * y + x_far * x_far + y_far * y_far)
-        cross += TAPS[j] * (x * y + x_far * y_far)
-    return mean_a, mean_b, power, cross
+    x = ()
+    y = ()
+    squares = ()
+    products = ()
+    for j in tl.static_range(len(TAPS) + EACH - 1):
+        # Only the first of EACH columns is sure to exist.
+        one = load_tap(a, j, column, width, a_column, PADDED or j > last) - shift_a
+        other = load_tap(b, j, column, width, b_column, PADDED or j > last) - shift_b
+        x = x + (one,)
+        y = y + (other,)
+        squares = squares + (one * one + other * other,)
+        products = products + (one * other,)
+    rows = ()
+    for c in tl.static_range(EACH):
+        mean_a = TAPS[middle] * x[c + middle]
+        mean_b = TAPS[middle] * y[c + middle]
+        power = TAPS[middle] * squares[c + middle]
+        cross = TAPS[middle] * products[c + middle]
+        # Taps are symmetric: two pixels share one.
+        for j in tl.static_range(middle):
+            mean_a += TAPS[j] * (x[c + j] + x[c + last - j])
+            mean_b += TAPS[j] * (y[c + j] + y[c + last - j])
+            power += TAPS[j] * (squares[c + j] + squares[c + last - j])
+            cross += TAPS[j] * (products[c + j] + products[c + last - j])
+        rows = rows + (mean_a, mean_b, power, cross)
+    return rows
 
 
 @compiled_for(
@@ -107,13 +120,13 @@ def ssim_kernel(
     MARGIN_Y: tl.constexpr,
     MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
+    EACH: tl.constexpr,
 ):
     size: tl.constexpr = len(TAPS_Y)
     top: tl.constexpr = len(TAPS_Y) // 2 if PADDED else 0
     left: tl.constexpr = len(TAPS_X) // 2 if PADDED else 0
     program = tl.program_id(0)
-    plane, first, end, column = locate_strip(program, map_height, map_width, rows, COLUMNS)
-    inside = column < map_width
+    plane, first, end, column = locate_strip(program, map_height, map_width, rows, COLUMNS, EACH)
     # What lies beyond the map is computed like its last column, and not stored.
     from_column = tl.minimum(column, map_width - 1) - left
     a += plane * a_plane
@@ -136,8 +149,9 @@ def ssim_kernel(
             2 + FOR_A + FOR_B,
             MARGIN_Y,
             MARGIN_X,
+            EACH,
         )
-    ring = zero_rows(4 * size, COLUMNS)
+    ring = zero_rows(4 * EACH * size, COLUMNS)
     total = tl.zeros((COLUMNS,), tl.float32)
     # Pointers step from row to row, so that no product is formed in the loop: those to images from
     # the first row that is read, the others from that of the window that ends there.
@@ -156,38 +170,51 @@ def ssim_kernel(
     for row in range(first - top, end - top + size - 1):
         present = present_width(row, height, width, PADDED)
         filtered = pair_rows(
-            at_a, at_b, shift_a, shift_b, from_column, present, a_column, b_column, TAPS_X, PADDED
+            at_a,
+            at_b,
+            shift_a,
+            shift_b,
+            from_column,
+            present,
+            a_column,
+            b_column,
+            TAPS_X,
+            PADDED,
+            EACH,
         )
         ring = push(ring, filtered, TAPS_Y)
         if row >= first - top + (size - 1):
-            mean_a = ring[0]
-            mean_b = ring[size]
-            value, by_mean_a, by_mean_b, by_power, by_cross = similarity(
-                mean_a,
-                mean_b,
-                ring[2 * size] - mean_a * mean_a - mean_b * mean_b,
-                ring[3 * size],
-                shift_a,
-                shift_b,
-                c1,
-                c2,
-                LUMINANCE,
-            )
-            if values is not None:
-                tl.store(values + here, stored(value, values.dtype.element_ty), mask=inside)
-            if sums is not None:
-                total += tl.where(inside, value, 0.0)
-            if maps is not None:
-                if grad_output is not None:
-                    given = tl.load(at_grad, mask=inside, other=0).to(tl.float32)
-                else:
+            for c in tl.static_range(EACH):
+                inside = column + c < map_width
+                mean_a = ring[4 * c * size]
+                mean_b = ring[(4 * c + 1) * size]
+                value, by_mean_a, by_mean_b, by_power, by_cross = similarity(
+                    mean_a,
+                    mean_b,
+                    ring[(4 * c + 2) * size] - mean_a * mean_a - mean_b * mean_b,
+                    ring[(4 * c + 3) * size],
+                    shift_a,
+                    shift_b,
+                    c1,
+                    c2,
+                    LUMINANCE,
+                )
+                if values is not None:
+                    to = values + here + c
+                    tl.store(to, stored(value, values.dtype.element_ty), mask=inside)
+                if sums is not None:
+                    total += tl.where(inside, value, 0.0)
+                if maps is not None:
                     given = scale
-                derivatives = (given * by_power, given * by_cross)
-                if FOR_A:
-                    derivatives = derivatives + (given * by_mean_a,)
-                if FOR_B:
-                    derivatives = derivatives + (given * by_mean_b,)
-                store_maps(maps, at_map, area, derivatives, inside)
+                    if grad_output is not None:
+                        at_window = at_grad + c * tl.cast(grad_output_column, tl.int64)
+                        given = tl.load(at_window, mask=inside, other=0).to(tl.float32)
+                    derivatives = (given * by_power, given * by_cross)
+                    if FOR_A:
+                        derivatives = derivatives + (given * by_mean_a,)
+                    if FOR_B:
+                        derivatives = derivatives + (given * by_mean_b,)
+                    store_maps(maps, at_map + c, area, derivatives, inside)
         at_a += a_step
         at_b += b_step
         here += map_width
