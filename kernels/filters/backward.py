@@ -62,7 +62,6 @@ def attributes_backward_kernel(
     COLUMNS: tl.constexpr,
     EACH: tl.constexpr,
 ):
-    tl.static_assert(EACH == 1 or (EACH == 2 and sobels is None and pointwise is None))
     size: tl.constexpr = len(TAPS_Y)
     # Of the windows' centres in the map; what is not padded begins that much further inside.
     center_y: tl.constexpr = len(TAPS_Y) // 2
@@ -85,8 +84,7 @@ def attributes_backward_kernel(
         first_tap = map_offset(plane, y, x - center_x, map_height, map_width, MARGIN_Y, MARGIN_X)
         ring = zero_rows(2 * EACH * size, COLUMNS)
     if sobels is not None:
-        open_rows = zero_rows(2, COLUMNS)
-        own_share, own_sum = edge_shares(column, width) if at_edges else (0.0, 2.0)
+        open_rows = zero_rows(2 * EACH, COLUMNS)
         # The march may begin far above; one row of zeros is like any other.
         y = tl.maximum(start + 1 - top, -1)
         at_sobel = map_offset(plane, y, x, map_height, map_width, MARGIN_Y, MARGIN_X)
@@ -105,17 +103,27 @@ def attributes_backward_kernel(
             first_tap += map_width + 2 * MARGIN_X
             ring = push(ring, filtered, TAPS_Y)
         if sobels is not None:
-            a_left, b_left = load_group(sobels + 2 * at_sobel - 2, 2)
-            a_own, b_own = load_group(sobels + 2 * at_sobel, 2)
-            a_right, b_right = load_group(sobels + 2 * at_sobel + 2, 2)
-            h_x = a_left - a_right
-            h_y = b_left + own_sum * b_own + b_right
-            if at_edges:
-                # Of its own column a pixel receives g_x only at an edge.
-                h_x += tl.where(own_share == 0, 0.0, own_share * a_own)
-            through_sobel, open_rows = push_sobel_backward(
-                open_rows, h_x, h_y, row + 1, height, at_edges
-            )
+            beside = ()
+            for c in tl.static_range(EACH + 2):
+                group = sobels + 2 * (at_sobel + (c - 1))
+                # Only the first of EACH columns is sure to exist.
+                present = column + 1 < width if c > 2 else None
+                beside = beside + (load_group(group, 2, present),)
+            through_sobel = ()
+            pushed = ()
+            for c in tl.static_range(EACH):
+                own_share, own_sum = edge_shares(column + c, width) if at_edges else (0.0, 2.0)
+                h_x = beside[c][0] - beside[c + 2][0]
+                h_y = beside[c][1] + own_sum * beside[c + 1][1] + beside[c + 2][1]
+                if at_edges:
+                    # Of its own column a pixel receives g_x only at an edge.
+                    h_x += tl.where(own_share == 0, 0.0, own_share * beside[c + 1][0])
+                done, opened = push_sobel_backward(
+                    (open_rows[2 * c], open_rows[2 * c + 1]), h_x, h_y, row + 1, height, at_edges
+                )
+                through_sobel = through_sobel + (done,)
+                pushed = pushed + opened
+            open_rows = pushed
         if row >= first:
             for c in tl.static_range(EACH):
                 inside = column + c < width
@@ -125,15 +133,14 @@ def attributes_backward_kernel(
                     value = tl.load(pixel, mask=inside, other=0).to(tl.float32) - shift
                     total += 2 * (value * ring[2 * c * size] - ring[(2 * c + 1) * size])
                 if sobels is not None:
-                    total += through_sobel
+                    total += through_sobel[c]
                 if pointwise is not None:
-                    total += tl.load(pointwise + at_pointwise)
+                    total += tl.load(pointwise + at_pointwise + c, mask=inside, other=0)
                 tl.store(to + c, stored(total, gradient.dtype.element_ty), mask=inside)
         if sobels is not None:
-            y = (
-                tl.cast(row, tl.int32) + 1 - top
-            )  # a loop of the interpreter counts in plain numbers
-            at_sobel += tl.where(y < -1, 0, map_width + 2 * MARGIN_X)
+            # A loop of the interpreter counts in plain numbers.
+            next_y = tl.cast(row, tl.int32) + 2 - top
+            at_sobel += tl.where(next_y < 0, 0, map_width + 2 * MARGIN_X)
         at += image_step
         to += width
         if pointwise is not None:
@@ -151,8 +158,7 @@ def attributes_backward(
 ) -> None:
     """Fill ``gradient``. Images are ``(N, H, W)``, the maps are those of :mod:`..common.maps`."""
     planes, height, width = images.shape
-    alone = sobels is None and pointwise is None
-    each = columns_each(windows.taps_y, maps=2) if alone else 1
+    each = columns_each(windows.taps_y, maps=2)
     rows = strip_rows(planes, height, width, each)
     launch(
         attributes_backward_kernel,
@@ -198,7 +204,7 @@ def _configuration(
             **WINDOW,
             **MARGINS[border],
             "PADDED": border == "zero",
-            "EACH": 2 if maps == ("variances",) else 1,
+            "EACH": 2,
             **{x: None for x in absent if x not in given},
         },
         2 * size + 4 * numbers,
@@ -215,9 +221,8 @@ CONFIGURATIONS = [
     _configuration("gamma_weights backward, all", _ALL),
     _configuration("gamma_weights backward, all", _ALL, dtype="bf16"),
     _configuration("gamma_weights backward, all", _ALL, layout=1),
-    with_window(_configuration("gamma_weights backward, all", _ALL), 55),
     *(
-        with_window(_configuration("local_variance backward", _ALL[:1]), window, each)
+        with_window(_configuration("gamma_weights backward, all", _ALL), window, each)
         for window, each in ((27, 2), (55, 1))
     ),
 ]
