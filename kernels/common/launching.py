@@ -127,7 +127,9 @@ def _jit(function: Callable[..., None], names: Sequence[str], layout: Layout) ->
     unknown = {*layout.ones, *layout.multiples}.difference(names)
     if unknown:
         raise ValueError(f"{function.__name__} has no arguments {', '.join(sorted(unknown))}")
-    free = [x for x in names if x not in layout.ones and x not in layout.multiples]
+    constants = {x for x in names if "constexpr" in str(function.__annotations__.get(x, ""))}
+    taken = {*layout.ones, *layout.multiples, *constants}
+    free = [x for x in names if x not in taken]
     return triton.jit(function, do_not_specialize=free, do_not_specialize_on_alignment=free)
 
 
