@@ -10,24 +10,32 @@ from .rows import WARPS, columns_for
 
 
 def _configuration(
-    exposures: str, count: int, backward: bool = False, layout: str = "one row, vectors"
+    exposures: str,
+    count: int,
+    backward: bool = False,
+    layout: str = "one row, vectors",
+    every: bool = False,
 ) -> Configuration:
-    """List a variant for RGB exposures and float32 logits, without weights."""
+    """List a variant for RGB exposures and float32 logits.
+
+    With ``every`` gradient: w.r.t. the exposures too, and of the weights.
+    """
     kernel, layouts = (
         (fuse_backward_kernel, BACKWARD_LAYOUTS) if backward else (fuse_kernel, LAYOUTS)
     )
     columns = columns_for(count)
     size = BYTES[exposures]
-    absent = ("grad_weights", "grad_exposures") if backward else ("weights",)
-    images = ("exposures", "grad_fused") if backward else ("exposures", "fused")
-    types = dict.fromkeys(("logits", "grad_logits"), "*fp32")
+    absent = () if every else ("grad_weights", "grad_exposures") if backward else ("weights",)
+    images = ("exposures", "fused", "grad_fused", "grad_exposures")
+    types = dict.fromkeys(("logits", "grad_logits", "grad_weights"), "*fp32")
     return kernel.configuration(
-        f"{'backward' if backward else 'forward'}, K={count}, {exposures}, {layout}",
+        f"{'backward' if backward else 'forward'}, K={count}, {exposures}, {layout}"
+        + (", every gradient" if every else ""),
         types | dict.fromkeys(images, f"*{exposures}"),
         {"K": count, "C": 3, "COLUMNS": columns, **dict.fromkeys(absent)},
         list(layouts).index(layout),
         pixels=columns,
-        bytes_per_pixel=4 * count * (2 if backward else 1) + 3 * size * (count + 1),
+        bytes_per_pixel=4 * count * (1 + backward + every) + 3 * size * (count + 1 + count * every),
         resident=BYTES_ON_THE_WAY,
         num_warps=WARPS,
     )
@@ -39,6 +47,7 @@ CONFIGURATIONS = [
     *(_configuration(dtype, 2, layout=x) for dtype in ("u8", "fp32") for x in _OTHERS),
     *(_configuration("fp32", count) for count in (3, 5, 8)),
     *(_configuration("fp32", count, backward=True) for count in (2, 3, 5, 8)),
-    *(_configuration("fp32", 2, backward=True, layout=x) for x in _OTHERS),
+    *(_configuration("fp32", 2, backward=True, layout=x, every=True) for x in _OTHERS),
+    _configuration("fp32", 2, backward=True, every=True),
     _configuration("bf16", 2, backward=True),
 ]

@@ -69,6 +69,7 @@ def _blend_configuration(
     finest: bool = True,
     same_size: bool = False,
     layout: str = "vectors",
+    with_slope: bool = False,
 ) -> Configuration:
     columns = columns_for(count)
     out = fine if finest else "fp32"
@@ -76,13 +77,17 @@ def _blend_configuration(
         f"blend, K={count}, {fine} over {coarse}"
         + ("" if finest else ", inner")
         + (", of one size" if same_size else "")
-        + f", {layout}",
+        + f", {layout}"
+        + (", with slope" if with_slope else ""),
         blend_kernel,
-        {"fine": fine, "coarse": coarse, "fused_coarse": "fp32", "activity": "fp32", "fused": out},
-        {"K": count, "C": 3, "COLUMNS": columns, "BENDS": finest, "SAME": same_size, "slope": None},
+        {"fine": fine, "coarse": coarse, "fused_coarse": "fp32", "activity": "fp32", "fused": out}
+        | ({"slope": "fp32"} if with_slope else {}),
+        {"K": count, "C": 3, "COLUMNS": columns, "BENDS": finest, "SAME": same_size}
+        | ({} if with_slope else {"slope": None}),
         3 * (count * BYTES[coarse] + 4) * (1 if same_size else 1 / 4)
         + count * (3 * BYTES[fine] + 4)
-        + 3 * BYTES[out],
+        + 3 * BYTES[out]
+        + 12 * with_slope,
         resident=BYTES_ON_THE_WAY if count <= 3 else MANY_MAPS,
         pixels=columns,
         layout=list(LAYOUTS).index(layout),
@@ -116,6 +121,7 @@ CONFIGURATIONS = [
     _blend_configuration("u16", "u16", 2, finest=False),
     _blend_configuration("fp32", "fp32", 2, finest=False, same_size=True),
     *(_blend_configuration(x, "fp32", 2) for x in ("fp16", "bf16", "fp32")),
+    _blend_configuration("fp32", "fp32", 2, with_slope=True),
     *(_backward_configuration(x, True) for x in ("bf16", "fp32")),
     _backward_configuration("fp32", False),
     _backward_configuration("fp32", True, layout=1),
