@@ -1,11 +1,13 @@
 """List the packages and build the optional compiled extensions; the rest is in pyproject.toml.
 
-FASTMEF_CPU is ``auto`` (default: a failed build says so in one line and installation goes on),
-``0`` (do not build) or ``1`` (a failed build is an error). FASTMEF_CUDA takes the same values; auto
-builds where nvcc is found (CUDACXX, CUDA_HOME/bin, the path, /usr/local/cuda/bin).
+FASTMEF_CPU is ``auto`` (default: a failed build is reported in one line and installation
+continues), ``0`` (do not build) or ``1`` (a failed build is an error). FASTMEF_CUDA takes the same
+values; with ``auto``, the CUDA kernels are built if nvcc is found (CUDACXX, CUDA_HOME/bin, the
+path, /usr/local/cuda/bin).
 
-FASTMEF_CUDA_ARCHS names the GPUs, such as "80;90;90+PTX". The default is those of CUDA_ARCHS that
-nvcc knows, and PTX of the newest of them, which later GPUs compile when they first load it.
+FASTMEF_CUDA_ARCHS lists compute capabilities, such as "80;90;90+PTX". The default is all of
+CUDA_ARCHS that nvcc supports, and PTX for the newest one, which later GPUs compile when they first
+load it.
 """
 
 from __future__ import annotations
@@ -28,11 +30,12 @@ MODULE = str(CSRC / "common" / "module.cpp")
 
 
 def cpu_sources(word: str) -> list[str]:
+    """Return the C++ sources that contain ``word``."""
     return sorted(str(path) for path in CSRC.glob("cpu/*/*.cpp") if word in path.read_text())
 
 
-# What defines kernels is compiled once for each instruction set. What binds them to Python, which
-# may be the same file, and what operations share at run time are compiled once.
+# Sources that define kernels are compiled once for each instruction set. Sources that bind them to
+# Python, which may be the same files, and shared run-time code are compiled once.
 VARIANT_SOURCES = cpu_sources("namespace FASTMEF_ISA")
 COMMON_SOURCES = sorted(
     {MODULE, *cpu_sources("FASTMEF_BINDING(")} | ({*cpu_sources("")} - {*VARIANT_SOURCES})
@@ -45,6 +48,7 @@ HEADERS = sorted(str(path) for path in CSRC.glob("**/*.h"))
 
 
 def wanted(variable: str) -> str:
+    """Return the value of FASTMEF_CPU or FASTMEF_CUDA."""
     value = os.environ.get(variable, "auto")
     if value not in ("auto", "0", "1"):
         raise SystemExit(f"{variable} is {value!r}; allowed are auto, 0 and 1")
@@ -83,7 +87,7 @@ class BuildExtensions(build_ext):
         folder = Path(self.build_temp, "cuda")
         folder.mkdir(parents=True, exist_ok=True)
         ext.extra_objects = [str(folder / f"{Path(source).stem}.o") for source in CUDA_SOURCES]
-        # In parallel, because the first steps of each source are not divided by architecture.
+        # Only the later steps of nvcc are divided by architecture: sources compile in parallel.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             pairs = zip(CUDA_SOURCES, ext.extra_objects, strict=True)
             jobs = [pool.submit(self.spawn, [nvcc, *flags, "-c", s, "-o", o]) for s, o in pairs]
@@ -108,7 +112,7 @@ class BuildExtensions(build_ext):
         flags = ["/O2", "/std:c++17"]
         if unix:
             flags = ["-O3", "-g0", "-std=c++17", "-fvisibility=hidden"]
-        # Without these, loops with a square root or a selection do not vectorise.
+        # Without these flags, loops with a square root or a selection are not vectorised.
         arithmetic = ["-fno-math-errno", "-fno-trapping-math"] if unix else []
         extra = os.environ.get("FASTMEF_CPU_FLAGS", "").split()
         macros = [("FASTMEF_X86", "1")] if x86 else []
@@ -127,7 +131,7 @@ class BuildExtensions(build_ext):
                 depends=HEADERS,
             )
 
-        # In parallel: one after the other they take minutes.
+        # Sources compile in parallel; one after the other they take minutes.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             jobs = [pool.submit(compile_one, v, s) for s in VARIANT_SOURCES for v in variants]
             ext.extra_objects += [object for job in jobs for object in job.result()]
@@ -137,21 +141,21 @@ class BuildExtensions(build_ext):
 def x86_variants() -> dict[str, list[str]]:
     """Return the flags of every instruction set that is listed in ``instruction_sets.h``.
 
-    Never the building machine's own set: one binary runs everywhere and picks a variant when it is
-    loaded.
+    They do not depend on the building machine: one binary runs everywhere and selects a variant
+    when it is loaded.
     """
     text = (CSRC / "cpu" / "runtime" / "instruction_sets.h").read_text().split("#else")[0]
     variants = {}
     for name, condition in re.findall(r"\bSET\((\w+), ([^;]*?), x\)", text):
         flags = [f"-m{feature}" for feature in re.findall(r'HAS\("(\w+)"\)', condition)]
-        # By default GCC uses half of the registers' width.
+        # By default GCC uses half of the register width.
         wide = ["-mprefer-vector-width=512"] if "-mavx512f" in flags else []
         variants[name] = [*flags, *wide]
     return variants
 
 
 def find_nvcc() -> str:
-    """Return the path of nvcc; raise an error that says why there is none that is new enough."""
+    """Return the path of nvcc; raise an error if there is none, or if it is too old."""
     homes = [os.environ.get(x) for x in ("CUDA_HOME", "CUDA_PATH")] + ["/usr/local/cuda"]
     for found in (
         os.environ.get("CUDACXX"),
@@ -173,7 +177,7 @@ def find_nvcc() -> str:
 
 
 def cuda_targets(nvcc: str) -> list[str]:
-    """Return compute capabilities without the dot; "+PTX" is code that later GPUs compile."""
+    """Return compute capabilities without the dot; "+PTX" adds code that later GPUs compile."""
     given = os.environ.get("FASTMEF_CUDA_ARCHS", "")
     if given:
         targets = re.split(r"[;,\s]+", given.strip().replace(".", ""))
@@ -188,9 +192,9 @@ def cuda_targets(nvcc: str) -> list[str]:
 
 
 def cuda_home(nvcc: str) -> Path | None:
-    """Ask nvcc for its home, because it may be a script that calls the real one elsewhere.
+    """Ask nvcc for its home, because it may be a script that calls the real nvcc elsewhere.
 
-    Return None where headers and libraries lie in the system's folders, as in Debian's package.
+    Return None if headers and libraries are in the system's folders, as in Debian's package.
     """
     command = [nvcc, "--dryrun", "-x", "cu", "-c", os.devnull]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stderr
@@ -199,7 +203,7 @@ def cuda_home(nvcc: str) -> Path | None:
 
 
 def cuda_folder(home: Path, pattern: str, holding: str) -> str:
-    """Return the folder with the file ``holding``, below ``home`` or ``home/targets/<system>``."""
+    """Return the folder with the file ``holding`` in ``home`` or in ``home/targets/<system>``."""
     for folder in sorted([*home.glob(pattern), *home.glob(f"targets/*/{pattern}")]):
         if (folder / holding).exists():
             return str(folder)
@@ -207,6 +211,7 @@ def cuda_folder(home: Path, pattern: str, holding: str) -> str:
 
 
 def extensions() -> list[Extension]:
+    """Return the extensions to build, as the environment variables and nvcc decide."""
     cpu, cuda = wanted("FASTMEF_CPU"), wanted("FASTMEF_CUDA")
     if cuda == "auto":
         cuda = cuda if sys.platform == "linux" and _has_nvcc() else "0"
@@ -255,7 +260,7 @@ def _has_nvcc() -> bool:
 
 
 def packages() -> list[str]:
-    """Return all packages; the folders of ``kernels/`` are installed below ``fastmef``."""
+    """Return all packages. ``kernels`` is installed as ``fastmef.kernels``."""
     kernels = find_namespace_packages(include=["kernels*"], exclude=["*.__pycache__*"])
     return [*find_packages(include=["fastmef*"]), *(f"fastmef.{name}" for name in kernels)]
 

@@ -2,9 +2,10 @@
 
     python docs/make_contact_sheet.py PAIRS_DIR
 
-writes docs/contact_sheet.jpg from the scenes named by --scenes, or from eight scenes spread over
-PAIRS_DIR. Every scene is fused at its full size and reduced afterwards. PAIRS_DIR may be what
-examples/render_exposures.py wrote. Needs ``pip install opencv-python-headless``.
+This writes docs/contact_sheet.jpg from the scenes that --scenes names, or from eight equally spaced
+scenes of PAIRS_DIR. Every scene is fused at full size and reduced afterwards. PAIRS_DIR may be a
+folder that examples/render_exposures.py has written. The script needs
+``pip install opencv-python-headless``.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ COLUMNS = ("under", "over", "mean", "OpenCV Mertens", "fastmef")
 
 
 def pictures(scene: Scene, model: str) -> list[NDArray[np.uint8]]:
-    """The pictures of one row, in the order of COLUMNS."""
+    """Return the pictures of one row, in the order of COLUMNS."""
     exposures = [np.asarray(Image.open(path).convert("RGB")) for path in scene.images]
-    by_opencv = mertens(exposures)
-    if by_opencv is None:
+    opencv = mertens(exposures)
+    if opencv is None:
         raise SystemExit("OpenCV is missing: pip install opencv-python-headless")
     fused = fastmef.fuse(exposures, model=model)
-    return [exposures[0], exposures[-1], plain_mean(exposures), by_opencv, fused]
+    return [exposures[0], exposures[-1], plain_mean(exposures), opencv, fused]
 
 
 def thumbnails(row: Sequence[NDArray[np.uint8]]) -> list[Image.Image]:
@@ -46,7 +47,7 @@ def thumbnails(row: Sequence[NDArray[np.uint8]]) -> list[Image.Image]:
 
 
 def sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
-    """Rows below one another, each as high as its pictures, under a line of column names."""
+    """Arrange rows below a line of column names; each row is as high as its pictures."""
     heights = [row[0].height for row in rows]
     size = (len(COLUMNS) * (CELL + GAP) + GAP, HEADER + sum(heights) + GAP * len(heights))
     page = Image.new("RGB", size, "white")
@@ -64,6 +65,7 @@ def sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
 
 
 def chosen(scenes: Sequence[Scene], names: Sequence[str] | None) -> list[Scene]:
+    """Return the named scenes, or equally spaced ones if no names are given."""
     if not names:
         count = min(SCENES, len(scenes))
         return [scenes[i * len(scenes) // count] for i in range(count)]
@@ -76,7 +78,7 @@ def chosen(scenes: Sequence[Scene], names: Sequence[str] | None) -> list[Scene]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("pairs", type=Path, help="folder with one folder a scene")
+    parser.add_argument("pairs", type=Path, help="folder with one folder per scene")
     parser.add_argument("--scenes", nargs="+", metavar="NAME", help="scenes, from top to bottom")
     parser.add_argument("--model", default="default", help="pretrained name or weights file")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Score fused images: MEF-SSIM in its variants, by a module that keeps what the exposures decide.
+"""Score fused images with the variants of MEF-SSIM; the exposures are analysed only once.
 
 python examples/evaluate.py
 """
@@ -30,7 +30,7 @@ sources = MEFSSIM(exposures)  # ma2015, 3 scales: the exposures are analysed onc
 for name, image in results.items():
     print(f"{name}: {score_name('ma2015')} {float(sources.score(as_tensor(image)[None])):.4f}")
 
-# The name of the variant is part of a score: they differ by more than methods do.
+# A score must name its variant: variants differ more than methods do.
 for variant in ("mefnet", "color2018"):
     score = mef_ssim(as_tensor(results["fastmef"])[None], exposures, variant)
     print(f"fastmef: {score_name(variant)} {float(score):.4f}")

@@ -10,7 +10,7 @@ import fastmef
 
 
 class Fusion(nn.Module):
-    """The weighted sum in plain PyTorch: the exported program has standard operators only."""
+    """Weighted sum in plain PyTorch, so that the exported program has standard operators only."""
 
     def __init__(self, net: fastmef.FusionNet) -> None:
         super().__init__()

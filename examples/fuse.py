@@ -1,4 +1,4 @@
-"""Fuse the bundled photographs, then once more with the brightest frame counting twice as much.
+"""Fuse the bundled photographs, and again with twice the weight for the brightest frame.
 
 python examples/fuse.py
 """
@@ -15,7 +15,7 @@ photographs = sorted(samples.glob("*.jpg"))  # of one size, in any order
 fused = fastmef.fuse(photographs)  # (H, W, 3) uint8
 write_image("fused.png", fused)
 
-# Logits of the weights: +0.7 is a factor of 2. Everything else stays as the network decides.
+# bias is added to the logits of the weights: +0.7 is a factor of 2.
 brighter, weights = fuse_with_weights(photographs, bias=[0, 0, 0, 0.7], brightness=0.2)
 write_image("brighter.png", brighter)
 

@@ -1,4 +1,4 @@
-"""Train with Lightning: the network and the loss are modules as any other.
+"""Train with Lightning: the network and the loss are ordinary modules.
 
 pip install lightning && python examples/lightning.py
 """
@@ -12,7 +12,7 @@ from fastmef.metrics import MEFSSIMMetric
 
 
 class Ramps(Dataset):
-    """Two exposures of random textures; put your own scenes here, (K, 3, H, W) in [0, 1]."""
+    """Two exposures of random textures. Replace them by your scenes, (K, 3, H, W) in [0, 1]."""
 
     def __len__(self) -> int:
         return 8

@@ -11,9 +11,9 @@ from fastmef import functional
 
 
 def sharpness(exposures: Tensor) -> Tensor:
-    """A_k of (B, K, H, W): the square of local variance times well-exposedness.
+    """Return A_k for (B, K, H, W): the square of local variance times well-exposedness.
 
-    The loss takes the values at the centres of its windows and divides by their sum over k.
+    The loss samples A_k at the centres of its windows and divides by its sum over k.
     """
     variance = functional.local_variance(exposures, border="reflect")
     return (variance * functional.well_exposedness(exposures)).square()
@@ -25,7 +25,7 @@ exposures = torch.cat([0.3 * light, (2 * light).clamp(max=1)], dim=1)  # grey, d
 logits = torch.zeros_like(exposures, requires_grad=True)
 loss = fastmef.WeightedSSIMLoss(gamma=sharpness)  # or a module, whose parameters are then trained
 optimizer = torch.optim.Adam([logits], lr=0.1)
-for step in range(20):  # descends on the weights of every pixel, as fastmef.fuse does
+for step in range(20):  # gradient descent on the weights of every pixel, as in fastmef.fuse
     value = loss.from_logits(logits, exposures)
     optimizer.zero_grad()
     value.backward()

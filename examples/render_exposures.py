@@ -2,9 +2,9 @@
 
     python examples/render_exposures.py HDR_DIR PAIRS_DIR
 
-writes PAIRS_DIR/<scene>/{under,over}.jpg, the layout that ``fastmef train`` reads. A file twice as
-wide as high is taken for a 360-degree panorama and gives several perspective views. Needs
-``pip install 'fastmef[hdr]'``.
+This writes PAIRS_DIR/<scene>/{under,over}.jpg, the layout that ``fastmef train`` reads. A file that
+is twice as wide as high is taken for a 360-degree panorama and gives several perspective views. The
+script needs ``pip install 'fastmef[hdr]'``.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from fastmef.data.render import auto_exposures, render_exposures
 
 
 def fitted(image: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
-    """Reduce to fit into width x height, averaging linear light; never enlarge."""
+    """Reduce an image to fit into width x height by averaging linear light; never enlarge it."""
     scale = min(width / image.shape[1], height / image.shape[0], 1)
     return reduce_area(image, round(image.shape[0] * scale), round(image.shape[1] * scale))
 
 
 def scenes(path: Path, args: argparse.Namespace) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Name and radiance of every scene that a file gives."""
+    """Yield name and radiance of every scene of a file."""
     image = read_radiance(path)
     if image.shape[1] != 2 * image.shape[0]:
         yield path.stem, fitted(image, args.width, args.height)
@@ -45,8 +45,8 @@ def main() -> None:
     parser.add_argument("source", type=Path, help="folder of .hdr and .exr files")
     parser.add_argument("target", type=Path, help="folder the scenes are written to")
     parser.add_argument("--views", type=int, default=4, help="views around each panorama (4)")
-    parser.add_argument("--pitch", type=float, default=0, help="degrees up, of panorama views (0)")
-    parser.add_argument("--fov", type=float, default=90, help="degrees, of panorama views (90)")
+    parser.add_argument("--pitch", type=float, default=0, help="pitch of views, degrees (0)")
+    parser.add_argument("--fov", type=float, default=90, help="field of view, degrees (90)")
     parser.add_argument("--width", type=int, default=600, help="largest width (600)")
     parser.add_argument("--height", type=int, default=400, help="largest height (400)")
     args = parser.parse_args()

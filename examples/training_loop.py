@@ -27,7 +27,7 @@ optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
 
 
 def loss_of(exposures: torch.Tensor) -> torch.Tensor:
-    # The same as criterion(net(exposures).fused, exposures), without forming F in colour.
+    # This equals criterion(net(exposures).fused, exposures), without computing F in colour.
     return criterion.from_logits(net(exposures, fuse=False), exposures)
 
 

@@ -1,7 +1,8 @@
 """Which backends can be used here, and why the others cannot.
 
-What each operation has kernels for is declared with the operation, in :mod:`fastmef.ops`; that
-choice reads :func:`usable_on`. A new backend is named here, and says here where it can be used.
+Each operation in :mod:`fastmef.ops` declares the dtypes and cases that its kernels handle, and runs
+the first backend of :func:`usable_on` that handles the call. A new backend gets its name, its place
+in that order, and the reasons why it may be missing in this file.
 """
 
 from __future__ import annotations
@@ -24,17 +25,19 @@ CPP = "cpp"
 CUDA = "cuda"
 TRITON = "triton"
 
-# Why kernels of (backend, operation) are not used any more: one of them could not be started.
+# Maps (backend, operation) to the error of a kernel that could not be started. That backend is not
+# used again for that operation.
 FAILED: dict[tuple[str, str], str] = {}
 
-# The CUDA C++ kernels convert to bfloat16 by an instruction that older GPUs lack.
+# The CUDA C++ kernels convert to bfloat16 with an instruction that older GPUs lack.
 OLDEST_GPU = (8, 0)
 
-# Triton's interpreter runs the GPU kernels on CPU tensors, slowly: for tests without a GPU.
+# Triton's interpreter runs the GPU kernels on CPU tensors. It is slow and meant for tests.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def _load_cpu() -> tuple[ModuleType | None, str]:
+    """Return the compiled module and an empty string, or ``None`` and why it cannot be used."""
     if os.environ.get("FASTMEF_CPU", "auto") == "0":
         return None, "switched off by FASTMEF_CPU=0"
     if INTERPRETED:
@@ -51,6 +54,7 @@ def _load_cpu() -> tuple[ModuleType | None, str]:
 
 
 def _load_cuda() -> tuple[ModuleType | None, str]:
+    """Return the compiled module if there is one, and why its kernels cannot be used, or ""."""
     if os.environ.get("FASTMEF_CUDA", "auto") == "0":
         return None, "switched off by FASTMEF_CUDA=0"
     try:
@@ -74,6 +78,7 @@ def _triton_version() -> str:
 
 
 def _why_no_triton() -> str:
+    """Return why Triton's kernels cannot be used, or an empty string."""
     if os.environ.get("FASTMEF_TRITON", "auto") == "0":
         return "switched off by FASTMEF_TRITON=0"
     if importlib.util.find_spec("triton") is None:
@@ -98,8 +103,8 @@ def _why_no_triton() -> str:
     return ""
 
 
-# Decided once, here, and not on first use: torch.compile then sees constants. Neither touches a
-# GPU: tensors on one prove that it is there.
+# Decided on import and not on first use, so that torch.compile sees constants. Loading does not
+# touch a GPU; a tensor on a GPU shows that there is one.
 CPU, _WHY_NO_CPU = _load_cpu()
 CUDA_MODULE, WHY_NO_CUDA = _load_cuda()
 WHY_NO_TRITON = _why_no_triton()
@@ -109,15 +114,16 @@ def _gpu_is_new_enough(index: int | None) -> bool:
     return torch.cuda.get_device_capability(index) >= OLDEST_GPU
 
 
-# A constant to torch.compile. The decorator torch.compiler.assume_constant_result does the same,
-# but imports torch._dynamo, which takes a second.
+# torch.compile takes the result as a constant. The decorator torch.compiler.assume_constant_result
+# does the same, but imports torch._dynamo, which takes a second.
 _gpu_is_new_enough._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def transforms_active() -> bool:
-    """Return whether a transform of ``torch.func`` is at work.
+    """Return whether a transform of ``torch.func`` is active.
 
-    Values cannot be read then, and kernels run as :mod:`fastmef.ops.common.transforms` says.
+    While one is, values of tensors cannot be read, and kernels run under the rules of
+    :mod:`fastmef.ops.common.transforms`.
     """
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
 
@@ -166,7 +172,7 @@ def show_config() -> None:
 
 
 def _backends_of(operation: Any) -> str:
-    """Say on what each backend runs an operation, and which of them failed."""
+    """Return which tensors each backend handles for an operation, and which backends failed."""
     names = []
     if not WHY_NO_CUDA and CUDA in operation.support:
         names.append("CUDA C++ on CUDA tensors")

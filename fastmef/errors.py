@@ -1,4 +1,4 @@
-"""The errors a caller can expect. Each message is one line: what was got, and what is allowed."""
+"""The errors that fastmef raises. Each message is one line: what was got, and what is allowed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class InputError(FastmefError, ValueError):
 
 
 class OutputError(FastmefError, OSError):
-    """A result that could not be written; nothing half-written is left behind."""
+    """A result could not be written; no half-written file is left behind."""
 
 
 class DivergenceError(FastmefError, ArithmeticError):
-    """A training whose loss or weights are no longer finite; no such weights are saved."""
+    """Training produced a loss or weights that are not finite; no such weights are saved."""
 
 
 class MissingExtraError(FastmefError, ImportError):
@@ -25,7 +25,7 @@ class MissingExtraError(FastmefError, ImportError):
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error of Python, NumPy or PyTorch means that memory is used up."""
-    # PyTorch has an error of its own for the GPU, and only a text for main memory.
+    # PyTorch raises OutOfMemoryError for a GPU, but a RuntimeError with this text on the CPU.
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
@@ -37,7 +37,7 @@ _PLAIN = (bool, int, float, complex, str, bytes, list, tuple, dict, type(None))
 
 
 def shown(value: object) -> str:
-    """Return what was got, for a message: on one line and short, tensors by their type."""
+    """Format a value for a message: its repr if that is short and printable, else its type."""
     if not isinstance(value, _PLAIN):
         return f"a {type(value).__name__}"
     text = repr(value)

@@ -1,4 +1,4 @@
-"""Triton kernels, one folder an operation; installed as ``fastmef.kernels``.
+"""Triton kernels, one folder for each operation; installed as ``fastmef.kernels``.
 
 A folder holds the kernels of each pass with their formulas, their launchers, and CONFIGURATIONS:
 the variants that launchers use, as data. ``python -m bench.machine_code triton``
@@ -6,9 +6,10 @@ compiles them all without a GPU and fails on spills or where too few warps would
 multiprocessor. The tables that pick block sizes are static: nothing is tuned, and no driver is
 asked, when a file is imported.
 
-What holds in all of them:
+These rules hold in all kernels:
 
-- Values are read as stored and converted to float32 at once; float64 is left to the reference.
+- Values are loaded in their dtype and converted to float32 at once. float64 falls back to the
+  reference.
 - Offsets that depend on program ids or strides are int64 (:func:`.common.tiles.locate`); only
   positions along one axis, and up to four times those, are int32. So an image may have any number
   of pixels, fewer than 2**29 along an axis. Inside loops pointers are advanced by one stride at a
@@ -18,9 +19,10 @@ What holds in all of them:
   (:class:`.common.launching.Layout`): what compiles on a GPU was compiled ahead of time, up to
   types and constants such as taps and numbers of exposures.
 - Window taps are ``tl.constexpr`` tuples: they become immediate operands and cost no registers.
-- A program writes one partial sum; ``partials.sum()`` adds them in a fixed order. No atomics.
+- A program writes one partial sum; ``partials.sum()`` adds them in a fixed order. No kernel uses
+  atomics.
 - :func:`.common.launching.launch` starts a kernel: it sets the device and
   ``enable_fp_fusion=True``, and does nothing for empty grids.
-- Imports are relative and stay inside this package: taps, constants and sizes are passed in. torch
-  is imported for type checking only: compiling needs no torch.
+- Imports are relative and stay inside this package; taps, constants and sizes are passed in. torch
+  is imported for type checking only, so that compiling needs no torch.
 """

@@ -1,5 +1,5 @@
-// How Python hands arrays over: as integers, so that nothing of PyTorch is needed to build a
-// module, and one build works with every version. Python has validated shapes and types.
+// Python passes arrays as addresses and strides, so that a module is built without PyTorch and
+// works with every version of it. Python has checked shapes and types.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -12,7 +12,8 @@
 
 namespace fastmef {
 
-// One part of a module. Parts join the list when the module is loaded, before it is initialised.
+// One part of a module. The constructor adds it to a list when the module is loaded, before the
+// module is initialised.
 class Binding {
  public:
   using Function = void (*)(pybind11::module_&);
@@ -30,12 +31,13 @@ class Binding {
   const Binding* next_;
 };
 
-// FASTMEF_BINDING(m) { m.def(...); } is a part of the module, once in a source at most.
+// FASTMEF_BINDING(m) { m.def(...); } defines a part of the module, at most once in a source.
 #define FASTMEF_BINDING(m)                             \
   static void fastmef_bind(pybind11::module_&);        \
   static const Binding fastmef_binding(&fastmef_bind); \
   static void fastmef_bind(pybind11::module_& m)
 
+// Converts an address from Python to a pointer.
 inline void* pointer(int64_t address) {
   return reinterpret_cast<void*>(static_cast<intptr_t>(address));
 }
@@ -45,8 +47,8 @@ inline void* pointer(int64_t address) {
 namespace pybind11 {
 namespace detail {
 
-// A Stack arrives as (address, dtype, stride of B, of K, of C, of H, of W); address 0 stands for an
-// absent array.
+// Converts (address, dtype, strides of B, K, C, H and W) to a Stack. The address of an absent array
+// is 0.
 template <>
 struct type_caster<fastmef::Stack> {
   PYBIND11_TYPE_CASTER(fastmef::Stack, const_name("tuple[int, int, int, int, int, int, int]"));

@@ -1,4 +1,4 @@
-// Storage types of images and their conversion to and from the type that is computed with.
+// Storage types of images, and their conversion to and from the type that is used in computations.
 #pragma once
 
 #include <stdint.h>
@@ -11,6 +11,7 @@ namespace fastmef {
 // The order is part of the interface to Python.
 enum DType { kUInt8, kUInt16, kFloat16, kBFloat16, kFloat32, kFloat64 };
 
+// Returns the size of a value in bytes.
 constexpr int64_t size_of(DType dtype) {
   return dtype == kUInt8 ? 1 : dtype == kFloat32 ? 4 : dtype == kFloat64 ? 8 : 2;
 }
@@ -22,18 +23,21 @@ struct BFloat {
   uint16_t bits;
 };
 
+// Returns the bits of a float.
 FASTMEF_HD uint32_t bits_of(float x) {
   uint32_t bits;
   memcpy(&bits, &x, sizeof(bits));
   return bits;
 }
 
+// Returns the float with these bits.
 FASTMEF_HD float float_of(uint32_t bits) {
   float x;
   memcpy(&x, &bits, sizeof(x));
   return x;
 }
 
+// The overloads of to_number() convert a stored value to T.
 template <class T>
 FASTMEF_HD T to_number(uint8_t x) {
   return static_cast<T>(static_cast<int32_t>(x));
@@ -54,7 +58,7 @@ template <class T>
 FASTMEF_HD T to_number(BFloat x) {
   return static_cast<T>(float_of(static_cast<uint32_t>(x.bits) << 16));
 }
-// The exponent is moved by a product, which makes subnormal halves normal floats.
+// A multiplication adjusts the exponent, which turns subnormal halves into normal floats.
 template <class T>
 FASTMEF_HD T to_number(Half x) {
 #if defined(__CUDA_ARCH__)
@@ -70,11 +74,11 @@ FASTMEF_HD T to_number(Half x) {
 #endif
 }
 
-// Integers: the nearest value of the type, ties to even; NaN and what is below become 0.
+// Returns the nearest integer in [0, highest], ties to even; NaN and negative numbers become 0.
 FASTMEF_HD float nearest_integer(float x, float highest) {
   x = x > 0.0f ? x : 0.0f;
   x = x < highest ? x : highest;
-  return (x + 8388608.0f) - 8388608.0f;  // 2^23: floats beyond have no fraction
+  return (x + 8388608.0f) - 8388608.0f;  // adding 2^23 rounds: larger floats have no fraction
 }
 FASTMEF_HD double nearest_integer(double x, double highest) {
   x = x > 0.0 ? x : 0.0;
@@ -82,6 +86,7 @@ FASTMEF_HD double nearest_integer(double x, double highest) {
   return (x + 4503599627370496.0) - 4503599627370496.0;  // 2^52
 }
 
+// The overloads of from_number() convert a number to a storage type.
 template <class T>
 FASTMEF_HD void from_number(T x, uint8_t& out) {
   out = static_cast<uint8_t>(static_cast<int32_t>(nearest_integer(x, T(255))));
@@ -98,7 +103,7 @@ template <class T>
 FASTMEF_HD void from_number(T x, double& out) {
   out = static_cast<double>(x);
 }
-// Both round to the nearest, ties to even, and keep NaN.
+// The two conversions below round to the nearest, ties to even, and keep NaN.
 template <class T>
 FASTMEF_HD void from_number(T x, BFloat& out) {
   const uint32_t bits = bits_of(static_cast<float>(x));

@@ -1,5 +1,5 @@
 // Functions marked FASTMEF_HD hold the arithmetic of one pixel. They compile for the host and,
-// under nvcc, for the device, so that a machine without a GPU tests the arithmetic a GPU runs.
+// under nvcc, for the device, so that a machine without a GPU tests the arithmetic of a GPU.
 #pragma once
 
 #if defined(__CUDACC__)
@@ -7,7 +7,7 @@
 #elif defined(_MSC_VER)
 #define FASTMEF_HD static __forceinline
 #else
-// Internal linkage: the same header is compiled for several instruction sets, and the linker must
-// never pick the AVX-512 copy of a function for the baseline.
+// `static` gives internal linkage. The same header is compiled for several instruction sets, and
+// the linker must never pick the AVX-512 copy of a function for the baseline.
 #define FASTMEF_HD static inline __attribute__((always_inline))
 #endif

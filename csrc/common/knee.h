@@ -13,13 +13,13 @@ namespace fastmef {
 
 template <class T>
 struct Knee {
-  T bottom, top;               // where bending begins
-  T lowest, highest;           // what is beyond is constant
-  T below_most, above_most;    // of the distance from bottom and top
+  T bottom, top;               // compression begins at these values
+  T lowest, highest;           // y is constant beyond these values
+  T below_most, above_most;    // the largest t near the bottom and near the top
   T below_scale, above_scale;  // 1 / (4 h)
 };
 
-// Without `low` and `high` nothing bends: comparisons with infinity are false.
+// If `low` is 0 nothing is compressed: comparisons with infinity are false.
 template <class T>
 Knee<T> make_knee(double low, double high, double unit) {
   const T infinity = static_cast<T>(INFINITY);
@@ -29,23 +29,26 @@ Knee<T> make_knee(double low, double high, double unit) {
   return {l, u - h, -l, u + h, 2 * l, 2 * h, T(0.25) / l, T(0.25) / h};
 }
 
+// Clamps x to [0, most].
 template <class T>
 FASTMEF_HD T distance_within(T x, T most) {
   x = x > 0 ? x : T(0);
   return x < most ? x : most;
 }
 
+// Returns y of the formula above.
 template <class T>
-FASTMEF_HD T bend(T x, const Knee<T>& knee) {
+FASTMEF_HD T compress(T x, const Knee<T>& knee) {
   const T above = distance_within(x - knee.top, knee.above_most);
   const T below = distance_within(knee.bottom - x, knee.below_most);
-  x = knee.lowest > x ? knee.lowest : x;  // a NaN stays
+  x = knee.lowest > x ? knee.lowest : x;  // NaN is kept
   x = knee.highest < x ? knee.highest : x;
   return x - above * above * knee.above_scale + below * below * knee.below_scale;
 }
 
+// Returns the derivative of compress() at x.
 template <class T>
-FASTMEF_HD T bend_slope(T x, const Knee<T>& knee) {
+FASTMEF_HD T compress_slope(T x, const Knee<T>& knee) {
   const T above = distance_within(x - knee.top, knee.above_most);
   const T below = distance_within(knee.bottom - x, knee.below_most);
   return (1 - 2 * above * knee.above_scale) * (1 - 2 * below * knee.below_scale);

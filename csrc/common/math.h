@@ -1,4 +1,4 @@
-// exp, sqrt and selections in a form that vectorises along a row.
+// exp, sqrt and maximum in a form that vectorises along a row.
 #pragma once
 
 #include <math.h>
@@ -9,6 +9,7 @@
 
 namespace fastmef {
 
+// Returns the larger number; if b is NaN, a.
 template <class T>
 FASTMEF_HD T larger(T a, T b) {
   return a < b ? b : a;
@@ -17,8 +18,8 @@ FASTMEF_HD T larger(T a, T b) {
 FASTMEF_HD float square_root(float x) { return sqrtf(x); }
 FASTMEF_HD double square_root(double x) { return sqrt(x); }
 
-// 1/x and the root of x >= 0, on a GPU to 1 and 2 ulp by one instruction instead of ten. It takes
-// what is below the smallest normal number for 0.
+// 1/x and the square root of x >= 0. On a GPU one instruction instead of ten computes them to 1 and
+// 2 ulp; it treats numbers below the smallest normal number as 0.
 FASTMEF_HD float reciprocal(float x) {
 #if defined(__CUDA_ARCH__)
   float inverse;
@@ -40,9 +41,10 @@ FASTMEF_HD float fast_root(float x) {
 #endif
 }
 
-// e^x for x <= 0 to 1.5 ulp; NaN stays NaN, and what is below the smallest normal number becomes 0.
-// Cody-Waite reduction to |r| <= ln(2)/2, a degree-6 Taylor-like polynomial (Cephes' coefficients),
-// and 2^n made from the bits of the rounded quotient, which needs no conversion to an integer.
+// Returns e^x for x <= 0 to 1.5 ulp. NaN is kept, and results below the smallest normal number
+// become 0. It uses Cody-Waite reduction to |r| <= ln(2)/2, a degree-6 Taylor-like polynomial
+// (Cephes' coefficients), and 2^n made from the bits of the rounded quotient, which needs no
+// conversion to an integer.
 FASTMEF_HD float exp_nonpositive(float x) {
 #if defined(__CUDA_ARCH__)
   return expf(x);
@@ -63,9 +65,9 @@ FASTMEF_HD float exp_nonpositive(float x) {
   uint32_t bits;
   memcpy(&bits, &shifted, sizeof(bits));
   bits = (bits + 127u) << 23;
-  float power;
-  memcpy(&power, &bits, sizeof(power));
-  return x < lowest ? 0.0f : p * power;
+  float two_to_n;
+  memcpy(&two_to_n, &bits, sizeof(two_to_n));
+  return x < lowest ? 0.0f : p * two_to_n;
 #endif
 }
 

@@ -1,4 +1,4 @@
-// The module that Python imports: what the operations bind, each in its own folder.
+// The module that Python imports. Every operation binds its functions in its own folder.
 
 #include "common/binding.h"
 

@@ -1,4 +1,4 @@
-// SSIM of two images F and I at one window, and its derivatives w.r.t. their moments.
+// SSIM of two images F and I in one window, and its derivatives w.r.t. their moments.
 #pragma once
 
 #include "common/math.h"
@@ -14,8 +14,9 @@ struct Similarity {
   T grad_cross;          // d value / d E[F I]
 };
 
-// The moments are those of F - shift_f and I - shift_i: variances and covariance do not change by a
-// constant, and around one near the local values E[x^2] - E[x]^2 does not cancel.
+// The moments are those of F - shift_f and I - shift_i. Constants do not change variances and
+// covariance; with constants near the local values E[x^2] - E[x]^2 loses no precision by
+// cancellation.
 template <class T, bool Luminance>
 FASTMEF_HD Similarity<T> similarity(T mean_f, T mean_i, T second_moment_f, T second_moment_i,
                                     T cross, T shift_f, T shift_i, T c1, T c2) {
@@ -32,13 +33,15 @@ FASTMEF_HD Similarity<T> similarity(T mean_f, T mean_i, T second_moment_f, T sec
   if (Luminance) {
     const T f = mean_f + shift_f;
     const T i = mean_i + shift_i;
-    const T below = reciprocal(f * f + i * i + c1);
-    const T luminance = (2 * f * i + c1) * below;
+    const T luminance_inverse = reciprocal(f * f + i * i + c1);
+    const T luminance = (2 * f * i + c1) * luminance_inverse;
     out.value = structure * luminance;
     out.grad_cross *= luminance;
     out.grad_second_moment *= luminance;
-    out.grad_mean = out.grad_mean * luminance + structure * 2 * below * (i - f * luminance);
-    out.grad_mean_i = out.grad_mean_i * luminance + structure * 2 * below * (f - i * luminance);
+    out.grad_mean =
+        out.grad_mean * luminance + structure * 2 * luminance_inverse * (i - f * luminance);
+    out.grad_mean_i =
+        out.grad_mean_i * luminance + structure * 2 * luminance_inverse * (f - i * luminance);
   }
   return out;
 }

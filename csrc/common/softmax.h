@@ -6,13 +6,15 @@
 
 namespace fastmef {
 
+// Computes the softmax of two numbers.
 template <class T>
 FASTMEF_HD void softmax_of_two(T a, T b, T& weight_a, T& weight_b) {
   const T difference = a - b;
   const bool first = difference >= 0;
   const T small = exp_nonpositive(first ? -difference : difference);
   const T highest = first ? a : b;
-  const T large = reciprocal(T(1) + (highest - highest) + small);  // not 1: of infinity it is NaN
+  // highest - highest is 0, and NaN if the largest logit is not finite.
+  const T large = reciprocal(T(1) + (highest - highest) + small);
   weight_a = first ? large : small * large;
   weight_b = first ? small * large : large;
 }

@@ -1,4 +1,4 @@
-// A strided array of any storage type, as the binding hands it over.
+// A strided array of any storage type.
 #pragma once
 
 #include <stdint.h>
@@ -7,7 +7,7 @@
 
 namespace fastmef {
 
-// A strided (B, K, C, H, W) array; strides count elements. `data` is null for an absent argument.
+// A strided (B, K, C, H, W) array. Strides count elements; `data` is null for an absent argument.
 struct Stack {
   void* data;
   DType dtype;

@@ -1,4 +1,4 @@
-// How MEF-SSIM ma2015 weighs the structures of the exposures at one window.
+// The weights of the exposures' structures in one window of MEF-SSIM ma2015.
 #pragma once
 
 #include "common/math.h"
@@ -6,21 +6,21 @@
 
 namespace fastmef {
 
-// 2^-52, MATLAB's eps.
+// Returns 2^-52, MATLAB's eps.
 template <class T>
 FASTMEF_HD T matlab_eps() {
   return T(2.220446049250313e-16);
 }
 
-// Returns 0 for a variance within rounding of 0; `second_moment` is the size of what cancelled. NaN
-// becomes 0 too, and shows in the sum over all exposures.
+// Returns 0 for a variance within rounding of 0, where `second_moment` is the magnitude of the
+// subtracted numbers. NaN becomes 0 too; the sum over all exposures is still NaN.
 template <class T>
 FASTMEF_HD T beyond_rounding(T variance, T second_moment, T noise) {
   return variance > noise * second_moment ? variance : T(0);
 }
 
-// min(tan(pi/2 R), 10), R the norm of the sum over the sum of norms. The cap is reached at R =
-// 0.937.
+// Returns min(tan(pi/2 R), 10), where R is the norm of the sum divided by the sum of norms. The cap
+// is reached at R = 0.937.
 template <class T>
 FASTMEF_HD T exponent_of(T norm_of_sum, T sum_of_norms) {
   const T agreement = (norm_of_sum + matlab_eps<T>()) / (sum_of_norms + matlab_eps<T>());

@@ -22,7 +22,7 @@ PACKAGES = (
 
 
 def on_post_build(config: MkDocsConfig) -> None:
-    # mkdocstrings lists every entry in the format of Sphinx: four lines, then compressed ones.
+    # mkdocstrings lists every entry in Sphinx's format: four lines of text, then compressed lines.
     inventory = Path(config.site_dir, "objects.inv").read_bytes().split(b"\n", 4)[4]
     entries = {line.split(" ", 1)[0] for line in zlib.decompress(inventory).decode().splitlines()}
     for package in PACKAGES:

@@ -1,7 +1,7 @@
-"""Make pages of files that lie elsewhere in the repository, and lead links to them there.
+"""Add files from elsewhere in the repository as pages, and rewrite links to them.
 
-Such a file is read in two places, in the repository and in the documentation; its links are those
-of the repository.
+Such a file is read in the repository and in the documentation. Its links are relative to its path
+in the repository.
 """
 
 from __future__ import annotations

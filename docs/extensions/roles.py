@@ -1,7 +1,7 @@
 r"""Translate the Sphinx roles of the docstrings into Markdown, which mkdocstrings renders.
 
-The docstrings keep roles because ``help()`` and editors show them as they are: ``:math:`` with
-its directive, ``:func:``, ``:class:`` and ``:meth:``, which become links, and simple tables.
+``:func:``, ``:class:`` and ``:meth:`` become links; ``:math:`` with its directive and simple tables
+are translated too. The docstrings keep roles because ``help()`` and editors know them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOGGER = griffe.get_logger(__name__)
 
 
 def exists(package: griffe.Module, path: str) -> bool:
-    """Whether ``fastmef.…`` names an object of the package."""
+    """Return whether ``fastmef.…`` is the path of an object of the package."""
     try:
         package[path.removeprefix("fastmef.")]
     except (KeyError, griffe.AliasResolutionError):
@@ -49,7 +49,7 @@ def translate(text: str, obj: griffe.Object) -> str:
             return f"`{name}`"  # another package
         if not exists(obj.package, path):
             LOGGER.warning("%s refers to %s, which does not exist", obj.path, name)
-        # What has no entry of its own is shown without a link.
+        # An object without an entry of its own is shown without a link.
         shown = name.removeprefix("fastmef.")
         return f'<autoref identifier="{path}" optional>`{shown}`</autoref>'
 
@@ -74,7 +74,7 @@ def translate(text: str, obj: griffe.Object) -> str:
 
 
 class Roles(griffe.Extension):
-    """Translate every docstring once its package is loaded, so that names can be resolved."""
+    """Translate all docstrings after their package is loaded, so that names can be resolved."""
 
     def on_package(self, *, pkg: griffe.Module, **_: object) -> None:
         self._visit(pkg, set())

@@ -1,4 +1,4 @@
-"""The command line. Each command has a file and imports what is heavy when it runs."""
+"""The command line. Each command has a file, and imports slow modules only when it runs."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from fastmef.errors import FastmefError, is_out_of_memory
 class _Commands(click.Group):
     """Report expected errors in one line, without a traceback.
 
-    The exit status is 2 for an error, 128 plus its number for a signal, and 1 where the reader of
-    the output has gone away, as ``head`` does.
+    The exit status is 2 for an error, 128 plus its number for a signal, and 1 if the reader of the
+    output has closed it, as ``head`` does.
     """
 
     def main(self, *arguments: Any, **options: Any) -> Any:
@@ -39,7 +39,7 @@ class _Commands(click.Group):
                 try:
                     return super().main(*arguments, **options)
                 finally:
-                    if sys.stdout is not None:  # it is None where the output is closed
+                    if sys.stdout is not None:  # it is None if the output is closed
                         sys.stdout.flush()
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -65,10 +65,11 @@ class _Commands(click.Group):
             _stop("stopped", 130)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)  # click would sort them by the alphabet
+        return list(self.commands)  # click would sort them alphabetically
 
 
 def _stop(message: str, status: int) -> NoReturn:
+    """Print a message on stderr and end the process."""
     with contextlib.suppress(OSError):
         click.echo(f"fastmef: {message}", err=True)
     sys.exit(status)

@@ -1,4 +1,4 @@
-"""fastmef demo"""
+"""The command ``fastmef demo``."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ SAMPLES = Path(__file__).parents[1] / "samples"
 def demo(output: Path, model: str, device: str | None, force: bool) -> None:
     """Fuse the photographs bundled with fastmef.
 
-    Writes one picture with the darkest and the brightest exposure, the weights (white where the
-    bright exposures count, black where the dark ones do) and the fused result of every scene side
-    by side, and prints how much detail of the exposures each picture keeps: MEF-SSIM, 1 is best.
+    Writes one picture that shows for every scene, side by side, the darkest and the brightest
+    exposure, the weights (white where the bright exposures count, black where the dark ones do) and
+    the fused result. Prints MEF-SSIM for each picture: how much detail of the exposures it keeps; 1
+    is best.
 
     \b
     Example:
@@ -74,7 +75,7 @@ def demo(output: Path, model: str, device: str | None, force: bool) -> None:
             rows.append((scene.name, name, score, seconds))
 
         order = np.argsort([image.mean() for image in images])
-        # For two exposures this is the weight of the brighter one.
+        # With two exposures, this is the weight of the brighter one.
         position = np.tensordot(np.linspace(0, 1, len(images)), weights[order], axes=1)
         shown = enlarge_map(position, (images[0].shape[1], images[0].shape[0]))
         pictures.append(

@@ -1,4 +1,4 @@
-"""fastmef doctor"""
+"""The command ``fastmef doctor``."""
 
 from __future__ import annotations
 

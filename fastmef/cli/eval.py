@@ -1,4 +1,4 @@
-"""fastmef eval"""
+"""The command ``fastmef eval``."""
 
 from __future__ import annotations
 
@@ -66,14 +66,16 @@ def evaluate(
 ) -> None:
     """Score fastmef on a folder of scenes.
 
-    A scene that cannot be read is skipped and named, and the exit status is then 2.
+    DIR holds one folder per scene, with under.jpg and over.jpg in it, or two or more exposures
+    whose names sort from dark to bright. The table shows means over the scenes for single frames,
+    for simple fusion methods, and for fastmef. OpenCV's Mertens fusion is one of the methods if
+    opencv-python is installed.
 
-    DIR holds one folder a scene, with under.jpg and over.jpg in it, or two or more exposures whose
-    names sort from dark to bright. The table shows means over the scenes for the single frames, for
-    simple ways to fuse them, and for fastmef; OpenCV's Mertens fusion is among them when
-    opencv-python is installed. Higher MEF-SSIM is better, 1 is best; its variants are different
-    measures and cannot be compared with one another. ma2015 ignores brightness: mean luma
-    and the shares of nearly white and nearly black pixels stand beside it.
+    Higher MEF-SSIM is better, 1 is best. Its variants are different measures and cannot be compared
+    with one another. ma2015 ignores brightness, so the table also has mean luma and the shares of
+    nearly white and nearly black pixels.
+
+    A scene that cannot be read is reported and skipped; the exit status is then 2.
 
     \b
     Example:
@@ -154,7 +156,7 @@ def evaluate(
 def _results(
     images: list[Image], model: str, controls: dict[str, Any], device: str | None
 ) -> Iterator[tuple[str, Image]]:
-    """Yield the name and the picture of everything that is scored."""
+    """Yield the name and the result of every method."""
     from fastmef.inference.fuse import fuse
     from fastmef.inference.simple import mertens, plain_mean
 
@@ -169,7 +171,7 @@ def _results(
 
 
 def _means(records: list[dict[str, str | float]]) -> dict[str, dict[str, float]]:
-    """Return the mean over the scenes, by method and score."""
+    """Return method → score → mean over the scenes."""
     values: dict[str, dict[str, list[float]]] = {}
     for record in records:
         scores = values.setdefault(str(record["method"]), {})
@@ -193,5 +195,5 @@ def _csv(records: list[dict[str, str | float]]) -> str:
 def _write(path: Path, text: str, force: bool) -> None:
     from fastmef.data.files import atomic_write
 
-    # Names of files that are no text are written as in messages.
+    # Undecodable bytes in file names are escaped, as in messages.
     atomic_write(path, text.encode(errors="backslashreplace"), force)

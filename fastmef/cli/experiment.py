@@ -1,4 +1,4 @@
-"""fastmef experiment"""
+"""The command ``fastmef experiment``."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def experiment(name: str, data: Path, out: Path, budget: str, work: Path | None)
     """Repeat an experiment of the documentation, or run it on your own photographs.
 
     NAME is gamma (which attributes γ should have), failures (noise and low dynamic range), gap
-    (scores by the distance of the exposures), truth (against HDR files), encoder (what the network
-    reads), learned (γ by attention), transfer (trained on one family of scenes, tested on others),
-    or all. DATA holds a folder pairs with one folder a scene, a folder hdr of HDR files, or both.
-    An experiment that was stopped goes on with the next variant.
+    (scores against the distance of the exposures), truth (comparison with HDR files), encoder (the
+    network's input), learned (γ from attention), transfer (trained on one family of scenes, tested
+    on others), or all. DATA holds a folder pairs with one folder per scene, a folder hdr with HDR
+    files, or both. An experiment that was stopped continues with the next variant.
 
     \b
     Example:

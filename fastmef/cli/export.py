@@ -1,4 +1,4 @@
-"""fastmef export"""
+"""The command ``fastmef export``."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def export(model: str, output: Path, force: bool) -> None:
     """Write a network to a file for programs without fastmef.
 
     NAME|FILE is a network that comes with fastmef, or a .safetensors file. A network for K
-    photographs maps exposures (B, K, 3, H, W) in [0, 1] to the fused picture and the weights. One
-    for any number maps pictures of about 64 000 pixels and the share of each to weights only: the
-    bands of finer detail are not in the file. Images of any size from 9 pixels are taken.
+    photographs maps exposures (B, K, 3, H, W) in [0, 1] to the fused picture and the weights. A
+    network for any number maps pictures of about 64 000 pixels and their shares to weights only:
+    the file does not contain the bands of finer detail. Images may have any size from 9 pixels on.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""fastmef fuse"""
+"""The command ``fastmef fuse``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import click
 
 from fastmef.cli import options
 
-# What is done, and about which share of the time it takes.
+# Phase → its approximate share of the time.
 _PARTS = {"reading": 0.5, "weighting": 0.1, "writing": 0.3, "finishing": 0.1}
-_START_UP_BYTES = 400_000_000  # that PyTorch and the network take
+_START_UP_BYTES = 400_000_000  # memory of PyTorch and the network
 
 
 @click.command()
@@ -23,7 +23,7 @@ _START_UP_BYTES = 400_000_000  # that PyTorch and the network take
     required=True,
     metavar="OUT",
     type=options.FILE,
-    help="The picture to write; its ending names the kind: .jpg .png .tif .webp",
+    help="The picture to write. Its ending selects the format: .jpg .png .tif .webp .exr .hdr",
 )
 @options.model
 @options.color
@@ -34,8 +34,8 @@ _START_UP_BYTES = 400_000_000  # that PyTorch and the network take
     type=click.FloatRange(-20, 20),
     multiple=True,
     metavar="B",
-    help="How much more a photograph counts: 0.7 is twice as much, -0.7 half as much, 0 as it is;"
-    " from -20 to 20. Once for each photograph, in their order.",
+    help="How much more a photograph counts, from -20 to 20: 0.7 doubles its weight, -0.7 halves"
+    " it, 0 leaves it. Give it once for each photograph, in their order.",
 )
 @click.option(
     "--mask",
@@ -43,29 +43,29 @@ _START_UP_BYTES = 400_000_000  # that PyTorch and the network take
     type=options.FILE,
     multiple=True,
     metavar="FILE",
-    help="A picture of the photographs' size, black where the photograph must not be used, or - for"
-    " none. Once for each photograph, in their order.",
+    help="A picture of the photographs' size, black where the photograph must not be used; - for"
+    " no mask. Give it once for each photograph, in their order.",
 )
 @click.option(
     "--weights-out",
     type=options.FILE,
     metavar="FOLDER",
-    help="Write how much each photograph counts at each place here: dark.weights.png for dark.jpg,"
-    " small and grey, from black (not at all) to white (alone), 16 bits.",
+    help="Write weight maps here, dark.weights.png for dark.jpg: small 16-bit grey pictures, white"
+    " where only this photograph counts, black where it does not count.",
 )
 @click.option(
     "--weights-in",
     type=options.FILE,
     metavar="FOLDER",
-    help="Use what --weights-out has written here, as it is or painted over. Unedited it gives the"
-    " same picture to within a level of 255. Only the ratios between the photographs count.",
+    help="Use the weight maps that --weights-out has written here, edited or not. Unedited maps"
+    " give the same picture to within a level of 255. Only ratios between photographs matter.",
 )
 @options.refine
 @click.option(
     "--mode",
     type=click.Choice(["multiscale", "exact"]),
-    help="exact: the plain weighted sum at full size, by a model for a fixed number of photographs."
-    "  [default: what the model was made for]",
+    help="exact: the plain weighted sum at full size, with a model for a fixed number of"
+    " photographs.  [default: the mode of the model]",
 )
 @click.option(
     "--memory",
@@ -75,21 +75,25 @@ _START_UP_BYTES = 400_000_000  # that PyTorch and the network take
 @click.option(
     "--depth",
     type=click.Choice(["8", "16", "half", "float"]),
-    help="Of the picture: 8 or 16 bits, half or float.  [default: that of the photographs]",
+    help="Depth of the picture: 8 or 16 bits, half or float.  [default: that of the photographs]",
 )
-@click.option("--quality", type=click.IntRange(1, 100), help="Of JPEG and WebP.  [default: 95]")
+@click.option(
+    "--quality",
+    type=click.IntRange(1, 100),
+    help="Quality of JPEG and lossy WebP.  [default: 95]",
+)
 @click.option(
     "--compression",
     metavar="NAME",
-    help="Of TIFF: none, deflate, lzw, zstd; of PNG: 0 to 9; of WebP: lossy, lossless; of OpenEXR:"
-    " zip, piz and others.",
+    help="Compression. TIFF: none, deflate, lzw, zstd. PNG: 0 to 9. WebP: lossy, lossless."
+    " OpenEXR: zip, piz and others.",
 )
 @click.option(
     "--tiles",
     "tile",
     type=click.IntRange(16, 4096),
     metavar="SIDE",
-    help="Write a TIFF in tiles of so many rows and columns, a multiple of 16.  [default: strips]",
+    help="Write a TIFF in tiles of SIDE rows and columns, a multiple of 16.  [default: strips]",
 )
 @options.device
 @options.force
@@ -116,11 +120,11 @@ def fuse(
 ) -> None:
     """Fuse two or more photographs into one.
 
-    They show the same scene from the same place (a tripod, or frames that were aligned) and have
-    the same size; their order does not matter. JPEG, PNG, TIFF, WebP, OpenEXR and Radiance HDR can
-    be read and written, in the depth of the photographs. TIFF and PNG are read and written in
-    strips, so that they may be larger than the memory. The photographs are turned upright; metadata
-    and colour profile of the first go into the result.
+    The photographs must show the same scene from the same position (on a tripod, or aligned
+    afterwards) and have the same size. Their order does not matter. JPEG, PNG, TIFF, WebP, OpenEXR
+    and Radiance HDR files can be read and written; the result has the depth of the photographs.
+    TIFF and PNG files may be larger than the memory. Photographs are turned upright. The result
+    gets the metadata and the colour profile of the first one.
 
     \b
     Examples:

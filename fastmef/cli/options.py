@@ -19,7 +19,7 @@ color = click.option(
     default=0.5,
     show_default=True,
     metavar="0…1",
-    help="How much of the washed-out colour is restored, from none to all.",
+    help="Share of the washed-out colour that is restored, from none to all.",
 )
 contrast = click.option(
     "--contrast",
@@ -35,7 +35,7 @@ brightness = click.option(
     default=0.0,
     show_default=True,
     metavar="-2…2",
-    help="Lighten the middle tones (above 0) or darken them (below 0); black and white stay.",
+    help="Lighten the middle tones (above 0) or darken them (below 0). Black and white stay.",
 )
 refine = click.option(
     "--refine",
@@ -50,5 +50,5 @@ device = click.option(
     metavar="NAME",
     help="Device to compute on: cpu or cuda.  [default: cuda if there is a GPU]",
 )
-force = click.option("--force", is_flag=True, help="Replace a file that exists.")
+force = click.option("--force", is_flag=True, help="Replace an existing file.")
 FILE = click.Path(path_type=Path)

@@ -1,4 +1,4 @@
-"""fastmef plot"""
+"""The command ``fastmef plot``."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from fastmef.cli import options
 )
 @options.force
 def plot(run: Path, output: Path | None, force: bool) -> None:
-    """Draw the loss, the scores and the pictures of a training in the folder RUN.
+    """Plot the loss, the scores and the pictures of a training in the folder RUN.
 
-    The training may still be running. Needs the extra plot.
+    The training may still be running. This command needs the extra plot.
 
     \b
     Example:

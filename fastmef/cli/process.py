@@ -1,4 +1,4 @@
-"""The command line as a process of its own, which starts and ends without detours."""
+"""Run the command line as a process that starts and ends fast."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from fastmef.cli import main
 def run() -> NoReturn:
     """Run the command line and end the process.
 
-    What is registered for the end is done, but the interpreter is not taken down: a third of the
-    time of ``import torch`` would go into the removal of what it has made.
+    Functions that are registered with ``atexit`` run, but the interpreter is not torn down: freeing
+    its objects would take a third of the time of ``import torch``.
     """
     status: object = 0
     try:
@@ -33,7 +33,7 @@ def run() -> NoReturn:
 
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
-    """Import much without garbage collection, which finds nothing there: a fifth of the time."""
+    """Disable garbage collection during imports, where it finds nothing: a fifth of the time."""
     gc.disable()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Progress bars, on stderr so that results can be piped."""
+"""Show progress bars on stderr, so that results can be piped."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
 
-_PATIENCE = 1.0  # seconds
+_PATIENCE = 1.0  # seconds before a bar appears
 
 
 def progress_bar(count: ProgressColumn | None = None) -> Progress:
-    """Return a bar with count and time left; it is not shown where stderr is no terminal."""
+    """Return a bar with count and time left. It is hidden if stderr is not a terminal."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -38,10 +38,10 @@ def progress_bar(count: ProgressColumn | None = None) -> Progress:
 
 @contextmanager
 def late_progress(parts: dict[str, float]) -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a function that reports what is being done, on a bar that appears after a second.
+    """Yield a function that shows progress on a bar, which appears after a second.
 
     Args:
-        parts: what is done, in this order, and its share of the whole time.
+        parts: the phases in their order → their shares of the whole time.
     """
     begun, names = time.monotonic(), list(parts)
     bar: Progress | None = None

@@ -1,4 +1,4 @@
-"""Requests to end, as by ``kill`` and ``timeout``, clean up as Ctrl-C does."""
+"""Clean up after signals that end the process, such as those of ``kill`` and ``timeout``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end by signal ``number``."""
+    """The signal ``number`` asked the process to end."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -21,11 +21,11 @@ class Terminated(KeyboardInterrupt):
 def raise_on_termination() -> Iterator[None]:
     """Raise :class:`Terminated` for signals that would end the process without cleaning up."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # Python handles signals in the main thread alone
+        yield  # Python handles signals in the main thread only
         return
     names = ("SIGTERM", "SIGHUP")
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    # Those that are ignored, as by nohup, stay so.
+    # Signals that are ignored stay ignored, as nohup wants.
     handled = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
     try:
         for number in handled:

@@ -1,4 +1,4 @@
-"""Plain tables: they can be piped, pasted and read without colours."""
+"""Format plain tables, which can be piped and pasted."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def table(
 
     Args:
         header: titles of the columns.
-        rows: as many cells each as there are titles.
-        decimals: by title; columns of numbers that are not named here have four.
+        rows: rows with a cell for each title.
+        decimals: title → number of decimals; other columns of numbers have four.
     """
     digits = [(decimals or {}).get(title, DEFAULT_DECIMALS) for title in header]
     numeric = [all(not isinstance(row[i], str) for row in rows) for i in range(len(header))]

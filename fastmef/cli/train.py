@@ -1,4 +1,4 @@
-"""fastmef train"""
+"""The command ``fastmef train``."""
 
 from __future__ import annotations
 
@@ -25,16 +25,18 @@ from fastmef.cli import options, train_settings
     "--exclude",
     multiple=True,
     metavar="NAME",
-    help="A scene or HDR file to leave out. May be given several times.",
+    help="Name of a scene or HDR file to leave out. May be given several times.",
 )
 @click.option(
     "--recipe",
     metavar="NAME",
     help="Named settings: default; paper, the network and loss of the paper; pairs, the paper's"
-    " loss with more terms. Other options replace settings of the recipe.",
+    " loss with more terms. Other options override settings of the recipe.",
 )
 @click.option(
-    "--dry-run", is_flag=True, help="List what would be used, and what not and why. Train nothing."
+    "--dry-run",
+    is_flag=True,
+    help="List which scenes would be used, and which not and why, without training.",
 )
 @click.option(
     "--skip-faulty", is_flag=True, help="Leave out scenes that cannot be used instead of stopping."
@@ -50,8 +52,8 @@ from fastmef.cli import options, train_settings
 @click.option(
     "--memory",
     metavar="SIZE",
-    help="Decoded photographs to keep in memory, such as 4GB; others are decoded again when they"
-    " are needed.  [default: half of what is free]",
+    help="Memory for decoded photographs, such as 4GB. Photographs beyond it are decoded again when"
+    " they are needed.  [default: half of what is free]",
 )
 @click.option(
     "--pictures",
@@ -59,9 +61,9 @@ from fastmef.cli import options, train_settings
     default=4,
     show_default=True,
     metavar="N",
-    help="Scenes for validation whose fusion is kept in RUN at every validation.",
+    help="Number of validation scenes whose fused picture is kept in RUN at every validation.",
 )
-@click.option("--tensorboard", is_flag=True, help="Also write RUN/tensorboard.")
+@click.option("--tensorboard", is_flag=True, help="Also write records for TensorBoard.")
 @train_settings.settings
 def train(
     folders: tuple[Path, ...],
@@ -79,12 +81,13 @@ def train(
 ) -> None:
     """Train a network on your own exposures.
 
-    DIR holds one folder a scene, with under.jpg and over.jpg in it, or two or more exposures whose
-    names sort from dark to bright; no fused examples are needed. Scenes may have different numbers
-    of exposures. HDR files (.hdr, .exr) in DIR are rendered to brackets. A file .jsonl that lists
-    scenes can stand for a folder: {"images": ["a/1.jpg", "a/2.jpg"]} on a line of its own. Every
-    8th scene of the first DIR is held back for validation. Photographs smaller than a patch are
-    padded by reflection. Training can be stopped at any time, and continues with --resume.
+    DIR holds one folder per scene, with under.jpg and over.jpg in it, or two or more exposures
+    whose names sort from dark to bright. No fused examples are needed. Scenes may have different
+    numbers of exposures. HDR files (.hdr, .exr) in DIR are rendered to brackets. Instead of a
+    folder, DIR may be a .jsonl file that lists one scene per line, such as
+    {"images": ["a/1.jpg", "a/2.jpg"]}. Every 8th scene of the first DIR is held back for
+    validation. Photographs smaller than a patch are padded by reflection. Training can be stopped
+    at any time; --resume continues it.
 
     On several GPUs or machines: torchrun --nproc-per-node N -m fastmef.training DIR... -o RUN
 

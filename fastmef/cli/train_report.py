@@ -1,4 +1,4 @@
-"""What fastmef train prints: a progress bar, scores, where the time goes, and plans."""
+"""Print the progress of a training, its scores and times, and plans."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from fastmef.training.throughput import Throughput
 
 
 class Report:
-    """Shows the records of a training as they come, on a progress bar and on lines of text."""
+    """Show the records of a training on a progress bar and in lines of text."""
 
     def __init__(self) -> None:
         self.begun = False
-        """Whether there was a record: only the main process has any."""
+        """Whether there was a record. Only the main process gets records."""
         self._bar = progress_bar(MofNCompleteColumn())
         self._task = self._bar.add_task("training", total=None)
         self._throughput = Throughput()
@@ -57,11 +57,11 @@ class Report:
 
 
 def show_plan(plan: Plan) -> None:
-    """Print what a training would use, and what not and why."""
+    """Print which scenes a training would use, and which not and why."""
     for title, scenes in (("training", plan.training), ("validation", plan.validation)):
         click.echo(f"{title}:")
         for scene in scenes:
-            click.echo(f"  {display(scene.scene.place)}: {_contents(scene)}")
+            click.echo(f"  {display(scene.scene.location)}: {_contents(scene)}")
     if plan.skipped:
         click.echo("not used:")
         for skipped in plan.skipped:

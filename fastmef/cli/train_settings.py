@@ -9,7 +9,7 @@ import click
 
 
 class _Setting(click.Option):
-    """An option whose default is that of TrainConfig."""
+    """An option that shows the default of TrainConfig in its help."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         from fastmef.training.config import TrainConfig
@@ -31,7 +31,7 @@ class _Setting(click.Option):
 
 
 class _List(click.ParamType):
-    """Values with commas between them; the empty text is none."""
+    """A list of values, separated by commas; the empty text is an empty list."""
 
     name = "list"
 
@@ -58,24 +58,24 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
         int,
         "Patches in a batch. A bracket of more than two exposures is a batch of its own.",
     ),
-    ("accumulate", int, "Batches whose mean gradient is one step, in each process."),
+    ("accumulate", int, "Batches in each process whose mean gradient makes one step."),
     ("patch", int, "Side of the square patches, in pixels."),
     ("learning_rate", float, "Peak of the learning rate."),
     ("warmup", int, "Steps in which the learning rate rises to its peak."),
     (
         "schedule",
         click.Choice(("cosine", "constant")),
-        "The learning rate after the warm-up: down to zero, or as it is.",
+        "The learning rate after the warm-up: it falls to zero, or stays constant.",
     ),
     ("weight_decay", float, "Weight decay of the optimiser."),
-    ("clip", float, "Largest norm of the gradient; larger ones are scaled to it. 0: no limit."),
+    ("clip", float, "Largest norm of the gradient. Larger gradients are scaled. 0: no limit."),
     (
         "ema",
         float,
         "Decay of the moving average of the weights that is saved, such as 0.999. 0: none.",
     ),
-    ("sync_batchnorm", bool, "Normalise by the batches of all processes together."),
-    ("recompute", bool, "Compute activations twice instead of keeping them, to save memory."),
+    ("sync_batchnorm", bool, "Normalise with statistics of the batches of all processes."),
+    ("recompute", bool, "Recompute activations instead of keeping them, to save memory."),
     (
         "exposures",
         click.Choice(("any", "fixed")),
@@ -84,8 +84,8 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
     (
         "frames",
         int,
-        "With --exposures fixed: the number that is drawn at random from longer scenes and"
-        " rendered from HDR files. 0: all of a scene.",
+        "With --exposures fixed: number of exposures that are drawn at random from longer scenes"
+        " and rendered from HDR files. 0: all exposures of a scene.",
     ),
     (
         "counts",
@@ -95,23 +95,23 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
     (
         "validation",
         str,
-        "Share of the scenes of the first DIR that are for validation, or a file with a name a"
-        " line. 0: none.",
+        "Share of the scenes of the first DIR that are for validation, or a file with one scene"
+        " name per line. 0: none.",
     ),
     ("folder_weights", _List(float, "2,1"), "Share of the batches from each DIR."),
     (
         "reuse",
         int,
-        "Batches in a row that are cut from the same photographs, so that fewer are decoded where"
-        " they do not fit into memory.",
+        "Number of consecutive batches that are cut from the same photographs. More means fewer"
+        " are decoded if they do not fit into memory.",
     ),
     (
         "hdr_stops",
         _List(float, "2,6"),
-        "Least and most stops that rendered brackets span.",
+        "Least and most stops from the darkest to the brightest exposure of rendered brackets.",
     ),
     ("hdr_curves", _List(str, "", "NAME,…"), "Response curves of rendering: srgb, linear, s."),
-    ("hdr_gammas", _List(float, "0.8,1.2"), "Least and greatest exponent on the response curve."),
+    ("hdr_gammas", _List(float, "0.8,1.2"), "Least and largest exponent of the response curve."),
     (
         "hdr_clipped",
         float,
@@ -123,39 +123,40 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
     (
         "in_features",
         click.Choice(("gray", "rgb", "gray_max")),
-        "What the network reads of each exposure: its luma, all channels, or its luma and the"
-        " largest channel.",
+        "Input of the network for each exposure: luma, all channels, or luma and the largest"
+        " channel.",
     ),
     (
         "skip_connections",
         bool,
-        "Join encoder and decoder, for sharper weight maps. The paper's network does not.",
+        "Connect encoder and decoder, for sharper weight maps. The paper's network does not.",
     ),
     ("upsampling", click.Choice(("bilinear", "nearest")), "Upsampling in the decoder."),
     (
         "blend",
         click.Choice(("multiscale", "sum")),
-        "Fuse weights at a coarse level and detail by local contrast, or sum as the paper does.",
+        "multiscale: weights at a coarse level, finer detail by local variance. sum: the paper's"
+        " weighted sum at full size.",
     ),
     ("levels", int, "How often --blend multiscale halves a patch before the network sees it."),
     ("structure", float, "Weight of the paper's loss."),
     (
         "gamma",
         str,
-        "What decides where an exposure counts in the paper's loss: any of variance, gradient"
-        " and well_exposedness, joined by _.",
+        "Attributes that decide where an exposure counts in the paper's loss: any of variance,"
+        " gradient and well_exposedness, joined by _.",
     ),
-    ("luminance", bool, "Let the paper's loss compare brightness as well as contrast."),
+    ("luminance", bool, "Compare brightness as well as contrast in the paper's loss."),
     (
         "scales",
         _List(float, "0.4,0.35,0.25"),
-        "Weights of the paper's loss at full size, half size, a quarter, …",
+        "Weights of the paper's loss at full size, half size, quarter size, …",
     ),
     ("mef_ssim", float, "Weight of MEF-SSIM ma2015, 3 scales."),
     ("mef_ssim_1_scale", float, "Weight of MEF-SSIM ma2015, 1 scale."),
     ("mefnet", float, "Weight of MEF-SSIM mefnet."),
     ("color2018", float, "Weight of MEF-SSIM color2018, at half size."),
-    ("brightness", float, "Weight of the brightness term, a pull towards well-exposed brightness."),
+    ("brightness", float, "Weight of the brightness term, which favours well-exposed brightness."),
     ("color", float, "Weight of the colour contrast term."),
     ("precision", click.Choice(("auto", "float32", "bfloat16")), "Precision of the arithmetic."),
     ("checkpoint_every", int, "Number of steps between checkpoints."),
@@ -164,6 +165,7 @@ SETTINGS: tuple[tuple[str, Any, str], ...] = (
 
 
 def settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Add an option for every setting to a command."""
     for name, kind, text in reversed(SETTINGS):
         flag = "--" + name.replace("_", "-")
         if kind is bool:

@@ -1,4 +1,4 @@
-"""Files that are decoded as a whole, in threads of their own while the caller does other work."""
+"""Decode files in threads of their own while the caller does other work."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def available_cores() -> int:
 
 @contextmanager
 def decoding_ahead(sources: Sequence[Source], memory: int) -> Iterator[None]:
-    """Decode what the caller will read, while the ``with`` block runs.
+    """Decode whole files that the caller will read, while the ``with`` block runs.
 
-    Decoders release the GIL, so this costs the block hardly any time. A source that is asked for
-    rows while a thread decodes it waits for that thread. Damage is reported where rows are read.
+    Decoders release the GIL, so the block is hardly slower. If rows are read while a thread decodes
+    their source, the reader waits for that thread. Damage is reported when rows are read.
 
     Args:
-        sources: of a bracket. Those that decode rows when they are asked for are left alone.
+        sources: the sources of a bracket. Sources that decode strips of rows are skipped.
         memory: bytes that may be used; nothing is decoded if the images need more.
     """
     whole = [source for source in sources if not source.streams]
@@ -46,5 +46,6 @@ def decoding_ahead(sources: Sequence[Source], memory: int) -> Iterator[None]:
 
 
 def _decode(source: Source) -> None:
+    """Decode a source; it reports errors again when rows are read."""
     with suppress(InputError):
         source.rows(0, 1)

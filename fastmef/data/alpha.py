@@ -1,4 +1,4 @@
-"""Alpha channels, which say which pixels of an image are valid."""
+"""Alpha channels, which mark the valid pixels of an image."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from fastmef.data.decoded import Rows
 
 
 def split_alpha(pixels: NDArray[Any], associated: bool = False) -> Rows:
-    """Split ``(H, W, 2 or 4)`` into pixels and the mask of valid ones.
+    """Split ``(H, W, C)`` into pixels and a mask of the valid ones.
 
-    Without an alpha channel the mask is ``None``.
-
-    A pixel is valid where alpha is above one half. Where the other channels are stored multiplied
-    by alpha (``associated``), only full alpha is valid: elsewhere they are too dark.
+    With 2 or 4 channels the last one is alpha; otherwise the mask is ``None``. A pixel is valid if
+    its alpha is above one half. If the other channels are stored multiplied by alpha
+    (``associated``), a pixel is valid only if its alpha is full, because it is too dark otherwise.
 
     Raises:
         Fault: a valid pixel is NaN or infinite.

@@ -1,4 +1,4 @@
-"""Random brackets rendered from linear radiance: exposures, camera curve, noise."""
+"""Render random brackets from linear radiance: exposures, response curve, noise."""
 
 from __future__ import annotations
 
@@ -20,22 +20,21 @@ BITS = 8
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """What brackets are drawn from."""
+    """Distributions from which the properties of a bracket are drawn."""
 
     stops: tuple[float, ...] = ()
-    """Least and most stops from the darkest to the brightest exposure. Empty: as many as the
-    scene's range of brightness asks for, each end moved by up to a stop."""
+    """Least and most stops from the darkest to the brightest exposure. If empty, the scene's range
+    of brightness decides, and each end is moved by up to a stop."""
     curves: tuple[str, ...] = ("srgb",)
-    """Response curves: "srgb"; "linear"; "s", the sRGB curve v bent to :math:`v^2 (3 - 2v)`."""
+    """Response curves: "srgb"; "linear"; "s", the sRGB value v mapped to :math:`v^2 (3 - 2v)`."""
     gammas: tuple[float, ...] = GAMMAS
-    """Least and greatest exponent that bends the curve."""
+    """Smallest and largest exponent of the response curve."""
     clipped: float = CLIPPED
-    """Share of the pixels that may be white in the darkest exposure, and as many dark in the
-    brightest."""
+    """Share of the pixels that may be white in the darkest exposure and dark in the brightest."""
     noise: tuple[float, ...] = NOISE
-    """Variances of shot noise at white, of which one is drawn."""
+    """Variances of shot noise at white to draw from."""
     bits: int = BITS
-    """Depth to which exposures are rounded."""
+    """Bits to which exposures are rounded."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,8 @@ class Rendering:
         .. math:: I = \mathrm{round}\bigl(n\, f(\min(\max(2^{ev} L + z, 0), 1))^\gamma\bigr) / n,
             \qquad n = 2^{bits} - 1
 
-        with f the response curve, ev equally spaced over :func:`exposure_range`, moved at both
-        ends, and z noise of the variance :math:`g\,(\min(2^{ev} L, 1) + 0.02)`.
+        with the response curve f, exposure values ev equally spaced over :func:`exposure_range`
+        with both ends moved, and noise z of the variance :math:`g\,(\min(2^{ev} L, 1) + 0.02)`.
         """
         random = np.random.default_rng(self.seed)
         frames = np.empty((self.count, *radiance.shape), np.float32)
@@ -94,6 +93,7 @@ class Rendering:
         return frames
 
     def _exposure_values(self, radiance: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the exposure values in stops, ``(count,)``, ascending."""
         lowest, highest = exposure_range(radiance, self.clipped)
         lowest, highest = lowest + self.shift[0], highest + self.shift[1]
         if self.stops is None:
@@ -105,7 +105,7 @@ class Rendering:
 
 
 def _respond(light: NDArray[np.float32], curve: str) -> NDArray[np.float32]:
-    """Encode linear light in [0, 1]."""
+    """Apply a response curve to linear light in [0, 1]."""
     if curve == "linear":
         return light
     encoded = srgb_encode(light)

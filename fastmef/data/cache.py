@@ -1,4 +1,4 @@
-"""Decoded photographs kept in memory, up to a limit."""
+"""Keep decoded photographs in memory, up to a limit."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 
 class Cache:
-    """Keep arrays of up to ``limit`` bytes together; those not used for longest leave first.
+    """Keep arrays of up to ``limit`` bytes together, and evict the least recently used ones.
 
-    May be used from several threads. Two that ask for the same missing array both load it.
+    Several threads may use it. Two threads that need the same missing array both load it.
     """
 
     def __init__(self, limit: int) -> None:
@@ -23,7 +23,7 @@ class Cache:
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, load: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        """Return the array of a key, loaded if it is not here. It is not to be written to."""
+        """Return the array of a key; load it if it is missing. It must not be written to."""
         with self._lock:
             if key in self._arrays:
                 self.hits += 1

@@ -1,4 +1,4 @@
-"""Faults inside a file: how they are raised where they are found, and how they name the file."""
+"""Raise faults where they are found inside a file, and report them with the file's name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastmef.errors import FastmefError, InputError
 
 
 class Fault(ValueError):
-    """What is wrong with a file's content, in words that follow its name and a colon."""
+    """A fault of a file's content. The message completes ``"<name>: "``."""
 
 
 def damaged(what: str) -> Fault:
@@ -19,7 +19,7 @@ def damaged(what: str) -> Fault:
 
 @contextmanager
 def report_faults(name: str) -> Iterator[None]:
-    """Turn whatever a decoder raises into one :class:`InputError` that names the file."""
+    """Turn any error of a decoder into an :class:`InputError` that names the file."""
     try:
         yield
     except Fault as fault:

@@ -1,4 +1,4 @@
-"""Images that are decoded as a whole, when their first rows are asked for."""
+"""Images that are decoded as a whole when their first rows are read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastmef.data.metadata import Metadata
 
 Rows = tuple[NDArray[Any], NDArray[np.bool_] | None]
 
-# What an EXIF orientation asks for: (rows become columns, rows reversed, columns reversed).
+# EXIF orientation → (swap rows and columns, reverse rows, reverse columns).
 _UPRIGHT = {
     2: (False, False, True),
     3: (False, True, True),
@@ -30,14 +30,14 @@ class DecodedSource:
     """A :class:`~fastmef.data.sources.Source` that is decoded to its stored type once.
 
     Args:
-        name: of the file, for messages.
+        name: name of the file, for messages.
         shape: ``(H, W, C)`` as stored.
-        dtype: of the pixels.
+        dtype: dtype of the pixels.
         has_alpha: whether ``decode`` returns a mask.
-        metadata: of the upright image.
-        decode: returns pixels and the mask of valid ones, as stored.
-        extra_bytes: memory that ``decode`` takes beside what it returns.
-        orientation: by EXIF; the rows are those of the upright image.
+        metadata: metadata of the upright image.
+        decode: returns the pixels and the mask of valid ones, as stored.
+        extra_bytes: memory that ``decode`` takes in addition to its result.
+        orientation: the EXIF orientation; :meth:`rows` returns rows of the upright image.
         linear: whether the file holds scene-linear radiance.
         release: closes the file.
     """
@@ -70,9 +70,9 @@ class DecodedSource:
 
     @property
     def resident_bytes(self) -> int:
-        """Return the memory that reading takes; nothing more once the image is decoded.
+        """Return the memory that reading takes; 0 once the image is decoded.
 
-        It waits for a thread that decodes the image.
+        This waits for a thread that decodes the image.
         """
         with self._lock:
             return self._needed_bytes if self._rows is None else 0
@@ -101,7 +101,7 @@ class DecodedSource:
 
 
 def turn_upright(array: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Return a view of ``(H, W, …)`` that is upright by its EXIF orientation."""
+    """Return a view of ``(H, W, …)`` turned upright from an EXIF orientation."""
     swap, flip_rows, flip_columns = _UPRIGHT.get(orientation, (False, False, False))
     turned = array.swapaxes(0, 1) if swap else array
     return turned[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]

@@ -1,4 +1,4 @@
-"""Pixels at another depth: 8 or 16 bits, half or single floating point."""
+"""Convert pixels to another depth: 8 or 16 bits, half or single floating point."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ DEPTHS = {"8": np.uint8, "16": np.uint16, "half": np.float16, "float": np.float3
 def convert_depth(pixels: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return display-referred pixels at another depth, rounded to the nearest level.
 
-    White is the highest level of integers and 1 in floating point. Where levels are integers,
-    values beyond black and white are cut.
+    White is the highest level of integers and 1 in floating point. Integers clip values beyond
+    black and white.
     """
     before = pixels.dtype
     if before == dtype:

@@ -1,6 +1,6 @@
-"""The directories of TIFF files and EXIF blocks, measured before Pillow reads what they name.
+"""Measure the directories of TIFF files and EXIF blocks before Pillow reads their values.
 
-An entry of 12 bytes may name any range of the file, and thousands of entries the same one.
+An entry of 12 bytes may refer to any range of the file, and thousands of entries to the same range.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _SIZES |= {16: 8, 17: 8, 18: 8}
-_LARGEST_DIRECTORY = 64 << 20  # bytes of all values, which are read into memory
+_LARGEST_DIRECTORY = 64 << 20  # bytes of all values, which Pillow reads into memory
 _SUB_DIRECTORIES = (0x8769, 0x8825)  # EXIF, GPS
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """How numbers are stored: classic TIFF, or BigTIFF with 64-bit offsets."""
+    """The format of numbers: classic TIFF, or BigTIFF with 64-bit offsets; and the byte order."""
 
     read: Reader
     order: str
@@ -49,7 +49,7 @@ class _Layout:
     def entries(self, offset: int, size: int) -> Iterator[tuple[int, int, int, bool]]:
         """Yield tag, size in bytes, value or offset, and whether the value lies in the file.
 
-        ``size`` is that of the file.
+        ``size`` is the size of the file in bytes.
         """
         count = self.number("Q" if self.big else "H", offset)
         layout = struct.Struct(self.order + ("HHQQ" if self.big else "HHII"))
@@ -73,14 +73,14 @@ class _Layout:
 
 
 def check_directory(read: Reader, size: int) -> None:
-    """Refuse a TIFF of several pages, or whose entries lie outside it or are larger than it.
+    """Check that a TIFF has one page and that its entries lie in the file.
 
     Args:
         read: returns bytes of the file, given their offset and number.
-        size: of the file.
+        size: size of the file in bytes.
 
     Raises:
-        Fault: see above.
+        Fault: there are several pages, or entries lie outside the file or are larger than it.
     """
     layout = _Layout.of(read)
     try:
@@ -101,16 +101,16 @@ def check_directory(read: Reader, size: int) -> None:
 
 
 def exif_is_bounded(block: bytes) -> bool:
-    """Return whether the entries of an EXIF block are together no larger than it.
+    """Return whether the entries of an EXIF block are together at most as large as the block.
 
-    Entries outside the block are ignored, as by Pillow: cameras and editors leave such ones.
+    Entries outside the block are ignored, as Pillow does: cameras and editors leave such entries.
     """
     block = block.removeprefix(b"Exif\0\0")
     return _is_bounded(lambda offset, size: block[offset : offset + size], len(block))
 
 
 def _is_bounded(read: Reader, size: int) -> bool:
-    """Return whether the entries of all directories are together no larger than the file."""
+    """Return whether the entries of all directories are together at most as large as the file."""
     sizes = 0
     try:
         layout = _Layout.of(read)

@@ -1,4 +1,4 @@
-"""WebP, OpenEXR and Radiance HDR, which are encoded as a whole."""
+"""Write WebP, OpenEXR and Radiance HDR files, which are encoded as a whole."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WEBP_METHOD = 4
 
 
 class WebpSink(WholeImage):
-    """A WebP, lossy or not."""
+    """Write a WebP, lossy or lossless."""
 
     def __init__(self, picture: Picture, quality: int, lossless: bool) -> None:
         super().__init__(picture)
@@ -44,7 +44,7 @@ class WebpSink(WholeImage):
 
 
 class _LinearImage(WholeImage):
-    """Scene-linear radiance, to which the display-referred rows are decoded."""
+    """Decode display-referred rows to the scene-linear radiance of a file."""
 
     def prepare(self, pixels: NDArray[Any]) -> NDArray[Any]:
         if pixels.dtype.kind == "u":
@@ -56,7 +56,7 @@ class _LinearImage(WholeImage):
 
 
 class ExrSink(_LinearImage):
-    """An OpenEXR file of scanlines, half or float; invalid pixels are 0 as alpha asks for."""
+    """Write an OpenEXR file of scanlines, half or float; invalid pixels are 0."""
 
     def __init__(self, picture: Picture, compression: str) -> None:
         super().__init__(picture)
@@ -83,7 +83,7 @@ class ExrSink(_LinearImage):
 
 
 class HdrSink(_LinearImage):
-    """A Radiance HDR file, RGBE with run lengths."""
+    """Write a Radiance HDR file, RGBE with run-length encoding."""
 
     def __init__(self, picture: Picture) -> None:
         super().__init__(picture)

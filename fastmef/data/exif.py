@@ -1,4 +1,4 @@
-"""What of a photograph's EXIF still holds for the fused image."""
+"""Select the EXIF entries of a photograph that are valid for the fused image."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from PIL import ExifTags, Image
 
 ORIENTATION = ExifTags.Base.Orientation
 
-# Tags that describe how the pixels were stored in a TIFF, and blocks that are kept elsewhere (ICC,
-# XMP, IPTC) or not at all (Photoshop, previews).
+# Tags that are left out: they describe how the pixels were stored in a TIFF, or hold blocks that
+# are kept elsewhere (ICC, XMP, IPTC) or not at all (Photoshop, previews).
 _STORAGE = frozenset(
     (254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 277, 278, 279, 280, 281, 284)
     + (288, 289, 290, 291, 292, 293, 297, 301, 317, 318, 319, 320, 321, 322, 323, 324, 325, 330)
@@ -27,15 +27,15 @@ def carried_exif(
 ) -> bytes | None:
     """Return the EXIF block for the upright image of ``width`` × ``height``.
 
-    Orientation becomes 1 and the recorded size the real one. Left out are the thumbnail, which
-    shows another image, and the maker's private note, whose inner offsets break when it moves.
-    ``None`` when nothing was recorded.
+    The orientation becomes 1, and the recorded size that of the image. Two entries are left out:
+    the thumbnail, which shows another image, and the maker note, whose inner offsets break when it
+    moves. ``None`` is returned if no entry is left.
 
     Args:
-        tags: of the main directory.
-        directories: EXIF and GPS, by the tags that point to them.
-        width: of the upright image.
-        height: of the upright image.
+        tags: tags of the main directory.
+        directories: the EXIF and GPS directories, keyed by the tags that point to them.
+        width: width of the upright image in pixels.
+        height: height of the upright image in pixels.
     """
     target = Image.Exif()
     for tag, value in tags.items():

@@ -1,4 +1,4 @@
-"""Packages that are installed on request only."""
+"""Import optional packages, which extras install."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from fastmef.errors import MissingExtraError
 
 
 def import_extra(module: str, extra: str, purpose: str) -> Any:
-    """Import a module of an extra; ``purpose`` says what needs it, for the message.
+    """Import a module of an extra.
+
+    Args:
+        module: name of the module.
+        extra: name of the extra that installs it.
+        purpose: what needs the module, for the message.
 
     Raises:
-        MissingExtraError: it is not installed.
+        MissingExtraError: the module is not installed.
     """
     try:
         return importlib.import_module(module)

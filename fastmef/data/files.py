@@ -1,4 +1,4 @@
-"""Writing files so that nothing half-written is ever seen, and naming them in messages."""
+"""Write files atomically, and name them in messages."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def reason(error: BaseException) -> str:
 
 
 def check_output(path: str | os.PathLike[str], force: bool = False) -> None:
-    """Find out before any work is done whether ``path`` can be written.
+    """Check before any work is done whether ``path`` can be written.
 
     Raises:
-        OutputError: it is a folder, a device or a pipe, it exists and ``force`` is false, its
-            folder does not exist, or nothing can be created there.
+        OutputError: ``path`` is a folder, a device or a pipe; it exists and ``force`` is false; its
+            folder does not exist; or no file can be created there.
     """
     target = Path(os.path.realpath(path))
     try:
@@ -41,7 +41,7 @@ def check_output(path: str | os.PathLike[str], force: bool = False) -> None:
             raise OutputError(
                 f"cannot write {display(path)}: no such folder as {display(target.parent)}"
             )
-        # Permission bits mislead for root and on network drives; trying does not.
+        # Permission bits mislead for root and on network drives, so a file is created.
         tempfile.TemporaryFile(dir=target.parent).close()
     except OutputError:
         raise
@@ -52,14 +52,14 @@ def check_output(path: str | os.PathLike[str], force: bool = False) -> None:
 class AtomicFile:
     """A file that is written in parts and appears under its name complete, or not at all.
 
-    The content goes into a temporary file in the same folder, which takes the name when every byte
-    has reached the disk. A link is followed. A file that is replaced keeps its permission bits,
-    and its owner and group where the system allows it. Without ``force``, only one of several
-    writers of the same name succeeds.
+    The content goes into a temporary file in the same folder, which is renamed when every byte has
+    reached the disk. A link is followed. A file that is replaced keeps its permission bits, and its
+    owner and group if the system allows it. Without ``force``, only one of several writers of the
+    same name succeeds.
 
     Raises:
-        OutputError: as :func:`check_output`, or the system refuses while writing; the temporary
-            file is removed then.
+        OutputError: see :func:`check_output`; or the system reports an error while writing. The
+            temporary file is removed then.
     """
 
     def __init__(self, path: str | os.PathLike[str], force: bool = False) -> None:
@@ -79,7 +79,7 @@ class AtomicFile:
             write_all(self._descriptor, content)
 
     def rewrite(self, offset: int, content: Content) -> None:
-        """Replace bytes that were written before."""
+        """Replace bytes from ``offset`` on, which were written before."""
         with self._report():
             os.lseek(self._descriptor, offset, os.SEEK_SET)
             write_all(self._descriptor, content)
@@ -93,11 +93,11 @@ class AtomicFile:
                 self._close()
             # Elsewhere the file stays open, and thereby locked, until it has its name.
             _publish(self.partial, self._target, self._force)
-        self.abort()  # the temporary name, where the file has two
+        self.abort()  # removes the temporary name, if the file was published by a hard link
         _sync_folder(self._target.parent)
 
     def abort(self) -> None:
-        """Remove the temporary file. Does nothing after :meth:`commit`."""
+        """Remove the temporary file. This does nothing after :meth:`commit`."""
         if self._open:
             self.partial.unlink(missing_ok=True)
             self._close()
@@ -158,7 +158,7 @@ def _exists(path: str | os.PathLike[str]) -> OutputError:
 
 
 def _keep_mode_and_owner(target: Path, descriptor: int) -> None:
-    """Give an open file the permission bits, owner and group of the one that it replaces."""
+    """Give an open file the permission bits, owner and group of the file that it replaces."""
     if not hasattr(os, "fchown"):
         return
     with contextlib.suppress(FileNotFoundError):
@@ -170,7 +170,7 @@ def _keep_mode_and_owner(target: Path, descriptor: int) -> None:
 
 
 def write_all(descriptor: int, content: Content) -> None:
-    """Write every byte; a disk that is almost full takes a part of them without an error."""
+    """Write all bytes. A single ``write`` to an almost full disk may write fewer without error."""
     rest = memoryview(content).cast("B")
     while rest:
         written = os.write(descriptor, rest)
@@ -183,7 +183,7 @@ _NO_HARD_LINKS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, err
 
 
 def _publish(partial: Path, target: Path, force: bool) -> None:
-    """Give the finished file its name; without ``force`` the name must be free."""
+    """Give the finished file its name; without ``force``, fail if the name is taken."""
     if force:
         os.replace(partial, target)
     else:
@@ -203,7 +203,7 @@ def _publish(partial: Path, target: Path, force: bool) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the new name last through a power cut, where folders can be synchronised."""
+    """Make the new name survive a power cut, if the system can synchronise folders."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

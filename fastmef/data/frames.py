@@ -1,4 +1,4 @@
-"""The pixels of many scenes: looked at once, then decoded again where memory does not hold them."""
+"""Survey the photographs of many scenes once, and decode them again if memory is too small."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ from fastmef.data.pairs import Scene
 from fastmef.data.radiance import read_radiance
 from fastmef.errors import FastmefError, InputError
 
-MAX_RADIANCE_PIXELS = 1_000_000  # rendering does not need more than a few patches
+MAX_RADIANCE_PIXELS = 1_000_000  # HDR files are reduced to this size: a few patches of a scene
 
 _MOST_THREADS = 16  # each holds a decoded photograph
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What the pixels of a scene tell about it."""
+    """The order and size of the exposures of a scene."""
 
     paths: tuple[Path, ...]
-    """From dark to bright by mean brightness, as fuse() orders them: that order is what a network
-    learns, not that of the names."""
+    """Files from dark to bright by mean brightness. ``fuse`` sorts exposures in the same way, so a
+    network must learn this order, not that of the names."""
     height: int
     width: int
 
 
 @dataclass(frozen=True)
 class FileSurvey:
-    """What the pixels of a file tell about it."""
+    """Size, mean brightness and state of a file."""
 
     height: int
     width: int
     mean: float
-    """Mean brightness: of the 8-bit levels, or of the radiance."""
+    """Mean of the 8-bit levels, or of the radiance."""
     state: tuple[int, int]
-    """Size in bytes and time of the last change in nanoseconds, from before it was decoded."""
+    """Size in bytes and time of the last change in nanoseconds, read before decoding."""
 
 
 Seen = dict[Path, "FileSurvey | FastmefError"]
 
 
 class Frames:
-    """Decoded photographs as 8-bit ``(H, W, 3)``, HDR files as linear float32 ``(H, W, 3)``.
+    """A store of decoded photographs, 8-bit ``(H, W, 3)``; HDR files are linear float32.
 
     Args:
-        memory: bytes of decoded pixels that are kept. More is held for a moment while photographs
-            are decoded.
+        memory: bytes of decoded pixels that are kept. More is held briefly while photographs are
+            decoded.
     """
 
     def __init__(self, memory: int) -> None:
@@ -72,7 +72,7 @@ class Frames:
         return [self._survey(scene) for scene in scenes]
 
     def look_at(self, scenes: Sequence[Scene]) -> None:
-        """Decode the files not yet looked at, in threads; keep the errors of faulty ones."""
+        """Decode files that are not surveyed yet, in threads; keep the errors of faulty files."""
         paths = dict.fromkeys(path for scene in scenes for path in scene.images)
         missing = [path for path in paths if path not in self._files]
         pool = ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1))
@@ -83,14 +83,14 @@ class Frames:
 
     @property
     def seen(self) -> Seen:
-        """What is known of each file, or why it cannot be used; for :meth:`take_over`."""
+        """The survey of each file, or the error that it raised; for :meth:`take_over`."""
         return dict(self._files)
 
     def take_over(self, seen: Seen) -> None:
-        """Add what another process has found out about files."""
+        """Add the surveys of another process."""
         for path, file in seen.items():
             if path not in self._files:
-                # Copies on several machines have times of their own.
+                # Copies of a file on several machines differ in their time of change.
                 known = (
                     file if isinstance(file, FastmefError) else replace(file, state=_state(path))
                 )
@@ -107,7 +107,7 @@ class Frames:
         try:
             self.survey([scene])
         except FastmefError as error:
-            return str(error).removeprefix(f"{display(scene.place)}: ")
+            return str(error).removeprefix(f"{display(scene.location)}: ")
         return None
 
     def read(self, path: Path) -> NDArray[Any]:
@@ -119,6 +119,7 @@ class Frames:
         return self.cache.get(path, lambda: self._decode(path))
 
     def _survey(self, scene: Scene) -> Survey:
+        """Return the survey of a scene whose files are surveyed."""
         files = [self._file(path) for path in scene.images]
         first = files[0]
         for path, file in zip(scene.images, files, strict=True):
@@ -132,12 +133,14 @@ class Frames:
         return Survey(tuple(paths), first.height, first.width)
 
     def _file(self, path: Path) -> FileSurvey:
+        """Return the survey of a file, or raise its error."""
         file = self._files[path]
         if isinstance(file, FastmefError):
             raise file
         return file
 
     def _describe(self, path: Path) -> FileSurvey | FastmefError:
+        """Decode a file; return its survey, or the error."""
         try:
             before = _state(path)
             pixels = self.cache.get(path, lambda: _pixels(path))
@@ -146,6 +149,7 @@ class Frames:
         return FileSurvey(pixels.shape[0], pixels.shape[1], float(pixels.mean()), before)
 
     def _decode(self, path: Path) -> NDArray[Any]:
+        """Decode a file again, which must not have changed since its survey."""
         pixels = _pixels(path)
         if _state(path) != self._file(path).state:
             raise InputError(f"{display(path)}: has changed since the start of the run")
@@ -153,7 +157,7 @@ class Frames:
 
 
 def _is_unchanged(path: Path, file: FileSurvey) -> bool:
-    """Return whether size and time of change of a file are those of its survey."""
+    """Return whether the size and time of change of a file are those of its survey."""
     try:
         return _state(path) == file.state
     except InputError:
@@ -161,6 +165,7 @@ def _is_unchanged(path: Path, file: FileSurvey) -> bool:
 
 
 def _pixels(path: Path) -> NDArray[Any]:
+    """Decode a photograph or an HDR file."""
     scene = Scene(path.name, (path,))
     if scene.is_radiance:
         return read_radiance(path, MAX_RADIANCE_PIXELS).clip(0)
@@ -168,7 +173,7 @@ def _pixels(path: Path) -> NDArray[Any]:
 
 
 def _state(path: Path) -> tuple[int, int]:
-    """Return size and time of change; zeros where nothing is, which reading reports."""
+    """Return size and time of change; zeros for a missing file, which reading reports."""
     try:
         status = os.stat(path)
     except FileNotFoundError:

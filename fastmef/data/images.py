@@ -1,4 +1,4 @@
-"""Photographs in and out of files: JPEG, PNG, TIFF and WebP of 8 bits a channel."""
+"""Read and write photographs: JPEG, PNG, TIFF and WebP with 8 bits per channel."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ _NEEDED = "8-bit RGB or grey JPEG, PNG, TIFF or WebP"
 
 @dataclass(frozen=True)
 class Photo:
-    """A photograph as read from a file, turned upright."""
+    """A photograph that was read from a file and turned upright."""
 
     pixels: NDArray[np.uint8]
     """(H, W, 3) RGB."""
     icc_profile: bytes | None
     exif: bytes | None
-    """For writing with ``pixels``: orientation 1, no thumbnail."""
+    """EXIF block for the upright ``pixels``: orientation 1, no thumbnail."""
     path: Path
 
 
 def read_image(path: str | os.PathLike[str]) -> Photo:
     """Read an 8-bit photograph and turn it upright as its EXIF orientation says.
 
-    Grey images are accepted and repeated over R, G and B. Of the several pictures in a camera's
-    multi-picture JPEG the first, the photograph itself, is read. Pipes are read to their end.
-    Images of other depths or with alpha are read by :func:`fastmef.data.sources.open_source`.
+    The channel of grey images is repeated for R, G and B. From a camera's multi-picture JPEG, the
+    first picture is read, which is the photograph itself. Pipes are read to their end. Use
+    :func:`fastmef.data.sources.open_source` for images of other depths or with alpha.
 
-    The whole file is checked: whatever a checksum, the size of its data, libjpeg, libtiff or
-    libwebp finds damaged is refused, warnings included. Damaged EXIF alone is dropped. The function
-    may be called from several threads.
+    The whole file is checked. A file is refused if a checksum or the size of its data is wrong, or
+    if libjpeg, libtiff or libwebp reports an error or a warning. Damaged EXIF is only dropped. The
+    function may be called from several threads.
 
     Raises:
-        InputError: see :func:`fastmef.data.sources.open_source`; the image is not of 8 bits, or
-            has an alpha channel.
+        InputError: see :func:`fastmef.data.sources.open_source`; or the image does not have 8 bits,
+            or has an alpha channel.
     """
     with closing(open_source(path)) as source:
         if source.dtype != np.uint8:
@@ -70,23 +70,23 @@ def write_image(
     exif: bytes | None = None,
     force: bool = False,
 ) -> None:
-    """Write an 8-bit RGB image of the kind that the file's ending names, complete or not at all.
+    """Write an 8-bit RGB image. The file appears complete, or not at all.
 
-    JPEG is written with quality 95 and full colour resolution (4:4:4), WebP with quality 95, PNG
-    and TIFF without loss. An EXIF block of more than 64 KiB does not fit a JPEG and is left out
-    there.
+    The ending of ``path`` selects the format. JPEG is written with quality 95 and full colour
+    resolution (4:4:4), WebP with quality 95, PNG and TIFF without loss. An EXIF block of more than
+    64 KiB does not fit into a JPEG and is left out there.
 
     Args:
-        path: ends in .jpg, .jpeg, .png, .tif, .tiff or .webp.
+        path: a path that ends in .jpg, .jpeg, .png, .tif, .tiff or .webp.
         pixels: (H, W, 3), uint8.
-        icc_profile: embedded as it is.
-        exif: embedded as it is; :attr:`Photo.exif` fits.
+        icc_profile: ICC profile, embedded unchanged.
+        exif: EXIF block, embedded unchanged, such as :attr:`Photo.exif`.
         force: replace an existing file.
 
     Raises:
-        OutputError: unknown ending, existing file, unwritable folder, full disk, or an image too
-            large for the format.
-        InputError: ``pixels`` is something else.
+        OutputError: the ending is unknown, the file exists, the folder cannot be written, the disk
+            is full, or the image is too large for the format.
+        InputError: ``pixels`` has another type, shape or dtype.
     """
     if (
         not isinstance(pixels, np.ndarray)

@@ -1,4 +1,4 @@
-"""JPEG by libjpeg itself, whose warnings of damage Pillow does not pass on."""
+"""Read JPEG with libjpeg directly, because Pillow drops libjpeg's warnings about damage."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ SIGNATURE = b"\xff\xd8\xff"
 
 _START_OF_SCAN, _END = 0xDA, 0xD9
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}
-# What may follow 0xFF inside entropy-coded data, or fill the space before a marker.
+# Bytes that may follow 0xFF inside entropy-coded data, or fill the space before a marker.
 _NO_MARKERS = (0x00, 0xFF, *range(0xD0, 0xD8))
 _BLOCK = 1 << 22  # bytes that are searched for markers at a time
 
 
 def check_jpeg(content: bytes) -> int:
-    """Refuse a file that is cut off, or whose many scans would take minutes; return their number.
+    """Check that a file is complete, and return the number of its scans.
 
     Raises:
-        Fault: see above.
+        Fault: the file is cut off, or has so many scans that decoding would take minutes.
     """
     position, scans = 2, 0
     for begin in _markers(content):
@@ -50,7 +50,7 @@ def check_jpeg(content: bytes) -> int:
 
 
 def _markers(content: bytes) -> Iterator[int]:
-    """Yield where the two bytes of what may be a marker begin."""
+    """Yield the offsets of all pairs of bytes that may be a marker."""
     is_marker = np.ones(256, bool)
     is_marker[list(_NO_MARKERS)] = False
     data = np.frombuffer(content, np.uint8)
@@ -64,7 +64,7 @@ def decode_jpeg(content: bytes, channels: int = 3) -> NDArray[np.uint8]:
     """Return the pixels ``(H, W, C)`` of a JPEG with one or three channels.
 
     Raises:
-        Fault: libjpeg reports an error or a warning, which it does only where data are damaged.
+        Fault: libjpeg reports an error or a warning. It warns about damaged data only.
     """
     try:
         return simplejpeg.decode_jpeg(content, "RGB" if channels == 3 else "GRAY", strict=True)
@@ -73,17 +73,17 @@ def decode_jpeg(content: bytes, channels: int = 3) -> NDArray[np.uint8]:
 
 
 def open_jpeg(content: Content) -> DecodedSource:
-    """Open a JPEG; of the several pictures in a camera's multi-picture file the first is read."""
+    """Open a JPEG; in a camera's multi-picture file, open the first picture."""
     whole = content.whole(max_whole_bytes())
     scans = check_jpeg(whole)
-    # The class is called directly: Image.open() compares sizes with a limit of the whole process.
+    # The class is called directly, because Image.open() applies a size limit of the whole process.
     image = JpegImageFile(io.BytesIO(whole))
     check_kind(image, len(whole))
     channels = 1 if image.mode == "L" else 3
     found = embedded(image)
     turned = found.orientation >= 5
     width, height = (image.height, image.width) if turned else image.size
-    # All coefficients, 16 bits each, are in memory when they come in several scans.
+    # libjpeg holds all coefficients, 16 bits each, in memory if there are several scans.
     coefficients = 2 * image.width * image.height * channels if scans > 1 else 0
 
     def decode() -> Rows:

@@ -1,4 +1,4 @@
-"""JPEG, encoded in bands of rows on all cores while the rows come."""
+"""Write JPEG files: bands of rows are encoded on all cores while rows arrive."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastmef.data.encoding import OrderedEncoder
 from fastmef.data.metadata import Metadata
 from fastmef.data.output import Picture, WritesRows
 
-_LONGEST_SEGMENT = 65533  # bytes of a part of a JPEG
+_LONGEST_SEGMENT = 65533  # bytes of data in a segment of a JPEG
 _XMP_NAME = 29
 _APP0, _APP13, _APP15 = 0xE0, 0xED, 0xEF
 _START_OF_FRAME, _START_OF_SCAN, _RESTART_INTERVAL = 0xC0, 0xDA, 0xDD
@@ -24,20 +24,20 @@ _BAND = 64
 
 
 class JpegSink(WritesRows):
-    """A JPEG with full colour resolution (4:4:4).
+    """Write a JPEG with full colour resolution (4:4:4).
 
-    Bands of 64 rows are encoded apart and joined by restart markers, behind which the predictions
-    of a JPEG begin anew. The pixels are those of an encoder of the whole image.
+    Bands of 64 rows are encoded separately and joined by restart markers, which reset the
+    predictions of a JPEG. The pixels are the same as if the image were encoded as a whole.
     """
 
     def __init__(self, picture: Picture, quality: int) -> None:
         super().__init__(picture)
         self._quality = quality
         self._encoder = OrderedEncoder(self._encode, self._write_band)
-        self._written = 0  # bands
+        self._written = 0  # number of bands
         self._band = self._new_band()
         self._filled = 0
-        # A band that waits, or is encoded, and its code, which is hardly ever longer.
+        # For each part: the pixels of its band, and its code, which is hardly ever longer.
         self.resident_bytes = 2 * self._encoder.most_parts * self._band.nbytes
 
     def add(self, rows: NDArray[Any]) -> None:
@@ -64,7 +64,7 @@ class JpegSink(WritesRows):
         return np.empty((_BAND, picture.width, picture.channels), np.uint8)
 
     def _submit(self) -> None:
-        """Have the rows encoded that are there, and begin a new band."""
+        """Submit the rows that are filled for encoding, and begin a new band."""
         self._encoder.submit(self._band[: self._filled])
         self._band, self._filled = self._new_band(), 0
 
@@ -75,7 +75,7 @@ class JpegSink(WritesRows):
         )
 
     def _write_band(self, encoded: bytes) -> None:
-        """Write the scan of the next band, and before that the header or a marker."""
+        """Write the scan of the next band, preceded by the header or a restart marker."""
         content = memoryview(encoded)
         scan = _after_header(content)
         if self._written == 0:
@@ -89,7 +89,7 @@ class JpegSink(WritesRows):
 
 
 def _header(content: memoryview, height: int, width: int) -> bytes:
-    """Return the segments of a band from its tables on, for the image and with restart markers."""
+    """Return the header of the image, made from that of a band: its height, and restart markers."""
     header = bytearray(content[_after_metadata(content) :])
     position = 0
     while header[position + 1] != _START_OF_SCAN:
@@ -102,7 +102,7 @@ def _header(content: memoryview, height: int, width: int) -> bytes:
 
 
 def _after_header(content: memoryview) -> int:
-    """Return where the entropy-coded data of the only scan begin."""
+    """Return the offset at which the entropy-coded data of the only scan begin."""
     position, marker = 2, 0
     while marker != _START_OF_SCAN:
         marker = content[position + 1]
@@ -113,7 +113,8 @@ def _after_header(content: memoryview) -> int:
 def _jpeg_metadata(metadata: Metadata, gray: bool) -> bytes:
     """Return the application segments that Pillow writes into an image of one pixel.
 
-    A block that does not fit a segment of 64 KiB is left out; a colour profile has several.
+    EXIF and XMP blocks that do not fit into a segment of 64 KiB are left out. A colour profile may
+    have several segments.
     """
     options: dict[str, Any] = {}
     if metadata.icc_profile:
@@ -131,7 +132,7 @@ def _jpeg_metadata(metadata: Metadata, gray: bool) -> bytes:
 
 
 def _iptc_segment(block: bytes | None) -> bytes:
-    """Return IPTC as Photoshop's image resource 0x0404, in the segment where readers look."""
+    """Return a segment with IPTC as Photoshop's image resource 0x0404, where readers expect it."""
     if not block:
         return b""
     data = b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0" + len(block).to_bytes(4, "big") + block
@@ -142,7 +143,7 @@ def _iptc_segment(block: bytes | None) -> bytes:
 
 
 def _after_metadata(content: bytes | memoryview) -> int:
-    """Return where the first segment of a JPEG lies that is no application's."""
+    """Return the offset of the first segment of a JPEG that is not an application's."""
     position = 2
     while _APP0 <= content[position + 1] <= _APP15:
         position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")

@@ -1,4 +1,4 @@
-"""Which kinds of images are accepted."""
+"""Check which kinds of images are accepted."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _REFUSED_MODES = {
 
 
 def refuse(what: str) -> Fault:
-    """Return the fault of an image of a kind that is not supported, such as ``"a CMYK"``."""
+    """Return the fault of an unsupported kind of image, such as ``"a CMYK"``."""
     return Fault(f"{what} image; allowed: {ALLOWED}")
 
 
 def check_size(width: int, height: int, size: int) -> None:
-    """Refuse an image of these sides in a file of ``size`` bytes if it is empty or too large.
+    """Check the sides of an image in a file of ``size`` bytes.
 
     Raises:
-        Fault: see above.
+        Fault: the image is empty or too large.
     """
     if width < 1 or height < 1:
         raise damaged("it has no pixels")
@@ -37,14 +37,14 @@ def check_size(width: int, height: int, size: int) -> None:
 
 
 def check_kind(image: Image.Image, size: int) -> None:
-    """Refuse an opened, not yet decoded 8-bit image that cannot be fused.
+    """Check that an 8-bit image can be fused, before it is decoded.
 
     Args:
-        image: opened by Pillow.
-        size: of its file, in bytes.
+        image: an image that Pillow has opened.
+        size: size of its file in bytes.
 
     Raises:
-        Fault: it has too many pixels, or is of a kind that fastmef does not read.
+        Fault: the image has too many pixels, or is of a kind that fastmef does not read.
     """
     check_size(image.width, image.height, size)
     if image.mode not in ("RGB", "L", "RGBA", "LA"):

@@ -1,4 +1,4 @@
-"""The errors that libtiff reports while Pillow decodes: it prints them, and may go on."""
+"""Collect the errors of libtiff, which it prints while Pillow decodes and may continue."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _collected = threading.local()
 def collect_errors() -> Iterator[list[str]]:
     """Collect the errors that libtiff reports in this thread, instead of printing them.
 
-    The list stays empty where Pillow hides its libtiff, as on Windows.
+    The list stays empty if Pillow hides its libtiff, as it does on Windows.
     """
     _install()
     errors: list[str] = []
@@ -31,9 +31,9 @@ def collect_errors() -> Iterator[list[str]]:
 
 @cache
 def _install() -> Any:
-    """Put a handler before the one in place, which still gets what other code causes."""
+    """Install an error handler. Errors that other code causes go to the handler before it."""
     try:
-        # Symbols are looked up in a library and in those that it is linked to.
+        # The loader looks up symbols in a library and in the libraries that it is linked to.
         library = ctypes.CDLL(Image.core.__file__)
         set_handler = library.TIFFSetErrorHandler
     except (OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""How much a file may ask for before anything is allocated for it."""
+"""Limits that are checked before memory is allocated for a file."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import os
 
 from fastmef.errors import InputError
 
-MAX_PIXELS = 500_000_000  # above every camera's largest frame
-MAX_SCANS = 50  # of a progressive JPEG, each of which passes over all pixels; encoders write 10
-MAX_PROFILE = 16 << 20  # bytes of an ICC profile: what fits a JPEG
+MAX_PIXELS = 500_000_000  # more than any camera's frame
+# Every scan of a progressive JPEG passes over all pixels; encoders write 10.
+MAX_SCANS = 50
+MAX_PROFILE = 16 << 20  # bytes of an ICC profile; a JPEG cannot hold a larger one
 
-# Above this many pixels an image must have a byte for every _PIXELS_PER_BYTE of them: a JPEG of one
-# colour has one for 170, a PNG for 344; photographs have one for 20 at the most.
+# An image of more pixels than this must have a byte for every _PIXELS_PER_BYTE of them. A JPEG of a
+# single colour has 170 pixels per byte, a PNG 344; photographs have at most 20.
 _UNQUESTIONED_PIXELS = 64_000_000
 _PIXELS_PER_BYTE = 200
 
 _BYTES_PER_PIXEL = 16  # four channels of 32 bits
-_WHOLE_BYTES_PER_PIXEL = 4  # of kinds whose file is in memory while it is decoded
+_WHOLE_BYTES_PER_PIXEL = 4  # for formats whose file is in memory while it is decoded
 _METADATA_BYTES = 64 << 20
 _VARIABLE = "FASTMEF_MAX_PIXELS"
 
@@ -37,9 +38,9 @@ def max_whole_bytes() -> int:
 
 
 def excess_pixels(width: int, height: int, size: int) -> str | None:
-    """Return what is wrong with an image of these sides in a file of ``size`` bytes, if anything.
+    """Say why an image of these sides in a file of ``size`` bytes is too large, or return ``None``.
 
-    A file that declares far more pixels than its bytes can be a photograph of is refused, unless
+    A file that declares far more pixels than a photograph of its size has is refused, unless
     ``FASTMEF_MAX_PIXELS`` is set and allows that many.
     """
     pixels = width * height

@@ -1,13 +1,13 @@
-r"""Scene-linear radiance in the domain in which exposures are fused, and back.
+r"""Encode scene-linear radiance for the fusion, and decode the result.
 
-The network, like every method of exposure fusion, takes display-referred pictures: numbers from 0
+The network, like every method of exposure fusion, takes display-referred images: values from 0
 (black) to 1 (white) that follow the sRGB transfer function. Radiance :math:`L` from OpenEXR and
 Radiance HDR files is therefore encoded when it is read and decoded when it is written,
 
 .. math:: V = \mathrm{srgb}(s\,\max(L, 0)), \qquad L = \mathrm{srgb}^{-1}(V) / s
 
-with one scale *s* for all frames of a bracket, so that what differs between the frames stays as it
-was. Values above 1 are kept in both directions.
+All frames of a bracket have the same scale *s*, so the differences between them remain. Values
+above 1 are kept in both directions.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 
 from fastmef.data.srgb import srgb_decode, srgb_encode
 
-_WHITE_PERCENTILE = 99.9  # of the brightest frame; what lies above is lamps and reflections
-_SAMPLED_SIDE = 512  # rows and columns that are looked at
+_WHITE_PERCENTILE = 99.9  # brighter pixels are lamps and reflections
+_SAMPLED_SIDE = 512  # rows and columns that are sampled
 
 
 def exposure_scale(frames: Sequence[NDArray[np.floating]]) -> float:
     """Return the scale that makes the brightest frame's white 1.
 
     White is the 99.9th percentile of the largest channel. Frames that a raw converter has clipped
-    at 1 keep their values.
+    at 1 therefore get the scale 1.
 
     Args:
         frames: ``(H, W, C)``, scene-linear.

@@ -1,4 +1,4 @@
-"""Manifests: exposure sets listed in a file instead of laid out in folders."""
+"""Read manifests, which list exposure sets in a file instead of in folders."""
 
 from __future__ import annotations
 
@@ -21,23 +21,26 @@ _EXAMPLE = '{"images": ["desk/1.jpg", "desk/2.jpg"], "name": "desk", "split": "t
 
 
 class Manifest(NamedTuple):
-    """The scenes of a manifest, in its order."""
+    """The scenes of a manifest, in the order of its lines."""
 
     scenes: list[Scene]
     validation: frozenset[str] | None
-    """Names of those for validation; ``None`` if no line has a ``split``."""
+    """Names of the scenes for validation; ``None`` if no line has a ``split``."""
 
 
 def read_manifest(path: Path) -> Manifest:
     """Read a list of exposure sets.
 
-    Every line is a JSON object: ``images``, two or more photographs from dark to bright or one HDR
-    file, relative to the folder of the manifest; ``name``, by default the first image without its
-    ending (an HDR file's with it); ``split``, ``"train"`` or ``"validation"``. Empty lines are
-    passed over. No image is opened.
+    Every line is a JSON object with these keys. Empty lines are ignored. No image is opened.
+
+    - ``images``: two or more photographs from dark to bright, or one HDR file; paths are relative
+      to the folder of the manifest.
+    - ``name``: by default the first image without its ending; an HDR file keeps its ending.
+    - ``split``, optional: ``"train"`` or ``"validation"``.
 
     Raises:
-        InputError: it cannot be read, a line is something else, or two scenes have one name.
+        InputError: the file cannot be read, a line has another form, or two scenes have the same
+            name.
     """
     content = read_bytes(path, _LARGEST, _NEEDED)
     scenes: dict[str, Scene] = {}

@@ -1,4 +1,4 @@
-"""Weight maps and masks in files: one grey image for each photograph."""
+"""Read and write weight maps and masks: one grey image for each photograph."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ Size = tuple[int, int]  # width, height
 
 _ALLOWED = "an 8-bit or 16-bit grey PNG or TIFF"
 _GREY = 0  # PNG's colour type
-_BLACK = 15  # the highest level of a mask that is black: JPEG does not keep 0
+_BLACK = 15  # highest level that counts as black in a mask, because JPEG does not preserve 0
 
 
 def map_paths(
     folder: str | os.PathLike[str], photographs: Sequence[str | os.PathLike[str]]
 ) -> list[Path]:
-    """Return the file of each photograph's weights in ``folder``: ``dark.weights.png``.
+    """Return the paths of the photographs' weight maps in ``folder``, such as ``dark.weights.png``.
 
     Raises:
-        InputError: two photographs would share a file.
+        InputError: two photographs would have the same path.
     """
     paths = [Path(folder) / f"{Path(name).stem}.weights.png" for name in photographs]
     for index, path in enumerate(paths):
@@ -44,12 +44,12 @@ def map_paths(
 
 
 def check_map_output(folder: str | os.PathLike[str], paths: Sequence[Path], force: bool) -> None:
-    """Find out before any work is done whether maps can be written into ``folder``.
+    """Check before any work is done whether maps can be written into ``folder``.
 
-    A folder that does not exist is made by :func:`write_maps`.
+    :func:`write_maps` creates a folder that does not exist.
 
     Raises:
-        OutputError: see :func:`fastmef.data.files.check_output`; ``folder`` is a file.
+        OutputError: see :func:`fastmef.data.files.check_output`; or ``folder`` is a file.
     """
     if os.path.isdir(folder):
         for path in paths:
@@ -61,18 +61,18 @@ def check_map_output(folder: str | os.PathLike[str], paths: Sequence[Path], forc
 
 
 def write_maps(paths: Sequence[Path], maps: NDArray[np.floating], force: bool = False) -> None:
-    """Write maps ``(K, H, W)`` as 16-bit grey PNGs, each complete or not at all; 1 is white.
+    """Write maps as 16-bit grey PNGs, each complete or not at all; 1 is white.
 
-    The folder is made if there is none.
+    The folder is created if it does not exist.
 
     Args:
         paths: K files in one folder.
-        maps: in [0, 1].
+        maps: ``(K, H, W)``, in [0, 1].
         force: replace existing files.
 
     Raises:
-        OutputError: an existing file, a folder that cannot be written, a full disk.
-        InputError: ``maps`` is something else.
+        OutputError: a file exists, the folder cannot be written, or the disk is full.
+        InputError: ``maps`` has another shape or values out of range.
     """
     fits = isinstance(maps, np.ndarray) and maps.ndim == 3 and len(maps) == len(paths)
     if not fits or maps.size == 0 or not (maps.min() >= 0 and maps.max() <= 1):
@@ -92,7 +92,7 @@ def write_maps(paths: Sequence[Path], maps: NDArray[np.floating], force: bool = 
 
 
 def read_maps(paths: Sequence[Path], size: Size) -> NDArray[np.float32]:
-    """Read what :func:`write_maps` has written, as it is or edited.
+    """Read maps that :func:`write_maps` has written, edited or not.
 
     Args:
         paths: K grey images of 8 or 16 bits.
@@ -102,18 +102,18 @@ def read_maps(paths: Sequence[Path], size: Size) -> NDArray[np.float32]:
         ``(K, height, width)``, float32 in [0, 1].
 
     Raises:
-        InputError: a file that cannot be read, is damaged, of another kind or of another size.
+        InputError: a file cannot be read, is damaged, or has another kind or size.
     """
     return np.stack([_read_map(path, size) for path in paths])
 
 
 def read_mask(path: str | os.PathLike[str], size: Size) -> NDArray[np.bool_]:
-    """Read an image of ``size`` (width, height) as bool ``(height, width)``: false where black.
+    """Read a mask of ``size`` (width, height) as bool ``(height, width)``, false where it is black.
 
-    Levels up to 15 of 255 are black, so that a mask may be a JPEG.
+    Levels up to 15 of 255 count as black, so that a mask may be a JPEG.
 
     Raises:
-        InputError: see :func:`fastmef.data.images.read_image`; another size.
+        InputError: see :func:`fastmef.data.images.read_image`; or the image has another size.
     """
     pixels = read_image(path).pixels
     _check_size(path, (pixels.shape[1], pixels.shape[0]), size)
@@ -127,7 +127,7 @@ def enlarge_map(plane: NDArray[np.floating], size: Size) -> NDArray[np.float32]:
 
 
 def _read_map(path: Path, size: Size) -> NDArray[np.float32]:
-    """Read one map, float32 in [0, 1]."""
+    """Read one map as float32 in [0, 1]."""
     with closing(open_source(path)) as source:
         if source.channels != 1 or source.has_alpha or source.dtype not in (np.uint8, np.uint16):
             raise InputError(
@@ -141,7 +141,7 @@ def _read_map(path: Path, size: Size) -> NDArray[np.float32]:
 
 
 def _check_size(path: str | os.PathLike[str], size: Size, needed: Size) -> None:
-    """Refuse a map of another size than that of the photographs."""
+    """Check that an image has the size that is ``needed``; ``path`` is for the message."""
     if size != needed:
         raise InputError(
             f"{display(path)}: {size[0]}×{size[1]} pixels; needed: {needed[0]}×{needed[1]}"

@@ -1,4 +1,4 @@
-"""What a photograph's file says about it, beside its pixels."""
+"""Read the metadata of a photograph: EXIF, XMP, IPTC, colour profile, resolution."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fastmef.data.limits import MAX_PROFILE
 
 ORIENTATION = ExifTags.Base.Orientation
 
-_IPTC_BLOCK = 0x0404  # among Photoshop's image resources
+_IPTC_BLOCK = 0x0404  # number of IPTC among Photoshop's image resources
 _XMP_ORIENTATION = re.compile(
     rb"(tiff:Orientation\s*=\s*[\"']|<tiff:Orientation>)\s*[2-8]\s*(?=[\"']|</tiff:Orientation>)"
 )
@@ -26,9 +26,9 @@ _COLOR_SPACES = {1: b"GRAY", 3: b"RGB "}
 
 @dataclass(frozen=True)
 class Metadata:
-    """What goes from the first photograph of a bracket into the fused file.
+    """The metadata of the first photograph of a bracket, which the fused file gets.
 
-    It describes the upright image: the orientation is applied and set to 1.
+    They describe the upright image: the orientation is applied and set to 1.
     """
 
     icc_profile: bytes | None = None
@@ -38,24 +38,24 @@ class Metadata:
     resolution: tuple[float, float] | None = None
     """Pixels per inch, horizontal and vertical."""
     exposure_scale: float = 1.0
-    """What scene-linear radiance was multiplied by before it was encoded (see ``linear.py``)."""
+    """Factor of scene-linear radiance before it was encoded; see :mod:`fastmef.data.linear`."""
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """The metadata of a file as they lie in it, before the image is turned upright."""
+    """The metadata as stored in a file, before the image is turned upright."""
 
     orientation: int
     tags: Mapping[int, Any]
     """Main directory of the EXIF block, or of a TIFF."""
     directories: Mapping[int, Mapping[int, Any]]
     info: Mapping[str, Any]
-    """What Pillow finds: ``icc_profile``, ``xmp``, ``dpi``, ``photoshop``."""
+    """Entries that Pillow finds: ``icc_profile``, ``xmp``, ``dpi``, ``photoshop``."""
 
     def upright(self, width: int, height: int, channels: int) -> Metadata:
-        """Return the metadata of the upright image of these sides.
+        """Return the metadata of the upright image with these sides.
 
-        A colour profile that is not one for this number of channels is dropped.
+        A colour profile for another number of channels is dropped.
 
         Raises:
             Fault: the colour profile is too large.
@@ -74,7 +74,7 @@ class Embedded:
 
 
 def embedded(image: Image.Image) -> Embedded:
-    """Return the metadata of an image that Pillow has opened; its damaged EXIF is left out."""
+    """Return the metadata of an image that Pillow has opened; damaged EXIF is left out."""
     exif = _load_exif(image)
     directories = {int(tag): dict(exif.get_ifd(tag)) for tag in SUB_DIRECTORIES}
     info = {str(name): value for name, value in image.info.items()}
@@ -82,13 +82,13 @@ def embedded(image: Image.Image) -> Embedded:
 
 
 def orientation(tags: Mapping[int, Any]) -> int:
-    """Return the EXIF orientation from 1 to 8; 1 where there is none or another value."""
+    """Return the EXIF orientation, 1 to 8; 1 if it is missing or has another value."""
     value = tags.get(ORIENTATION, 1)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _load_exif(image: Image.Image) -> Image.Exif:
-    """Return all directories, as far as they are sound."""
+    """Load all directories of the EXIF block; return an empty one if it is damaged."""
     try:
         if not exif_is_bounded(image.info.get("exif", b"")):
             return Image.Exif()
@@ -102,7 +102,7 @@ def _load_exif(image: Image.Image) -> Image.Exif:
 
 
 def _profile(profile: object, channels: int) -> bytes | None:
-    """Return the colour profile if it is one for this number of channels."""
+    """Return the colour profile if it is for this number of channels, otherwise ``None``."""
     if not isinstance(profile, bytes):
         return None
     if len(profile) > MAX_PROFILE:
@@ -128,7 +128,7 @@ def _iptc(info: Mapping[str, Any]) -> bytes | None:
 
 
 def _resolution(dpi: object, turned: bool) -> tuple[float, float] | None:
-    """Return pixels per inch of the upright image if they are numbers that a printer could use."""
+    """Return the pixels per inch of the upright image if they are plausible for a printer."""
     try:
         across, down = (float(value) for value in dpi)  # type: ignore[attr-defined]
     except (TypeError, ValueError, ZeroDivisionError):

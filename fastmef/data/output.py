@@ -1,4 +1,4 @@
-"""What all image files that are written have in common."""
+"""The common part of all image writers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fastmef.errors import InputError
 
 @dataclass(frozen=True)
 class Picture:
-    """An image that is to be written, before its first row."""
+    """The properties of an image that is to be written."""
 
     path: str | os.PathLike[str]
     force: bool
@@ -26,15 +26,15 @@ class Picture:
     width: int
     channels: int
     dtype: np.dtype[Any]
-    """Of the rows that are given."""
+    """Dtype of the rows that are passed."""
     stored: np.dtype[Any]
-    """Of the file."""
+    """Dtype of the samples in the file."""
     alpha: bool
     metadata: Metadata
 
     @property
     def samples(self) -> int:
-        """Return the channels of the file, alpha included."""
+        """Return the number of channels of the file, including alpha."""
         return self.channels + self.alpha
 
     @property
@@ -48,7 +48,7 @@ class Picture:
 
 
 class WritesRows(ABC):
-    """Checks rows and brings them to the depth of the file, for a format that takes them."""
+    """Check rows, convert them to the depth of the file, and pass them to a format."""
 
     resident_bytes: int
 
@@ -92,7 +92,7 @@ class WritesRows(ABC):
 
     @property
     def file(self) -> AtomicFile:
-        """Start the file when its first byte is there, and return it."""
+        """Return the file, which is created when it is first needed."""
         if self._file is None:
             self._file = AtomicFile(self.picture.path, self.picture.force)
         return self._file
@@ -103,14 +103,14 @@ class WritesRows(ABC):
 
     @abstractmethod
     def add(self, rows: NDArray[Any]) -> None:
-        """Write rows ``(n, W, samples)`` of the stored dtype."""
+        """Add rows ``(n, W, samples)`` of the stored dtype."""
 
     @abstractmethod
     def finish(self) -> None:
-        """Write what follows the last row."""
+        """Write the rest of the file after the last row."""
 
     def _check(self, pixels: NDArray[Any], alpha: NDArray[np.bool_] | None) -> None:
-        """Refuse rows that do not fit the announced picture."""
+        """Check that rows fit the picture."""
         picture = self.picture
         if pixels.dtype != picture.dtype or pixels.shape[1:] != (picture.width, picture.channels):
             raise InputError(
@@ -126,7 +126,7 @@ class WritesRows(ABC):
 
 
 class WholeImage(WritesRows):
-    """Collects the rows of an image that is encoded as a whole."""
+    """Collect the rows of an image that is encoded as a whole."""
 
     def __init__(self, picture: Picture) -> None:
         super().__init__(picture)

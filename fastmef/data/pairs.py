@@ -1,4 +1,4 @@
-"""Folders of exposure sets: one folder a scene, its exposures from dark to bright."""
+"""Find exposure sets in folders: one folder per scene, with its exposures from dark to bright."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ LAYOUT = "expected one folder a scene with under.jpg and over.jpg, or two or mor
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file or folder that takes no part, and why."""
+    """A file or folder that is not used, and the reason."""
 
     path: Path
     reason: str
     faulty: bool = False
-    """Whether it is meant as a scene and cannot be used."""
+    """Whether it looks like a scene but cannot be used."""
 
     def __str__(self) -> str:
         return f"{display(self.path)}: {self.reason}"
@@ -42,12 +42,12 @@ class Scene:
 
     name: str
     images: tuple[Path, ...]
-    """From under- to over-exposed."""
+    """Files from under- to over-exposed."""
     folder: int = 0
     """Position of the scene's folder among those of a training run."""
 
     @property
-    def place(self) -> Path:
+    def location(self) -> Path:
         """Return the HDR file, or the folder of the first exposure."""
         return self.images[0] if self.is_radiance else self.images[0].parent
 
@@ -60,14 +60,14 @@ class Scene:
 def find_scenes(folder: str | os.PathLike[str]) -> list[Scene]:
     """Return the scenes in ``folder``, sorted by name.
 
-    Every subfolder that holds images (.jpg .jpeg .png .tif .tiff .webp) is a scene. Its exposures
-    are ``under.*`` and ``over.*`` where both are there, else all its images in the order of their
-    names, which has to be from dark to bright. Hidden files and folders are passed over, and so is
-    a folder ``Label``, as the data set SICE has. No image is opened.
+    Every subfolder with images (.jpg .jpeg .png .tif .tiff .webp) is a scene. Its exposures are
+    ``under.*`` and ``over.*`` if both exist, otherwise all its images in the order of their names,
+    which must be from dark to bright. Hidden files and folders are ignored, and so is a folder
+    ``Label``, which the data set SICE has. No image is opened.
 
     Raises:
-        InputError: the folder does not exist, cannot be read or holds no scene; a scene has a
-            single image, or two that are both named under or over.
+        InputError: the folder does not exist, cannot be read or holds no scene; or a scene has a
+            single image, or two images that are both named under or over.
     """
     found = scan_folder(Path(folder))
     if found.faulty:
@@ -80,11 +80,11 @@ def find_scenes(folder: str | os.PathLike[str]) -> list[Scene]:
 def split_scenes(
     scenes: Sequence[Scene], share: Fraction = VALIDATION_SHARE
 ) -> tuple[list[Scene], list[Scene]]:
-    """Return ``(training, validation)``: scenes 0, 8, 16, … of a sorted list are for validation.
+    """Return ``(training, validation)``: by default, scenes 0, 8, 16, … are for validation.
 
     Args:
-        scenes: sorted by name.
-        share: of the scenes that is for validation, spread evenly; by default 1/8.
+        scenes: scenes sorted by name.
+        share: share of the scenes for validation, which are taken at even distances.
     """
     training: list[Scene] = []
     validation: list[Scene] = []
@@ -95,19 +95,19 @@ def split_scenes(
 
 
 class Folder(NamedTuple):
-    """What lies in a folder of scenes."""
+    """The content of a folder of scenes."""
 
     scenes: list[Scene]
     radiances: list[Scene]
-    """HDR files, each a scene of one file."""
+    """HDR files, each of which is a scene."""
     skipped: list[Skipped]
-    """What is no scene."""
+    """Files and folders that are not scenes."""
     faulty: list[Skipped]
-    """What is meant as a scene and cannot be used."""
+    """Folders that look like scenes but cannot be used."""
 
 
 def scan_folder(root: Path) -> Folder:
-    """Return what lies in a folder, without opening a file. Hidden files are passed over.
+    """Return the content of a folder without opening a file. Hidden files are ignored.
 
     Raises:
         InputError: the folder does not exist or cannot be read.
@@ -137,7 +137,7 @@ def scan_folder(root: Path) -> Folder:
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse what is no folder."""
+    """Check that a path is a folder."""
     mode = _mode(folder)
     if not stat.S_ISDIR(mode):
         problem = "a file, not a folder" if mode else "no such folder"
@@ -145,7 +145,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """Return what lies in a folder, hidden files left out, by name."""
+    """Return the files and folders in a folder sorted by name, without hidden ones."""
     try:
         return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
@@ -159,13 +159,13 @@ def _images(folder: Path, endings: Sequence[str]) -> list[Path]:
 
 
 def _mode(path: Path) -> int:
-    """Return the type and permissions of what a path leads to, 0 if that is nothing."""
+    """Return type and permissions of a file, after following links; 0 if it does not exist."""
     try:
         return os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
         return 0
     except (OSError, ValueError) as error:
-        # Not overlooked: a scene would be missing without a word.
+        # Ignoring the error would drop a scene silently.
         raise InputError(f"{display(path)}: cannot be read: {reason(error)}") from error
 
 
@@ -173,7 +173,7 @@ def _ordered(images: list[Path]) -> tuple[Path, ...]:
     """Return the exposures of a scene from dark to bright.
 
     Raises:
-        Fault: there is one only, or two are both named under or over.
+        Fault: there is a single image, or two are both named under or over.
     """
     named = {
         name: [path for path in images if path.stem.lower() == name] for name in ("under", "over")

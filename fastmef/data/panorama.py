@@ -1,4 +1,4 @@
-"""Perspective views cut from a 360-degree equirectangular panorama."""
+"""Cut perspective views from a 360-degree equirectangular panorama."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def perspective_view(
     width: int,
     height: int,
 ) -> NDArray[np.floating]:
-    r"""Return the picture that a pinhole camera takes at the centre of a panorama.
+    r"""Return the image of a pinhole camera at the centre of a panorama.
 
     The axes are x right, y up, z towards the centre of the panorama. Pixel :math:`(i, j)` of the
     view looks along the ray
@@ -24,19 +24,19 @@ def perspective_view(
     :math:`r = R_y(yaw)\,R_x(pitch)\,(j + \tfrac12 - \tfrac{w}{2},\;
     \tfrac{h}{2} - i - \tfrac12,\; f), \quad f = \frac{w}{2 \tan(fov / 2)}`
 
-    and its longitude :math:`\lambda = \mathrm{atan2}(r_x, r_z)` and latitude
-    :math:`\varphi = \mathrm{atan2}(r_y, \sqrt{r_x^2 + r_z^2})` name the place in the panorama
+    Its longitude :math:`\lambda = \mathrm{atan2}(r_x, r_z)` and latitude
+    :math:`\varphi = \mathrm{atan2}(r_y, \sqrt{r_x^2 + r_z^2})` give the position in the panorama
 
     :math:`v = \big(\tfrac12 - \tfrac{\varphi}{\pi}\big) H - \tfrac12, \qquad
     u = \big(\tfrac12 + \tfrac{\lambda}{2\pi}\big) W - \tfrac12`
 
-    which is read by bilinear interpolation. Columns wrap around; beyond the first and last row
-    the reading goes on over the pole, half a turn further. A view much coarser than the panorama
-    aliases: cut it larger and average it down.
+    which is read with bilinear interpolation. Columns wrap around. Beyond the first and the last
+    row, the position continues across the pole, half a turn further. A view that is much coarser
+    than the panorama aliases: cut a larger view and average it down.
 
     Args:
-        panorama: (H, W, C), floating point, the whole sphere: the first row around the zenith,
-            the middle column straight ahead.
+        panorama: (H, W, C), floating point. It covers the whole sphere: the first row lies around
+            the zenith, the middle column straight ahead.
         yaw: degrees, positive turns right.
         pitch: degrees, positive looks up.
         fov: horizontal field of view in degrees, between 0 and 180.
@@ -47,7 +47,7 @@ def perspective_view(
         (height, width, C) in the dtype of the panorama.
 
     Raises:
-        InputError: a panorama of another shape or dtype; angles or sizes outside their ranges.
+        InputError: the panorama has another shape or dtype, or an angle or size is out of range.
 
     Example:
         >>> import numpy as np
@@ -79,7 +79,7 @@ def perspective_view(
 def _rays(
     yaw: float, pitch: float, fov: float, width: int, height: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the directions of the view's pixels: x right, y up, z ahead, to be broadcast."""
+    """Return the directions (right, up, ahead) of the view's pixels, arrays that broadcast."""
     x = (np.arange(width) + 0.5 - width / 2)[None, :]
     y = (height / 2 - np.arange(height) - 0.5)[:, None]
     focal = width / (2 * np.tan(fov / 2))

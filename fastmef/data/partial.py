@@ -1,4 +1,4 @@
-"""Temporary files beside their destination, and the removal of those that killed writers left."""
+"""Create temporary files beside their destination, and remove those of killed writers."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows, where an open file cannot be removed: that is the lock
+except ImportError:  # on Windows no lock is needed, because an open file cannot be removed
     fcntl = None  # type: ignore[assignment]
 
 _NAME = re.compile(r"\.fastmef-[0-9a-f]{16}\.tmp")
-_O_BINARY = getattr(os, "O_BINARY", 0)  # Windows alone translates line ends
+_O_BINARY = getattr(os, "O_BINARY", 0)  # Windows translates line ends otherwise
 _O_UNFOLLOWED = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def create_partial(folder: Path) -> tuple[int, Path]:
     """Create a temporary file in ``folder`` and return its descriptor and path.
 
-    The file is locked as long as the descriptor is open. The lock ends with the process, however
-    that ends, so a file without a lock has no writer.
+    The file is locked as long as the descriptor is open. The system releases the lock when the
+    process ends for any reason, so a file without a lock has no writer.
     """
     while True:
         path = folder / f".fastmef-{secrets.token_hex(8)}.tmp"
-        # Not tempfile: its files are readable by the owner alone, whatever the umask says.
+        # The module tempfile ignores the umask: only the owner could read its files.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _O_BINARY, 0o666)
-        # Before it was locked, another process may have taken it for an orphan: that one is waited
-        # for, and what it removed is replaced.
+        # Before the file is locked, another process may take it for an orphan and remove it. Then
+        # another file is created.
         _lock(descriptor, wait=True)
         if os.fstat(descriptor).st_nlink:
             return descriptor, path
@@ -61,7 +61,7 @@ def _remove_orphan(path: str) -> None:
 
 
 def _lock(descriptor: int, wait: bool = False) -> bool:
-    """Lock an open file; ``False`` if another process holds it or locks do not work there."""
+    """Lock an open file; return ``False`` if another process holds the lock or locking fails."""
     if fcntl is None:
         return True
     try:

@@ -1,4 +1,4 @@
-"""Random patches of exposure sets, a pure function of seed and number of the batch."""
+"""Random patches of exposure sets, which depend only on the seed and the number of the batch."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from fastmef.data.frames import Frames
 from fastmef.data.pairs import Scene
 from fastmef.errors import InputError
 
-COUNTS = (3, 3, 4, 5, 7, 9, 12)  # numbers of exposures in a bracket, by how often they are drawn
-ENOUGH = 5  # exposures of a real bracket that may stand for a longer one
+COUNTS = (3, 3, 4, 5, 7, 9, 12)  # numbers of exposures in a bracket; 3 is drawn twice as often
+ENOUGH = 5  # real brackets of so many exposures are also used when a longer one is drawn
 
 
 @dataclass(frozen=True)
 class Patch:
-    """Where a patch is cut, and what is done with it."""
+    """The position of a patch, its exposures, and its flip and rotation."""
 
     scene: int
     frames: tuple[int, ...] | Rendering
-    """Which photographs of a bracket are used, from the darkest, or how they are rendered."""
+    """Indices of the photographs of a bracket, from the darkest, or how they are rendered."""
     top: int
     left: int
     turns: int
@@ -36,47 +36,49 @@ class Patch:
 
 @dataclass
 class _Kinds:
-    """Scenes by what batches they make, as indices."""
+    """Indices of the scenes, grouped by the kind of batches that they make."""
 
     alike: list[int] = field(default_factory=list)
-    """Of as many exposures as a batch of several patches has."""
+    """Scenes for batches of several patches, which need the same number of exposures."""
     long: dict[int, int] = field(default_factory=dict)
-    """Longer brackets, with their number of exposures."""
+    """Longer brackets → their number of exposures."""
     rendered: list[int] = field(default_factory=list)
     """HDR files."""
 
 
 class PatchSampler:
-    """Draws batches of square patches with flips and 90° rotations.
+    """Draw batches of square patches with flips and 90° rotations.
 
-    Batch n depends on ``(seed, n)`` alone, so a resumed run sees exactly the patches an
-    uninterrupted one would have seen. Where a photograph is smaller than a patch it is continued by
-    its mirror image. May be used from several threads.
+    Batch n depends on ``(seed, n)`` alone, so a resumed run sees exactly the patches that an
+    uninterrupted one would have seen. A photograph that is smaller than a patch is padded with its
+    mirror image. Several threads may use a sampler.
 
-    With ``exposures="any"`` half of the batches are patches of scenes with two exposures, the
+    With ``exposures="any"``, half of the batches are patches of scenes with two exposures. The
     others are a single bracket: exposures drawn from a longer scene, or rendered from an HDR file
-    (:class:`fastmef.data.brackets.Rendering`). Where one of these kinds is missing the others take
-    its place. With ``"fixed"`` every batch has patches of one number of exposures.
+    (:class:`fastmef.data.brackets.Rendering`). If there are no scenes of one kind, the other kinds
+    replace it. With ``"fixed"``, all patches have the same number of exposures.
 
     Args:
-        scenes: in any order; the exposures of each are sorted by mean brightness.
-        patch: side in pixels.
-        batch_size: patches in a batch, if they are not a single bracket.
-        seed: of the random choices.
+        scenes: the scenes in any order; the exposures of each are sorted by mean brightness.
+        patch: side of a patch in pixels.
+        batch_size: number of patches in a batch that is not a single bracket.
+        seed: seed of the random choices.
         exposures: ``"any"`` or ``"fixed"``.
-        frames: for ``"fixed"``, how many exposures are drawn from longer scenes or rendered from
-            HDR files; 0 uses all of a scene, whose number must be the same in all scenes.
-        counts: for ``"any"``, numbers of exposures in a bracket, each drawn as often as it is
-            there.
-        weights: share of the batches from each root, by :attr:`Scene.folder`. Empty: all scenes of
-            a kind are drawn equally often.
-        reuse: so many batches in a row are cut from the same exposures of the same scenes, at new
-            places. For photographs that do not fit into memory: they are decoded less often.
-        rendering: what brackets are rendered by.
-        store: decodes the files; by default one that keeps all of them.
+        frames: for ``"fixed"``, the number of exposures that are drawn from longer scenes or
+            rendered from HDR files; 0 uses all exposures of a scene, whose number must be the same
+            in all scenes.
+        counts: for ``"any"``, numbers of exposures in a bracket. A number that is listed twice is
+            drawn twice as often.
+        weights: share of the batches from each root, indexed by :attr:`Scene.folder`. If empty, all
+            scenes of a kind are drawn equally often.
+        reuse: number of consecutive batches that are cut from the same exposures of the same
+            scenes, at new positions, so that fewer photographs are decoded if they do not fit into
+            memory.
+        rendering: options of the rendering of brackets.
+        store: the store that decodes the files; by default a new one that keeps all of them.
 
     Raises:
-        InputError: a scene cannot be read, or does not fit the description above.
+        InputError: a scene cannot be read, or has too few exposures.
         MissingExtraError: see :func:`fastmef.data.radiance.read_radiance`.
     """
 
@@ -103,7 +105,7 @@ class PatchSampler:
         self.exposures: int | str = exposures if self._mixed else frames or _only_count(self.scenes)
         for scene in self.scenes:
             if (missing := missing_exposures(scene, frames)) is not None:
-                raise InputError(f"{display(scene.place)}: {missing}")
+                raise InputError(f"{display(scene.location)}: {missing}")
         self._kinds, self._weights = self._sort(weights)
 
     def batch(self, number: int) -> Tensor:
@@ -111,12 +113,12 @@ class PatchSampler:
         patches = np.stack([self._cut(patch) for patch in self.draw(number)])
         return torch.from_numpy(np.ascontiguousarray(patches.transpose(0, 1, 4, 2, 3)))
 
-    def places(self, number: int) -> list[tuple[Scene, int, int]]:
+    def positions(self, number: int) -> list[tuple[Scene, int, int]]:
         """Return scene, top row and left column of every patch of :meth:`batch`."""
         return [(self.scenes[p.scene], p.top, p.left) for p in self.draw(number)]
 
     def draw(self, number: int) -> list[Patch]:
-        """Return where the patches of :meth:`batch` are cut."""
+        """Return the random choices for the patches of :meth:`batch`."""
         random = np.random.default_rng((self.seed, number))
         chooser = random
         if self.reuse > 1:
@@ -129,7 +131,7 @@ class PatchSampler:
             if bracket is not None:
                 return [bracket]
         chosen = [int(i) for i in chooser.choice(kinds.alike, size=self.batch_size)]
-        return [self._place(i, self._frames(i, chooser), random) for i in chosen]
+        return [self._draw_position(i, self._frames(i, chooser), random) for i in chosen]
 
     def _draw_bracket(
         self, kinds: _Kinds, chooser: np.random.Generator, random: np.random.Generator
@@ -142,23 +144,24 @@ class PatchSampler:
         if photographed and (not kinds.rendered or chooser.random() < 0.5):
             index = int(chooser.choice(photographed))
             most = kinds.long[index]
-            return self._place(index, _thin(most, min(count, most), chooser), random)
+            return self._draw_position(index, _thin(most, min(count, most), chooser), random)
         if not kinds.rendered:
             return None
         rendering = Rendering.draw(count, random, self.rendering)
-        return self._place(int(chooser.choice(kinds.rendered)), rendering, random)
+        return self._draw_position(int(chooser.choice(kinds.rendered)), rendering, random)
 
     def _frames(self, index: int, random: np.random.Generator) -> tuple[int, ...] | Rendering:
-        """Draw the exposures of a scene for a batch of several."""
+        """Draw the exposures of a scene for a batch of several patches."""
         most = len(self.scenes[index].images)
         count = most if isinstance(self.exposures, str) else self.exposures
         if self.scenes[index].is_radiance:
             return Rendering.draw(count, random, self.rendering)
         return tuple(range(most)) if count == most else _thin(most, count, random)
 
-    def _place(
+    def _draw_position(
         self, index: int, frames: tuple[int, ...] | Rendering, random: np.random.Generator
     ) -> Patch:
+        """Draw position, rotation and flip of a patch."""
         survey = self._surveys[index]
         top = int(random.integers(max(0, survey.height - self.patch) + 1))
         left = int(random.integers(max(0, survey.width - self.patch) + 1))
@@ -180,7 +183,10 @@ class PatchSampler:
         return cut[:, :, ::-1] if patch.flip else cut
 
     def _sort(self, weights: Sequence[float]) -> tuple[list[_Kinds], NDArray[np.float64] | None]:
-        """Return the scenes by kind, of each root apart if these have weights, and the weights."""
+        """Return the scenes by kind, and the shares of the roots.
+
+        If roots have weights, each has an entry of its own; otherwise all scenes are in one.
+        """
         roots = sorted({scene.folder for scene in self.scenes}) if weights else [0]
         kinds = {root: _Kinds() for root in roots}
         for index, scene in enumerate(self.scenes):
@@ -200,14 +206,14 @@ class PatchSampler:
 
 
 def missing_exposures(scene: Scene, count: int) -> str | None:
-    """Return that ``count`` exposures cannot be taken from a scene, ``None`` if they can."""
+    """Say that a scene has fewer than ``count`` exposures; return ``None`` if it has enough."""
     if scene.is_radiance or len(scene.images) >= count:
         return None
     return f"{len(scene.images)} exposures, {count} are drawn from each scene"
 
 
 def _only_count(scenes: Sequence[Scene]) -> int:
-    """Return how many exposures every scene has."""
+    """Return the number of exposures of the scenes, which must be the same for all."""
     counts = sorted({0 if scene.is_radiance else len(scene.images) for scene in scenes})
     if len(counts) != 1 or counts == [0]:
         raise InputError(
@@ -218,5 +224,5 @@ def _only_count(scenes: Sequence[Scene]) -> int:
 
 
 def _thin(most: int, count: int, random: np.random.Generator) -> tuple[int, ...]:
-    """Draw ``count`` of ``most`` exposures, in order."""
+    """Draw the indices of ``count`` of ``most`` exposures, ascending."""
     return tuple(sorted(int(k) for k in random.choice(most, count, replace=False)))

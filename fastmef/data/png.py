@@ -1,8 +1,8 @@
-"""PNG: read in strips of rows, with all checksums, which Pillow leaves out.
+"""Read PNG in strips of rows, and compare all checksums, which Pillow does not.
 
-The image data are decompressed here and every strip of rows is given to libpng as an image of its
-own, stored without compression and headed by the last row of the strip before, on which its first
-row may depend. So the file is never in memory, and what undoes the filters is the library.
+This module decompresses the image data and passes every strip of rows to libpng as an image of its
+own, stored without compression. The strip is preceded by the last row of the strip before, on which
+its first row may depend. So the file is never in memory as a whole, and libpng undoes the filters.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def open_png(content: Content) -> DecodedSource | PngSource:
     """Open a PNG of 8 or 16 bits; alpha is kept as the mask of valid pixels.
 
     Raises:
-        Fault: see :func:`parse_png`; it is of a kind that is not supported.
+        Fault: see :func:`parse_png`; or the kind of image is not supported.
     """
     png = parse_png(content)
     header = png.header
@@ -75,7 +75,7 @@ def open_png(content: Content) -> DecodedSource | PngSource:
 
 
 class PngSource:
-    """A PNG whose rows are decoded when they are asked for, in the order of the file."""
+    """A PNG whose rows are decoded when they are read, in the order of the file."""
 
     streams, linear = True, False
 
@@ -117,7 +117,7 @@ class PngSource:
         self._next, self._before = 0, b""
 
     def _decode_rows(self, count: int) -> NDArray[Any]:
-        """Decode the next rows, alpha as stored."""
+        """Decode the next rows, with alpha as stored."""
         header = self._png.header
         raw = self._inflater.read(count * self._stride)
         _check_filters(raw, [(count, self._stride)])
@@ -135,7 +135,7 @@ class PngSource:
 
 
 def _check_filters(raw: bytes, passes: list[tuple[int, int]]) -> None:
-    """Refuse rows whose first byte names no filter."""
+    """Check that the first byte of every row names a filter."""
     start = 0
     for rows, stride in passes:
         end = start + rows * stride
@@ -145,7 +145,7 @@ def _check_filters(raw: bytes, passes: list[tuple[int, int]]) -> None:
 
 
 def _decode(header: Header, height: int, raw: bytes) -> NDArray[Any]:
-    """Undo the filters of rows; returns ``(height, W, C)`` with alpha as stored."""
+    """Undo the filters of rows; return ``(height, W, C)`` with alpha as stored."""
     content = assemble(header, height, raw, [])
     if header.depth == 16:
         if header.color == GREY:

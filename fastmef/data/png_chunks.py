@@ -1,4 +1,4 @@
-"""The chunks of a PNG: their checksums, the header, metadata, and the data decompressed."""
+"""Read the chunks of a PNG: checksums, header, metadata, and decompressed data."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6  # colour types
 _CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGB_ALPHA: 4}
 _DEPTHS = {GREY: (1, 2, 4, 8, 16), PALETTE: (1, 2, 4, 8)}
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2))
-_PASSES = (*_ADAM7, (0, 1, 1, 2))  # first column, first row, steps
+_PASSES = (*_ADAM7, (0, 1, 1, 2))  # first column, first row, column step, row step
 _EXIF_COMMENT = b"Raw profile type exif\0"
 _XMP_COMMENT = b"XML:com.adobe.xmp\0"
 _KEPT = (b"eXIf", b"pHYs", b"iCCP")
-_LARGEST_METADATA = 64 << 20  # bytes; what goes beyond is left out
+_LARGEST_METADATA = 64 << 20  # bytes; further metadata are left out
 _BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Header:
-    """The first chunk, and what follows from it."""
+    """The first chunk, which describes the image."""
 
     width: int
     height: int
@@ -48,7 +48,7 @@ class Header:
         return cls(width, height, depth, color, interlaced)
 
     def pack(self, height: int) -> bytes:
-        """Return the chunk of an image of another height."""
+        """Return the chunk for an image of another height."""
         data = (self.width, height, self.depth, self.color, 0, self.interlaced)
         return chunk(b"IHDR", struct.pack(">IIBBHB", *data))
 
@@ -57,7 +57,10 @@ class Header:
         return _CHANNELS[self.color]
 
     def passes(self) -> list[tuple[int, int]]:
-        """Return rows and bytes of a row, with the filter, of every pass of an interlaced image."""
+        """Return for every pass its rows and the bytes of a row, including the filter byte.
+
+        An image that is not interlaced has one pass.
+        """
         bits = self.depth * self.channels
         sizes = [
             (-(-(self.height - top) // down), -(-(self.width - left) // across))
@@ -68,7 +71,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Png:
-    """A PNG whose chunks are in order, and sound but for the image data."""
+    """A PNG whose chunks are in order and have right checksums, except image data."""
 
     header: Header
     data: list[tuple[int, int]]
@@ -78,14 +81,14 @@ class Png:
     kinds: set[bytes]
 
     def embedded(self) -> Embedded:
-        """Read the metadata by Pillow, from an image of one pixel that has the same."""
+        """Read the metadata with Pillow, from an image of one pixel with the same chunks."""
         profile = _profile(self.metadata)
         others = [part for part in self.metadata if part[4:8] != b"iCCP"]
         pixel = Header(1, 1, 8, GREY, 0)
         content = assemble(pixel, 1, b"\0\0", others)
         try:
             image = PngImageFile(io.BytesIO(content))
-            image.load()  # what stands behind the pixels
+            image.load()  # reads the chunks behind the pixels
             found = embedded(image)
         except Exception:  # a damaged comment must not cost the photograph
             found = Embedded(1, {}, {}, {})
@@ -95,7 +98,7 @@ class Png:
 
 
 def parse_png(content: Content) -> Png:
-    """Read the chunks of a PNG, and compare the checksum of every one but those of image data.
+    """Read the chunks of a PNG, and compare the checksums of all except image data.
 
     Raises:
         Fault: the file is truncated, a checksum is wrong, or the chunks are in the wrong order.
@@ -129,7 +132,7 @@ def parse_png(content: Content) -> Png:
 
 
 class Inflater:
-    """Decompresses the image data, and compares the checksum of every chunk."""
+    """Decompress the image data, and compare the checksum of every chunk."""
 
     def __init__(self, content: Content, chunks: list[tuple[int, int]]) -> None:
         self._blocks = _read_blocks(content, chunks)
@@ -148,7 +151,7 @@ class Inflater:
         return b"".join(parts)
 
     def finish(self) -> None:
-        """Check that nothing follows but the end of the stream, whose checksum is compared."""
+        """Check that the stream ends here; zlib compares its checksum."""
         while (part := self._more(1)) is not None:
             if part or self._stream.unused_data:
                 raise damaged("it has more image data than rows")
@@ -171,7 +174,7 @@ class Inflater:
 
 
 def _read_blocks(content: Content, chunks: list[tuple[int, int]]) -> Iterator[bytes]:
-    """Yield the compressed data, and compare the checksum of every chunk behind its last byte."""
+    """Yield the compressed data, and compare the checksum of every chunk after its last byte."""
     for offset, length in chunks:
         checksum, end = zlib.crc32(b"IDAT"), offset + length
         for start in range(offset, end, _BLOCK):
@@ -190,7 +193,7 @@ def _check_chunk(content: Content, kind: bytes, position: int, length: int) -> N
 
 
 def _has_metadata(kind: bytes, start: bytes) -> bool:
-    """Return whether a chunk holds metadata that are kept; ``start`` is the start of its data."""
+    """Return whether a chunk holds metadata that are kept; ``start`` is the begin of its data."""
     if kind == b"iTXt":
         return start.startswith(_XMP_COMMENT)
     if kind in (b"tEXt", b"zTXt"):
@@ -205,7 +208,7 @@ def _compare(content: Content, checksum: int, offset: int, kind: bytes) -> None:
 
 
 def assemble(header: Header, height: int, raw: bytes, others: list[bytes]) -> bytes:
-    """Return a PNG of filtered rows, which are stored without compression."""
+    """Return a PNG of filtered rows, stored without compression, with other chunks before them."""
     return b"".join(
         (
             SIGNATURE,
@@ -218,7 +221,7 @@ def assemble(header: Header, height: int, raw: bytes, others: list[bytes]) -> by
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
-    """Return a part of a PNG, with its length and checksum."""
+    """Return a chunk of a PNG, with its length and checksum."""
     checksum = zlib.crc32(data, zlib.crc32(kind))
     return b"".join((struct.pack(">I", len(data)), kind, data, struct.pack(">I", checksum)))
 

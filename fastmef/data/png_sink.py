@@ -1,4 +1,4 @@
-"""PNG, written in strips of rows."""
+"""Write PNG files in strips of rows."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from fastmef.data.metadata import Metadata
 from fastmef.data.output import Picture, WritesRows
 from fastmef.data.png_chunks import SIGNATURE, chunk
 
-_COLORS = {1: 0, 2: 4, 3: 2, 4: 6}  # PNG's colour types, by the number of channels
+_COLORS = {1: 0, 2: 4, 3: 2, 4: 6}  # number of channels → PNG's colour type
 _UP = 2  # the filter: differences to the row above
 _CHUNK = 1 << 18
 
 
 class PngSink(WritesRows):
-    """A PNG whose rows are filtered and compressed as they come.
+    """Write a PNG whose rows are filtered and compressed as they arrive.
 
-    Every row has the filter Up, the difference to the row above: on a photograph of 4 megapixels
-    libpng's choice row by row made files that were 3 % (level 1) and 5 % (level 6) larger.
+    Every row has the filter Up, the difference to the row above. On a photograph of 4 megapixels,
+    libpng's choice of a filter for each row made files that were 3 % (level 1) and 5 % (level 6)
+    larger.
 
     Args:
-        picture: 8 or 16 bits.
-        level: of zlib, 0 to 9.
+        picture: the image, of 8 or 16 bits.
+        level: compression level of zlib, 0 to 9.
     """
 
     def __init__(self, picture: Picture, level: int) -> None:
@@ -61,7 +62,7 @@ class PngSink(WritesRows):
         self.file.write(chunk(b"IEND", b""))
 
     def _write_header(self) -> None:
-        """Write what precedes the pixels."""
+        """Write the chunks before the pixels."""
         picture = self.picture
         bits, color = 8 * picture.stored.itemsize, _COLORS[picture.samples]
         header = struct.pack(">IIBBBBB", picture.width, picture.height, bits, color, 0, 0, 0)
@@ -71,7 +72,7 @@ class PngSink(WritesRows):
         )
 
     def _write_data(self, everything: bool = False) -> None:
-        """Write full chunks of compressed data, and the rest if it is everything."""
+        """Write full chunks of compressed data; with ``everything``, also the rest."""
         while self._waiting and (everything or len(self._waiting) >= _CHUNK):
             self.file.write(chunk(b"IDAT", bytes(self._waiting[:_CHUNK])))
             del self._waiting[:_CHUNK]

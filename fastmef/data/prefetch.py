@@ -1,4 +1,4 @@
-"""Batches that are made ahead of their use, in threads."""
+"""Make batches in threads, ahead of their use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-AHEAD = 2  # batches for each thread
+AHEAD = 2  # batches per thread
 
 
 def prefetch(
@@ -19,7 +19,7 @@ def prefetch(
     """Yield ``make(number)`` in order, computed up to ``AHEAD`` × ``workers`` numbers ahead.
 
     An error of ``make`` is raised where its result would be yielded. With 0 workers nothing is
-    ahead. Closing the iterator waits for what is being made.
+    computed ahead. Closing the iterator waits for the calls that are running.
     """
     if workers == 0:
         yield from map(make, numbers)

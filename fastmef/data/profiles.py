@@ -1,4 +1,4 @@
-"""Exposures in one colour space: pixels of other ICC profiles are converted to the first one's."""
+"""Convert the exposures of a bracket to the colour space of the first one."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _MODES = {1: "L", 3: "RGB"}
 
 
 class ConvertedSource:
-    """A :class:`~fastmef.data.sources.Source` in another colour space.
+    """A :class:`~fastmef.data.sources.Source` that converts its pixels to another colour space.
 
-    Without a profile pixels are taken for sRGB. Pillow converts 8-bit pixels, imagecodecs others,
-    both by Little CMS, relative colorimetric with black point compensation.
+    Pixels without a profile are taken for sRGB. Pillow converts 8-bit pixels and imagecodecs all
+    others, both with Little CMS, relative colorimetric with black point compensation.
 
     Args:
-        source: to be converted.
+        source: the source to convert.
         profile: the ICC profile of the result; ``None`` is sRGB.
 
     Raises:
@@ -97,10 +97,10 @@ class ConvertedSource:
 
 
 def convert_to_first(sources: list[Any]) -> list[Any]:
-    """Return the sources with all others' pixels in the colour space of the first.
+    """Return the sources, converted to the colour space of the first one if theirs differs.
 
     Raises:
-        InputError: a profile is damaged, or grey images have different ones.
+        InputError: a profile is damaged, or some grey images have a profile and some have none.
     """
     first = sources[0].metadata.icc_profile
     return [
@@ -111,7 +111,7 @@ def convert_to_first(sources: list[Any]) -> list[Any]:
 
 def _same(one: bytes | None, other: bytes | None) -> bool:
     """Return whether two profiles describe the same colours."""
-    # The header holds the time of making and a checksum, which say nothing about colours.
+    # The header holds the time of creation and a checksum, which do not concern colours.
     return one == other or (one is not None and other is not None and one[128:] == other[128:])
 
 
@@ -121,7 +121,7 @@ def _open(profile: bytes | None, channels: int) -> ImageCms.ImageCmsProfile:
 
 
 def _bytes(profile: bytes | None, channels: int) -> bytes:
-    """Return the profile, that of sRGB where there is none."""
+    """Return the profile; if there is none, return that of sRGB."""
     if profile is not None:
         return profile
     if channels == 1:

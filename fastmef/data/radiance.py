@@ -1,4 +1,4 @@
-"""Scene-linear radiance from Radiance RGBE (.hdr) and OpenEXR (.exr) files."""
+"""Read scene-linear radiance from Radiance RGBE (.hdr) and OpenEXR (.exr) files."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from fastmef.errors import FastmefError, InputError
 
 RADIANCE_ENDINGS = (".hdr", ".exr")
 
-# Chromaticities of red, green, blue and white, x and y each: sRGB's, which are EXR's default.
+# Chromaticities (x, y) of red, green, blue and white in sRGB, which are EXR's default.
 _SRGB = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
 HDR_SIGNATURES = (b"#?RADIANCE", b"#?RGBE")
 EXR_SIGNATURE = b"v/1\x01"
 
 _RESOLUTION = re.compile(rb"-Y (\d{1,9}) \+X (\d{1,9})\n")
 _LONGEST_HEADER = 1 << 16
-_HALF, _FLOAT = 1, 2  # OpenEXR's types of pixels
+_HALF, _FLOAT = 1, 2  # OpenEXR's pixel types
 _NEEDED = "a Radiance (.hdr) or OpenEXR (.exr) file"
 
 
@@ -41,10 +41,11 @@ def read_radiance(
 ) -> NDArray[np.float32]:
     """Return the linear radiance ``(H, W, 3)`` of an HDR file, in the primaries of sRGB.
 
+    Values may be negative if the primaries of an EXR file have a wider gamut than sRGB.
+
     Args:
-        path: ends in .hdr or .exr. Values may be negative where the primaries of an EXR file reach
-            beyond sRGB.
-        max_pixels: a larger picture is reduced to about this many pixels, by the mean of linear
+        path: a path that ends in .hdr or .exr.
+        max_pixels: a larger image is reduced to about this many pixels, with the mean of linear
             light over areas.
 
     Raises:
@@ -70,7 +71,7 @@ def read_radiance(
 
 
 def reduce_area(image: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Reduce ``(H, W, 3)`` to ``(height, width, 3)`` by the mean over areas."""
+    """Reduce ``(H, W, 3)`` to ``(height, width, 3)`` with the mean over areas."""
     cv2 = import_extra("cv2", "hdr", "reducing radiance")
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
@@ -96,12 +97,12 @@ def open_hdr(content: Content) -> DecodedSource:
 
 
 def open_exr(content: Content, masked: bool = True) -> DecodedSource:
-    """Open an OpenEXR file with R, G and B, or Y alone, and perhaps A, in half or float.
+    """Open an OpenEXR file with the channels R, G and B, or Y alone, in half or float.
 
-    Alpha is the mask of valid pixels if ``masked``, and otherwise ignored.
+    A channel A is the mask of valid pixels if ``masked``, and ignored otherwise.
 
     Raises:
-        Fault: it is damaged, or has other channels.
+        Fault: the file is damaged, or has other channels.
         MissingExtraError: OpenEXR is not installed.
     """
     if content.is_pipe:
@@ -126,12 +127,12 @@ def open_exr(content: Content, masked: bool = True) -> DecodedSource:
 
 
 def _codecs() -> Any:
-    """Return imagecodecs, which holds the Radiance code."""
+    """Return the module imagecodecs, which decodes Radiance files."""
     return import_extra("imagecodecs", "hdr", "reading Radiance HDR files")
 
 
 def _openexr() -> Any:
-    """Return the binding of OpenEXR."""
+    """Return the module OpenEXR."""
     return import_extra("OpenEXR", "hdr", "reading OpenEXR files")
 
 
@@ -147,7 +148,7 @@ def _hdr_size(start: bytes) -> tuple[int, int]:
 
 
 def _decode_hdr(content: bytes) -> NDArray[np.float32]:
-    """Return radiance ``(H, W, 3)``."""
+    """Decode a Radiance HDR file; return ``(H, W, 3)``."""
     try:
         return _codecs().rgbe_decode(content)
     except FastmefError:
@@ -178,7 +179,9 @@ def _exr_layout(content: Content) -> tuple[list[str], np.dtype[Any], int, int]:
 
 
 def _exr_types(start: bytes) -> dict[str, int]:
-    """Return the type of every channel, which the binding tells only of decoded pixels.
+    """Return the pixel type of every channel from the header.
+
+    The module OpenEXR tells it only after decoding the pixels.
 
     Raises:
         Fault: a channel has fewer pixels than the image.
@@ -199,9 +202,9 @@ def _exr_types(start: bytes) -> dict[str, int]:
 
 
 def _exr_channels(path: Path, names: list[str]) -> NDArray[Any]:
-    """Return ``(H, W, C)`` as stored, but colour in the primaries of sRGB.
+    """Return ``(H, W, C)`` as stored, but with colour in the primaries of sRGB.
 
-    The two white points are matched by scaling RGB alone.
+    The two white points are matched by scaling R, G and B.
     """
     try:
         with _openexr().File(str(path), separate_channels=True) as file:

@@ -1,4 +1,4 @@
-"""The bytes of a file of bounded size, whatever kind of file it is."""
+"""Read the bytes of a regular file or a pipe, up to a limit."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os,
 
 
 class Content:
-    """The bytes of a regular file, read where they lie, or of a pipe, read to its end.
+    """The bytes of a file. Parts of a regular file are read on demand, a pipe at once to its end.
 
     Args:
-        path: of the file, or of a pipe such as ``/dev/stdin`` or ``<(command)``.
+        path: path of the file, or of a pipe such as ``/dev/stdin`` or ``<(command)``.
         limit: the most bytes that are read.
         needed: what the file should be, for messages.
         pipe_limit: the most bytes of a pipe, which are all in memory; ``None`` is ``limit``.
 
     Raises:
-        InputError: there is no such file, it is a folder or a device, it cannot be read, it has
-            more than ``limit`` bytes, or it is a pipe into which nothing writes.
+        InputError: the file does not exist, is a folder or a device, cannot be read, or has more
+            than ``limit`` bytes; or nothing writes into the pipe.
     """
 
     def __init__(
@@ -68,10 +68,10 @@ class Content:
         return self._piped is not None
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return ``size`` bytes, fewer only where the file ends."""
+        """Return ``size`` bytes from ``offset`` on; fewer only at the end of the file."""
         if self._piped is not None:
             return self._piped[offset : offset + size]
-        size = min(size, max(0, self.size - offset))  # a hostile size allocates nothing
+        size = min(size, max(0, self.size - offset))  # a wrong size in a file allocates nothing
         parts = []
         with self._report():
             while size > 0 and (part := _read_at(self._descriptor, size, offset)):
@@ -99,10 +99,10 @@ class Content:
             return os.fdopen(os.dup(self._descriptor), "rb")
 
     def check_unchanged(self) -> None:
-        """Refuse a file that was written to since it was opened, whose parts do not fit together.
+        """Check that nothing was written to the file since it was opened.
 
         Raises:
-            InputError: see above.
+            InputError: the file has changed, so the parts that were read may not fit together.
         """
         if self._piped is None:
             with self._report():
@@ -111,7 +111,7 @@ class Content:
                 raise InputError(f"{self.name}: has changed while it was read")
 
     def close(self) -> None:
-        """Close the file. Does nothing the second time."""
+        """Close the file. A second call does nothing."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -131,14 +131,14 @@ def read_bytes(path: str | os.PathLike[str], limit: int, needed: str) -> bytes:
     """Return all bytes of a regular file or a pipe.
 
     Raises:
-        InputError: see :class:`Content`; the file changes while it is read.
+        InputError: see :class:`Content`; or the file changes while it is read.
     """
     with closing(Content(path, limit, needed)) as content:
         return content.whole()
 
 
 def _open(path: str | os.PathLike[str], needed: str) -> int:
-    """Open a file without waiting for the writer of a pipe."""
+    """Return a descriptor for reading a file, without waiting for the writer of a pipe."""
     try:
         return os.open(path, os.O_RDONLY | _FLAGS)
     except FileNotFoundError as error:
@@ -181,4 +181,5 @@ def _read_pipe(descriptor: int, name: str, limit: int, needed: str) -> bytes:
 
 
 def _too_large(name: str, limit: int) -> InputError:
+    """Return the error for a file of more than ``limit`` bytes."""
     return InputError(f"{name}: larger than {limit} bytes, the most that is read")

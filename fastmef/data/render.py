@@ -1,4 +1,4 @@
-"""Exposures rendered from linear radiance, as a camera would have stored them."""
+"""Render exposures from linear radiance, as a camera would store them."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from fastmef.reference.color import GRAY_COEFFICIENTS
 
 CURVES = ("srgb", "linear")
 
-# The exposure search looks at about this many pixels: means and quantiles of a picture do not
-# need more, and a 20-megapixel picture is then no slower than a small one.
+# The exposure search samples about this many pixels: means and quantiles of an image do not need
+# more, and a 20-megapixel image is then as fast as a small one.
 _SEARCH_PIXELS = 100_000
 
-# How far a mean may leave its target to spare highlights or shadows, in 8-bit levels.
+# Limits of the mean luma, in 8-bit levels, when it leaves its target for highlights or shadows.
 _DARKEST_UNDER_MEAN = 25.0
 _BRIGHTEST_OVER_MEAN = 215.0
 
-# A bracket runs from the exposure that leaves all but 3 % of the pixels below white to the one that
-# lifts all but 3 % out of the dark (linear luma, 1 is white), in stops as a photographer would
-# still take them.
+# In the darkest exposure of a bracket at most 3 % of the pixels exceed HIGHLIGHT, in the brightest
+# at most 3 % lie below SHADOW (linear luma, 1 is white). The number of stops is limited to what
+# photographers take.
 CLIPPED = 0.03
 HIGHLIGHT, SHADOW = 0.9, 0.35
 FEWEST_STOPS, MOST_STOPS = 2.0, 12.0
 
-# At or below this luma, 8 bits and JPEG leave no texture.
+# At or below this luma, in 8-bit levels, JPEG preserves no texture.
 _CRUSHED_LEVEL = 10.0
 
 
@@ -41,12 +41,12 @@ def render_exposures(
 
     :math:`I = \mathrm{round}\big(255 \cdot f(\min(\max(2^{ev} L, 0), 1))\big)`
 
-    with :math:`f` the sRGB transfer function. There is no noise and no lens in this: exposures
-    of the same radiance are aligned to the last digit.
+    with the sRGB transfer function :math:`f`. No noise is added, and exposures of the same radiance
+    are aligned exactly.
 
     Args:
-        radiance: (H, W, 3), floating point, linear light in the primaries the result shall have;
-            any scale. Negative values render as 0.
+        radiance: (H, W, 3), floating point, linear light in the primaries of the result, at any
+            scale. Negative values render as 0.
         evs: exposure values in stops, within [-100, 100], one picture each; +1 doubles the light.
         curve: ``"srgb"`` or ``"linear"`` (:math:`f(x) = x`).
 
@@ -54,8 +54,8 @@ def render_exposures(
         One (H, W, 3) uint8 array for each exposure value, in the order given.
 
     Raises:
-        InputError: radiance of another shape or dtype, or with NaN or infinite values; an
-            exposure value beyond 100 stops; an unknown curve.
+        InputError: the radiance has another shape or dtype, or NaN or infinite values; an exposure
+            value exceeds 100 stops; or the curve is unknown.
 
     Example:
         >>> import numpy as np
@@ -88,17 +88,17 @@ def auto_exposures(
 
     :math:`ev_u = \max\big(ev(25), \min(ev(\text{under mean}), -\log_2 Q_{1-c}(\max_c L_c))\big)`
 
-    The over-exposed frame mirrors this: a mean of ``over_mean``, brightened to 215 at most while
-    more than ``max_crushed`` of its pixels lie at luma 10 or below:
+    The over-exposed frame is chosen likewise: a mean of ``over_mean``, brightened to 215 at most
+    while more than ``max_crushed`` of its pixels have luma 10 or less:
 
     :math:`ev_o = \min\big(ev(215), \max(ev(\text{over mean}),
     \log_2(f^{-1}(10/255) / Q_s(Y)))\big)`
 
     :math:`ev(m)` is the exposure value whose sRGB rendering has the mean luma :math:`m` (found by
     bisection), :math:`Q` a quantile over pixels, :math:`Y` the luma of the linear radiance. Last,
-    the over-exposed frame is darkened to lie ``max_stops`` above the other at most, or the two
-    would have nothing in common in a scene of lamps and night. The default means are the medians
-    of a few hundred public photograph pairs.
+    the over-exposed frame is darkened until it lies at most ``max_stops`` above the other;
+    otherwise, the two would have nothing in common in a night scene with lamps. The default means
+    are the medians of a few hundred public photograph pairs.
 
     Args:
         radiance: (H, W, 3), floating point, linear light, any scale.
@@ -112,8 +112,8 @@ def auto_exposures(
         ``(under, over)`` exposure values in stops, for :func:`render_exposures`.
 
     Raises:
-        InputError: radiance of another shape or dtype, or with NaN or infinite values; so many
-            black pixels that no exposure reaches a mean; any other argument outside its range.
+        InputError: the radiance has another shape or dtype, NaN or infinite values, or so many
+            black pixels that no exposure reaches a mean; or another argument is out of range.
 
     Example:
         >>> import numpy as np
@@ -159,8 +159,8 @@ def exposure_range(radiance: NDArray[np.floating], clipped: float = CLIPPED) -> 
     .. math:: ev_{low} = \log_2(0.9 / Q_{1-c}(Y)), \qquad
         ev_{high} = ev_{low} + \min(\max(\log_2(0.35 / Q_c(Y)) - ev_{low}, 2), 12)
 
-    with :math:`Q` a quantile over the pixels, :math:`Y` the luma of the radiance ``(H, W, 3)`` and
-    :math:`c` the share ``clipped`` of the pixels.
+    where :math:`Q` is a quantile over the pixels, :math:`Y` the luma of the radiance ``(H, W, 3)``,
+    and :math:`c` the share ``clipped`` of the pixels.
     """
     luma = _luma(radiance)
     bright, dark = np.percentile(luma, (100 * (1 - clipped), 100 * clipped))
@@ -170,7 +170,10 @@ def exposure_range(radiance: NDArray[np.floating], clipped: float = CLIPPED) -> 
 
 
 def _checked_radiance(radiance: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Radiance in float32 or wider: half floats would round the curve to visible steps."""
+    """Check radiance, and return it in float32 or wider.
+
+    Half floats would round the response curve to visible steps.
+    """
     radiance = np.asarray(radiance)
     if radiance.ndim != 3 or radiance.shape[2] != 3 or radiance.size == 0:
         raise InputError(f"radiance must have the shape (H, W, 3), got {radiance.shape}")
@@ -182,11 +185,13 @@ def _checked_radiance(radiance: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def _expose(radiance: NDArray[np.floating], ev: float) -> NDArray[np.floating]:
+    """Scale radiance by ``ev`` stops and clip it to [0, 1]."""
     with np.errstate(over="ignore"):
         return np.clip(radiance * radiance.dtype.type(2.0**ev), 0, 1)
 
 
 def _to_8bit(exposed: NDArray[np.floating], curve: str) -> NDArray[np.uint8]:
+    """Apply a response curve to linear light in [0, 1] and round to 8 bits."""
     encoded = srgb_encode(exposed) if curve == "srgb" else exposed
     return np.rint(encoded * 255).astype(np.uint8)
 
@@ -196,7 +201,7 @@ def _luma(pixels: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def _ev_of_mean(pixels: NDArray[np.floating], mean: float) -> float:
-    """Return the exposure value by which ``pixels`` (N, 3), rendered in sRGB, have a mean luma."""
+    """Return the exposure value at which ``pixels`` (N, 3), rendered in sRGB, have a mean luma."""
 
     def rendered_mean(ev: float) -> float:
         return 255 * float(_luma(srgb_encode(_expose(pixels, ev))).mean())
@@ -204,8 +209,8 @@ def _ev_of_mean(pixels: NDArray[np.floating], mean: float) -> float:
     positive = pixels[pixels > 0]
     if positive.size == 0:
         raise InputError("radiance must have a positive value, got none")
-    # Twelve stops under the brightest value everything is black; at the other end all that is
-    # not zero is white.
+    # At ``low`` the brightest value lies twelve stops below white, so everything is black. At
+    # ``high`` every positive value is white.
     low = -float(np.log2(positive.max())) - 12
     high = -float(np.log2(positive.min()))
     if rendered_mean(high) < mean:

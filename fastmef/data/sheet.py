@@ -1,4 +1,4 @@
-"""Pictures side by side with a line of text above each."""
+"""Arrange pictures side by side, with a line of text above each."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def contact_sheet(
     """Arrange many pictures in one.
 
     Args:
-        rows: of ``(label, pixels)`` with pixels ``(H, W, 3)`` or grey ``(H, W)``, uint8. The
-            pictures of a row are of one size.
-        width: of each picture in the sheet; larger ones are reduced to it.
+        rows: rows of ``(label, pixels)`` with pixels ``(H, W, 3)`` or grey ``(H, W)``, uint8. The
+            pictures of a row have one size.
+        width: largest width of a picture in the sheet; larger ones are reduced to it.
 
     Returns:
         The sheet, ``(H, W, 3)``, uint8.
@@ -44,6 +44,7 @@ def contact_sheet(
 
 
 def _tile(label: str, pixels: NDArray[np.uint8], width: int) -> Image.Image:
+    """Return a picture of at most ``width`` pixels across, with its label above."""
     picture = Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
     if picture.width > width:
         height = max(1, round(picture.height * width / picture.width))

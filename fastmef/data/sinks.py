@@ -1,4 +1,4 @@
-"""Image files that are written in strips of rows and appear complete, or not at all."""
+"""Write image files in strips of rows. They appear complete, or not at all."""
 
 from __future__ import annotations
 
@@ -49,22 +49,27 @@ _COMPRESSIONS: dict[str, tuple[str, ...]] = {
     "Radiance HDR": (),
 }
 _WITH_QUALITY = ("JPEG", "WebP")
-_TILE_UNIT, _LARGEST_TILE = 16, 4096  # the unit is that of the specification
+_TILE_UNIT, _LARGEST_TILE = 16, 4096  # TIFF's specification sets the unit
 _WITHOUT_ALPHA = ("JPEG", "Radiance HDR")
 
 
 class Sink(Protocol):
-    """A file that gets its name when :meth:`commit` returns; before, nothing is seen of it."""
+    """A file that appears under its name when :meth:`commit` returns, and not before."""
 
     resident_bytes: int
-    """Memory that writing holds at its peak, beside the rows that are passed."""
+    """Peak memory of writing, in addition to the rows that are passed."""
 
     def write_rows(self, pixels: NDArray[Any], alpha: NDArray[np.bool_] | None) -> None:
-        """Append rows ``(n, W, C)`` from top to bottom, and which of their pixels are valid.
+        """Append rows ``(n, W, C)`` from top to bottom.
+
+        Args:
+            pixels: the rows.
+            alpha: bool ``(n, W)``, true for valid pixels; ``None`` if all are valid.
 
         Raises:
-            InputError: rows of another shape or dtype than announced, or NaN or infinite values.
-            OutputError: the system refuses; nothing is left behind.
+            InputError: the rows have another shape or dtype than announced, or NaN or infinite
+                values.
+            OutputError: the system reports an error; no file is left behind.
         """
         ...
 
@@ -73,12 +78,12 @@ class Sink(Protocol):
 
         Raises:
             InputError: rows are missing.
-            OutputError: the system refuses; nothing is left behind.
+            OutputError: the system reports an error; no file is left behind.
         """
         ...
 
     def abort(self) -> None:
-        """Leave nothing behind. Does nothing after :meth:`commit`."""
+        """Remove everything that was written. This does nothing after :meth:`commit`."""
         ...
 
 
@@ -97,32 +102,34 @@ def create_sink(
     depth: str | None = None,
     force: bool = False,
 ) -> Sink:
-    """Start a file of the kind that the ending of ``path`` names.
+    """Start an image file. The ending of ``path`` selects the format.
 
-    TIFF, PNG and JPEG are written as the rows come. WebP, OpenEXR and Radiance HDR are encoded as a
-    whole. OpenEXR and Radiance HDR get the scene-linear radiance of the rows.
+    TIFF, PNG and JPEG are written as rows arrive. WebP, OpenEXR and Radiance HDR are encoded as a
+    whole. For OpenEXR and Radiance HDR, rows are decoded to scene-linear radiance.
 
     Args:
-        path: ends in .jpg, .jpeg, .png, .tif, .tiff, .webp, .exr or .hdr.
-        height: of the image.
-        width: of the image.
+        path: a path that ends in .jpg, .jpeg, .png, .tif, .tiff, .webp, .exr or .hdr.
+        height: height of the image in pixels.
+        width: width of the image in pixels.
         channels: 1 or 3.
-        dtype: of the rows that :meth:`Sink.write_rows` gets: uint8, uint16, float16 or float32.
-            Floats are display-referred, 1 is white.
-        alpha: keep which pixels are valid; JPEG and Radiance HDR have no place for it.
-        metadata: written where the format has a place for it.
-        quality: of JPEG and lossy WebP, 1 to 100; ``None`` is 95.
-        compression: of TIFF ``"none"`` (``None``), ``"deflate"``, ``"lzw"`` or ``"zstd"``; of PNG
-            ``"0"`` to ``"9"`` (``None`` is 4); of WebP ``"lossy"`` (``None``) or ``"lossless"``; of
-            OpenEXR the name of one of its methods in small letters (``None`` is ``"zip"``).
+        dtype: dtype of the rows for :meth:`Sink.write_rows`: uint8, uint16, float16 or float32.
+            Floating-point values are display-referred, 1 is white.
+        alpha: store which pixels are valid; JPEG and Radiance HDR cannot.
+        metadata: metadata, which are written as far as the format supports them.
+        quality: quality of JPEG and lossy WebP, 1 to 100; ``None`` is 95.
+        compression: for TIFF ``"none"`` (the default), ``"deflate"``, ``"lzw"`` or ``"zstd"``; for
+            PNG ``"0"`` to ``"9"`` (the default is 4); for WebP ``"lossy"`` (the default) or
+            ``"lossless"``; for OpenEXR the name of one of its methods in lower case (the default is
+            ``"zip"``).
         tile: rows and columns of the tiles of a TIFF, a multiple of 16 up to 4096; ``None`` writes
             strips of rows.
         depth: ``"8"``, ``"16"``, ``"half"`` or ``"float"``; ``None`` is that of ``dtype`` if the
-            format has it, else the nearest that it has.
+            format supports it, otherwise the nearest one.
         force: replace an existing file.
 
     Raises:
-        OutputError: see :func:`check_image_output`; the format does not have such an option.
+        OutputError: see :func:`check_image_output`.
+        InputError: see :func:`check_options`.
         MissingExtraError: the format or its compression needs a package that is not installed.
     """
     kind = _kind(path)
@@ -152,11 +159,11 @@ def create_sink(
 def check_image_output(
     path: str | os.PathLike[str], size: tuple[int, int] | None = None, force: bool = False
 ) -> None:
-    """Find out before any work is done whether an image (width, height) can be written to ``path``.
+    """Check before any work is done whether an image (width, height) can be written to ``path``.
 
     Raises:
-        OutputError: unknown ending, existing file, unwritable folder, or an image too large for
-            the format.
+        OutputError: the ending is unknown, the file exists, the folder cannot be written, or the
+            image is too large for the format.
         MissingExtraError: the format needs a package that is not installed.
     """
     kind = _kind(path)
@@ -181,10 +188,10 @@ def check_options(
     tile: int | None = None,
     depth: str | None = None,
 ) -> None:
-    """Find out before any work is done whether the format of ``path`` has these options.
+    """Check before any work is done whether the format of ``path`` has these options.
 
     Raises:
-        InputError: it has not.
+        InputError: the format does not have an option, or not this value of it.
         MissingExtraError: the compression needs a package that is not installed.
     """
     kind = _kind(path)
@@ -216,7 +223,7 @@ def check_options(
 
 
 def _nearest(kind: str, dtype: np.dtype[Any]) -> Any:
-    """Return the depth of a format that loses least of ``dtype``."""
+    """Return the smallest depth of a format that holds ``dtype``, or else its largest one."""
     names = list(DEPTHS)
     position = [np.dtype(known) for known in DEPTHS.values()].index(dtype)
     fitting = [name for name in _DEPTHS[kind] if names.index(name) >= position]
@@ -224,7 +231,7 @@ def _nearest(kind: str, dtype: np.dtype[Any]) -> Any:
 
 
 def _kind(path: str | os.PathLike[str]) -> str:
-    """Return the name of the format that the ending of ``path`` names."""
+    """Return the name of the format that the ending of ``path`` selects."""
     ending = Path(path).suffix.lower()
     if ending not in ENDINGS:
         raise OutputError(

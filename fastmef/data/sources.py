@@ -1,4 +1,4 @@
-"""Image files that are opened now and whose pixels are read later, in strips of rows."""
+"""Open image files, and read their pixels later in strips of rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fastmef.errors import InputError
 
 
 class Source(Protocol):
-    """An image whose header was read and whose pixels were not yet."""
+    """An opened image. Its header is read; its pixels are read on demand."""
 
     name: str
     """The path, for messages."""
@@ -32,33 +32,33 @@ class Source(Protocol):
     channels: int
     """1 (grey) or 3 (RGB). Sizes are those of the upright image."""
     dtype: np.dtype[Any]
-    """uint8, uint16, float16 or float32. Floats are display-referred, 1 is white."""
+    """uint8, uint16, float16 or float32. Floating-point values are display-referred, 1 is white."""
     has_alpha: bool
     """Whether :meth:`rows` returns a mask of the valid pixels."""
     streams: bool
-    """Whether rows are decoded when they are asked for, without decoding the file as a whole."""
+    """Whether rows can be decoded without decoding the file as a whole."""
     linear: bool
     """Whether the file holds scene-linear radiance; :meth:`rows` returns it encoded."""
 
     @property
     def resident_bytes(self) -> int:
-        """Return the memory that reading takes at its peak, beside the rows returned.
+        """Return the peak memory of reading, in addition to the rows that are returned.
 
-        What a source already holds is not counted.
+        Memory that the source holds already is not counted.
         """
         ...
 
     @property
     def metadata(self) -> Metadata:
-        """Return what the file says about the photograph, for the fused file."""
+        """Return the metadata for the fused file."""
         ...
 
     def rows(self, top: int, bottom: int) -> Rows:
-        """Return pixels ``(bottom - top, W, C)`` and the mask of valid ones ``(…, W)``, if any.
+        """Return pixels ``(bottom - top, W, C)`` and a mask of the valid ones, or ``None``.
 
-        Rows are cheapest from top to bottom without overlap. Reading back is allowed, and may
-        decode the file again from its start. The arrays may be views of what the source holds, and
-        are not to be written to. A source is used by one thread at a time.
+        Reading is fastest from top to bottom without overlap. Earlier rows may be read again, which
+        may decode the file from its start. The arrays may be views of memory of the source and must
+        not be written to. Only one thread at a time may use a source.
 
         Raises:
             InputError: the file is damaged, or has changed since it was opened.
@@ -66,21 +66,21 @@ class Source(Protocol):
         ...
 
     def close(self) -> None:
-        """Release the file and what was decoded of it."""
+        """Close the file and free decoded pixels."""
         ...
 
 
 def open_source(path: str | os.PathLike[str]) -> Source:
-    """Open an image file of any kind that fastmef reads, whatever its name ends in.
+    """Open an image file. Its content determines the format, not the ending of its name.
 
     Rows of OpenEXR and Radiance HDR files are scene-linear here; :func:`open_sources` encodes them.
 
     Raises:
-        InputError: there is no such file, it cannot be read, it is damaged, or of a kind that is
-            not supported (see ``docs/files.md``); it has more than 500 million pixels or far more
-            than its bytes can hold (the environment variable ``FASTMEF_MAX_PIXELS`` sets another
-            limit).
-        MissingExtraError: the kind needs a package that is not installed.
+        InputError: the file does not exist, cannot be read, is damaged, or is of a kind that is not
+            supported (see ``docs/files.md``); or it has more than 500 million pixels, or far more
+            than a photograph of its size (the environment variable ``FASTMEF_MAX_PIXELS`` sets
+            another limit).
+        MissingExtraError: the format needs a package that is not installed.
     """
     content = Content(path, max_image_bytes(), ALLOWED, max_whole_bytes())
     try:
@@ -106,7 +106,7 @@ _KINDS: tuple[tuple[Callable[[bytes], bool], Callable[[Content], Source]], ...] 
 
 
 class _SharedScale:
-    """The exposure scale of a bracket, for which its files are decoded when it is first needed."""
+    """The exposure scale of a bracket. Its files are decoded when the scale is first needed."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self._sources = sources
@@ -117,7 +117,7 @@ class _SharedScale:
 
 
 class EncodedSource:
-    """Scene-linear radiance, encoded for the fusion (see ``linear.py``)."""
+    """Encode scene-linear radiance for the fusion; see :mod:`fastmef.data.linear`."""
 
     linear = True
 
@@ -146,13 +146,13 @@ class EncodedSource:
 def open_sources(paths: Sequence[str | os.PathLike[str]]) -> list[Source]:
     """Open the exposures of a bracket, which must have one size, depth and number of channels.
 
-    Pixels with another colour profile than those of the first file are converted to its. Radiance
-    is encoded as display-referred values with one scale for all frames; asking for it, in the
-    metadata, or for rows decodes all its files.
+    Pixels with another colour profile than the first file's are converted to its profile. Radiance
+    is encoded as display-referred values with one scale for all frames. Reading the metadata or
+    rows of radiance decodes all files to find that scale.
 
     Raises:
-        InputError: see :func:`open_source`; the images differ in one of these, or some are
-            scene-linear and some are not.
+        InputError: see :func:`open_source`; or the images differ in size, depth or number of
+            channels, or some are scene-linear and some are not.
     """
     sources: list[Source] = []
     try:
@@ -170,7 +170,7 @@ def open_sources(paths: Sequence[str | os.PathLike[str]]) -> list[Source]:
 
 
 def _check_alike(first: Source, other: Source) -> None:
-    """Refuse two frames that cannot be fused."""
+    """Check that two frames can be fused."""
     if (other.height, other.width) != (first.height, first.width):
         raise InputError(
             f"all images must have one size: {first.name} is {first.width}×{first.height}"

@@ -1,4 +1,4 @@
-"""Tensors and texts in a safetensors file, with a checksum over every byte of it."""
+"""Store tensors and texts in a safetensors file with a checksum over every byte."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from fastmef.data.damage import Fault, damaged
 MAX_BYTES = 16 << 30
 LARGEST_WEIGHT = 1e6  # trained networks stay below 1e3
 
-# The checksum is the first value of the header, so it has one place. It is computed with zeros
-# there.
+# The checksum is the first value of the header, so its offset is fixed. It is computed with zeros
+# at that offset.
 _BEFORE = b'{"__metadata__":{"sha256":"'
 _START = 8 + len(_BEFORE)
 _END = _START + 64
 
 
 def pack(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> bytearray:
-    """Return the content of a file; the same tensors and texts always give the same bytes."""
+    """Return the content of a file. The same tensors and texts always give the same bytes."""
     dense = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     plain = save(dense)
     size = int.from_bytes(plain[:8], "little")
@@ -39,7 +39,7 @@ def pack(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> bytearray:
 
 
 def unpack(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors and texts that :func:`pack` was given.
+    """Return the tensors and texts of a file's content, the inverse of :func:`pack`.
 
     Raises:
         Fault: the content was not made by :func:`pack`, or has changed since.
@@ -59,10 +59,10 @@ def unpack(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def check_weights(tensors: Mapping[str, Tensor]) -> None:
-    """Refuse weights that are not finite, or larger than a trained network can have.
+    """Check that weights are finite and not larger than those of a trained network.
 
     Raises:
-        Fault: see above.
+        Fault: they are not.
     """
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and tensor.numel():
@@ -76,10 +76,10 @@ def check_weights(tensors: Mapping[str, Tensor]) -> None:
 
 
 def check_fit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Refuse tensors of other names, shapes or kinds than those of a network.
+    """Check that tensors have the names, shapes and kinds of dtype of a network's tensors.
 
     Raises:
-        Fault: see above.
+        Fault: they do not.
     """
     if tensors.keys() != expected.keys():
         name = min(tensors.keys() ^ expected.keys())
@@ -93,6 +93,6 @@ def check_fit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
 
 
 def _checksum(content: bytearray) -> bytes:
-    """Hash the content with zeros in place of the checksum; overwrites it."""
+    """Overwrite the checksum with zeros and return the hash of the content."""
     content[_START:_END] = b"0" * 64
     return hashlib.sha256(content).hexdigest().encode()

@@ -1,7 +1,7 @@
-"""TIFF and BigTIFF: strips and tiles are decoded when their rows are asked for.
+"""Read TIFF and BigTIFF: strips and tiles are decoded when their rows are read.
 
-What zlib and imagecodecs do not read, JPEG inside TIFF, and LZW where imagecodecs is not installed,
-is decoded as a whole by libtiff, in Pillow.
+Pillow's libtiff decodes JPEG inside TIFF as a whole, and most 8-bit files that need imagecodecs if
+it is not installed.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ from fastmef.errors import MissingExtraError
 
 _END_OF_JPEG = b"\xff\xd9"
 _SLICE = 4 << 20  # bytes of an uncompressed strip that are read at once
-_LARGEST_BAND = 64 << 20  # bytes; an image of larger strips is decoded once, as a whole
+_LARGEST_BAND = 64 << 20  # bytes; an image of larger strips is decoded as a whole
 
 
 def open_tiff(content: Content) -> DecodedSource | TiffSource:
     """Open a TIFF of one page.
 
     Raises:
-        Fault: it is damaged, or of a kind that is not supported.
-        MissingExtraError: its compression needs imagecodecs.
+        Fault: the file is damaged, or of a kind that is not supported.
+        MissingExtraError: its compression needs imagecodecs, which is not installed.
     """
     check_directory(content.read, content.size)
     with content.stream() as file:
@@ -84,7 +84,7 @@ def open_tiff(content: Content) -> DecodedSource | TiffSource:
 
 
 class TiffSource:
-    """A TIFF whose strips or tiles are decoded when their rows are asked for, in any order."""
+    """A TIFF whose strips or tiles are decoded when their rows are read, in any order."""
 
     linear = False
 
@@ -95,7 +95,7 @@ class TiffSource:
         self.dtype = layout.dtype.newbyteorder("=")
         self.metadata = found.upright(self.width, self.height, self.channels)
         self._content, self._layout = content, layout
-        # Rows of uncompressed strips are read where they lie, without the rest of the strip.
+        # Rows of uncompressed strips are read without the rest of the strip.
         self._sliced = layout.compression == NONE and not layout.tiled
         self._slice_rows = max(1, _SLICE // layout.row_bytes)
         band = layout.row_bytes * layout.planes * layout.across * layout.tile[0]
@@ -177,7 +177,7 @@ class TiffSource:
 
 
 def _split(pixels: NDArray[Any], planes: int) -> list[NDArray[Any]]:
-    """Return views of the samples that are stored together."""
+    """Return a view for each plane, which holds the samples that are stored together."""
     if planes == 1:
         return [pixels]
     return [pixels[..., plane : plane + 1] for plane in range(planes)]

@@ -1,4 +1,4 @@
-"""Decompression of the strips and tiles of a TIFF, by zlib and imagecodecs."""
+"""Decompress the strips and tiles of a TIFF with zlib and imagecodecs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from fastmef.data.kinds import refuse
 from fastmef.data.tiff_layout import DEFLATE, LZW, NONE, PACKBITS, ZSTD, Layout
 
 _HORIZONTAL, _FLOATING = 2, 3  # predictors
-_PADDING = 3  # bytes to the next word, which some writers count
+_PADDING = 3  # most bytes of padding to a word, which some writers include in the length
 
 
 def require_decoders(layout: Layout) -> None:
-    """Find out whether the pixels can be decompressed.
+    """Check that the pixels can be decompressed.
 
     Raises:
-        Fault: the compression or predictor is not read.
+        Fault: the compression or predictor is not supported.
         MissingExtraError: it needs imagecodecs, which is not installed.
     """
     known = (NONE, *DEFLATE, LZW, PACKBITS, ZSTD)
@@ -36,14 +36,20 @@ def require_decoders(layout: Layout) -> None:
 
 
 def check_length(length: int, layout: Layout, band: int) -> None:
-    """Check the bytes of an uncompressed part; some writers fill the last strip with more rows."""
+    """Check the length of an uncompressed strip or tile.
+
+    Some writers fill up the last strip with further rows.
+    """
     needed, most = layout.rows_of(band) * layout.row_bytes, layout.tile[0] * layout.row_bytes
     if not needed <= length <= most + _PADDING:
         raise damaged(f"a part of the image has {length} instead of {needed} bytes")
 
 
 def decompress(part: bytes, compression: int, needed: int, most: int) -> bytes:
-    """Return at least ``needed`` bytes; at most ``most`` are made, however many there would be."""
+    """Decompress a strip or tile to at least ``needed`` bytes.
+
+    At most about ``most`` bytes are allocated, even if the data decompress to more.
+    """
     if compression in DEFLATE:
         stream = zlib.decompressobj()
         try:
@@ -67,7 +73,7 @@ def decompress(part: bytes, compression: int, needed: int, most: int) -> bytes:
 
 
 def undo_predictor(raw: bytes, shape: tuple[int, ...], layout: Layout) -> NDArray[Any]:
-    """Return pixels of ``shape`` in the byte order of the machine, differences summed up."""
+    """Undo the predictor; return pixels of ``shape`` in the byte order of the machine."""
     if layout.predictor == _FLOATING:
         codecs = import_extra("imagecodecs", "photo", "reading TIFF with a predictor")
         stored = np.frombuffer(raw, layout.dtype.newbyteorder(">")).reshape(shape)

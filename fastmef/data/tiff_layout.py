@@ -1,4 +1,4 @@
-"""How the pixels of a TIFF are stored: its directory, read by Pillow and judged."""
+"""Read and check the directory of a TIFF, which says how its pixels are stored."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ _PLANAR, _UNIT, _PREDICTOR, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 284, 296, 317, 338,
 _STRIPS, _TILES, _TILE_WIDTH, _TILE_HEIGHT = (273, 279), (324, 325), 322, 323
 _XMP, _IPTC, _PROFILE, _DNG_VERSION = 700, 33723, 34675, 50706
 
-_LARGEST_PADDING, _UNQUESTIONED_TILE = 4, 1 << 22  # a tile may be larger than a small image
+# The pixels of a tile may be at most four times those of the image, but small ones are accepted.
+_LARGEST_PADDING, _UNQUESTIONED_TILE = 4, 1 << 22
 _CENTIMETRES_PER_INCH = 2.54
 
 
@@ -43,35 +44,37 @@ class Layout:
     samples: int
     bits: int
     dtype: np.dtype[Any]
-    """In the byte order of the file."""
+    """Dtype of a sample in the byte order of the file."""
     compression: int
     photometric: int
     predictor: int
     planes: int
-    """1, or the samples where each is stored apart."""
+    """1, or the number of samples if each is stored in a plane of its own."""
     tile: tuple[int, int]
     """Rows and columns of a strip or tile."""
     tiled: bool
     offsets: tuple[int, ...]
     lengths: tuple[int, ...]
     extra: int | None
-    """The kind of the last sample where it is alpha."""
+    """The kind of alpha in the last sample; ``None`` without alpha."""
 
     @property
     def across(self) -> int:
+        """Return the number of tiles in a row of tiles."""
         return -(-self.width // self.tile[1])
 
     @property
     def down(self) -> int:
+        """Return the number of strips, or of rows of tiles."""
         return -(-self.height // self.tile[0])
 
     @property
     def row_bytes(self) -> int:
-        """Return the bytes of a row of a strip or tile without compression."""
+        """Return the uncompressed bytes of a row of a strip or tile."""
         return self.tile[1] * self.samples // self.planes * self.bits // 8
 
     def rows_of(self, band: int) -> int:
-        """Return the rows that a band of strips or tiles must have; the last may be short."""
+        """Return the number of rows of a strip or tile; the last strip may be shorter."""
         return self.tile[0] if self.tiled else min(self.tile[0], self.height - band * self.tile[0])
 
 
@@ -88,7 +91,7 @@ def read_tags(file: Any, offset: int | None, group: int | None) -> dict[int, Any
     directory.load(file)
     tags = {}
     for tag in directory:
-        # Pillow does not read the numbers of a damaged or unknown tag.
+        # Pillow raises an error for a damaged or unknown tag.
         with suppress(Exception):
             tags[tag] = directory[tag]
     return tags
@@ -111,10 +114,10 @@ def read_embedded(file: Any, tags: dict[int, Any]) -> Embedded:
 
 
 def read_layout(tags: dict[int, Any], content: Content) -> Layout:
-    """Judge the tags of a TIFF.
+    """Check the tags of a TIFF and return its layout.
 
     Raises:
-        Fault: the tags do not fit together or the file, or the kind is not read.
+        Fault: the tags contradict each other or the file, or the kind of image is not supported.
     """
 
     def number(tag: int, default: int | None = None) -> int:
@@ -126,7 +129,7 @@ def read_layout(tags: dict[int, Any], content: Content) -> Layout:
     width, height = number(_WIDTH), number(_HEIGHT)
     check_size(width, height, content.size)
     if number(_SUBFILE, 0) & 1 or _DNG_VERSION in tags:
-        raise refuse("a camera raw")  # what lies openly in it is the preview
+        raise refuse("a camera raw")  # only its preview could be read
     photometric, compression = number(_PHOTOMETRIC), number(_COMPRESSION, NONE)
     samples, planar = number(_SAMPLES, 1), number(_PLANAR, 1)
     bits = _same(tags.get(_BITS, 1), samples, "bits")
@@ -176,7 +179,7 @@ def read_layout(tags: dict[int, Any], content: Content) -> Layout:
 
 
 def _same(values: Any, samples: int, what: str) -> int:
-    """Return the number that all samples have."""
+    """Return the value of a tag, which must be the same for all samples."""
     found = set(_numbers(values))
     if len(found) != 1:
         raise refuse(f"a TIFF with channels of several {what}:")

@@ -1,7 +1,7 @@
-"""TIFF and BigTIFF, written in strips or tiles while the rows come.
+"""Write TIFF and BigTIFF files in strips or tiles while rows arrive.
 
-The directory stands at the start of the file, where its size is known before the parts are: it is
-written a second time when they have been.
+The directory is at the start of the file. Its size is known before the lengths of the parts are, so
+it is written twice: first to reserve the space, and again after the last part.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _STRIP_BYTES = 1 << 20
 
 
 class TiffSink(WritesRows):
-    """A TIFF whose parts are written as their rows come; a BigTIFF where it may exceed 4 GB.
+    """Write a TIFF in parts as rows arrive; a BigTIFF if it may exceed 4 GB.
 
     Args:
-        picture: of any depth.
+        picture: the image, of any depth.
         compression: one of ``none``, ``deflate``, ``lzw`` and ``zstd``.
         tile: rows and columns of a tile, a multiple of 16; ``None`` writes strips.
     """
@@ -49,13 +49,13 @@ class TiffSink(WritesRows):
     def __init__(self, picture: Picture, compression: str, tile: int | None = None) -> None:
         super().__init__(picture)
         self._compression, self._tile = compression, tile
-        # Differences between neighbours compress better, but not those of floats.
+        # Differences between neighbours compress better, except in floating point.
         self._predicts = compression != "none" and picture.stored.kind == "u"
         strip = max(1, min(picture.height, _STRIP_BYTES // picture.row_bytes))
         self._band_rows = strip if tile is None else tile
         self._across = 1 if tile is None else -(-picture.width // tile)
         self._down = -(-picture.height // self._band_rows)
-        self._begin = 0  # where the directory ends
+        self._begin = 0  # offset of the first part, behind the directory
         self._lengths: list[int] = []
         self._waiting: list[NDArray[Any]] = []
         self._encoder = OrderedEncoder(self._compress, self._write_part)
@@ -75,7 +75,8 @@ class TiffSink(WritesRows):
         self._is_big = raw + raw // 100 + embedded > _CLASSIC_LIMIT
         part = raw // (self._down * self._across)
         band = part * self._across
-        # A band is collected, joined, and cut; a part is one while it is encoded, and its code.
+        # Three copies of a band: collected, joined, and cut into tiles. Three of every part that is
+        # encoded: its pixels, their differences, and its code.
         self.resident_bytes = 3 * band + 3 * self._encoder.most_parts * part + (1 << 20)
 
     def add(self, rows: NDArray[Any]) -> None:
@@ -89,7 +90,7 @@ class TiffSink(WritesRows):
             rows = rows[missing:]
             if sum(len(part) for part in self._waiting) == self._band_rows:
                 self._write_band()
-        # The rows belong to the caller, who may change them.
+        # The caller may change its rows after this call.
         self._waiting = [part.copy() for part in self._waiting]
 
     def finish(self) -> None:
@@ -103,7 +104,7 @@ class TiffSink(WritesRows):
         self._encoder.stop()
 
     def _write_band(self) -> None:
-        """Write the rows that wait as a strip, or as a row of tiles."""
+        """Write the collected rows as a strip, or as a row of tiles."""
         waiting, self._waiting = self._waiting, []
         little = self.picture.stored.newbyteorder("<")
         if self._tile is None and self._compression == "none":
@@ -135,7 +136,7 @@ class TiffSink(WritesRows):
         return bytes(encode(raw.tobytes()))
 
     def _directory(self, lengths: Sequence[int]) -> bytes:
-        """Return header and directory of a file whose parts follow them."""
+        """Return header and directory of a file whose parts have these lengths."""
         picture = self.picture
         directory = ImageFileDirectory_v2(_BIG if self._is_big else _CLASSIC)
         kind = TiffTags.LONG8 if self._is_big else TiffTags.LONG
@@ -157,7 +158,7 @@ class TiffSink(WritesRows):
         begins = [int(n) for n in np.cumsum([0, *lengths])[:-1]]
         if self._tile is None:
             directory[_ROWS_PER_STRIP] = self._band_rows
-            # Pillow adds where the directory ends, which is where the strips begin.
+            # Pillow adds the size of header and directory to offsets of strips.
             directory[_OFFSETS], directory[_LENGTHS] = tuple(begins), tuple(lengths)
         else:
             directory[_TILE_WIDTH] = directory[_TILE_HEIGHT] = self._tile
@@ -188,6 +189,6 @@ class TiffSink(WritesRows):
 
 
 def _filled(part: NDArray[Any], side: int) -> NDArray[Any]:
-    """Return a copy of pixels of at most ``side`` rows and columns, its last ones repeated."""
+    """Pad pixels to ``side`` rows and columns by repeating the last ones."""
     missing = side - part.shape[0], side - part.shape[1]
     return np.pad(part, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")

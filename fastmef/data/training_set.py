@@ -1,4 +1,4 @@
-"""Which scenes a training uses, for training and for validation, and which not and why."""
+"""Select the scenes of a training, and divide them into training and validation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAMES = "a share such as 1/8, or a text file with the name of a scene a line"
 
 @dataclass
 class TrainingSet:
-    """The scenes of a training, and what was left out."""
+    """The scenes of a training, and the scenes and files that are skipped."""
 
     training: list[Scene] = field(default_factory=list)
     validation: list[Scene] = field(default_factory=list)
@@ -30,17 +30,22 @@ class TrainingSet:
 
     @property
     def paths(self) -> list[Path]:
-        """Every file of the scenes, once."""
+        """All files of the scenes, without repetition."""
         scenes = (*self.training, *self.validation)
         return list(dict.fromkeys(path for scene in scenes for path in scene.images))
 
     def remove(self, reason: Callable[[Scene], str | None], faulty: bool = False) -> None:
-        """Skip the scenes for which there is a reason; ``faulty``: because they cannot be used."""
+        """Skip the scenes for which ``reason`` returns a text.
+
+        Args:
+            reason: says why a scene is skipped; ``None`` keeps it.
+            faulty: whether these scenes are skipped because they cannot be used.
+        """
         for scenes in (self.training, self.validation):
             for scene in list(scenes):
                 if (why := reason(scene)) is not None:
                     scenes.remove(scene)
-                    self.skipped.append(Skipped(scene.place, why, faulty))
+                    self.skipped.append(Skipped(scene.location, why, faulty))
 
 
 def find_training_scenes(
@@ -53,22 +58,23 @@ def find_training_scenes(
     """Find the scenes in folders and manifests, and divide them.
 
     Args:
-        roots: folders as :func:`fastmef.data.pairs.find_scenes` describes them, with scenes, HDR
-            files (.hdr .exr), or both; or manifests, see
+        roots: folders with scenes, HDR files (.hdr .exr), or both, see
+            :func:`fastmef.data.pairs.find_scenes`; or manifests, see
             :func:`fastmef.data.manifest.read_manifest`.
-        exclude: names of scenes and HDR files, such as ``"desk"`` and ``"sunset.hdr"``, that take
-            no part, in whichever root they lie. They are left out after the division, so that
-            excluding one does not change which others are for validation.
+        exclude: names of scenes and HDR files in any root that are not used, such as ``"desk"`` and
+            ``"sunset.hdr"``. They are removed after the division, so that excluding one does not
+            change which others are for validation.
         hdr: use the HDR files.
-        validation: a share, ``"1/8"`` or ``"0.2"``, of the scenes of the first root, spread evenly
-            over its names in order, or ``"0"`` for none; or a file with a name a line, of scenes
-            in any root. A manifest that says it itself is divided by what it says.
-        skip_faulty: leave out folders that cannot be a scene instead of refusing them.
+        validation: a share, ``"1/8"`` or ``"0.2"``, of the scenes of the first root, at even
+            distances in the order of names; ``"0"`` for none; or a text file with one scene name
+            per line, from any root. The splits that a manifest declares take precedence over a
+            share.
+        skip_faulty: skip folders that cannot be a scene instead of refusing them.
 
     Raises:
-        InputError: a root does not exist, cannot be read or holds nothing; a scene has a single
-            image, or two that are both named under or over; a root is given twice; a name is not
-            found; an HDR file is for validation; nothing is left for training or for validation.
+        InputError: a root does not exist, cannot be read, is empty, or is given twice; a scene has
+            a single image, or two images that are both named under or over; a name is not found; an
+            HDR file is for validation; or no scene is left for training or for validation.
     """
     _check_distinct(roots)
     share, names = _parse_validation(validation)
@@ -84,7 +90,7 @@ def find_training_scenes(
         for scene in scenes:
             split = found.validation if scene.name in declared else found.training
             split.append(replace(scene, folder=position))
-    # Photographs of all roots before the HDR files of all.
+    # The photographs of all roots precede the HDR files of all roots.
     found.training.sort(key=lambda scene: scene.is_radiance)
     _check_names(found, names, exclude)
     found.remove(lambda scene: "excluded" if scene.name in exclude else None)
@@ -101,7 +107,10 @@ def find_training_scenes(
 def _scan(
     root: Path, skipped: list[Skipped], skip_faulty: bool
 ) -> tuple[list[Scene], set[str] | None]:
-    """Return the scenes of a root, and the names of those declared for validation, if any are."""
+    """Return the scenes of a root, and the names that it declares for validation.
+
+    The names are ``None`` if it declares no split.
+    """
     if root.suffix.lower() == MANIFEST_ENDING and root.is_file():
         manifest = read_manifest(root)
         return manifest.scenes, None if manifest.validation is None else set(manifest.validation)
@@ -116,6 +125,7 @@ def _scan(
 
 
 def _check_distinct(roots: Sequence[str | os.PathLike[str]]) -> None:
+    """Check that no root is given twice, also not by another path."""
     resolved = [os.path.realpath(root) for root in roots]
     for i, root in enumerate(roots):
         if resolved[i] in resolved[:i]:
@@ -123,7 +133,7 @@ def _check_distinct(roots: Sequence[str | os.PathLike[str]]) -> None:
 
 
 def _parse_validation(validation: str) -> tuple[Fraction, set[str]]:
-    """Return the share of the first root, and the names for validation."""
+    """Return the share of the first root for validation, and the names of scenes for validation."""
     try:
         share = Fraction(validation)
     except (ValueError, ZeroDivisionError):
@@ -138,10 +148,11 @@ def _parse_validation(validation: str) -> tuple[Fraction, set[str]]:
 
 
 def _check_names(found: TrainingSet, names: set[str], exclude: Collection[str]) -> None:
+    """Check that all names are those of scenes, and that no HDR file is for validation."""
     known = {scene.name for scene in (*found.training, *found.validation)}
     for what, given in (("exclude", exclude), ("validate", names)):
         if unknown := sorted({*given} - known):
             raise InputError(f"cannot {what} {display(unknown[0])}: no such scene or HDR file")
     for scene in found.validation:
         if scene.is_radiance:
-            raise InputError(f"{display(scene.place)}: HDR files are not for validation")
+            raise InputError(f"{display(scene.location)}: HDR files are not for validation")

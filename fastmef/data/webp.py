@@ -1,4 +1,4 @@
-"""What a WebP declares, read before libwebp allocates it."""
+"""Read WebP, after checking its declared size before libwebp allocates memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastmef.data.metadata import embedded
 from fastmef.data.reading import Content
 
 _ANIMATED = 0x02
-_DECODER_BYTES = 15  # a pixel, in libwebp and Pillow, measured
+_DECODER_BYTES = 15  # measured memory of libwebp and Pillow per pixel
 
 
 def is_webp(content: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Experiments on the method, each with a table, a figure and a page: ``fastmef experiment``."""
+"""Experiments on the method. ``fastmef experiment`` runs them and writes tables and figures."""
 
 from fastmef.experiments.budget import Budget
 from fastmef.experiments.run import run_experiment

@@ -1,4 +1,4 @@
-"""``python -m fastmef.experiments`` is ``fastmef experiment``."""
+"""Run ``fastmef experiment`` as ``python -m fastmef.experiments``."""
 
 import sys
 

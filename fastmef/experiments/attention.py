@@ -1,4 +1,4 @@
-"""γ learned by a small network, through a goal other than the loss that it weights."""
+"""Learn γ with a small network, for a goal other than the loss that it weights."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from fastmef.functional import gamma_weights, softmax_fuse, ssim
 from fastmef.functional._images import to_luma
 
 PROBE = 0.05
-"""Step on the logits, in units of their mean absolute gradient, to either side."""
+"""Step on the logits in either direction, in units of their mean absolute gradient."""
 
 
 class AttentionGamma(nn.Module):
-    r"""Attribute of γ by attention over the exposures.
+    r"""An attribute of γ from attention over the exposures.
 
     .. math:: A_k(p) = \operatorname{softmax}_k c(I_k, \bar I)(p)
 
-    with c three convolutions, shared by the exposures, that see an exposure and the mean of all.
-    At first all exposures count the same.
+    where c is three convolutions, shared by the exposures, of an exposure and the mean of all.
+    Before training, all exposures have the same weight.
 
     Args:
         width: channels between the convolutions.
@@ -48,7 +48,7 @@ class AttentionGamma(nn.Module):
 
 
 def stopped(gamma: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Return γ without a way for gradients: the network must not choose what it is judged by."""
+    """Return γ without gradients, so that the network cannot change the weights of its loss."""
 
     def attribute(planes: Tensor) -> Tensor:
         with torch.no_grad():
@@ -63,7 +63,7 @@ def outer_loss(
     exposures: Tensor,
     goal: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
-    r"""Return a loss whose gradient w.r.t. γ is that of the goal one descent step later.
+    r"""Return a loss whose gradient w.r.t. γ is that of the goal after one descent step.
 
     A step on the γ-weighted loss :math:`L = 1 - \operatorname{mean} \sum_k \gamma_k S_k` moves the
     logits z to :math:`z - \eta \nabla_z L`. To first order in η the goal G there is
@@ -72,14 +72,14 @@ def outer_loss(
         D_k = \frac{S_k(z + h u) - S_k(z - h u)}{2 h}, \qquad u = \nabla_z G
 
     so γ should prefer the exposure whose similarity rises where the goal falls. The loss is
-    :math:`\operatorname{mean} \sum_k \gamma_k D_k` by the mean of \|D\|. Minimising L itself over γ
-    would only prefer the exposure that is already the most similar.
+    :math:`\operatorname{mean} \sum_k \gamma_k D_k` divided by the mean of \|D\|. Minimising L
+    itself over γ would only prefer the exposure that is already the most similar.
 
     Args:
         gamma: a module as for :class:`fastmef.nn.WeightedSSIMLoss`.
         logits: ``(B, K, H, W)``.
         exposures: ``(B, K, 3, H, W)``.
-        goal: of fused images ``(B, 3, H, W)`` and the exposures, to be minimised.
+        goal: maps fused images ``(B, 3, H, W)`` and the exposures to a value to be minimised.
     """
     leaf = logits.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(goal(softmax_fuse(leaf, exposures), exposures), leaf)

@@ -1,4 +1,4 @@
-"""How far colours are off, apart from brightness."""
+"""Measure errors of colour independently of brightness."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from fastmef.data.srgb import srgb_encode
 from fastmef.experiments.pu21 import luminance
 
 GREY = 0.18
-"""Luminance that both colours are brought to: that of middle grey."""
+"""Luminance of middle grey, to which both colours are scaled."""
 
 DARK = 0.01
-"""Pixels of less luminance than this share of the reference's median are left out: their colour is
-mostly noise."""
+"""Pixels with less luminance than this share of the reference's median are ignored, because their
+colour is mostly noise."""
 
 
 def chroma_difference(test: NDArray[np.floating], reference: NDArray[np.floating]) -> float:
-    """Return the mean ΔE00 of two images in linear sRGB, both at the luminance of middle grey.
+    """Return the mean ΔE00 of two images, both scaled to the luminance of middle grey.
 
     Black pixels of ``test`` count as grey.
 
     Args:
-        test: ``(H, W, 3)``, not negative, any scale.
-        reference: likewise.
+        test: linear sRGB ``(H, W, 3)``, not negative, at any scale.
+        reference: an image of the same kind.
 
     Raises:
         MissingExtraError: scikit-image is not installed.
@@ -37,7 +37,10 @@ def chroma_difference(test: NDArray[np.floating], reference: NDArray[np.floating
 
 
 def _at_grey(pixels: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return pixels ``(N, 3)`` at one luminance, sRGB-encoded; strong colours leave [0, 1]."""
+    """Scale linear pixels ``(N, 3)`` to one luminance and encode them in sRGB.
+
+    Strong colours exceed [0, 1].
+    """
     bright = luminance(pixels)[:, None]
     linear = np.where(bright > 0, GREY * pixels / np.maximum(bright, 1e-12), GREY)
     return np.float64(srgb_encode(linear))

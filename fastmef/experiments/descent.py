@@ -1,4 +1,4 @@
-"""What a loss asks for, apart from what a network learns of it: descent on free weights."""
+"""Gradient descent on free weights, which shows what a loss favours without a network."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def descend(exposures: Tensor, loss: WeightedSSIMLoss, steps: int) -> Tensor:
 
     Args:
         exposures: ``(1, K, 3, H, W)`` in [0, 1].
-        loss: of the plain weighted sum of the exposures.
-        steps: of the optimiser, at a rate of :data:`RATE`.
+        loss: loss of the plain weighted sum of the exposures.
+        steps: number of optimiser steps, at the rate :data:`RATE`.
     """
     logits = torch.zeros_like(exposures[:, :, 0]).requires_grad_()
     optimizer = torch.optim.Adam([logits], lr=RATE)
@@ -34,7 +34,7 @@ def descend(exposures: Tensor, loss: WeightedSSIMLoss, steps: int) -> Tensor:
 
 
 def descended(images: Sequence[Image], loss: WeightedSSIMLoss, steps: int) -> Image:
-    """Return the 8-bit fusion of exposures by weights that descend on a loss."""
+    """Return the 8-bit fusion of exposures with weights from descent on a loss."""
     exposures = stack(images).float() / 255
     return as_image(softmax_fuse(descend(exposures, loss, steps), exposures))
 

@@ -1,4 +1,4 @@
-"""What the network should read of each exposure: luma, colour, or luma and the largest channel."""
+"""The experiment ``encoder``: luma, colour, or luma and the largest channel as network input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastmef.experiments.budget import MANY_NETWORKS
 from fastmef.experiments.chroma import chroma_difference
 from fastmef.experiments.experiment import Experiment, Result
 from fastmef.experiments.lab import Lab
-from fastmef.experiments.scoring import by_network, score_scenes, spread_of
+from fastmef.experiments.scoring import mean_and_deviation, network_fusion, score_scenes
 from fastmef.experiments.store import Values
 from fastmef.nn.network import IN_FEATURES
 
@@ -22,7 +22,7 @@ LOSSES: dict[str, dict[str, Any]] = {
     "paper's loss": {},
     "and colour": {"color": 0.5, "brightness": 0.1},
 }
-"""Terms beside the paper's loss; luma alone cannot see what the colour term asks for."""
+"""Terms in addition to the paper's loss. The colour term depends on more than luma."""
 
 SHOWN = {
     "ma2015_1_scale": ("`ma2015`, 1 scale", 4),
@@ -37,13 +37,13 @@ QUESTION = "Does luma as the network's input cost accuracy of colour?"
 METHOD = """\
 The paper's network reads the luma of the exposures, and the paper asks whether that costs
 accuracy of colour. Three inputs are compared: `gray` is luma, `rgb` all three channels,
-`gray_max` luma and the largest channel, which shows a clipped channel that luma hides. Each is
-trained on the paper's loss, which is one of luma, and on this loss with a term for colour
-contrast (0.5) and one for brightness (0.1).
+`gray_max` luma and the largest channel, which shows a clipped channel that luma hides. A network
+for each input is trained on the paper's loss, which depends on luma only, and on this loss with
+terms for colour contrast (0.5) and brightness (0.1).
 
-`color2018` and saturation are of the pairs held back. ΔE00 is of views of HDR files held back,
-rendered to two exposures: the chroma of the result against that of the HDR file, both at middle
-grey. 0 is best, and the exposures' own saturation is no goal."""
+`color2018` and saturation are measured on the pairs held back. ΔE00 is measured on views of HDR
+files held back, rendered to two exposures. It compares the chroma of the result with that of the
+HDR file, both at middle grey; 0 is best. The saturation of the exposures is not a target."""
 
 
 def measure(lab: Lab) -> Values:
@@ -70,7 +70,7 @@ def measure(lab: Lab) -> Values:
 
 def _scores(lab: Lab, features: str, terms: dict[str, Any], seed: int) -> Values:
     config = lab.config(seed, in_features=features, **terms)
-    fusion = by_network(lab.network(config, lab.pairs))
+    fusion = network_fusion(lab.network(config, lab.pairs))
     differences = []
     for view in lab.test_views:
         images = render_exposures(view.radiance, auto_exposures(view.radiance))
@@ -91,7 +91,7 @@ def sections(result: Result) -> list[str]:
     for name, records in variants.items():
         cells: list[page.Cell] = [name]
         for key, (_, decimals) in SHOWN.items():
-            mean, deviation = spread_of(records, key)
+            mean, deviation = mean_and_deviation(records, key)
             cells.append(f"{mean:.{decimals}f} ± {deviation:.{decimals}f}")
         rows.append(cells)
     lines = page.table(["", *(title for title, _ in SHOWN.values())], rows)
@@ -121,14 +121,14 @@ def answer(values: Values) -> list[str]:
 
 
 def draw(result: Result, axes: Any) -> None:
-    """Draw ΔE00 and ``color2018`` by input."""
+    """Draw ΔE00 and ``color2018`` for every input."""
     variants = result["values"]["variants"]
-    for place, key in zip(axes, ("chroma", "color2018"), strict=True):
+    for axis, key in zip(axes, ("chroma", "color2018"), strict=True):
         series = {
-            loss: [spread_of(variants[f"{name}, {loss}"], key) for name in IN_FEATURES]
+            loss: [mean_and_deviation(variants[f"{name}, {loss}"], key) for name in IN_FEATURES]
             for loss in LOSSES
         }
-        plots.dots(place, list(IN_FEATURES), series, SHOWN[key][0].replace("`", ""))
+        plots.dots(axis, list(IN_FEATURES), series, SHOWN[key][0].replace("`", ""))
 
 
 ENCODER = Experiment(

@@ -1,4 +1,4 @@
-"""What an experiment consists of."""
+"""The parts of an experiment."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from fastmef.experiments.photographs import Image
 from fastmef.experiments.store import Values
 
 Result = Mapping[str, Any]
-"""What is written as JSON: ``values``, and the budget, data, command and commits behind them."""
+"""The content of the JSON file: ``values``, and their budget, data, command and commits."""
 
 Rows = list[list[tuple[str, Image]]]
-"""Pictures with their labels, row by row."""
+"""Rows of pictures with their labels."""
 
 
 @dataclass(frozen=True)
@@ -24,23 +24,23 @@ class Experiment:
     name: str
     title: str
     question: str
-    """One sentence."""
+    """The question in one sentence."""
     method: str
-    """How the question is answered, as Markdown."""
+    """Markdown that explains how the question is answered."""
     needs: Sequence[str]
-    """Folders of the data: ``pairs``, ``hdr``."""
+    """Folders of the data that are needed: ``pairs``, ``hdr``."""
     measure: Callable[[Lab], Values]
     answer: Callable[[Values], list[str]]
     """Sentences that say what the values show."""
     sections: Callable[[Result], list[str]]
-    """Lines of Markdown: the tables and the figure."""
+    """Lines of Markdown with the tables and the figure."""
     draw: Callable[[Result, Any], None]
-    """Draws on an array of axes."""
+    """Draws the figure on an array of axes."""
     small: Mapping[str, int] = field(default_factory=dict)
-    """Sizes that replace those of the budget ``"small"``, where many networks are trained."""
+    """Sizes that replace those of the budget ``"small"`` if many networks are trained."""
     parts: Sequence[str] = ("network",)
-    """Which sizes of the budget count, see :meth:`Budget.describe`."""
+    """The parts whose sizes are stated, see :meth:`Budget.describe`."""
     columns: int = 1
-    """Axes of the figure."""
+    """Number of axes of the figure."""
     pictures: Callable[[Lab], Rows] | None = None
-    """Pictures to look at; made where there are HDR files, which may be shown."""
+    """Pictures to look at. They are made from HDR files only, whose licence allows to show them."""

@@ -1,4 +1,4 @@
-"""Where γ goes wrong: noise, and scenes or brackets of little range."""
+"""The experiment ``failures``: the errors of γ with noise and with a low dynamic range."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CASES = {
     "gap 3, half the range": (3.0, 0.5),
     "gap 3, a quarter": (3.0, 0.25),
 }
-"""Stops between the two exposures, and the power that compresses the radiance."""
+"""Stops between the two exposures, and the exponent that compresses the radiance."""
 VIEWS = 6
 SHOWN_NOISE = 0.02
 
@@ -46,19 +46,19 @@ QUESTION = "Where does γ go wrong: noise, scenes of low dynamic range?"
 
 METHOD = """\
 γ measures contrast, and noise is contrast. HDR files held back are rendered to two exposures at
-several distances, with shot and read noise of a standard deviation σ at white in linear light;
-*half the range* and *a quarter* compress the radiance L to L^½ and L^¼ first, as a scene of low
-dynamic range would have it.
+several distances, with shot and read noise of the standard deviation σ at white in linear light.
+*half the range* and *a quarter* compress the radiance L to L^½ and L^¼ first, which makes scenes
+of a low dynamic range.
 
 - **error of γ** is half the sum over the exposures of |γ − γ\\*|, averaged over the pixels, where
-  γ\\* is variance × gradient of the same exposures without noise. 0 is best; for two exposures 1
-  says that γ has chosen the other one everywhere.
-- **MEF-SSIM** (`ma2015`, 1 scale) is that of the noisy exposures fused by weights that descend
-  on the loss with this γ, judged against the exposures without noise.
-- **noise** is the PSNR in dB of that result against the noiseless exposures fused by the same
-  weights: high where a γ leads to the less noisy exposure.
+  γ\\* is variance × gradient of the same exposures without noise. 0 is best; with two exposures, 1
+  means that γ has chosen the other one everywhere.
+- **MEF-SSIM** (`ma2015`, 1 scale) compares a fusion of the noisy exposures with the exposures
+  without noise. Its weights come from gradient descent on the loss with this γ.
+- **noise** is the PSNR in dB of that fusion against the noiseless exposures fused with the same
+  weights. It is high if a γ prefers the less noisy exposure.
 
-*smoothed* takes the gradient in the window of the variance, as *noise-aware* does, which
+*smoothed* averages the gradient over the window of the variance. *noise-aware* does so too, and
 subtracts an estimate of the noise from both: the variance of the noise as a function of
 brightness, from the quartile of the difference of two Laplacians (Immerkær 1996)."""
 
@@ -105,7 +105,7 @@ def _cell(lab: Lab, chosen: list[View], gap: float, power: float, noise: float) 
 
 
 def _descended(lab: Lab, exposures: Tensor, gamma: Gamma) -> Tensor:
-    """Return logits that have descended on the loss with a γ, which is computed once."""
+    """Return logits after descent on the loss with a γ, which is computed once."""
     if not isinstance(gamma, str):
         attribute = gamma(rgb_to_gray(exposures))
         gamma = partial(_constant, attribute)
@@ -125,7 +125,7 @@ def _8bit(images: Tensor) -> Tensor:
 
 
 def _psnr(a: Tensor, b: Tensor) -> float:
-    """Return the PSNR in dB, at most 60: rounding to 8 bits alone gives 59."""
+    """Return the PSNR in dB, at most 60; rounding to 8 bits alone gives 59."""
     return min(60.0, -10 * float((a - b).square().mean().clamp_min(1e-9).log10()))
 
 
@@ -138,7 +138,7 @@ MEASURES = {
 
 
 def sections(result: Result) -> list[str]:
-    """Return a table of every measure."""
+    """Return a table for every measure."""
     cells, views = result["values"]["cells"], result["values"]["views"]
     lines: list[str] = []
     for key, (title, decimals, _) in MEASURES.items():
@@ -157,7 +157,7 @@ def sections(result: Result) -> list[str]:
 
 
 def answer(values: Values) -> list[str]:
-    """Count where each γ is better than the paper's, with and without noise."""
+    """Count the cases in which each γ is better than the paper's, with and without noise."""
     cells = values["cells"]
     plain = "variance × gradient"
     worst = max(cells, key=lambda name: cells[name][plain]["error"])
@@ -191,17 +191,17 @@ def answer(values: Values) -> list[str]:
 def draw(result: Result, axes: Any) -> None:
     """Draw the error of γ and the score by noise, at a gap of three stops."""
     cells = result["values"]["cells"]
-    for place, key in zip(axes, ("error", "ma2015_1_scale"), strict=True):
+    for axis, key in zip(axes, ("error", "ma2015_1_scale"), strict=True):
         series = {
             f"{case}: {name}": [cells[f"{case}, noise {n:g}"][name][key] for n in NOISE]
             for case in ("gap 3", "gap 3, a quarter")
             for name in GAMMAS
         }
-        plots.lines(place, list(NOISE), series, "σ at white", MEASURES[key][0])
+        plots.lines(axis, list(NOISE), series, "σ at white", MEASURES[key][0])
 
 
 def pictures(lab: Lab) -> Rows:
-    """Return γ of the darker exposure, white where it counts, and the result, for every γ."""
+    """Return for every γ its map of the darker exposure, white where it counts, and the result."""
     view = lab.test_views[0]
     rows: Rows = []
     for title, noise in (("no noise", 0.0), (f"σ = {SHOWN_NOISE:g}", SHOWN_NOISE)):

@@ -1,4 +1,4 @@
-"""Which attributes γ should have, with and without the luminance factor of SSIM."""
+"""The experiment ``gamma``: the attributes of γ, with and without SSIM's luminance factor."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from fastmef.experiments.experiment import Experiment, Result, Rows
 from fastmef.experiments.lab import Lab
 from fastmef.experiments.scoring import (
     VARIANTS,
-    by_network,
+    mean_and_deviation,
+    network_fusion,
     score_scenes,
-    spread_of,
 )
 from fastmef.experiments.store import Values
 from fastmef.metrics import SCORES
@@ -21,7 +21,7 @@ from fastmef.nn.losses import WeightedSSIMLoss
 from fastmef.nn.network import FusionNet
 
 PAPER = {"variance_gradient": 0.9921, "variance": 0.9566, "well_exposedness": 0.8267}
-"""MEF-SSIM by γ in arXiv 2510.21815, whose variant of the metric is not named."""
+"""γ → MEF-SSIM in arXiv 2510.21815, which does not name the variant of the metric."""
 
 GAMMAS = (
     *PAPER,
@@ -35,20 +35,19 @@ WAYS = ("network", "descent")
 QUESTION = "Which attributes should γ have, with the luminance factor of SSIM or without it?"
 
 METHOD = """\
-γ decides in the paper's loss where an exposure counts. It is a product of local variance,
-gradient and well-exposedness, and each of the seven non-empty subsets is tried, with the
-luminance factor of SSIM and without it. The paper reports an MEF-SSIM of 0.9921 for variance ×
-gradient, 0.9566 for variance and 0.8267 for well-exposedness, and does not say which variant of
-the metric that is.
+In the paper's loss, γ decides where an exposure counts. It is a product of local variance,
+gradient and well-exposedness. Each of the seven non-empty subsets is tried, with the luminance
+factor of SSIM and without it. The paper reports an MEF-SSIM of 0.9921 for variance × gradient,
+0.9566 for variance and 0.8267 for well-exposedness, and does not name the variant of the metric.
 
 *network* is the paper's network, trained on the paper's loss alone. *descent* has no network:
-the weight of every pixel descends on the loss of the scene itself, so it shows what the loss
-asks for, apart from what a short training learns of it. `detail` is the mean gradient of the
-result over that of the sharpest exposure at every pixel: it is low where a result is smoothed."""
+gradient descent on the loss of the scene itself finds the weight of every pixel, so it shows what
+the loss favours, independently of what a short training learns. `detail` is the mean gradient of
+the result divided by that of the sharpest exposure at every pixel: a smoothed result has less."""
 
 
 def measure(lab: Lab) -> Values:
-    """Score networks and free weights of every γ, with luminance and without."""
+    """Score networks and free weights for every γ, with luminance and without."""
     variants = {}
     for luminance in (False, True):
         for gamma in GAMMAS:
@@ -76,7 +75,9 @@ def _network_scores(lab: Lab, gamma: str, luminance: bool, seed: int) -> Values:
     return lab.variant(
         f"{_key(gamma, luminance)}, seed {seed}",
         {"gamma": gamma, "luminance": luminance, "seed": seed},
-        lambda: score_scenes(lab.test_scenes, by_network(_network(lab, gamma, luminance, seed))),
+        lambda: score_scenes(
+            lab.test_scenes, network_fusion(_network(lab, gamma, luminance, seed))
+        ),
     )
 
 
@@ -91,7 +92,7 @@ def _descent_scores(lab: Lab, gamma: str, luminance: bool) -> Values:
 
 
 def sections(result: Result) -> list[str]:
-    """Return tables of all subsets, and the order of the paper's three."""
+    """Return tables of all subsets, and of the order of the paper's three γ."""
     values = result["values"]
     variants = values["variants"]
     data = f"pairs, {values['training']} scenes for training, {values['test']} of the others scored"
@@ -130,7 +131,7 @@ def sections(result: Result) -> list[str]:
 
 
 def answer(values: Values) -> list[str]:
-    """Return whether the paper's order, distances, figures and signatures of failure appear."""
+    """Return whether the paper's order, distances, scores and signs of failure are reproduced."""
     variants = values["variants"]
     cells = [(way, luminance, x) for way in WAYS for luminance in (False, True) for x in VARIANTS]
     return [
@@ -146,7 +147,7 @@ Column = tuple[str, bool, str]
 
 
 def _orders(variants: Values, cells: list[Column]) -> list[str]:
-    """Say where the paper's order holds, and how far networks differ beside their seeds."""
+    """Say where the paper's order holds, and how networks differ in relation to their seeds."""
     counts = [
         f"{sum(_holds(variants, way, luminance, x) for x in VARIANTS)} of {way}"
         f"{' with luminance' * luminance}"
@@ -155,7 +156,7 @@ def _orders(variants: Values, cells: list[Column]) -> list[str]:
     ]
     names = list(PAPER)
     pairs = [
-        (_spread(variants, better, *cell), _spread(variants, worse, *cell))
+        (_mean_and_deviation(variants, better, *cell), _mean_and_deviation(variants, worse, *cell))
         for cell in cells
         if cell[0] == "network"
         for better, worse in zip(names, names[1:], strict=False)
@@ -170,8 +171,10 @@ def _orders(variants: Values, cells: list[Column]) -> list[str]:
 
 
 def _widest(variants: Values, cells: list[Column]) -> str:
+    """Compare the largest distance from the best to the worst γ with the paper's."""
+
     def distance(cell: Column) -> float:
-        best, *_, worst = (_spread(variants, gamma, *cell)[0] for gamma in PAPER)
+        best, *_, worst = (_mean_and_deviation(variants, gamma, *cell)[0] for gamma in PAPER)
         return best - worst
 
     widest = max(cells, key=distance)
@@ -183,20 +186,24 @@ def _widest(variants: Values, cells: list[Column]) -> str:
 
 
 def _closest(variants: Values, cells: list[Column]) -> list[str]:
-    """Name what is closest to the paper's figures, together and each alone."""
+    """Name the columns that are closest to the paper's scores, together and for each score."""
 
     def gaps(cell: Column) -> list[float]:
-        return [abs(_spread(variants, gamma, *cell)[0] - PAPER[gamma]) for gamma in PAPER]
+        return [
+            abs(_mean_and_deviation(variants, gamma, *cell)[0] - PAPER[gamma]) for gamma in PAPER
+        ]
 
     closest = min(cells, key=lambda cell: sum(gaps(cell)))
+    means = {gamma: _mean_and_deviation(variants, gamma, *closest)[0] for gamma in PAPER}
     figures = ", ".join(
-        f"{_title(gamma)} {_spread(variants, gamma, *closest)[0]:.4f} (paper {PAPER[gamma]:.4f})"
-        for gamma in PAPER
+        f"{_title(gamma)} {means[gamma]:.4f} (paper {PAPER[gamma]:.4f})" for gamma in PAPER
     )
     alone = []
     for index, (gamma, figure) in enumerate(PAPER.items()):
         cell = min(cells, key=lambda cell: gaps(cell)[index])
-        alone.append(f"to {figure:.4f} {_named(cell)} ({_spread(variants, gamma, *cell)[0]:.4f})")
+        alone.append(
+            f"to {figure:.4f} {_named(cell)} ({_mean_and_deviation(variants, gamma, *cell)[0]:.4f})"
+        )
     return [
         f"Closest to the paper's three figures together is {_named(closest)},"
         f" {sum(gaps(closest)) / len(PAPER):.4f} from them on average: {figures}.",
@@ -205,7 +212,10 @@ def _closest(variants: Values, cells: list[Column]) -> list[str]:
 
 
 def _signatures(variants: Values, way: str) -> str:
-    detail = {gamma: _spread(variants, gamma, way, False, "detail")[0] for gamma in PAPER}
+    """Say whether the attributes alone lose detail, as the paper says of them."""
+    detail = {
+        gamma: _mean_and_deviation(variants, gamma, way, False, "detail")[0] for gamma in PAPER
+    }
     both = detail["variance_gradient"]
     smoothed, lost = (
         f"has {'less' if detail[gamma] < both else 'more'} ({detail[gamma]:.3f})"
@@ -223,22 +233,24 @@ def _named(cell: Column) -> str:
     return f"{SCORES[name]} of {way} {'with' if luminance else 'without'} luminance"
 
 
-def _spread(
+def _mean_and_deviation(
     variants: Values, gamma: str, way: str, luminance: bool, name: str
 ) -> tuple[float, float]:
     """Return mean and standard deviation of a score over the seeds."""
-    return spread_of(variants[_key(gamma, luminance)][way], name)
+    return mean_and_deviation(variants[_key(gamma, luminance)][way], name)
 
 
 def _holds(variants: Values, way: str, luminance: bool, name: str) -> bool:
-    scores = [_spread(variants, gamma, way, luminance, name)[0] for gamma in PAPER]
+    scores = [_mean_and_deviation(variants, gamma, way, luminance, name)[0] for gamma in PAPER]
     return scores[0] > scores[1] > scores[2]
 
 
 def _verdict(variants: Values, way: str, luminance: bool, name: str) -> str:
-    """Return the order of the paper's three, bold where it is the paper's."""
+    """Return the order of the paper's three γ, bold if it agrees with the paper's."""
     short = {"variance_gradient": "VS", "variance": "V", "well_exposedness": "E"}
-    ranked = sorted(PAPER, key=lambda gamma: -_spread(variants, gamma, way, luminance, name)[0])
+    ranked = sorted(
+        PAPER, key=lambda gamma: -_mean_and_deviation(variants, gamma, way, luminance, name)[0]
+    )
     order = " > ".join(short[gamma] for gamma in ranked)
     return f"**{order}**" if _holds(variants, way, luminance, name) else order
 
@@ -248,28 +260,28 @@ def _title(key: str) -> str:
 
 
 def draw(result: Result, axes: Any) -> None:
-    """Draw two variants of the metric for every γ, by network and by descent."""
+    """Draw two variants of the metric for every γ, for network and descent."""
     variants = result["values"]["variants"]
-    for place, name in zip(axes, ("ma2015_1_scale", "mefnet"), strict=True):
+    for axis, name in zip(axes, ("ma2015_1_scale", "mefnet"), strict=True):
         series = {
             f"{way}{', luminance' * luminance}": [
-                spread_of(variants[_key(gamma, luminance)][way], name) for gamma in GAMMAS
+                mean_and_deviation(variants[_key(gamma, luminance)][way], name) for gamma in GAMMAS
             ]
             for way in WAYS
             for luminance in (False, True)
         }
-        plots.dots(place, [_title(gamma) for gamma in GAMMAS], series, SCORES[name])
+        plots.dots(axis, [_title(gamma) for gamma in GAMMAS], series, SCORES[name])
 
 
 def pictures(lab: Lab) -> Rows:
-    """Return the paper's three by network and by descent, on a view of an HDR file."""
+    """Return results of the paper's three γ on a view of an HDR file, by network and descent."""
     view = lab.test_views[0]
     exposures = render_exposures(view.radiance, auto_exposures(view.radiance))
     steps = lab.budget.descent_steps
     rows = [[("under-exposed", exposures[0]), ("over-exposed", exposures[1])]]
     rows.append(
         [
-            (f"{_title(gamma)}, network", by_network(_network(lab, gamma, False, 0))(exposures))
+            (f"{_title(gamma)}, network", network_fusion(_network(lab, gamma, False, 0))(exposures))
             for gamma in PAPER
         ]
     )

@@ -1,4 +1,4 @@
-"""Scores by the distance of the two exposures."""
+"""The experiment ``gap``: scores against the distance of the two exposures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastmef.experiments.descent import descended
 from fastmef.experiments.experiment import Experiment, Result, Rows
 from fastmef.experiments.lab import Lab
 from fastmef.experiments.photographs import Image, View, evs_of_gap, write_scene
-from fastmef.experiments.scoring import Fuse, by_network, mean_of, score, spread_of
+from fastmef.experiments.scoring import Fuse, mean_and_deviation, mean_of, network_fusion, score
 from fastmef.experiments.store import Values
 from fastmef.inference.simple import plain_mean
 from fastmef.metrics import SCORES
@@ -26,13 +26,13 @@ SHOWN = ("ma2015_1_scale", "ma2015_3_scales", "mefnet", "color2018")
 QUESTION = "How do the scores depend on the distance of the two exposures?"
 
 METHOD = """\
-Two exposures of 1, 3 and 5 stops distance, and of 2, 4, 6 and 8, are rendered from the same HDR
-files, around the middle of the two that a photographer would take. Networks of the paper are
-trained on pairs of 1, 3 or 5 stops of the other HDR files and tested on every distance. *paper
-weights* and *default* are the bundled weights, which were trained on photographs of mixed
-distances; *descent* has free weights at every pixel that descend on the paper's loss. All scores
-compare with the exposures given: a larger distance also changes what has to be shown, so columns
-are comparable, rows are not."""
+Two exposures at distances of 1, 2, 3, 4, 5, 6 and 8 stops are rendered from the same HDR files,
+around the middle of the two that a photographer would take. The paper's network is trained on
+pairs of 1, 3 or 5 stops from the other HDR files, and tested at every distance. *paper weights*
+and *default* are the bundled weights, which were trained on photographs of mixed distances.
+*descent* optimises a free weight at every pixel on the paper's loss. All scores compare with the
+given exposures. A larger distance also changes what has to be shown, so the numbers in a column
+are comparable, those in a row are not."""
 
 
 def measure(lab: Lab) -> Values:
@@ -42,12 +42,12 @@ def measure(lab: Lab) -> Values:
         "brighter exposure": methods.brightest,
         "plain mean": plain_mean,
         "OpenCV Mertens": methods.opencv_mertens,
-        "paper weights": by_network("paper"),
+        "paper weights": network_fusion("paper"),
         "default": methods.default,
         "descent": partial(descended, loss=WeightedSSIMLoss(), steps=lab.budget.descent_steps),
     }
     variants = {
-        name: [lab.variant(name, {}, partial(_by_gap, lab, fusion))]
+        name: [lab.variant(name, {}, partial(_scores_by_gap, lab, fusion))]
         for name, fusion in plain.items()
     }
     for gap in TRAINED_ON:
@@ -55,7 +55,7 @@ def measure(lab: Lab) -> Values:
             lab.variant(
                 f"{_trained(gap)}, seed {seed}",
                 {"gap": gap, "seed": seed},
-                partial(_by_trained, lab, gap, seed),
+                partial(_trained_scores, lab, gap, seed),
             )
             for seed in lab.seeds
         ]
@@ -83,12 +83,12 @@ def _network(lab: Lab, gap: int, seed: int) -> FusionNet:
     return lab.network(lab.config(seed), folder)
 
 
-def _by_trained(lab: Lab, gap: int, seed: int) -> Values:
-    return _by_gap(lab, by_network(_network(lab, gap, seed)))
+def _trained_scores(lab: Lab, gap: int, seed: int) -> Values:
+    return _scores_by_gap(lab, network_fusion(_network(lab, gap, seed)))
 
 
-def _by_gap(lab: Lab, fusion: Fuse) -> Values:
-    """Return the mean scores over the test views, by the distance in stops."""
+def _scores_by_gap(lab: Lab, fusion: Fuse) -> Values:
+    """Return distance in stops → mean scores over the test views."""
     found = {}
     for gap in GAPS:
         scenes = [exposures_of(view, gap) for view in lab.test_views]
@@ -127,7 +127,7 @@ def answer(values: Values) -> list[str]:
         best = {
             gap: max(
                 (_trained(each) for each in TRAINED_ON),
-                key=lambda name: spread_of([r[str(gap)] for r in variants[name]], key)[0],
+                key=lambda name: mean_and_deviation([r[str(gap)] for r in variants[name]], key)[0],
             )
             for gap in GAPS
         }
@@ -151,15 +151,15 @@ def answer(values: Values) -> list[str]:
 
 
 def draw(result: Result, axes: Any) -> None:
-    """Draw two variants of the metric by distance."""
+    """Draw two variants of the metric against the distance."""
     variants = result["values"]["variants"]
-    for place, key in zip(axes, ("ma2015_1_scale", "mefnet"), strict=True):
+    for axis, key in zip(axes, ("ma2015_1_scale", "mefnet"), strict=True):
         series = {
-            name: [spread_of([r[str(gap)] for r in records], key)[0] for gap in GAPS]
+            name: [mean_and_deviation([r[str(gap)] for r in records], key)[0] for gap in GAPS]
             for name, records in variants.items()
             if not name.endswith("exposure")
         }
-        plots.lines(place, [float(gap) for gap in GAPS], series, "stops", SCORES[key])
+        plots.lines(axis, [float(gap) for gap in GAPS], series, "stops", SCORES[key])
 
 
 def pictures(lab: Lab) -> Rows:
@@ -172,7 +172,7 @@ def pictures(lab: Lab) -> Rows:
                 (f"dark, {gap} EV", dark),
                 (f"bright, {gap} EV", bright),
                 ("OpenCV Mertens", methods.opencv_mertens([dark, bright])),
-                (_trained(gap), by_network(_network(lab, gap, 0))([dark, bright])),
+                (_trained(gap), network_fusion(_network(lab, gap, 0))([dark, bright])),
             ]
         )
     return rows

@@ -1,4 +1,4 @@
-"""What every experiment works with: data, budget, results so far, trained networks."""
+"""The data, budget, stored results and trained networks of an experiment."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ T = TypeVar("T")
 
 
 class Lab:
-    """The place of one experiment.
+    """The data, sizes and intermediate results of one experiment.
 
     Args:
-        data: holds ``pairs``, a folder of scenes of two exposures, and ``hdr``, one of HDR files;
-            an experiment needs one of them or both.
-        work: prepared photographs, trained networks and the results of variants; experiments on
-            the same data may share it.
-        name: of the experiment.
-        budget: its sizes.
+        data: a folder with ``pairs``, scenes of two exposures, and ``hdr``, HDR files; an
+            experiment needs one of them or both.
+        work: a folder for prepared photographs, trained networks and results of variants.
+            Experiments on the same data may share it.
+        name: name of the experiment.
+        budget: sizes of the experiment.
         progress: called with a line for every variant that is computed.
     """
 
@@ -52,7 +52,7 @@ class Lab:
 
     @cached_property
     def test_scenes(self) -> list[Scene]:
-        """The scenes that are scored: of every 8th, which training never sees."""
+        """The scenes that are scored, from every 8th scene, which is not trained on."""
         return spaced(split_scenes(find_scenes(self.pairs))[1], self.budget.scenes)
 
     @cached_property
@@ -66,23 +66,23 @@ class Lab:
 
     @cached_property
     def test_views(self) -> list[View]:
-        """Views of the HDR files held back, that are scored."""
+        """The views that are scored, from the HDR files held back."""
         return spaced(self._views[1], self.budget.scenes)
 
     @cached_property
     def names(self) -> str:
-        """A hash of the names of all scenes and HDR files: results of other data are not reused."""
+        """A hash of the names of all scenes and HDR files. Results of other data are not reused."""
         folders = [self.data / "pairs", self.data / "hdr"]
         found = [path.name for folder in folders if folder.is_dir() for path in folder.iterdir()]
         return digest(sorted(found))
 
     @property
     def seeds(self) -> range:
-        """The seeds of variants that a difference is claimed of."""
+        """The seeds of variants for which a difference is claimed."""
         return range(self.budget.seeds)
 
     def config(self, seed: int, recipe: str = "paper", **options: Any) -> TrainConfig:
-        """Return a training of this budget in float32, by default the paper's network and loss."""
+        """Return a configuration of this budget in float32, by default the paper's training."""
         steps = self.budget.steps
         return TrainConfig.recipe(
             recipe,
@@ -100,13 +100,13 @@ class Lab:
     def network(
         self, config: TrainConfig, folder: Path, exclude: Collection[str] = ()
     ) -> FusionNet:
-        """Return a network trained on a folder of scenes, from its run if there is one."""
+        """Return a network trained on a folder of scenes; load it if it has been trained before."""
         settings = [changes(config), folder.name, sorted(exclude)]
         run = self.work / "runs" / digest(settings)
         weights = run / "model.safetensors"
         if not weights.exists():
             resume = (run / "checkpoint.safetensors").exists()
-            # The experiment scores what it needs itself: one scene is enough for the run's log.
+            # The experiment computes its own scores, so one validation scene is enough.
             unseen = [scene.name for scene in split_scenes(find_scenes(folder))[1][1:]]
             train([folder], run, config, resume=resume, exclude=[*exclude, *unseen])
         return FusionNet.from_pretrained(weights)
@@ -114,19 +114,19 @@ class Lab:
     def variant(
         self, name: str, settings: Mapping[str, Any], compute: Callable[[], Values]
     ) -> Values:
-        """Return the values of a variant, see :meth:`Store.get`; the budget is a setting, too."""
+        """Return the values of a variant, see :meth:`Store.get`. Data and budget are settings."""
         settings = {**settings, "data": self.names, "budget": asdict(self.budget)}
         return self.store.get(name, settings, compute)
 
 
 def changes(config: TrainConfig) -> dict[str, Any]:
-    """Return the options that are not the default's."""
+    """Return the options that differ from the default."""
     default = TrainConfig().to_dict()
     return {key: value for key, value in config.to_dict().items() if value != default[key]}
 
 
 def spaced(items: list[T], count: int | None) -> list[T]:
-    """Return ``count`` equally spaced items, or all if there are no more."""
+    """Return ``count`` equally spaced items, or all items if there are fewer."""
     if count is None or count >= len(items):
         return items
     return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]

@@ -1,4 +1,4 @@
-"""γ learned through an outer goal, against the fixed γ and against the goal itself."""
+"""The experiment ``learned``: γ learned for an outer goal, the fixed γ, and the goal alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastmef.experiments.attention import AttentionGamma, outer_loss, stopped
 from fastmef.experiments.budget import MANY_NETWORKS
 from fastmef.experiments.experiment import Experiment, Result
 from fastmef.experiments.lab import Lab
-from fastmef.experiments.scoring import VARIANTS, by_network, score_scenes, spread_of
+from fastmef.experiments.scoring import VARIANTS, mean_and_deviation, network_fusion, score_scenes
 from fastmef.experiments.store import Values
 from fastmef.functional import gamma_weights, softmax_fuse
 from fastmef.metrics import SCORES
@@ -40,21 +40,21 @@ NAMES = (FIXED, *(f"learned γ, {name}" for name in GOALS), SAME, DIRECT)
 QUESTION = "Can γ be learned?"
 
 METHOD = """\
-A small attention network, three convolutions shared by the exposures, gives γ
-at every pixel. The paper's network descends on the γ-weighted loss with γ held constant (a
-stop-gradient), and γ is moved so that this descent improves an outer goal: to first order,
-towards the exposure whose similarity rises where the goal falls. The outer goal is 1 − MEF-SSIM
+A small attention network, three convolutions shared by the exposures, computes γ at every pixel.
+The paper's network is trained on the γ-weighted loss with γ held constant (a stop-gradient). γ is
+trained so that a step of this training improves an outer goal: to first order, it moves towards
+the exposure whose similarity rises where the goal falls. The outer goal is 1 − MEF-SSIM
 (`ma2015`, 1 scale), or 1 minus the mean similarity to all exposures.
 
-Beside it stand the fixed γ of the paper (variance × gradient); γ learned by the very loss that
-it weights, which can only choose the exposure that is easier to resemble; and the network
-trained on 1 − MEF-SSIM directly, without γ. All see the same patches in the same number of
-steps. The last columns are of γ: how much of it the darker exposure has, and the mean of the
-larger of both, which is 0.5 where γ is undecided and 1 where one exposure has it all."""
+It is compared with the paper's fixed γ (variance × gradient); with γ learned on the loss that it
+weights, which can only choose the exposure that is easier to resemble; and with the network
+trained on 1 − MEF-SSIM directly, without γ. All see the same patches in the same number of steps.
+The last columns describe γ: the mean γ of the darker exposure, and the mean of the larger γ of
+both, which is 0.5 if γ is undecided and 1 if one exposure has all of it."""
 
 
 def measure(lab: Lab) -> Values:
-    """Train and score every way to a γ."""
+    """Train and score with every kind of γ."""
     return {
         "training": len(lab.training_scenes),
         "test": len(lab.test_scenes),
@@ -74,15 +74,15 @@ def measure(lab: Lab) -> Values:
 
 def _scores(lab: Lab, name: str, seed: int) -> Values:
     network, gamma = train_pair(lab, name, seed)
-    scores = score_scenes(lab.test_scenes, by_network(network))
+    scores = score_scenes(lab.test_scenes, network_fusion(network))
     return scores | ({} if gamma is None else _decisions(lab, gamma))
 
 
 def train_pair(lab: Lab, name: str, seed: int) -> tuple[FusionNet, Any]:
-    """Train the paper's network in one of :data:`NAMES`.
+    """Train the paper's network with one of :data:`NAMES`.
 
     Returns:
-        The network in eval mode, and γ: a module, the name of the fixed one, or ``None``.
+        The network in eval mode, and γ: a module, the name of the fixed γ, or ``None``.
     """
     budget = lab.budget
     sampler = PatchSampler(lab.training_scenes, budget.patch, budget.batch_size, seed)
@@ -107,7 +107,7 @@ def train_pair(lab: Lab, name: str, seed: int) -> tuple[FusionNet, Any]:
 
 
 def _loss(name: str, gamma: Any, logits: Tensor, exposures: Tensor) -> Tensor:
-    """Return the loss of the network, and of γ where it is learned."""
+    """Return the loss of the network, plus that of γ if it is learned."""
     if name == DIRECT:
         return GOALS["MEF-SSIM"](softmax_fuse(logits, exposures), exposures)
     if name == FIXED:
@@ -121,7 +121,7 @@ def _loss(name: str, gamma: Any, logits: Tensor, exposures: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _decisions(lab: Lab, gamma: Any) -> dict[str, float]:
-    """Return the share of the darker exposure, and of the one that γ prefers."""
+    """Return the mean γ of the darker exposure, and of the exposure that γ prefers."""
     sampler = PatchSampler(lab.test_scenes, lab.budget.patch, len(lab.test_scenes), 0)
     weights = gamma_weights(sampler.batch(0), gamma)
     return {"dark": float(weights[:, 0].mean()), "decided": float(weights.amax(dim=1).mean())}
@@ -136,7 +136,7 @@ def sections(result: Result) -> list[str]:
         [
             name,
             *(
-                spread_of(records, key) if key in records[0] else ""
+                mean_and_deviation(records, key) if key in records[0] else ""
                 for key in (*VARIANTS, "dark", "decided")
             ),
         ]
@@ -150,7 +150,7 @@ def sections(result: Result) -> list[str]:
 
 
 def answer(values: Values) -> list[str]:
-    """Compare every way to γ with the fixed one, in standard deviations of the seeds."""
+    """Compare every γ with the fixed one, in standard deviations of the seeds."""
     variants = values["variants"]
     base, keys = variants[FIXED], ("ma2015_1_scale", "ma2015_3_scales", "mefnet")
     learned = [name for name in NAMES if name.startswith("learned")]
@@ -158,7 +158,7 @@ def answer(values: Values) -> list[str]:
         (name, key)
         for name in learned
         for key in keys
-        if spread_of(variants[name], key)[0] > spread_of(base, key)[0]
+        if mean_and_deviation(variants[name], key)[0] > mean_and_deviation(base, key)[0]
     ]
     clear = sum(page.is_clear(variants[name], base, key) for name, key in better)
     sentences = [
@@ -167,9 +167,9 @@ def answer(values: Values) -> list[str]:
     ]
     for key in keys:
         parts = [f"{name} {page.difference(variants[name], base, key)}" for name in NAMES[1:]]
+        fixed, _ = mean_and_deviation(base, key)
         sentences.append(
-            f"{SCORES[key]} beside the fixed γ's {spread_of(base, key)[0]:.4f}: {', '.join(parts)}."
-            f" {page.BOLD}"
+            f"{SCORES[key]} beside the fixed γ's {fixed:.4f}: {', '.join(parts)}. {page.BOLD}"
         )
     return sentences
 
@@ -177,9 +177,9 @@ def answer(values: Values) -> list[str]:
 def draw(result: Result, axes: Any) -> None:
     """Draw two variants of the metric."""
     variants = result["values"]["variants"]
-    for place, key in zip(axes, ("ma2015_1_scale", "mefnet"), strict=True):
-        series = {SCORES[key]: [spread_of(records, key) for records in variants.values()]}
-        plots.dots(place, list(variants), series, SCORES[key])
+    for axis, key in zip(axes, ("ma2015_1_scale", "mefnet"), strict=True):
+        series = {SCORES[key]: [mean_and_deviation(records, key) for records in variants.values()]}
+        plots.dots(axis, list(variants), series, SCORES[key])
 
 
 LEARNED = Experiment(

@@ -1,4 +1,4 @@
-"""Radiance from exposures of known exposure values."""
+"""Merge exposures of known exposure values to radiance."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from fastmef.nn.network import FusionNet
 
 
 def debevec(images: Sequence[Image], evs: Sequence[float]) -> NDArray[np.float64]:
-    r"""Merge exposures as Debevec and Malik do, with the response known: that of sRGB.
+    r"""Merge exposures as Debevec and Malik do, with the sRGB curve as the known response.
 
     .. math:: \ln E = \frac{\sum_k w(I_k) (\ln f^{-1}(I_k) - \ln t_k)}{\sum_k w(I_k)},
         \qquad w(z) = \min(z, 255 - z), \quad t_k = 2^{ev_k}
 
-    for every channel. Where all exposures are black or white the darkest one is taken if it is
-    white, the brightest one if not.
+    for every channel. If all exposures are black or white, the darkest one is used if it is white,
+    and the brightest one otherwise.
 
     Args:
         images: ``(H, W, 3)`` from dark to bright.
@@ -41,7 +41,7 @@ def debevec(images: Sequence[Image], evs: Sequence[float]) -> NDArray[np.float64
 
 
 def opencv_debevec(images: Sequence[Image], evs: Sequence[float]) -> NDArray[np.float32]:
-    """Return the radiance ``(H, W, 3)`` by OpenCV, whose weights of black and white are not 0.
+    """Return OpenCV's radiance ``(H, W, 3)``. Its weights of black and white are not 0.
 
     Raises:
         MissingExtraError: OpenCV is not installed.
@@ -53,7 +53,7 @@ def opencv_debevec(images: Sequence[Image], evs: Sequence[float]) -> NDArray[np.
 
 
 def _response() -> NDArray[np.float64]:
-    """Return the linear light of every level; half a level for black, which has a logarithm."""
+    """Return the linear light of every level, ``(256,)``; for black, of half a level, not of 0."""
     return np.float64(srgb_decode(np.maximum(np.arange(256), 0.5) / 255))
 
 
@@ -63,7 +63,7 @@ def merge_with_weights(
 ) -> NDArray[np.float32]:
     r"""Return :math:`\sum_k W_k\, f^{-1}(I_k) / 2^{ev_k}` with the weights of a network.
 
-    The weights are for a picture to look at: they count clipped pixels, which say little of
+    These weights are made for viewing: they include clipped pixels, which tell little about
     radiance.
     """
     weights = network(stack(images).float() / 255).weights[0].numpy()

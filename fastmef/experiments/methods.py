@@ -1,4 +1,4 @@
-"""Fusion methods that need no training of an experiment's own."""
+"""Fusion methods that an experiment does not train itself."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fastmef.inference.simple import mertens
 
 
 def darkest(images: Sequence[Image]) -> Image:
-    """Return the exposure of the lowest mean."""
+    """Return the exposure with the lowest mean."""
     return min(images, key=lambda image: float(image.mean()))
 
 
 def brightest(images: Sequence[Image]) -> Image:
-    """Return the exposure of the highest mean."""
+    """Return the exposure with the highest mean."""
     return max(images, key=lambda image: float(image.mean()))
 
 
@@ -33,5 +33,5 @@ def opencv_mertens(images: Sequence[Image]) -> Image:
 
 
 def default(images: Sequence[Image]) -> Image:
-    """Return what ``fastmef.fuse`` gives by default."""
+    """Return the result of ``fastmef.fuse`` with its defaults."""
     return np.asarray(fuse(images))

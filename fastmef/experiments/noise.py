@@ -1,4 +1,4 @@
-"""A γ that knows how much of the contrast is noise."""
+"""A γ that subtracts the contrast of noise."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from fastmef.functional import local_variance, sobel_gradient
 from fastmef.reference.filters import window_filter
 
 READ_NOISE = 0.02
-"""Variance of read noise as a share of that of shot noise at white."""
+"""Variance of read noise divided by that of shot noise at white."""
 
 BINS = 16
 FEWEST = 50
-"""Pixels that a bin of brightness needs for an estimate of its own."""
+"""Least number of pixels for a separate estimate in a bin of brightness."""
 
-# The difference of two Laplacians: its response to white noise of deviation σ has deviation 6 σ, to
-# straight edges none (Immerkær, CVIU 64(2), 1996).
+# The difference of two Laplacians. Its response to white noise of standard deviation σ has standard
+# deviation 6 σ; it does not respond to straight edges (Immerkær, CVIU 64(2), 1996).
 _MASK = ((1.0, -2.0, 1.0), (-2.0, 4.0, -2.0), (1.0, -2.0, 1.0))
 _MASK_GAIN = 6.0
-# Texture only adds to the response, so a low quantile is nearer to the noise than the median.
+# Texture only adds to the response, so a low quantile is closer to the noise than the median.
 _QUANTILE = 0.25
 _HALF_NORMAL = 0.31864  # this quantile of |x| for a standard normal x
 _SOBEL_GAIN = 24.0  # sum of the squared taps of both Sobel kernels
-_FLATTEST = 1e-6  # smallest squared gradient: where all is noise γ is equal
+_FLATTEST = 1e-6  # smallest squared gradient; it makes γ equal where there is only noise
 
 
 def expose_with_noise(radiance: NDArray[np.float32], ev: float, noise: float, seed: int) -> Image:
@@ -41,7 +41,7 @@ def expose_with_noise(radiance: NDArray[np.float32], ev: float, noise: float, se
         radiance: linear light.
         ev: exposure value in stops.
         noise: σ, the standard deviation at white in linear light.
-        seed: of the noise.
+        seed: seed of the noise.
     """
     light = radiance * np.float32(2.0**ev)
     deviation = noise * np.sqrt(light.clip(0, 1) + READ_NOISE)
@@ -54,7 +54,7 @@ def noise_variance(planes: Tensor) -> Tensor:
 
     .. math:: \sigma(b) = Q_{1/4}\{|I * M|(p) : \bar I(p) \in b\} / (6 \cdot 0.3186)
 
-    with M the difference of two Laplacians and b one of 16 bins of the mean over 5×5 pixels.
+    where M is the difference of two Laplacians and b one of 16 bins of the mean over 5×5 pixels.
 
     Args:
         planes: grey exposures ``(B, K, H, W)`` in [0, 1].
@@ -79,7 +79,7 @@ def noise_variance(planes: Tensor) -> Tensor:
 
 
 def smooth_gamma(planes: Tensor) -> Tensor:
-    r"""Return :math:`A = V \sqrt{w * S^2}`: variance × gradient with the gradient in windows."""
+    r"""Return :math:`A = V \sqrt{w * S^2}`: variance × gradient, averaged over a window w."""
     return _attribute(planes, torch.zeros_like(planes))
 
 
@@ -88,7 +88,7 @@ def noise_aware_gamma(planes: Tensor) -> Tensor:
 
     .. math:: A = \max(V - n, 10^{-4}) \sqrt{\max(w * S^2 - 24 n, 10^{-6})}
 
-    with n from :func:`noise_variance`, w the window of V, and 24 the gain of the Sobel operator.
+    with n from :func:`noise_variance`, the window w of V, and the gain 24 of the Sobel operator.
 
     Args:
         planes: grey exposures ``(B, K, H, W)`` in [0, 1].
@@ -97,6 +97,7 @@ def noise_aware_gamma(planes: Tensor) -> Tensor:
 
 
 def _attribute(planes: Tensor, noise: Tensor) -> Tensor:
+    """Return the attribute of γ after subtracting the variance of the noise."""
     variance = local_variance(planes, floor=0, border="reflect") - noise
     squared = window_filter(sobel_gradient(planes).square(), border="reflect")
     return variance.clamp_min(1e-4) * (squared - _SOBEL_GAIN * noise).clamp_min(_FLATTEST).sqrt()

@@ -1,18 +1,18 @@
-"""Markdown of a result: tables with what they were measured on."""
+"""Format results as Markdown tables, with data, seeds, command and commit."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastmef.experiments.scoring import spread_of
+from fastmef.experiments.scoring import mean_and_deviation
 
 Cell = str | float | tuple[float, float]
 """A text, a number, or mean and standard deviation."""
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Cell]], decimals: int = 4) -> list[str]:
-    """Return the lines of a table; all columns but the first are aligned to the right."""
+    """Return the lines of a table; all columns except the first are right-aligned."""
     lines = [f"| {' | '.join(header)} |", f"|---|{'---:|' * (len(header) - 1)}"]
     lines += [f"| {' | '.join(_cell(cell, decimals) for cell in row)} |" for row in rows]
     return [*lines, ""]
@@ -31,23 +31,27 @@ def seeds_of(count: int) -> str:
 
 def mean_cell(records: Sequence[Mapping[str, float]], key: str) -> Cell:
     """Return the mean of a value over seeds with its standard deviation, or the only value."""
-    mean, deviation = spread_of(records, key)
+    mean, deviation = mean_and_deviation(records, key)
     return (mean, deviation) if len(records) > 1 else mean
 
 
 Records = Sequence[Mapping[str, float]]
-"""The scores of a variant, of one seed each."""
+"""The scores of a variant, one record for each seed."""
 
 
 def is_clear(records: Records, base: Records, key: str) -> bool:
     """Return whether the means differ by more than both standard deviations together."""
-    (mean, deviation), (other, spread) = (spread_of(each, key) for each in (records, base))
-    return abs(mean - other) > deviation + spread
+    (mean, deviation), (other, other_deviation) = (
+        mean_and_deviation(each, key) for each in (records, base)
+    )
+    return abs(mean - other) > deviation + other_deviation
 
 
 def difference(records: Records, base: Records, key: str, decimals: int = 4) -> str:
-    """Return the difference of the means, bold where it :func:`is_clear`."""
-    change = f"{spread_of(records, key)[0] - spread_of(base, key)[0]:+.{decimals}f}"
+    """Return the difference of the means, bold if it :func:`is_clear`."""
+    change = (
+        f"{mean_and_deviation(records, key)[0] - mean_and_deviation(base, key)[0]:+.{decimals}f}"
+    )
     return f"**{change}**" if is_clear(records, base, key) else change
 
 
@@ -60,7 +64,7 @@ def figure(result: Mapping[str, Any], text: str, ending: str = "svg") -> list[st
 
 
 def bullets(sentences: Sequence[str]) -> list[str]:
-    """Return a list."""
+    """Return the lines of a bulleted list."""
     return [*(f"- {sentence}" for sentence in sentences), ""]
 
 

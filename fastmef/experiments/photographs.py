@@ -1,4 +1,4 @@
-"""The photographs of an experiment: reduced copies of pairs, and views of HDR files."""
+"""Prepare the photographs of an experiment: reduced copies of pairs, and views of HDR files."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ HELD_OUT_HDR = (
     "narrow_moonlit_road.hdr",
     "vestibule.hdr",
 )
-"""HDR files that the bundled weights have not been trained on, pairs and brackets included."""
+"""HDR files that the bundled weights were not trained on, neither as pairs nor as brackets."""
 
 FILES_PER_TEST = 4
-"""Where none of these is in a folder, every fourth HDR file is held back instead."""
+"""If a folder has none of these files, every fourth HDR file is held back instead."""
 
 VIEWS = 4
-"""Perspective views around a panorama, a file that is twice as wide as high."""
+"""Number of perspective views around a panorama, which is a file twice as wide as high."""
 
 DEFAULT_SIDE = 1024
-"""Longer side of views, in pixels, where photographs are not reduced."""
+"""Longer side of views in pixels if photographs are not reduced."""
 
 Image = NDArray[np.uint8]
 
@@ -52,7 +52,7 @@ class View:
 def reduced(folder: Path, target: Path, side: int | None) -> Path:
     """Return a folder of the same scenes with no side longer than ``side`` pixels.
 
-    Copies are PNGs in ``target``, each scene complete or not there at all.
+    The copies are PNGs in ``target``. A scene appears complete or not at all.
     """
     if side is None:
         return folder
@@ -64,7 +64,7 @@ def reduced(folder: Path, target: Path, side: int | None) -> Path:
 
 
 def write_scene(folder: Path, name: str, exposures: Mapping[str, Image]) -> None:
-    """Write exposures by the stems of their names, unless the scene is there already."""
+    """Write exposures, given by the stems of their file names, unless the scene exists."""
     if (folder / name).is_dir():
         return
     partial = folder / f".{name}"
@@ -82,8 +82,10 @@ def frames(scene: Scene) -> list[Image]:
 
 
 def evs_of_gap(radiance: NDArray[np.float32], gap: float) -> tuple[float, float]:
-    """Return two exposure values ``gap`` stops apart, around the middle of those that
-    :func:`fastmef.data.render.auto_exposures` chooses."""
+    """Return two exposure values ``gap`` stops apart.
+
+    They lie around the middle of those that :func:`fastmef.data.render.auto_exposures` chooses.
+    """
     middle = sum(auto_exposures(radiance)) / 2
     return middle - gap / 2, middle + gap / 2
 
@@ -92,7 +94,7 @@ def views(folder: Path, side: int | None) -> tuple[list[View], list[View]]:
     """Return ``(training, test)`` views of the HDR files in a folder.
 
     Raises:
-        InputError: there are no HDR files, or none for either part.
+        InputError: there are fewer than two HDR files.
         MissingExtraError: see :func:`fastmef.data.radiance.read_radiance`.
     """
     found = sorted(p for p in folder.glob("*") if p.suffix.lower() in RADIANCE_ENDINGS)
@@ -108,7 +110,7 @@ def views(folder: Path, side: int | None) -> tuple[list[View], list[View]]:
 
 
 def _views(path: Path, side: int | None) -> list[View]:
-    """Return four views around a panorama, or the picture itself."""
+    """Return four views around a panorama, or the image itself if it is none."""
     side = side or DEFAULT_SIDE
     radiance = read_radiance(path).clip(0)
     height, width = radiance.shape[:2]
@@ -116,7 +118,7 @@ def _views(path: Path, side: int | None) -> list[View]:
         scale = min(side / max(height, width), 1)
         small = reduce_area(radiance, round(height * scale), round(width * scale))
         return [View(path.stem, path.name, small)]
-    # A panorama of 1024 columns has 256 of them in a quarter turn: larger views show no more.
+    # A view covers a quarter turn. More than half the columns of a panorama would add no detail.
     columns = min(side, width // 2)
     size = (columns, round(columns * 2 / 3))
     return [
@@ -130,7 +132,7 @@ def _views(path: Path, side: int | None) -> list[View]:
 
 
 def _fitted(pixels: Image, side: int) -> Image:
-    """Reduce an image so that no side is longer; never enlarge."""
+    """Reduce an image so that no side is longer than ``side`` pixels; never enlarge it."""
     height, width = pixels.shape[:2]
     scale = side / max(height, width)
     if scale >= 1:

@@ -1,4 +1,4 @@
-"""Figures that are the same file for the same result."""
+"""Draw figures. The same result gives the same file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from fastmef.data.extras import import_extra
 
-# Okabe and Ito's colours, which colour-blind readers tell apart.
+# Okabe and Ito's colours, which colour-blind readers can distinguish.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 MARKERS = "osD^v<>PX*"
 
@@ -17,17 +17,17 @@ def save(path: Path, draw: Callable[[Any], None], columns: int = 1, height: floa
     """Draw an SVG of ``columns`` axes side by side.
 
     Args:
-        path: of the file, which is replaced.
+        path: path of the file, which is replaced.
         draw: called with the array of axes.
         columns: number of axes.
-        height: in inches; every column is 4.5 wide.
+        height: height in inches; every column is 4.5 inches wide.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
     figures = import_extra("matplotlib.figure", "experiments", "drawing figures")
     rc_context = import_extra("matplotlib", "experiments", "drawing figures").rc_context
-    # Fixed names and no date: the same result gives the same file.
+    # Fixed identifiers and no date make files reproducible.
     with rc_context({"svg.hashsalt": "fastmef", "font.size": 9, "svg.fonttype": "none"}):
         drawn = figures.Figure(figsize=(4.5 * columns, height), layout="constrained")
         draw(drawn.subplots(1, columns, squeeze=False)[0])
@@ -49,10 +49,10 @@ def lines(
 def dots(
     axes: Any, names: list[str], series: dict[str, list[tuple[float, float]]], xlabel: str
 ) -> None:
-    """Draw mean and standard deviation of each name, from top to bottom, one colour a series."""
+    """Draw mean and standard deviation for each name, from top to bottom, one colour per series."""
     step = min(0.12, 0.8 / len(series))
     for index, (label, values) in enumerate(series.items()):
-        rows = [place + step * index for place in range(len(names))]
+        rows = [row + step * index for row in range(len(names))]
         axes.errorbar(
             [mean for mean, _ in values],
             rows,

@@ -1,4 +1,4 @@
-"""Comparisons with HDR images: PU21 values, PSNR and SSIM of them, response correction."""
+"""Compare with HDR images: PU21 encoding, PSNR and SSIM of it, response correction."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from fastmef.functional import ssim
 
 Radiance = NDArray[np.floating]
 
-# Mantiuk and Azimi, PU21, Picture Coding Symposium 2021: "banding + glare".
+# Parameters of PU21, variant "banding + glare" (Mantiuk, Azimi, Picture Coding Symposium 2021).
 _P = (0.353487901, 0.3734658629, 8.277049286e-05, 0.9062562627, 0.09150303166, 0.9099517204)
 _SCALE = 596.3148142
 DARKEST, BRIGHTEST = 0.005, 10_000.0
-"""The luminance that the encoding covers, cd/m²; values beyond are clamped."""
+"""Range of luminance of the encoding in cd/m²; values beyond are clamped."""
 PEAK = 256.0
-"""The value of 100 cd/m², which PSNR and SSIM take for the range."""
+"""The encoded value of 100 cd/m², which is the data range of PSNR and SSIM."""
 # Luminance of linear sRGB, ITU-R BT.709.
 _LUMINANCE = np.array([0.212656, 0.715158, 0.072186])
 
@@ -56,20 +56,20 @@ def similarity(test: Radiance, reference: Radiance) -> float:
 
 
 def aligned(test: Radiance, reference: Radiance) -> NDArray[np.float64]:
-    """Return ``test`` times the factor that gives both the same median luminance."""
+    """Scale ``test`` to the median luminance of the reference."""
     middle = max(float(np.median(luminance(test))), 1e-12)
     return np.float64(test) * (float(np.median(luminance(reference))) / middle)
 
 
 def corrected(test: Radiance, reference: Radiance) -> NDArray[np.float64]:
-    """Return ``test`` through the tone curve that brings it nearest to the reference.
+    """Apply the tone curve to ``test`` that brings it nearest to the reference.
 
-    The curve leads from PU21 value to PU21 value of luminance; of all that never fall it has the
-    least squared error (isotonic regression). The ratios of R, G and B stay. What is left of the
-    error is not that of a tone curve.
+    The curve maps luminance to PU21 values. It has the least squared error of all curves that never
+    fall (isotonic regression). The ratios of R, G and B are kept. The remaining error cannot be
+    removed by a tone curve.
 
     Source: after Hanji, Mantiuk, Eilertsen, Hajisharif, Unger, SIGGRAPH 2022. They fit polynomials
-    of degree 3, which can fall: fused pictures were solarised by them.
+    of degree 3, which can fall and solarised fused pictures.
 
     Raises:
         MissingExtraError: SciPy is not installed.

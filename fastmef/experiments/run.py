@@ -1,4 +1,4 @@
-"""Run an experiment: JSON of what was measured, a page of Markdown, a figure, pictures."""
+"""Run an experiment; write its values as JSON, a Markdown page, a figure and pictures."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ EXPERIMENTS = {
     experiment.name: experiment
     for experiment in (GAMMA, FAILURES, GAP, TRUTH, ENCODER, LEARNED, TRANSFER)
 }
-"""The experiments by name, in the order in which ``all`` runs them."""
+"""Name → experiment, in the order in which ``all`` runs them."""
 
 PICTURE_WIDTH = 320
 JPEG_QUALITY = 72
 IN_ASCII = str.maketrans({"×": "x", "γ": "gamma", "σ": "sigma"})
-"""What the font of contact sheets lacks."""
+"""Replacements for characters that the font of contact sheets lacks."""
 
 
 def run_experiment(
@@ -48,26 +48,27 @@ def run_experiment(
     work: Path | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Path:
-    """Measure, and write ``NAME.json``, ``NAME.md``, ``NAME.svg`` and, where there are HDR files
-    and something to look at, ``NAME.jpg``.
+    """Run an experiment and write its results.
 
-    An experiment that was stopped goes on with the next variant.
+    The results are ``NAME.json``, ``NAME.md``, ``NAME.svg`` and, if the experiment has pictures and
+    there are HDR files, ``NAME.jpg``. An experiment that was stopped continues with the next
+    variant.
 
     Args:
         name: a key of :data:`EXPERIMENTS`.
-        data: a folder with ``pairs`` (scenes of two exposures) and ``hdr`` (HDR files), or those of
-            them that the experiment needs.
-        out: the folder of the results; made if there is none.
+        data: a folder with ``pairs`` (scenes of two exposures) and ``hdr`` (HDR files), as far as
+            the experiment needs them.
+        out: the folder of the results; it is created if it does not exist.
         budget: a key of :data:`BUDGETS`, or sizes of your own.
-        work: the folder of prepared photographs, networks and variants; ``out/work`` by default.
+        work: the folder of prepared photographs, networks and variants; ``None`` is ``out/work``.
         progress: called with a line for every variant that is computed.
 
     Returns:
         The path of the page.
 
     Raises:
-        InputError: an unknown experiment or budget, or data that it cannot use.
-        MissingExtraError: an optional package that it needs is not installed.
+        InputError: the experiment or budget is unknown, or the data cannot be used.
+        MissingExtraError: an optional package is needed and not installed.
     """
     experiment = EXPERIMENTS.get(name)
     if experiment is None:
@@ -102,7 +103,7 @@ def run_experiment(
         _save_sheet(out / f"{name}.jpg", experiment.pictures(lab))
     text = dump(result) + "\n"
     atomic_write(out / f"{name}.json", text.encode(), force=True)
-    # From the digits that are kept, so that the page can be written again from the file.
+    # The page is written from the rounded values, so it can be written again from the file.
     write_page(experiment, json.loads(text), out)
     return out / f"{name}.md"
 

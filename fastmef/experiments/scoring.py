@@ -1,4 +1,4 @@
-"""Scores of fused images, by scene and averaged."""
+"""Score fused images, and average scores over scenes and seeds."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def stack(images: Sequence[Image]) -> Tensor:
     return as_tensor(*map(np.ascontiguousarray, images))[None]
 
 
-def by_network(network: FusionNet | str) -> Fuse:
-    """Return the fusion by a network alone: no descent, no colour given back."""
+def network_fusion(network: FusionNet | str) -> Fuse:
+    """Return a fusion function with a network alone: no descent, no restored colour."""
     return lambda images: fuse(images, network, color=0, refine=0)
 
 
@@ -42,8 +42,8 @@ def score_scenes(scenes: Iterable[Scene], fusion: Fuse) -> Values:
 def score(fused: Image, exposures: Sequence[Image]) -> dict[str, float]:
     """Return every score of :func:`fastmef.metrics.score_images`, and ``detail``.
 
-    ``detail`` is how much of the exposures' gradients the result has: the mean Sobel magnitude of
-    its luma over that of the largest among the exposures at every pixel.
+    ``detail`` is the mean Sobel magnitude of the luma of the result, divided by the mean of the
+    largest magnitude among the exposures at every pixel.
     """
     sources, result = stack(exposures), stack([fused])[:, 0]
     scores = SceneScores(sources).score(result)
@@ -57,7 +57,7 @@ def mean_of(records: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {key: statistics.fmean(record[key] for record in records) for key in records[0]}
 
 
-def spread_of(records: Sequence[Mapping[str, float]], key: str) -> tuple[float, float]:
-    """Return mean and standard deviation of a value; the deviation of a single one is 0."""
+def mean_and_deviation(records: Sequence[Mapping[str, float]], key: str) -> tuple[float, float]:
+    """Return mean and standard deviation of a value; the deviation of a single value is 0."""
     values = [record[key] for record in records]
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0

@@ -1,4 +1,4 @@
-"""Results by variant, kept on disk: an experiment that was stopped goes on where it stood."""
+"""Keep the results of variants on disk, so that an experiment can be stopped and continued."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Values = dict[str, Any]
 
 
 class Store:
-    """A folder of one JSON file a variant.
+    """A folder with one JSON file per variant.
 
     Args:
-        folder: made if there is none.
+        folder: the folder; it is created if it does not exist.
         progress: called with a line for every variant that is computed.
     """
 
@@ -30,7 +30,7 @@ class Store:
         self.commits: set[str] = set()
 
     def get(self, name: str, settings: Mapping[str, Any], compute: Callable[[], Values]) -> Values:
-        """Return the values of a variant, computed only where these settings have none yet."""
+        """Return the values of a variant; compute them if there are none for these settings."""
         path = self.folder / f"{_slug(name)}-{digest(settings)}.json"
         if path.exists():
             record = json.loads(path.read_text())
@@ -53,13 +53,13 @@ class Store:
 
 
 def digest(settings: Any) -> str:
-    """Return a short hash of what decides a result."""
+    """Return a short hash of settings."""
     text = json.dumps(settings, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def revision() -> str:
-    """Return the commit of the source, with ``+`` where files differ from it, or the version."""
+    """Return the commit of the source, with ``+`` if files differ from it, or the version."""
     folder = Path(fastmef.__file__).parent
     try:
         commit = _git(folder, "rev-parse", "--short=9", "HEAD")

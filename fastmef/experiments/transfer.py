@@ -1,4 +1,4 @@
-"""Trained on one family of photographs, tested on the others."""
+"""The experiment ``transfer``: train on one family of photographs, test on the others."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from fastmef.experiments import methods, page, plots
 from fastmef.experiments.budget import MANY_NETWORKS
 from fastmef.experiments.experiment import Experiment, Result
 from fastmef.experiments.lab import Lab
-from fastmef.experiments.scoring import Fuse, by_network, score_scenes, spread_of
+from fastmef.experiments.scoring import Fuse, mean_and_deviation, network_fusion, score_scenes
 from fastmef.experiments.store import Values
 from fastmef.metrics import SCORES
 
 SHOWN = ("ma2015_1_scale", "mefnet")
 FEWEST = 8
-"""Scenes of a family; those of smaller families are one family together."""
+"""Least number of scenes of a family; smaller families are joined to one."""
 
 OTHERS, ALL = "others", "all"
 SAME = {"sicehr": "sice"}
@@ -28,10 +28,10 @@ MERTENS = "OpenCV Mertens"
 QUESTION = "Does a network trained on one collection of photographs fuse those of another?"
 
 METHOD = """\
-A family is what the names of scenes begin with, up to the first `_`; families of fewer than 8
-scenes are *others* together. The paper's network is trained on the paper's loss with the
-training scenes of one family, or of all, in the same number of steps, and scored on the scenes
-held back of every family. Columns are not comparable with one another: the families are not
+The part of a scene's name before the first `_` is its family. Families of fewer than 8 scenes are
+joined to *others*. The paper's network is trained on the paper's loss with the training scenes of
+one family, or of all families, in the same number of steps. It is scored on the scenes of every
+family that are held back. Columns are not comparable with one another: the families are not
 equally difficult, as the row of OpenCV's Mertens fusion shows."""
 
 
@@ -63,7 +63,7 @@ def measure(lab: Lab) -> Values:
 
 
 def families(training: list[Scene], test: list[Scene]) -> dict[str, str]:
-    """Return the family of every scene by its name."""
+    """Return name of a scene → family."""
     prefixes = {s.name: s.name.partition("_")[0] for s in (*training, *test)}
     prefixes = {name: SAME.get(prefix, prefix) for name, prefix in prefixes.items()}
     sizes = Counter(prefixes.values())
@@ -77,16 +77,16 @@ def families(training: list[Scene], test: list[Scene]) -> dict[str, str]:
 def _train_and_score(
     lab: Lab, tests: dict[str, list[Scene]], excluded: list[str], seed: int
 ) -> Values:
-    return _score(tests, by_network(lab.network(lab.config(seed), lab.pairs, excluded)))
+    return _score(tests, network_fusion(lab.network(lab.config(seed), lab.pairs, excluded)))
 
 
 def _score(tests: dict[str, list[Scene]], fusion: Fuse) -> Values:
-    """Return the mean scores of every family."""
+    """Return family → mean scores."""
     return {name: score_scenes(scenes, fusion) for name, scenes in tests.items()}
 
 
 def sections(result: Result) -> list[str]:
-    """Return a table for each variant of the metric: trained on by tested on."""
+    """Return a table for each variant of the metric: training family × test family."""
     values = result["values"]
     variants, names = values["variants"], list(values["test"])
     counts = ", ".join(
@@ -117,7 +117,7 @@ def answer(values: Values) -> list[str]:
     sentences = []
     for key in SHOWN:
         means = {
-            (trained, tested): spread_of([r[tested] for r in variants[trained]], key)[0]
+            (trained, tested): mean_and_deviation([r[tested] for r in variants[trained]], key)[0]
             for trained in (*names, ALL)
             for tested in names
         }
@@ -144,7 +144,7 @@ def draw(result: Result, axes: Any) -> None:
     values = result["values"]
     names = list(values["test"])
     series = {
-        trained: [spread_of([r[tested] for r in records], SHOWN[0]) for tested in names]
+        trained: [mean_and_deviation([r[tested] for r in records], SHOWN[0]) for tested in names]
         for trained, records in values["variants"].items()
     }
     plots.dots(axes[0], names, series, f"{SCORES[SHOWN[0]]}, by the family tested on")

@@ -1,4 +1,4 @@
-"""Fused pictures and merged radiance against the HDR files that the exposures come from."""
+"""The experiment ``truth``: results against the HDR files that the exposures are rendered from."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fastmef.experiments.experiment import Experiment, Result, Rows
 from fastmef.experiments.lab import Lab
 from fastmef.experiments.merging import debevec, merge_with_weights, opencv_debevec
 from fastmef.experiments.photographs import Image
-from fastmef.experiments.scoring import by_network, mean_of
+from fastmef.experiments.scoring import mean_of, network_fusion
 from fastmef.experiments.store import Values
 from fastmef.inference.simple import plain_mean
 from fastmef.nn.network import FusionNet
@@ -37,24 +37,23 @@ QUESTION = "How near is a result to the radiance of the scene?"
 
 METHOD = """\
 The exposures are rendered from HDR files held back, so the radiance of the scene is known. Two
-are those that a photographer would take, five are equally spaced from the one that keeps
-highlights to the one that opens shadows. Every result is taken for linear light and compared
-with the HDR file: pictures (fused ones and single frames) through the inverse of the sRGB curve,
-radiance as it is. Both are brought to the same median luminance; the 99th percentile of the HDR
-file's is 1000 cd/m².
+exposures are those that a photographer would take; five are equally spaced from the one that
+keeps highlights to the one that opens shadows. Every result is compared with the HDR file in
+linear light: pictures (fused ones and single frames) are decoded with the inverse sRGB curve,
+radiance is used unchanged. Both get the same median luminance; the 99th percentile of the HDR
+file's luminance is 1000 cd/m².
 
 - **PU21-PSNR** and **PU21-SSIM** are PSNR (RGB, dB) and SSIM (luminance) of PU21 values.
-- **corrected**: the luminance of the result has first gone through the rising curve that brings
-  it nearest to the reference (after Hanji et al. 2022). A fused picture is a tone-mapped one:
-  without correction its tone curve is counted as an error. What a picture has of local tone
-  mapping remains.
-- **JOD** is ColorVideoVDP of the corrected result on its 30-inch HDR display; 10 is no visible
+- **corrected**: first, the rising curve that brings the luminance of the result nearest to the
+  reference is applied to it (after Hanji et al. 2022). A fused picture is tone-mapped: without
+  correction, its tone curve counts as an error. Local tone mapping still counts.
+- **JOD** is ColorVideoVDP of the corrected result on its 30-inch HDR display; 10 means no visible
   difference.
-- **ΔE00** is that of chroma alone: both images are brought to middle grey at every pixel.
+- **ΔE00** compares chroma alone: both images are brought to middle grey at every pixel.
 
-*Debevec's merge* has weights of 0 for black and white, *OpenCV's Debevec* of 1. *best single
-frame* is the best of the exposures by each measure and view. *radiance by paper weights* sums
-linear light by the weights that the bundled `paper` network has for the picture."""
+*Debevec's merge* gives black and white a weight of 0, *OpenCV's Debevec* a weight of 1. *best
+single frame* is the best of the exposures for each measure and view. *radiance by paper weights*
+sums linear light with the weights that the bundled `paper` network computes for the picture."""
 
 
 def measure(lab: Lab) -> Values:
@@ -82,7 +81,7 @@ def _methods(count: int) -> dict[str, Merge | None]:
     }
     found: dict[str, Merge | None] = {SINGLE: None}
     if count == 2:
-        pictures["paper weights"] = by_network("paper")
+        pictures["paper weights"] = network_fusion("paper")
     found |= {name: partial(_linear, fusion) for name, fusion in pictures.items()}
     found |= {DEBEVEC: debevec, "OpenCV's Debevec": opencv_debevec}
     if count == 2:
@@ -130,11 +129,11 @@ def _compare(lab: Lab, count: int, merge: Merge | None, metric: Any) -> Values:
 def scores_of(
     linear: NDArray[np.floating], reference: NDArray[np.float64], metric: Any = None
 ) -> dict[str, float]:
-    """Return every measure of an image in linear light, of any scale, against one in cd/m².
+    """Return all measures of an image against a reference.
 
     Args:
-        linear: ``(H, W, 3)``, not negative.
-        reference: ``(H, W, 3)``.
+        linear: linear light ``(H, W, 3)`` at any scale, not negative.
+        reference: linear light ``(H, W, 3)`` in cd/m².
         metric: ColorVideoVDP, or ``None``.
     """
     scaled = pu21.aligned(linear, reference)
@@ -153,7 +152,7 @@ def scores_of(
 
 
 def _color_video_vdp() -> Any:
-    """Return ColorVideoVDP on the CPU, ``None`` where it is not installed."""
+    """Return ColorVideoVDP on the CPU; ``None`` if it is not installed."""
     try:
         pycvvdp = import_extra("pycvvdp", "cvvdp", "ColorVideoVDP")
     except MissingExtraError:
@@ -197,7 +196,7 @@ def sections(result: Result) -> list[str]:
 
 
 def answer(values: Values) -> list[str]:
-    """Return the best method by each measure, and what the correction of the tone curve changes."""
+    """Return the best method in each measure, and the effect of correcting the tone curve."""
     sentences = []
     for label, found in values["brackets"].items():
         best = []
@@ -233,7 +232,7 @@ def draw(result: Result, axes: Any) -> None:
 
 
 def pictures(lab: Lab) -> Rows:
-    """Return exposures, results and the reference, through the curve that fits the reference."""
+    """Return exposures, results with corrected tone curves, and the reference."""
     view = lab.test_views[0]
     evs = exposure_values(view.radiance, 2)
     images = render_exposures(view.radiance, evs)

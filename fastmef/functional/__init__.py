@@ -1,4 +1,4 @@
-"""The public operations. They check their arguments, which nothing below them does again.
+"""The public operations. They check their arguments; the layers below do not check them again.
 
 The fused image comes before the exposures wherever a function takes both. Images are floating point
 in [0, 1] unless said otherwise, rows and columns are the last two axes. Losses, scores and networks

@@ -26,14 +26,14 @@ def is_number(value: Any) -> TypeGuard[float]:
 
 
 def can_read(tensor: Tensor) -> bool:
-    """Return whether values may be read: on the CPU, and not while a graph is being made."""
+    """Return whether values may be read: on the CPU, outside torch.compile and transforms."""
     if torch.compiler.is_compiling() or backends.transforms_active():
         return False
     return tensor.device.type == "cpu"
 
 
 def check_dense(name: str, tensor: Tensor) -> None:
-    """Refuse other types, such as lists and arrays, and sparse, quantized and nested tensors."""
+    """Refuse anything but a tensor, and sparse, quantized and nested tensors."""
     if not isinstance(tensor, Tensor):
         raise InputError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested:
@@ -52,16 +52,19 @@ def check_float(name: str, tensor: Tensor) -> None:
 
 
 def check_image(name: str, tensor: Tensor) -> None:
+    """Refuse tensors that are not uint8, uint16 or floating point."""
     check_dtype(name, tensor, (*_INTEGERS, *_FLOATS))
 
 
 def check_planes(name: str, tensor: Tensor) -> None:
+    """Refuse tensors that are not floating point ``(..., H, W)``, or empty."""
     check_float(name, tensor)
     if tensor.ndim < 2 or 0 in tensor.shape:
         raise InputError(f"{name} must be (..., H, W) and not empty, got {tuple(tensor.shape)}")
 
 
 def check_stack(name: str, tensor: Tensor) -> None:
+    """Refuse tensors that are not floating point ``(B, K, H, W)``, or empty."""
     check_float(name, tensor)
     if tensor.ndim != 4 or 0 in tensor.shape:
         raise InputError(f"{name} must be (B, K, H, W) and not empty, got {tuple(tensor.shape)}")
@@ -75,6 +78,7 @@ def check_one_device(name: str, tensor: Tensor, other_name: str, other: Tensor) 
 
 
 def check_same_kind(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
+    """Refuse two tensors that differ in device or dtype."""
     check_one_device(name, tensor, other_name, other)
     if tensor.dtype != other.dtype:
         raise InputError(

@@ -1,4 +1,4 @@
-"""γ by the names of its attributes, or by a function of the caller's own."""
+"""Check γ, given as the names of its attributes or as a function of the caller."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Gamma = str | Callable[[Tensor], Tensor]
 
 
 def checked_gamma(gamma: Gamma) -> Gamma:
-    """Return a function as it is, and names in the order of the formula.
+    """Return a function unchanged, or the names of the attributes in the order of the formula.
 
     Raises:
-        InputError: no function, an unknown name, or one that occurs twice.
+        InputError: γ is neither a function nor a string, or a name is unknown or occurs twice.
     """
     if callable(gamma):
         return gamma
-    # One name contains the separator.
+    # The name well_exposedness contains the separator.
     joined = gamma.replace("well_exposedness", "well-exposedness") if isinstance(gamma, str) else ""
     names = [name.replace("-", "_") for name in joined.split("_")]
     if len(set(names)) != len(names) or not set(names) <= set(ATTRIBUTES):
@@ -38,13 +38,13 @@ def custom_gamma(
     """Return γ at the centres of the windows, from the caller's attribute A.
 
     Args:
-        gamma: is called with the exposures and returns A.
+        gamma: a function that takes the exposures and returns A.
         exposures: grey, ``(B, K, H, W)``.
         window: odd window size in pixels.
         eps: added to the sum of A over the exposures.
 
     Raises:
-        InputError: A is no tensor, or has another shape than the exposures.
+        InputError: A is not a tensor, or its shape differs from that of the exposures.
     """
     attribute = gamma(exposures)
     if not isinstance(attribute, Tensor) or attribute.shape != exposures.shape:

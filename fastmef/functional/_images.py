@@ -1,4 +1,4 @@
-"""The shapes of images: grey with or without a channel axis, RGB, and exposures of either."""
+"""Check and convert shapes: grey images with or without a channel axis, RGB, and exposures."""
 
 from __future__ import annotations
 

@@ -31,13 +31,14 @@ def local_variance(
 
     .. math:: V = \max(w * I^2 - (w * I)^2,\ \text{floor})
 
-    Only the images are kept for the backward pass.
+    Only the images are saved for the backward pass.
 
     Args:
         images: ``(..., H, W)``, float16, bfloat16, float32 or float64 of any range.
         window: odd side of the window in pixels, at most 65535. Along a shorter axis the largest
             odd window that fits is used.
-        sigma: standard deviation of its Gaussian in pixels; ``None`` is a flat (box) window.
+        sigma: standard deviation of the window's Gaussian in pixels; ``None`` is a flat (box)
+            window.
         floor: smallest value returned, ≥ 0.
         border: ``"valid"`` (``H - window + 1`` rows), ``"zero"`` or ``"reflect"`` (``H`` rows).
 
@@ -64,7 +65,7 @@ def local_variance(
 
 
 def sobel_gradient(images: Tensor) -> Tensor:
-    r"""Return the gradient magnitude by the 3×3 Sobel operator, with repeated border pixels.
+    r"""Return the gradient magnitude of the 3×3 Sobel operator, with repeated border pixels.
 
     .. math:: S = \sqrt{(K_x * I)^2 + (K_y * I)^2}, \quad
               K_x = \begin{pmatrix} -1&0&1 \\ -2&0&2 \\ -1&0&1 \end{pmatrix},\ K_y = K_x^T
@@ -75,9 +76,9 @@ def sobel_gradient(images: Tensor) -> Tensor:
         images: ``(..., H, W)``, float16, bfloat16, float32 or float64 of any range.
 
     Returns:
-        ``(..., H, W)`` in the dtype of the images. Where S = 0 its derivative is taken as 0.
+        ``(..., H, W)`` in the dtype of the images. The derivative of S is defined as 0 at S = 0.
 
-    Only the images are kept for the backward pass.
+    Only the images are saved for the backward pass.
 
     Raises:
         InputError: another shape or dtype.
@@ -115,7 +116,7 @@ def well_exposedness(images: Tensor, center: float = 0.5, sigma: float = 0.2) ->
     check_float("images", images)
     check_number("center", center)
     check_positive("sigma", sigma)
-    # In halves the squares and the exponent would be rounded too, not only the result.
+    # In half precision the squares and the exponent would be rounded too, not only the result.
     wide = images.to(torch.promote_types(images.dtype, torch.float32))
     return reference.well_exposedness(wide, float(center), float(sigma)).to(images.dtype)
 
@@ -138,22 +139,23 @@ def gamma_weights(
     Args:
         exposures: float16, bfloat16, float32 or float64 in [0, 1]: grey ``(B, K, H, W)`` or
             ``(B, K, 1, H, W)``, or RGB ``(B, K, 3, H, W)``, of which the luma is used.
-        gamma: different names of ``variance``, ``gradient`` and ``well_exposedness``, joined by
-            ``_`` in any order; or a function that takes the grey exposures ``(B, K, H, W)`` and
-            returns A ≥ 0 of the same shape.
+        gamma: one or more of ``variance``, ``gradient`` and ``well_exposedness``, joined by ``_``
+            in any order; or a function that takes the grey exposures ``(B, K, H, W)`` and returns
+            A ≥ 0 of the same shape.
         window: odd side of the window of V in pixels. Along a shorter axis the largest odd window
             that fits is used.
-        sigma: standard deviation of its Gaussian in pixels; ``None`` is a flat window.
+        sigma: standard deviation of the window's Gaussian in pixels; ``None`` is a flat window.
         floor: smallest V, ≥ 0.
-        eps: ε ≥ 0, which keeps 0/0 away where every exposure is flat.
+        eps: ε ≥ 0, which avoids 0/0 where every exposure is flat.
 
     Returns:
-        ``(B, K, H - window + 1, W - window + 1)`` in the dtype of the exposures, the values at the
-        centres of the windows, where the ``"valid"`` SSIM map has its values; with a channel axis
-        of size 1 where the exposures have one. They are ≥ 0 and sum to 1 over K, to less where all
-        A vanish.
+        ``(B, K, H - window + 1, W - window + 1)`` in the dtype of the exposures: the values at the
+        centres of the windows, where the ``"valid"`` SSIM map has its values. There is a channel
+        axis of size 1 if the exposures have one. Weights are ≥ 0 and sum to 1 over K, or to less
+        where all A vanish.
 
-    Only the exposures are kept for the backward pass; autograd records a function of the caller.
+    Only the exposures are saved for the backward pass; a function of the caller is recorded by
+    autograd.
 
     Raises:
         InputError: a shape, dtype, name or option out of range, or a function that returns another

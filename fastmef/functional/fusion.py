@@ -1,4 +1,4 @@
-"""The fused image as the sum of the exposures by weights at every pixel."""
+"""Fusion by a weighted sum of the exposures at every pixel."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def softmax_fuse(
     temperature: float = 1.0,
     valid: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    r"""Return the convex combination of the exposures by the softmax of the logits.
+    r"""Return the sum of the exposures, weighted by the softmax of the logits.
 
     .. math:: F = \sum_k W_k I_k, \qquad W = \mathrm{softmax}_k(\text{logits} / T)
 
@@ -58,7 +58,7 @@ def softmax_fuse(
             A pixel with +inf or NaN, or with nothing but -inf, is NaN, as in PyTorch.
         exposures: ``(B, K, C, H, W)``, usually RGB, or grey ``(B, K, H, W)``; floating point of any
             range, uint8 or uint16. The dtype may differ from that of the logits.
-        return_weights: return W as well.
+        return_weights: whether to return W as well.
         temperature: T > 0. Below 1 the weights are sharper, above 1 softer.
         valid: bool ``(B, K, H, W)``; an exposure weighs nothing where it is false. Where no
             exposure is valid all of them count.
@@ -69,8 +69,8 @@ def softmax_fuse(
         Integers are rounded to the nearest; backends may differ by one level where a sum lies
         within float32 rounding of the middle between two. They carry no gradient, W does.
 
-    Memory: the results alone with C++ and CUDA C++ kernels; Triton takes copies of the logits with
-    a temperature other than 1 or with ``valid``. The inputs are kept for the backward pass.
+    Memory: C++ and CUDA C++ kernels allocate the results alone; Triton also copies the logits if
+    the temperature is not 1 or ``valid`` is given. The inputs are saved for the backward pass.
 
     Raises:
         InputError: shapes that do not fit, another dtype, two devices.

@@ -1,4 +1,4 @@
-"""Fusion of full-size exposures by logits of a smaller size."""
+"""Fusion of full-size exposures with logits of a smaller size."""
 
 from __future__ import annotations
 
@@ -14,43 +14,46 @@ LARGEST_RADIUS = 32767
 def guided_upsample_fuse(
     logits: Tensor, exposures: Tensor, radius: int = 2, eps: float = 1e-4
 ) -> Tensor:
-    r"""Fuse full-size exposures by logits that were computed at a smaller size.
+    r"""Fuse full-size exposures with logits that were computed at a smaller size.
 
-    The logits are enlarged by the fast guided filter: in every window of the small size each of
-    them is fitted by a line over the guide g, the mean luma of the exposures, and the lines are
-    applied to the guide at full size, so that weights change where the picture does.
+    The logits are enlarged by the fast guided filter. In every window at the small size, each logit
+    is fitted by a linear function of the guide g, the mean luma of the exposures. The coefficients
+    are applied to the guide at full size, so that weights change where the picture does.
 
     .. math::
         a_k = \frac{\operatorname{cov}(g, x_k)}{\operatorname{var}(g) + \epsilon}, \quad
         b_k = \bar x_k - a_k \bar g, \qquad
         F = \sum_k \mathrm{softmax}_k(\uparrow\!\bar a_k\, g + \uparrow\!\bar b_k)\, I_k
 
-    Bars are window means at the small size, ↑ is bilinear enlarging. The small guide is the mean
-    of g over the pixels of each small one, so the logits should come from exposures reduced by
-    averaging. Every pixel of F lies between the smallest and largest exposure there.
+    Bars are window means at the small size, ↑ is bilinear upsampling. The small guide is the mean
+    of g over the full-size pixels that each small pixel covers, so the logits should come from
+    exposures reduced by averaging. Every pixel of F lies between the smallest and largest exposure
+    there.
 
     Args:
         logits: ``(B, K, h, w)``, h ≤ H and w ≤ W, floating point.
         exposures: ``(B, K, 3, H, W)``, floating point in [0, 1], uint8 or uint16.
-        radius: half the side of the windows, which have ``2 radius + 1`` pixels of the small size
-            and end at borders; from 0 to 32767.
-        eps: the variance of the guide below which it counts as flat, > 0. A large one blurs.
+        radius: half the side of the windows, from 0 to 32767. A window has ``2 radius + 1`` pixels
+            of the small size along each axis and is cropped at borders.
+        eps: the variance of the guide below which it counts as flat, > 0. A large value blurs.
 
     Returns:
         F ``(B, 3, H, W)`` in the dtype and layout of the exposures, integers rounded to the
         nearest.
 
-    Memory: beside F, lines of the small size on a GPU; on the CPU plain PyTorch takes weights and
-    products of the full size.
+    Memory: beside F, a GPU takes coefficients of the small size; on the CPU plain PyTorch takes
+    weights and products of the full size.
 
-    Differentiable w.r.t. logits and floating-point exposures, everywhere through plain PyTorch.
+    The function is differentiable w.r.t. logits and floating-point exposures. On every device plain
+    PyTorch computes these gradients.
 
     Raises:
         InputError: shapes that do not fit, another dtype, a radius or eps out of range.
 
     Source: He, Sun, Tang, Guided Image Filtering, TPAMI 35(6), 2013; He, Sun, Fast Guided Filter,
     arXiv 1505.00996. On three photographs reduced to a quarter, larger windows and larger eps
-    scored less, and a guide for each exposure alone, tried with one setting, no more than the mean.
+    scored lower. A separate guide for each exposure, tried with one setting, scored no higher than
+    the mean guide.
 
     Example:
         >>> logits, exposures = torch.zeros(1, 2, 8, 8), torch.rand(1, 2, 3, 32, 32)

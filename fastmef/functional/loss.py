@@ -1,4 +1,4 @@
-"""The unsupervised losses: of a fused image, and of the logits that it is made from."""
+"""The unsupervised losses of a fused image, and of the logits that produce it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from fastmef.ops.fusion import softmax_fuse
 from fastmef.ops.loss_from_maps import weighted_similarities
 from fastmef.reference.loss import LossOptions
 
-_PLAIN = frozenset((str, bool, int, float, type(None), tuple))
+_HASHABLE = frozenset((str, bool, int, float, type(None), tuple))
 
 
 def weighted_ssim_loss(
@@ -58,16 +58,17 @@ def weighted_ssim_loss(
         exposures: I in [0, 1], in the same dtype: grey ``(B, K, H, W)`` or ``(B, K, 1, H, W)``, or
             RGB ``(B, K, 3, H, W)`` like F.
         gamma: names of attributes, or a function; see :func:`gamma_weights`. A function is called
-            at every level, and a gradient flows to what it is made of.
-        luminance: keep the luminance factor of SSIM. Without it, the default, only contrast and
-            structure are compared, and exposures of different brightness do not contradict.
+            at every level, and gradients flow to its parameters.
+        luminance: whether to keep the luminance factor of SSIM. Without it, the default, only
+            contrast and structure are compared, so that exposures of different brightness do not
+            contradict each other.
         window: odd side of the windows of SSIM and V in pixels. Along a shorter axis the largest
             odd window that fits is used.
-        sigma: standard deviation of their Gaussian in pixels; ``None`` is a flat window.
+        sigma: standard deviation of the windows' Gaussian in pixels; ``None`` is a flat window.
         k1: stability constant of SSIM's luminance factor, ≥ 0; the data range is 1.
-        k2: stability constant of its contrast and structure, ≥ 0.
+        k2: stability constant of SSIM's contrast and structure, ≥ 0.
         floor: smallest V in γ, ≥ 0.
-        eps: of γ, ≥ 0.
+        eps: ε in the denominator of γ, ≥ 0.
         scales: weights of the levels, finest first, normalised to sum 1; images are halved by
             2×2 means from one level to the next.
         mask: ``(B, H, W)`` or ``(B, 1, H, W)``, ≥ 0, in the dtype of F: how much each window
@@ -79,9 +80,9 @@ def weighted_ssim_loss(
         the map ``(B, H - window + 1, W - window + 1)`` in the dtype of F, with a channel axis of
         size 1 where F has one.
 
-    Memory: with C++ kernels the map, or the gradient w.r.t. F, which is made with the mean where it
-    is needed and kept for the backward pass; beside them a few rows a thread. Gradients w.r.t. the
-    exposures or the mask, and functions as γ, take maps of their size.
+    Memory: C++ kernels allocate the map, or the gradient w.r.t. F, which is computed with the mean
+    if it is needed and saved for the backward pass, and a few rows for each thread. Gradients
+    w.r.t. the exposures or the mask, and a function as γ, take maps of the size of the exposures.
 
     Raises:
         InputError: shapes that do not fit, an unknown γ, scales without a positive weight.
@@ -137,7 +138,7 @@ def fusion_loss(
     eps: float = 1e-12,
     scales: Sequence[float] = (1.0,),
 ) -> Tensor:
-    r"""Return the :func:`weighted_ssim_loss` of the fusion by the network's logits.
+    r"""Return the :func:`weighted_ssim_loss` of the image that the logits fuse.
 
     .. math:: F = \sum_k \mathrm{softmax}_k(\text{logits})\, I_k
 
@@ -146,14 +147,15 @@ def fusion_loss(
     Args:
         logits: ``(B, K, H, W)``, in the dtype of the exposures.
         exposures: as for :func:`weighted_ssim_loss`.
-        gamma, luminance, window, sigma, k1, k2, floor, eps, scales: as there.
+        gamma, luminance, window, sigma, k1, k2, floor, eps, scales: as for
+            :func:`weighted_ssim_loss`.
 
     Returns:
         A scalar in [0, 2], float32 for half precision and else in the dtype of the logits.
 
-    Memory: with C++ kernels and constant exposures the gradient w.r.t. the logits, made with the
-    value and kept for the backward pass; beside it a few rows a thread, under 12 MiB at 24
-    megapixels.
+    Memory: if the exposures require no gradient, C++ kernels allocate the gradient w.r.t. the
+    logits, which is computed with the value and saved for the backward pass, and a few rows for
+    each thread: under 12 MiB at 24 megapixels.
 
     Raises:
         InputError: shapes that do not fit, an unknown γ, scales without a positive weight.
@@ -201,7 +203,7 @@ def _custom_gamma_loss(
         return torch.stack([*terms]).sum(dim=0)
 
     dtype = fused.dtype
-    # In half precision the maps would be rounded one by one.
+    # In half precision every map would be rounded.
     wide = torch.promote_types(dtype, torch.float32)
     mask = None if mask is None else mask.to(wide)
     loss = reference.weighted_ssim_loss(
@@ -216,16 +218,17 @@ def _custom_gamma_loss(
 
 
 def loss_options(scales: Sequence[float], *given: Any) -> dict[str, Any]:
-    """Check the options of the losses and return them by name, γ and scales in their plain form."""
+    """Check the options of the losses and return them by name, with γ and scales normalised."""
     if isinstance(scales, tuple) and not torch.compiler.is_compiling():
-        # Equal numbers of different types, such as 1 and True, are not all allowed.
-        kinds = tuple(map(type, given + scales))
-        if _PLAIN.issuperset(kinds):
-            return dict(_known_options(kinds, scales, *given))
+        # The types are part of the key: 1 and True are equal, but not both are allowed.
+        types = tuple(map(type, given + scales))
+        if _HASHABLE.issuperset(types):
+            return dict(_cached_options(types, scales, *given))
     return _checked_options(scales, *given)
 
 
 def _checked_options(scales: Sequence[float], *given: Any) -> dict[str, Any]:
+    """Check the options and return them by name, γ and scales normalised."""
     options = LossOptions(*given)
     gamma = checked_gamma(options.gamma)
     check_flag("luminance", options.luminance)
@@ -243,7 +246,8 @@ def _checked_options(scales: Sequence[float], *given: Any) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=64)
-def _known_options(
-    kinds: tuple[type, ...], scales: tuple[float, ...], *given: Any
+def _cached_options(
+    types: tuple[type, ...], scales: tuple[float, ...], *given: Any
 ) -> dict[str, Any]:
+    """Return :func:`_checked_options` from a cache; ``types`` is a part of the key."""
     return _checked_options(scales, *given)

@@ -47,20 +47,20 @@ def mef_ssim(
             or RGB ``(B, K, 3, H, W)``. No gradient flows to them. Any size: along an axis shorter
             than the window, the largest odd window that fits is used.
         variant: ``"ma2015"``, ``"mefnet"``, ``"mefnet_cs"`` or ``"color2018"`` (RGB only).
-        scales: of ma2015: 3 (default) or 1. The other variants have one.
+        scales: number of scales of ma2015, 3 (default) or 1. The other variants have one.
 
     Returns:
         ``(B,)``; float64 for uint8 exposures, float32 for half precision, else the exposures'
         dtype. ``ma2015`` rounds the grey values of uint8 RGB to 8 bit, as MATLAB does; floating
         point is never rounded.
 
-    Memory: with C++ kernels ``ma2015`` of two grey float32 exposures takes 4 bytes a pixel, the
-    coarser scales. Their grey images come to 24 bytes in colour and 93 in uint8, which is scored in
-    float64; ``mefnet`` takes 40. Measured at 12 megapixels.
+    Memory: with C++ kernels ``ma2015`` of two grey float32 exposures takes 4 bytes a pixel, for the
+    coarser scales. RGB exposures take 24 bytes, because grey images are made of them, and uint8
+    exposures, which are scored in float64, 93; ``mefnet`` takes 40. Measured at 12 megapixels.
 
     Raises:
         InputError: a shape, dtype, variant or number of scales that is not listed here, or floating
-            point images of range 0-255 (not looked for while a gradient w.r.t. ``fused`` is
+            point images of range 0-255 (not checked while a gradient w.r.t. ``fused`` is
             recorded).
 
     Source: Ma, Zeng, Wang, TIP 24(11), 2015 (ma2015); Ma, Duanmu, Zhu, Fang, Wang, TIP 29, 2020
@@ -74,7 +74,7 @@ def mef_ssim(
     check_variant(variant, scales)
     check_scored_exposures(exposures, needs_color=variant == "color2018")
     check_scored(fused, exposures)
-    # As a loss nothing is read back: that would stall a GPU every step.
+    # The range is not checked in training: reading a value back would stall a GPU in every step.
     if not detach_if_no_grad(fused).requires_grad:
         check_range("exposures", exposures)
         check_range("fused", fused)
@@ -107,13 +107,13 @@ def check_scored(fused: Tensor, exposures: Tensor) -> None:
 
 
 def check_range(name: str, images: Tensor) -> None:
-    """Refuse floating point images of range 0-255; waits for the device.
+    """Refuse floating point images of range 0-255. The check waits for the device.
 
-    Transforms of ``torch.func`` do not let values be read.
+    It is skipped under transforms of ``torch.func``, where values cannot be read.
     """
-    # Results may overshoot 1 a little; an image of range 0-255 that stays below 2 is black.
     if backends.transforms_active():
         return
+    # Results may overshoot 1 a little; an image of range 0-255 that stays below 2 is black.
     if images.is_floating_point() and (largest := images.max().item()) > 2:
         raise InputError(
             f"{name} in floating point must lie in [0, 1], got a maximum of {largest:g}; "
@@ -122,7 +122,7 @@ def check_range(name: str, images: Tensor) -> None:
 
 
 def without_gray_axis(images: Tensor, without_channels: int) -> Tensor:
-    """Return RGB images as they are, grey ones without their channel axis."""
+    """Return RGB images unchanged, grey images without their channel axis."""
     has_axis = images.ndim > without_channels and images.shape[-3] == 1
     return to_luma(images, without_channels) if has_axis else images
 

@@ -22,7 +22,7 @@ from fastmef.ops import multiscale as ops
 from fastmef.reference.multiscale import FLOOR, KNEE, RADIUS, ExposurePyramid, Knee
 from fastmef.reference.pyramid import halved_size, halvings_above
 
-# Below it the square of the floor would leave the range of float32.
+# The square of a smaller floor would underflow in float32.
 _LOWEST_FLOOR = 1e-12
 
 
@@ -38,16 +38,16 @@ def exposure_pyramid(
 
     Args:
         exposures: ``(B, K, C, H, W)``; uint8, uint16, or floating point in [0, 1].
-        levels: how many halvings, L ≥ 0; at most as many as lead to a single pixel.
+        levels: the number of halvings L ≥ 0, at most as many as lead to a single pixel.
         valid: bool ``(B, K, H, W)``; pixels where it is false do not enter the means. Where no
-            exposure is valid all of them count.
+            exposure is valid, all of them count.
 
     Returns:
         An :class:`ExposurePyramid`: the ``base`` :math:`J_L` in [0, 1], float32 (float64 for
         float64), and the levels between, uint16 for integer exposures. With L = 0 the base is the
         exposures in floating point.
 
-    One sweep over the exposures. Differentiable w.r.t. floating-point exposures.
+    The exposures are read once. The function is differentiable w.r.t. floating-point exposures.
 
     Raises:
         InputError: another shape or dtype, a number of levels out of range.
@@ -84,7 +84,7 @@ def multiscale_fuse(
     knee: Knee | None = KNEE,
     valid: Tensor | None = None,
 ) -> Tensor:
-    r"""Fuse exposures in a Laplacian pyramid: the base by softmax weights, bands by local variance.
+    r"""Fuse exposures in a Laplacian pyramid: a softmax weights the base, local variance the bands.
 
     .. math::
         F_L = \sum_k \mathrm{softmax}_k(x + \log s)\, J_{L,k}, \qquad
@@ -92,50 +92,52 @@ def multiscale_fuse(
 
     J is the :func:`exposure_pyramid`, E doubles the size bilinearly. The weights of a band come
     from the variance v of luma (of the mean over the channels unless there are three) in a flat
-    window of :math:`2\,\mathrm{radius} + 1` pixels, border pixels repeated:
+    window of :math:`2\,\mathrm{radius} + 1` pixels with border pixels repeated:
 
     .. math:: \gamma_k = a_k / \textstyle\sum_j a_j, \qquad a_k = s_k (v_k + \mathrm{floor})^2
 
-    At the finest level what leaves [0, 1] is compressed and not cut off: with h = high,
+    At the finest level, values outside [0, 1] are compressed instead of clipped. With h = high,
 
     .. math:: y = \min(x, 1 + h) - t^2 / (4 h), \qquad t = \min(\max(x - 1 + h, 0), 2 h)
 
-    and the same, mirrored, with low near 0. Values in [low, 1 − high] stay as they are.
+    and the same, mirrored, with low near 0. Values in [low, 1 − high] do not change.
 
     Args:
-        logits: floating point, ``(B, K, h, w)``, not larger than the exposures. L is how many
-            halvings leave the exposures at least as large. Where level L is larger than h × w, the
-            base is that level resampled by a triangular window, and enlarged bilinearly there is
-            one more band between the two. ``None`` where ``base`` is given.
+        logits: floating point, ``(B, K, h, w)``, not larger than the exposures. L is the number of
+            halvings that leave the exposures at least as large. If level L is larger than h × w,
+            the base is that level resampled with a triangular window, and one more band lies
+            between the two; E then enlarges the base bilinearly to level L. ``None`` if ``base`` is
+            given.
         exposures: ``(B, K, C, H, W)``; uint8, uint16, or floating point in [0, 1]; planar or with
             the channels of a pixel beside each other.
         base: floating point, ``(B, C, h, w)``, taken as :math:`F_L` instead of the softmax sum.
-        pyramid: what :func:`exposure_pyramid` has returned for these exposures, these ``levels``
-            and ``valid``; made here if it is not given.
+        pyramid: the result of :func:`exposure_pyramid` for these exposures, L levels and ``valid``;
+            computed here if it is not given.
         shares: s ≥ 0, floating point, ``(B, K)``, by default 1: frames that are nearly copies of
             each other share one vote. Shares of 0 are ignored where no other exposure is valid.
         contrast: c, one number for all bands or a sequence of one for each, finest first. Numbers
             may be tensors of one element that require gradients.
-        radius: of the variance window, at least 0.
-        floor: added to the variance, at least 1e-12: what makes flat areas a plain mean.
+        radius: radius of the variance window in pixels, at least 0.
+        floor: a number of at least 1e-12 that is added to the variance, so that flat areas are
+            fused by a plain mean.
         knee: (low, high), how far from 0 and 1 compression begins, both positive, with
             low + high ≤ 1. ``None``: floating-point results are not limited, integers are clamped.
         valid: bool ``(B, K, H, W)``; an exposure contributes nothing where it is false. Means,
-            bands and variances are normalised by the valid pixels. Where no exposure is valid all
+            bands and variances are normalised by the valid pixels. Where no exposure is valid, all
             of them count.
 
     Returns:
         F ``(B, C, H, W)`` in the dtype and layout of the exposures; integers are rounded to the
         nearest. Sums are formed in float32, in float64 where an input is float64.
 
-    The C++ kernels sweep over full-size exposures twice, for the next level and for the finest band
-    (once if ``pyramid`` is given), and write the result once. Beside it they take the pyramid, a
-    third of the exposures in 16 or 32 bits a value, and the fused image of the second level in
-    float32. The Triton kernels sweep three times and take K float32 values a pixel more; ``valid``
-    and a radius above 7 leave them to plain PyTorch.
+    The C++ kernels read full-size exposures twice, for the next level and for the finest band (once
+    if ``pyramid`` is given), and write the result once. Beside the result they allocate the
+    pyramid, a third of the exposures in 16 or 32 bits a value, and the fused image of the second
+    level in float32. The Triton kernels read the exposures three times and take K more float32
+    values a pixel; with ``valid`` or a radius above 7, GPU tensors fall back to plain PyTorch.
 
-    Differentiable w.r.t. logits and base by kernels, which save nothing but the slope of the
-    compression; w.r.t. floating-point exposures, shares and contrast by plain PyTorch. Integer
+    Kernels compute the gradients w.r.t. logits and base and save only the slope of the compression;
+    plain PyTorch computes those w.r.t. floating-point exposures, shares and contrast. Integer
     results carry no gradient.
 
     Raises:
@@ -180,6 +182,7 @@ def multiscale_fuse(
 
 
 def _size(images: Tensor) -> str:
+    """Return height and width for a message."""
     return f"{images.shape[-2]} x {images.shape[-1]}"
 
 
@@ -212,6 +215,7 @@ def _check_base(logits: Tensor | None, base: Tensor | None, exposures: Tensor) -
 
 
 def _levels(small: Tensor, exposures: Tensor) -> int:
+    """Return the number of halvings that leave the exposures at least as large as ``small``."""
     full, size = exposures.shape[-2:], small.shape[-2:]
     if size[0] > full[0] or size[1] > full[1]:
         raise InputError(
@@ -283,8 +287,9 @@ def _check_knee(knee: Knee | None) -> None:
 def _check_pyramid(
     pyramid: ExposurePyramid, exposures: Tensor, levels: int, valid: Tensor | None
 ) -> None:
+    """Refuse a pyramid whose levels do not fit the exposures."""
     if not isinstance(pyramid, ExposurePyramid):
-        raise InputError(f"pyramid must be of exposure_pyramid, got {shown(pyramid)}")
+        raise InputError(f"pyramid must come from exposure_pyramid, got {shown(pyramid)}")
     shapes = [tuple(x.shape) for x in (*pyramid.inner, pyramid.base)]
     full = exposures.shape[-2:]
     expected = [

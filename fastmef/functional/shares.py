@@ -1,4 +1,4 @@
-"""Shares of the frames of a bracket."""
+"""The share of each frame of a bracket in the fusion."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from fastmef.reference import shares
 
 @torch.no_grad()
 def exposure_shares(base: Tensor) -> Tensor:
-    r"""Return how much each frame of a bracket counts, whatever its number of frames.
+    r"""Return how much each frame of a bracket counts, for any number of frames.
 
     .. math:: s_k = \frac{u_k}{\max(1, \sum_j u_j e^{-(d_{kj}/0.08)^2})}, \qquad
         d_{kj} = \operatorname{mean} |Y_k - Y_j|, \qquad u_k = \min(1, p_k / 0.002)
 
     with the luma Y of the frames reduced to 64×64 pixels, and p the share of pixels that are
     neither black (luma ≤ 4/255) nor white (≥ 251/255). Copies of a frame divide its share among
-    themselves, so that a frame taken twice counts once and a bracket of 30 frames does not look
-    different from the same one with 9; a frame that is all black or all white counts nothing.
+    themselves: a frame that was taken twice counts once, and a bracket of 30 frames looks like the
+    same bracket with 9. A frame that is all black or all white has a share of 0.
 
     Args:
         base: ``(B, K, 3, h, w)``, or grey ``(B, K, h, w)`` or ``(B, K, 1, h, w)``; floating point

@@ -42,7 +42,7 @@ def ssim(
         window, sigma: as for :func:`local_variance`.
         k1, k2: stability constants, ≥ 0.
         data_range: the span of the values, > 0; 1 for images in [0, 1].
-        luminance: ``False`` leaves out the first factor.
+        luminance: ``False`` omits the first factor.
         border: ``"valid"``, ``"zero"`` or ``"reflect"``, as for :func:`local_variance`.
         reduction: ``"mean"`` or ``"none"``.
 
@@ -51,8 +51,8 @@ def ssim(
         images; or the map in the dtype of the images, ``(..., H - window + 1, W - window + 1)`` for
         ``"valid"`` and else ``(..., H, W)``.
 
-    Memory: the gradients of the mean are made with it, where they are needed, and kept for the
-    backward pass; for the map a and b are kept.
+    Memory: the gradients of the mean are computed with it, if they are needed, and saved for the
+    backward pass; the map saves a and b.
 
     Raises:
         InputError: shapes, dtypes or devices that differ, or an option out of range.

@@ -1,4 +1,7 @@
-"""Images in memory as sources and sink of rows. Imports no torch: bad input is reported at once."""
+"""Images in memory as sources and as a sink of rows.
+
+This module does not import torch, so that bad input is reported without waiting for it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ Pixels = NDArray[Any]
 
 
 class ArraySource:
-    """An array ``(H, W, C)`` as a source of rows. Nothing is copied."""
+    """Read rows of an array ``(H, W, C)`` without a copy."""
 
     has_alpha = False
     streams = False
@@ -24,7 +27,7 @@ class ArraySource:
         self.name, self._pixels = name, pixels
         self.height, self.width, self.channels = pixels.shape
         self.dtype = pixels.dtype
-        self.resident_bytes = 0  # the caller's
+        self.resident_bytes = 0  # the array is the caller's memory
 
     def rows(self, top: int, bottom: int) -> tuple[Pixels, None]:
         return self._pixels[top:bottom], None
@@ -34,7 +37,7 @@ class ArraySource:
 
 
 class ArraySink:
-    """An array ``(H, W, C)`` that strips are written into."""
+    """Collect strips of rows in one array ``(H, W, C)``."""
 
     def __init__(self, height: int, width: int, channels: int, dtype: np.dtype[Any]) -> None:
         self.pixels = np.empty((height, width, channels), dtype)
@@ -53,7 +56,7 @@ class ArraySink:
         self._row = rows.stop
 
     def next_rows(self, rows: int) -> Pixels:
-        """Return the memory of the next rows, so that they can be made in place."""
+        """Return the memory of the next rows, so that they can be computed in place."""
         return self.pixels[self._row : self._row + rows]
 
     def commit(self) -> None:

@@ -1,4 +1,4 @@
-"""The second sweep over the frames: strips of the result, with the bands of detail blended in."""
+"""The second sweep over the frames blends the bands of detail into strips of the result."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ from fastmef.reference.multiscale import (
 from fastmef.reference.pyramid import halved_size
 
 Rows = tuple[int, int]
-# Rows of the exposures, in one tensor or each in its own, and how far they are valid.
+# Rows of the exposures, in one tensor or one tensor per exposure, and the validity of each pixel.
 Level = tuple["Tensor | list[Tensor]", "Tensor | None"]
 
 
 def blended_rows(begin: int, end: int, heights: Sequence[int]) -> list[Rows]:
-    """Return which rows of every level the rows ``[begin, end)`` of the first one are blended from.
+    """Return the rows of every level that rows ``[begin, end)`` of the first one are blended from.
 
     Args:
-        heights: of the levels whose bands are blended in, finest first, and of the next one.
+        heights: heights of the levels whose bands are blended in, finest first, and of the next
+            coarser level.
 
     Returns:
-        ``[begin, end)`` for each of ``heights`` but the last. Begins are even.
+        ``[begin, end)`` for each of ``heights`` except the last. Every ``begin`` is even.
     """
     windows = []
     for height, coarse in zip(heights, heights[1:], strict=False):
@@ -44,29 +45,30 @@ def blended_rows(begin: int, end: int, heights: Sequence[int]) -> list[Rows]:
 
 
 def needed_rows(blended: Sequence[Rows], heights: Sequence[int], kept: int) -> list[Rows]:
-    """Return ``blended`` rows of every level and those that coarser levels are reduced from.
+    """Extend ``blended`` by the rows that coarser levels are reduced from.
 
     Args:
-        kept: the finest level that is in memory; finer ones are reduced from the frames.
+        kept: the finest level that is in memory; finer levels are reduced from the frames.
     """
     windows = list(blended)
     for level in range(min(kept, len(windows)) - 1, 0, -1):
         begin, end = windows[level]
         finer = windows[level - 1]
-        # A row is reduced from four, of which one lies on either side of its own two.
+        # A coarse row is reduced from four rows: its own two and one neighbour on each side.
         begin, end = max(0, 2 * begin - 2), min(heights[level - 1], 2 * end + 2)
         windows[level - 1] = min(begin, finer[0]), max(end, finer[1])
     return windows
 
 
 class StripBlender:
-    """Makes rows of the fused image from the frames, the kept pyramid and the fused base.
+    """Compute rows of the fused image from the frames, the kept pyramid and the fused base.
 
     Args:
-        order: the frames to use, in the order of ``shares``. ``fused`` and the base of the pyramid
-            are in that order already.
-        fused: the fused base ``(1, C, h, w)``.
-        base: of the exposures in ``order``, ``(1, K, C, h, w)``.
+        order: the frames to use, in the order of ``shares`` and ``base``.
+        base: coarsest level of the exposures in ``order``, ``(1, K, C, h, w)``.
+        fused: the fused image at that level, ``(1, C, h, w)``.
+        shares: share of each exposure in the bands, ``(1, K)``.
+        strip: rows that are blended at a time where a whole level is blended.
     """
 
     def __init__(
@@ -86,8 +88,8 @@ class StripBlender:
         levels = pyramid.last
         size = frames.height, frames.width
         self._heights = [halved_size(size, level)[0] for level in range(levels + 1)]
-        # The fused image is held down to the level after the finest kept one: that level's own is
-        # as large as a frame in bytes.
+        # The fused image is held from the level after the finest kept one on: at the finest kept
+        # level it would take as many bytes as a frame.
         self._held = min(pyramid.first + 1, levels)
         self._fused = fused.to(base.dtype)
         for level in range(levels - 1, self._held - 1, -1):
@@ -97,7 +99,7 @@ class StripBlender:
         """Fill ``out`` ``(1, C, rows, W)`` with rows of the result.
 
         Returns:
-            Where any frame is valid, ``(rows, W)``, or ``None`` if no frame has alpha.
+            Bool ``(rows, W)``, true where any frame is valid; ``None`` if no frame has alpha.
         """
         heights = self._heights[: self._held + 1]
         blended = blended_rows(begin, end, heights)
@@ -108,7 +110,7 @@ class StripBlender:
             levels.append(self._reduced(levels[-1], needed[level - 1][0], needed[level]))
         fused = self._fused[..., slice(*_half(blended[-1])), :]
         for level in range(self._held - 1, -1, -1):
-            # What the finer level is blended from.
+            # The finer level is blended from these rows.
             wanted = (begin, end) if level == 0 else _half(blended[level - 1])
             fine, coarse = (
                 _inside(levels[n], needed[n], rows) if n < len(levels) else self._kept(n, *rows)
@@ -120,7 +122,7 @@ class StripBlender:
         return None if alpha is None else alpha[begin - needed[0][0] : end - needed[0][0]]
 
     def _finest(self, begin: int, end: int) -> tuple[Level, NDArray[np.bool_] | None]:
-        """Return rows of the frames, and where any of them is valid by its own alpha."""
+        """Return rows of the frames, and where the alpha of any of them marks a valid pixel."""
         apart = self._frames.apart(self._order, begin, end)
         if apart is not None:
             return (apart, None), None
@@ -128,6 +130,7 @@ class StripBlender:
         return (images, None if valid is None else effective_validity(valid)), alpha
 
     def _whole_level(self, level: int, strip: int) -> Tensor:
+        """Return the fused image of a whole level in memory, blended ``strip`` rows at a time."""
         fused = self._empty(level, (0, self._heights[level]))
         height = self._heights[level]
         for begin in range(0, height, strip):
@@ -147,7 +150,13 @@ class StripBlender:
     def _blend(
         self, level: int, fine: Level, coarse: Level, fused: Tensor, first: int, out: Tensor
     ) -> None:
-        assert isinstance(coarse[0], Tensor)  # only the frames themselves lie apart
+        """Blend the band of one level into the fused next coarser one.
+
+        Args:
+            fused: rows of the fused coarser level, as many as ``coarse`` has.
+            first: the row of ``fine`` that becomes the first row of ``out``.
+        """
+        assert isinstance(coarse[0], Tensor)  # only full-size frames come as separate tensors
         multiscale.blend_rows(
             fine[0],
             coarse[0],
@@ -161,7 +170,7 @@ class StripBlender:
         )
 
     def _kept(self, level: int, begin: int, end: int) -> Level:
-        """Return rows of a level in memory, its frames in order."""
+        """Return rows of a level in memory, with its exposures in ``order``."""
         rows = slice(begin, end)
         valid = self._pyramid.valid(level)
         stack = self._base if level == self._pyramid.last else self._pyramid.stack(level)
@@ -171,13 +180,13 @@ class StripBlender:
             return window, window_valid
         if level != self._pyramid.last:
             gathered = window.new_empty((1, len(self._order), *window.shape[2:]))
-            for position, k in enumerate(self._order):  # faster than an index of uint16
+            for position, k in enumerate(self._order):  # faster than indexing a uint16 tensor
                 gathered[:, position].copy_(window[:, k])
             window = gathered
         return window, None if window_valid is None else window_valid[:, self._order]
 
     def _reduced(self, finer: Level, finer_begin: int, wanted: Rows) -> Level:
-        """Reduce a window to rows of the next level, all of whose sources lie in it."""
+        """Reduce a window to the ``wanted`` rows of the next level, which it must cover."""
         images, valid = finer
         begin, end = wanted
         parts = images if isinstance(images, list) else [images]
@@ -193,16 +202,19 @@ class StripBlender:
         return coarse, coarse_valid
 
     def _empty(self, level: int, rows: Rows) -> Tensor:
+        """Allocate rows of the fused image of a level, ``(1, C, rows, w)``."""
         width = halved_size((1, self._frames.width), level)[1]
         shape = 1, self._frames.channels, rows[1] - rows[0], width
         return self._fused.new_empty(shape)
 
 
 def _half(rows: Rows) -> Rows:
+    """Return the rows of the next coarser level that cover ``rows``."""
     return rows[0] // 2, (rows[1] + 1) // 2
 
 
 def _inside(level: Level, has: Rows, wanted: Rows) -> Level:
+    """Cut the ``wanted`` rows out of a level that holds the rows ``has``."""
     rows = slice(wanted[0] - has[0], wanted[1] - has[0])
     images, valid = level
     if isinstance(images, list):

@@ -1,4 +1,4 @@
-"""What a user asks of a fusion, checked, and brought into the order of the sorted exposures."""
+"""The options of a fusion: they are checked and brought into the order of the sorted exposures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SMALLEST_WEIGHT = 1e-12  # its logarithm is finite
 
 @dataclass(frozen=True)
 class Control:
-    """The options of :func:`fastmef.fuse`, as they were given."""
+    """The options of :func:`fastmef.fuse`, in the order of the images that were given."""
 
     color: float = COLOR
     contrast: float = 1.0
@@ -35,11 +35,11 @@ class Control:
 
     @property
     def names_frames(self) -> bool:
-        """Whether an option has one value for each frame, so that copies may differ in it."""
+        """Whether an option has a value for each frame; copies of a frame may then differ in it."""
         return any(x is not None for x in (self.bias, self.masks, self.weights))
 
     def require_defaults(self) -> None:
-        """Refuse what a model for a fixed number of exposures does not have."""
+        """Refuse options that a model for a fixed number of exposures does not have."""
         for name, default in (("contrast", 1.0), ("brightness", 0.0)):
             if getattr(self, name) != default:
                 raise InputError(f"{name} needs a model for any number of exposures")
@@ -48,7 +48,7 @@ class Control:
                 raise InputError(f"{name} needs a model for any number of exposures")
 
     def controls(self, order: Sequence[int], device: torch.device) -> Controls:
-        """Return the checked options for exposures in this order."""
+        """Return the options for exposures in this order; they must have been checked."""
         bias = weights = None
         if self.bias is not None:
             bias = torch.tensor([[float(self.bias[k]) for k in order]], device=device)
@@ -76,7 +76,7 @@ def check_controls(given: Control, count: int, size: tuple[int, ...]) -> None:
 
 
 def base_size(width: int, height: int) -> tuple[int, int]:
-    """Return width and height of the base, and so of weight maps, for images of this size."""
+    """Return the width and height of the base, and of weight maps, for images of this size."""
     height, width = multiscale.base_size(height, width)
     return width, height
 

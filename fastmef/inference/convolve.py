@@ -1,7 +1,7 @@
-"""The groups of convolutions of a folded network, in few passes over the features.
+"""Run the groups of convolutions of a folded network in few passes over the features.
 
 Convolutions that replicate the border need a margin of one pixel around their features. Memory for
-features is allocated with that margin, and ReLU writes into its middle: one pass instead of two.
+features is allocated with that margin, and ReLU writes inside it: one pass instead of two.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Framed:
         torch.clamp(inner_columns(features, self._width), min=0, out=out)
 
     def replicate(self) -> None:
-        """Fill the margin, when all rows are there."""
+        """Fill the margin; all rows must have been written."""
         if self._margin:
             whole = self._whole
             whole[..., 0] = whole[..., 1]
@@ -40,13 +40,14 @@ class Framed:
             whole[..., -1, :] = whole[..., -2, :]
 
     def rows(self, begin: int, end: int) -> Tensor:
-        """Return rows with a margin: of their neighbours, at the border of the replicated rows."""
+        """Return rows with a margin of neighbouring rows, at the border of replicated ones."""
         return self._whole[..., begin : end + 2 * self._margin, :]
 
     def doubled(self, begin: int, end: int, upsampling: str) -> Tensor:
-        """Return rows, both even, of the features at double size, with a margin.
+        """Return rows of the features at double size, with a margin.
 
-        The margin of the columns is twice as wide as that of the rows.
+        ``begin`` and ``end`` must be even. The margin of the columns is twice as wide as that of
+        the rows.
         """
         window = follow(self.rows(begin // 2, end // 2), upsampling)
         return window.narrow(-2, self._margin, end - begin + 2 * self._margin)
@@ -56,7 +57,7 @@ def convolve(group: nn.Module, features: Tensor, width: int, margin: int) -> Ten
     """Return the result of the last convolution of a group, before its ReLU.
 
     Args:
-        features: with a margin of ``margin`` rows, and of as many columns or more.
+        features: ``(1, C, rows, W)``, with a margin of ``margin`` rows and as many columns or more.
         width: columns without their margin.
     """
     assert isinstance(group, ConvGroup)
@@ -71,11 +72,12 @@ def convolve(group: nn.Module, features: Tensor, width: int, margin: int) -> Ten
 
 
 def _convolved(block: nn.Module, features: Tensor) -> Tensor:
+    """Return convolution and normalisation of a block, without its ReLU."""
     assert isinstance(block, ConvNormAct)
     convolution, norm, _ = block
     return norm(convolution(features))
 
 
 def inner_columns(features: Tensor, width: int) -> Tensor:
-    """Cut what is wider than ``width`` off the columns, as much on each side."""
+    """Return the middle ``width`` columns."""
     return features.narrow(-1, (features.shape[-1] - width) // 2, width)

@@ -1,4 +1,4 @@
-"""The fusion of the small base of a bracket: network, descent, colour."""
+"""Fuse the small base of a bracket: network, descent on the loss, colour restoration."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from fastmef.reference.multiscale import base_logits
 from fastmef.reference.restoration import restore_color
 
 STEPS = 20
-# The descent starts with softer weights than the network's, nearer to the plain mean, which keeps
+# Factor of the network's logits before the descent. It starts nearer to the plain mean, which keeps
 # more of the contrast between large areas.
 SOFTER = 0.6
 MARGIN = 8  # pixels of the base
-# How far below white compression begins, in the base and in the result. What is white in every
-# frame becomes level 246, so that overshoot of the bands does not make all of it nearly white.
+# Distance from white at which compression begins, in the base and in the result. Areas that are
+# white in every frame become level 246, so that overshoot of the bands does not push all of them to
+# white.
 WHITE = 1 / 16
 KNEE = (1 / 128, WHITE)
 
 
 @dataclass(frozen=True)
 class Controls:
-    """What a user can ask of a fusion; the defaults change nothing. See :func:`fastmef.fuse`."""
+    """Options of the fusion of a base, for sorted exposures. See :func:`fastmef.fuse`."""
 
     color: float = COLOR
     contrast: float = 1.0
@@ -39,7 +40,7 @@ class Controls:
     bias: Tensor | None = None
     """``(1, K)``, added to the logits."""
     weights: Tensor | None = None
-    """``(1, K, h, w)``, instead of the network's."""
+    """``(1, K, h, w)``, used instead of the network's weights."""
 
 
 class FusedBase(NamedTuple):
@@ -54,10 +55,10 @@ class FusedBase(NamedTuple):
 
 
 def informed_exposures(base: Tensor, controls: Controls) -> list[int]:
-    """Return which exposures of the base are used: those that are not all black or all white.
+    """Return the indices of the exposures of the base that are not all black or all white.
 
     The network and the bands give the others no weight, but the loss of the descent would see them.
-    Weights that were given are used for all of them.
+    All exposures are returned if weights were given or if none is left.
     """
     informed = functional.exposure_shares(base)[0] > 0
     if controls.weights is not None or not bool(informed.any()):
@@ -72,7 +73,7 @@ def fuse_base(
 
     Args:
         base: ``(1, K, 3, h, w)``, floating point in [0, 1]; see :func:`fill_invalid`.
-        validity: the share of valid pixels behind each pixel of it, ``(1, K, h, w)``.
+        validity: share of valid full-size pixels in each pixel of the base, ``(1, K, h, w)``.
     """
     own_shares = shares = functional.exposure_shares(base)
     if controls.bias is not None:
@@ -100,10 +101,10 @@ def _base_weights(
     validity: Tensor | None,
     steps: int,
 ) -> Tensor:
-    """Return the logits ``(1, K, h, w)`` of network and descent, made with a mirrored margin.
+    """Return the logits ``(1, K, h, w)`` after network and descent.
 
-    Without it the zeros that ``mefnet`` has beyond the border would ask for brighter exposures
-    along the frame.
+    Both run on the base with a mirrored margin. Without it, the zeros that ``mefnet`` pads with
+    would make the result too bright along the border.
     """
     rows, columns = (min(MARGIN, side - 1) for side in base.shape[-2:])
     wide = _mirrored(base, rows, columns)
@@ -129,7 +130,12 @@ def _mirrored(stack: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def fill_invalid(base: Tensor, validity: Tensor) -> Tensor:
-    """Give pixels of the base without a valid source the mean of the exposures that have one."""
+    """Fill pixels of the base without valid sources with the mean of the valid exposures.
+
+    Args:
+        base: ``(1, K, C, h, w)``.
+        validity: ``(1, K, h, w)``, 0 where a pixel has no valid source.
+    """
     seen = (validity > 0).unsqueeze(2)
     mean = (base * seen).sum(dim=1, keepdim=True) / seen.sum(dim=1, keepdim=True).clamp_min(1)
     return torch.where(seen, base, mean)

@@ -1,8 +1,8 @@
-"""The plain weighted sum at full size, by a network for a fixed number of exposures.
+"""Compute the plain weighted sum at full size with a network for a fixed number of exposures.
 
-The network runs group by group, each in strips of rows. What is held between two groups are the
-features after a pool or before an enlargement, a quarter of the pixels or less. Images whose
-features do not fit the memory are fused in bands of rows that overlap by what the network sees.
+The network runs group by group, each in strips of rows. Between two groups only the features after
+pooling or before upsampling are held, a quarter of the pixels or less. Images whose features do not
+fit into memory are fused in bands of rows that overlap by the receptive field of the network.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ from fastmef.nn.network import FusionNet
 from fastmef.reference.multiscale import unit_range, working_dtype
 from fastmef.reference.restoration import restore_color
 
-# Rows on either side of a strip that convolutions of a group, and the enlargement before them,
-# reach: at most three rows and one, rounded up to an even number.
+# Rows on either side of a strip that the convolutions of a group (at most three) and the upsampling
+# before them (one) reach.
 _MARGIN = 4
 _LAST = len(DEPTHS) - 1
-_ORDER_ROWS = 256  # of a strip of the frames while they are brought into order
-# What a strip of the finest level takes at a time, by default.
+_ORDER_ROWS = 256  # height of the strips in which frames are read to sort them
+# Limit for the memory of one strip of the finest level.
 _STRIP_BYTES = 200_000_000
-# By default bands take no more, even if there is more memory: they hardly become faster.
+# Limit for the memory of a band. With more memory, bands hardly become faster.
 _BAND_BYTES = 700_000_000
 
 
 def receptive_rows() -> int:
-    """Return how many rows around a pixel the network sees, rounded up to its stride."""
+    """Return the rows above or below a pixel that the network sees, rounded up to its stride."""
     reach = 0
     for level, depth in enumerate(DEPTHS):
         reach = -(-(reach + depth) // 2) if level < _LAST else reach + depth
@@ -60,23 +60,23 @@ def receptive_rows() -> int:
 
 @dataclass(frozen=True)
 class Bands:
-    """How an image is divided: rows of a band without its overlap, and of a strip of a group."""
+    """Division of an image: rows of a band without its overlap, and rows of a strip of a group."""
 
     band: int
     strip: int
 
 
 def make_bands(network: FusionNet, height: int, width: int, memory: int) -> Bands:
-    """Return the division that fits ``memory``, in bytes.
+    """Return the division that fits into ``memory`` bytes.
 
     Raises:
-        InputError: none does.
+        InputError: no division fits.
     """
     channels = network.config["width"] * next(network.body.parameters()).element_size()
-    # Six tensors of the width of the network live at once in a strip of the finest group.
+    # A strip of the finest group holds six tensors of the network's width at once.
     strip_row = 6 * channels * width
-    # In channels of every full-size pixel: 2/4 and 4/16 are held at once before enlargements; with
-    # skip connections 1, 2/4 and 4/16 more.
+    # Features that are held at once before upsampling, as a multiple of the network's width at
+    # every full-size pixel: 2/4 + 4/16, and 1 + 2/4 + 4/16 more with skip connections.
     band_row = channels * width * (10 if network.config["skip_connections"] else 3) // 4
     margins = 2 * receptive_rows()
     strip = min(_STRIP_BYTES, memory // 3) // strip_row // STRIDE * STRIDE - 2 * _MARGIN
@@ -107,7 +107,7 @@ def fuse_exactly(
     """Fuse ``frames`` into ``sink``; return weights ``(K, H, W)``, if wanted, and the precision.
 
     Args:
-        memory: that features may take, in bytes.
+        memory: bytes that features may take.
     """
     expected = network.config["exposures"]
     if expected != len(frames):
@@ -136,7 +136,7 @@ def fuse_exactly(
 
 
 class _Band:
-    """Makes rows ``[begin, end)`` of the result, from features of these rows and a margin."""
+    """Compute rows ``[begin, end)`` of the result from features of these rows and a margin."""
 
     def __init__(
         self,
@@ -157,7 +157,7 @@ class _Band:
         self._bottom = min(frames.height, end + margin)
 
     def fuse(self, color: float, sink: Any, weights: Tensor | None, progress: Progress) -> None:
-        """Write the rows to ``sink`` and fill those of ``weights``."""
+        """Write the rows to ``sink`` and into ``weights`` ``(K, H, W)``."""
         features, skipped = self._encode()
         for level in range(_LAST, 0, -1):
             features = self._decode(level, features, skipped)
@@ -185,13 +185,12 @@ class _Band:
         return unit_range(stored, working_dtype(stored)).contiguous(), stored
 
     def _planes(self, begin: int, end: int) -> Tensor:
-        """Return what the network reads of rows of the band, with a margin."""
+        """Return the network's input for rows of the band, with a margin, ``(1, C, rows, W)``."""
         height, width = self._bottom - self._top, self._frames.width
         top, bottom = max(0, begin - self._edge), min(end + self._edge, height)
         images, _ = self._images(self._top + top, self._top + bottom)
         network = self._network
-        # The features are rounded to bfloat16, where the body is in it, and what they are made
-        # from is not.
+        # Planes are computed in float32 and rounded to bfloat16 afterwards if the body runs in it.
         dtype = next(network.body.parameters()).dtype
         working = torch.promote_types(dtype, torch.float32)
         planes = network.planes(images.expand(-1, -1, 3, -1, -1).to(working)).flatten(1, 2)
@@ -209,6 +208,7 @@ class _Band:
         return -(-self._frames.width // STRIDE) * STRIDE >> level
 
     def _framed(self, like: Tensor, level: int) -> Framed:
+        """Allocate the features of a level, with as many channels as ``like``."""
         return Framed(like, self._rows(level), self._width(level), self._edge)
 
     def _encode(self) -> tuple[Framed, list[Framed]]:
@@ -225,7 +225,7 @@ class _Band:
                 if self._body.skip_connections and not last:
                     whole = whole or self._framed(part, level)
                     whole.fill(part, begin)
-                # ReLU of the maximum is the maximum of ReLU, of a quarter of the values.
+                # max(ReLU(x)) = ReLU(max(x)): after pooling, ReLU has a quarter of the values.
                 part = part if last else follow(part, "pool")
                 result = result or self._framed(part, level if last else level + 1)
                 result.fill(part, begin // by)
@@ -239,7 +239,7 @@ class _Band:
         return result, skipped
 
     def _decode(self, level: int, features: Framed, skipped: list[Framed]) -> Framed:
-        """Return the output of the group of ``level``, before it is enlarged."""
+        """Return the output of the decoder group of ``level``, before it is upsampled."""
         result = None
         for begin, end, top, bottom in self._strips(level):
             part = self._group(level, top, bottom, features, skipped)
@@ -252,7 +252,10 @@ class _Band:
     def _group(
         self, level: int, top: int, bottom: int, features: Framed, skipped: list[Framed]
     ) -> Tensor:
-        """Return the group of ``level``, before its last ReLU; the outermost rows are wrong."""
+        """Return the decoder group of ``level`` before its last ReLU.
+
+        The outermost rows of the window are wrong: they lack neighbours.
+        """
         width = self._width(level)
         if level == _LAST:
             window = features.rows(top, bottom)
@@ -264,6 +267,7 @@ class _Band:
         return convolve(self._body.decoder[_LAST - level], window, width, self._edge)
 
     def _logits(self, begin: int, end: int, features: Framed, skipped: list[Framed]) -> Tensor:
+        """Return the logits of rows ``[begin, end)`` of the image, ``(1, K, rows, W)``."""
         begin, end = begin - self._top, end - self._top
         top, bottom = max(0, begin - _MARGIN), min(self._rows(0), (end + _MARGIN + 1) // 2 * 2)
         part = self._group(0, top, bottom, features, skipped)
@@ -271,7 +275,10 @@ class _Band:
         return logits.to(torch.promote_types(logits.dtype, torch.float32)).contiguous()
 
     def _strips(self, level: int) -> list[tuple[int, int, int, int]]:
-        """Return rows of each strip of a level, and of the window that they are made from."""
+        """Return ``(begin, end, top, bottom)`` of the strips of a level.
+
+        Rows ``[begin, end)`` are computed from the window of rows ``[top, bottom)``.
+        """
         rows = self._rows(level)
         step = self._strip >> level if level == 0 else max(STRIDE, self._strip >> level)
         strips = []

@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the convolutions before it: the same network, fewer passes."""
+"""Fold batch normalisation into the convolutions before it: the same network, fewer passes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ def fold_batchnorm(network: Network) -> Network:
     .. math:: w' = w \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}}, \qquad
         b' = (b - \mu) \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}} + \beta
 
-    wherever a ``Conv2d`` is followed by a ``BatchNorm2d`` in an ``nn.Sequential``, and what
-    :meth:`fastmef.nn.exposure_blocks.ExposureGroup.fold` does. Outputs differ by rounding only.
+    wherever a ``Conv2d`` is followed by a ``BatchNorm2d`` in an ``nn.Sequential``. Exposure groups
+    are folded by :meth:`fastmef.nn.exposure_blocks.ExposureGroup.fold`. Outputs differ by rounding
+    only.
     """
     folded = copy.deepcopy(network).eval()
     for module in folded.modules():

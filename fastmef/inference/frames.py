@@ -1,4 +1,4 @@
-"""The frames of a bracket as windows of rows."""
+"""Read the frames of a bracket as windows of rows."""
 
 from __future__ import annotations
 
@@ -30,20 +30,21 @@ class Window(NamedTuple):
     images: Tensor
     """``(1, K, C, rows, W)``, overwritten by the next call."""
     valid: Tensor | None
-    """bool ``(1, K, rows, W)``, or ``None`` where all pixels of all frames are."""
+    """bool ``(1, K, rows, W)``; ``None`` if all pixels of all frames are valid."""
     alpha: NDArray[np.bool_] | None
-    """``(rows, W)``: where any frame is valid by its own alpha; ``None`` if none has alpha."""
+    """``(rows, W)``, true where the alpha of any frame marks a valid pixel; ``None`` if no frame
+    has alpha."""
 
 
 class Frames:
-    """K sources of one size, channels and dtype, with an optional mask for each.
+    """K sources of one size, number of channels and dtype, with an optional mask for each.
+
+    Windows of rows may overlap. In a sweep from top to bottom, every row of a source that decodes
+    while it is read is read once.
 
     Args:
-        dtype: that the rows are brought to: that of the sources, if it is ``None``, or one with
-            more levels.
-
-    Windows of rows may overlap. In a sweep from top to bottom every row of a source that decodes
-    while it is read is asked for once.
+        dtype: the rows are converted to this dtype, which must have at least as many levels as that
+            of the sources; ``None`` keeps theirs.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Frames:
             self.use_streams(CudaStreams(self.device))
 
     def use_streams(self, streams: Any) -> None:
-        """Bring rows to the device, and results back, by streams of copies."""
+        """Copy rows to the device, and results back, on ``streams``."""
         self._streams = streams
         self._upload, self._upload_masks = Upload(streams), Upload(streams)
 
@@ -83,7 +84,7 @@ class Frames:
         return Frames([self.sources[k] for k in kept], masks, self.device, self.stored)
 
     def decode(self) -> None:
-        """Decode files that are decoded as a whole, on all threads."""
+        """Decode the files that cannot be read in strips, on all threads."""
         whole = [s for s in self.sources if not (s.streams or isinstance(s, ArraySource))]
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             list(pool.map(lambda source: source.rows(0, 1), whole))
@@ -91,7 +92,7 @@ class Frames:
     def frame(self, k: int, begin: int, end: int) -> Tensor:
         """Return rows of one frame, ``(1, 1, C, rows, W)``, which must not be written to.
 
-        On a GPU they are overwritten by the call after the next one.
+        On a GPU, the call after the next one overwrites them.
         """
         rows, _ = self._readers[k].window(begin, end)
         if self._upload is not None:
@@ -107,8 +108,8 @@ class Frames:
         """Return rows of the frames in this order, ``(1, 1, C, rows, W)`` each, without a copy.
 
         Returns:
-            ``None`` where they must be brought into one tensor by :meth:`window`: on a GPU, with
-            masks, in another dtype than that of the sources, or in different layouts.
+            ``None`` if :meth:`window` must copy them into one tensor: on a GPU, with masks, for
+            another dtype than that of the sources, or for sources of different layouts.
         """
         if self.masked or self._upload is not None or self._deepens:
             return None
@@ -151,17 +152,18 @@ class Frames:
         return Window(moved, valid, None if opaque is None else opaque.numpy())
 
     def _moved_mask(self, mask: Tensor) -> Tensor:
+        """Return the mask on the device of the frames."""
         if self._upload_masks is None:
             return mask
         return self._upload_masks(tuple(mask.shape), mask.dtype, lambda out: out.copy_(mask))
 
     def delivery(self, sink: Any) -> Delivery | DirectDelivery:
-        """Return what brings strips of the result to ``sink``, from the device of the frames."""
+        """Return a delivery of strips of the result from the device of the frames to ``sink``."""
         return DirectDelivery(sink) if self._streams is None else Delivery(self._streams, sink)
 
 
 class _Reader:
-    """Rows of one source. Those that the next window shares with this one are kept."""
+    """Read rows of one source, and keep the rows that the next window shares with this one."""
 
     def __init__(self, source: Any) -> None:
         self._source = source
@@ -190,9 +192,10 @@ class _Reader:
 
 
 class DirectDelivery:
-    """Strips of the result to a sink, as :class:`~fastmef.inference.transfer.Delivery` on a CPU.
+    """Deliver strips of the result on a CPU to a sink.
 
-    They are made in the sink's own memory where that is an array.
+    It has the methods of :class:`~fastmef.inference.transfer.Delivery`. If the sink is an array,
+    strips are computed in its memory.
     """
 
     def __init__(self, sink: Any) -> None:
@@ -214,7 +217,7 @@ class DirectDelivery:
 
 
 def _fill(rows: Pixels, out: Tensor) -> None:
-    """Copy rows into ``out`` of main memory, which may have more levels."""
+    """Copy rows into ``out`` in main memory, whose dtype may have more levels."""
     if _TORCH[rows.dtype] == out.dtype:
         out.copy_(as_tensor(rows))
     else:
@@ -222,7 +225,7 @@ def _fill(rows: Pixels, out: Tensor) -> None:
 
 
 def _deepen(rows: Pixels, out: Pixels) -> None:
-    """Fill ``out``, of more levels or floating point, with the same values."""
+    """Rescale ``rows`` to the range of ``out``, which has more levels or is floating-point."""
     highest = np.iinfo(rows.dtype).max if rows.dtype.kind == "u" else 1
     if out.dtype.kind == "f":
         np.divide(rows, out.dtype.type(highest), out=out, dtype=out.dtype)
@@ -234,7 +237,10 @@ def _deepen(rows: Pixels, out: Pixels) -> None:
 def empty_in_large_pages(
     shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    """Allocate a large tensor. NumPy asks Linux for pages of 2 MiB, which take fewer faults."""
+    """Allocate a large tensor through NumPy.
+
+    NumPy asks Linux for pages of 2 MiB, which cause fewer page faults.
+    """
     if device.type != "cpu":
         return torch.empty(shape, dtype=dtype, device=device)
     stored = next(name for name, other in _TORCH.items() if other == dtype)
@@ -242,9 +248,9 @@ def empty_in_large_pages(
 
 
 def as_tensor(array: Pixels) -> Tensor:
-    """Return the array as a tensor that must not be written to, without a copy where that can be.
+    """Return the array as a tensor that must not be written to, without a copy if possible.
 
-    PyTorch warns of arrays that cannot be written to, and takes no negative strides.
+    PyTorch warns about read-only arrays and does not accept negative strides.
     """
     sizes = [stride % array.itemsize for stride in array.strides]
     if any(sizes) or min(array.strides, default=0) < 0:

@@ -1,4 +1,4 @@
-"""fuse(): a bracket of photographs becomes one."""
+"""The functions that fuse a bracket of photographs into one."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def fuse(
 ) -> Any:
     r"""Fuse differently exposed photographs of one scene into one.
 
-    The photographs are reduced to a base of about 64 kpixels. There F is their convex sum,
+    The photographs are reduced to a base of about 64 kpixels. The fused base F is their convex sum,
 
     .. math:: F = \sum_k W_k J_k, \qquad W = \mathrm{softmax}_k(\mathrm{net}(J) + \log s)
 
-    with weights from the network that a few descent steps on the unsupervised loss adapt to these
-    photographs, shares s that let near copies of a frame count once
-    (:func:`fastmef.functional.exposure_shares`), and washed-out colour given back. Finer bands of
+    A few descent steps on the unsupervised loss adapt the network's logits to these photographs.
+    The shares s make near copies of a frame count once
+    (:func:`fastmef.functional.exposure_shares`). Washed-out colour is restored. Finer bands of
     detail are weighted by local variance (:func:`fastmef.functional.multiscale_fuse`). The order
-    of the photographs changes nothing.
+    of the photographs does not matter.
 
     Args:
         images: two or more arrays ``(H, W, 3)``, RGB, or ``(H, W)``, grey; tensors ``(3, H, W)``
@@ -51,27 +51,29 @@ def fuse(
             of one size and dtype. Files are read in strips of rows where their format allows it.
         model: a name from :func:`fastmef.list_pretrained`, a ``.safetensors`` file written by
             :meth:`FusionNet.save`, or a network. The default takes any number of images. A model
-            for a fixed number takes just that and gives the plain weighted sum at full size; of
-            the options below it has ``color`` only.
-        color: how much of the colour that averaging with clipped exposures washes out is given
-            back (:func:`fastmef.reference.restoration.restore_color`), from 0 to 1.
-        contrast: factor of the detail finer than the base, from 0 to 4; 1 keeps it as it is.
-        brightness: from -2 to 2; the base becomes :math:`F^{2^{-b}}`, so that above 0 it is
-            brighter and black and white stay.
-        bias: one number for each image, added to its logits: +1 makes it weigh e times as much.
-        masks: for each image a bool array ``(H, W)``, false where it must not be used, or
-            ``None``. Where no image may be used all are.
-        weights: weight maps ``(K, h, w)`` to use instead of the network's, such as those that
-            :func:`fuse_with_weights` has returned, edited.
-        refine: descent steps; 0 is the network alone.
-        device: such as ``"cpu"`` or ``"cuda"``; ``None`` is the GPU if there is one, else the CPU.
-        memory: the most bytes that the process may have, a number or a text such as ``"2GB"``;
-            ``None`` is what it has and half of what is free.
+            for a fixed number takes exactly that many and returns the plain weighted sum at full
+            size; of the options below it supports ``color`` only.
+        color: share of the colour that averaging with clipped exposures washes out and that is
+            restored, from 0 to 1; see :func:`fastmef.reference.restoration.restore_color`.
+        contrast: factor of the detail finer than the base, from 0 to 4; 1 leaves it unchanged.
+        brightness: b, from -2 to 2. The base becomes :math:`F^{2^{-b}}`: values above 0 brighten
+            it, and black and white stay as they are.
+        bias: one number for each image, added to its logits: +1 multiplies its weight by e before
+            normalisation.
+        masks: for each image a bool array ``(H, W)``, false where the image must not be used, or
+            ``None``. Pixels that are masked in all images are fused from all of them.
+        weights: weight maps ``(K, h, w)`` to use instead of the network's, for example edited maps
+            that :func:`fuse_with_weights` has returned.
+        refine: number of descent steps; 0 uses the network alone.
+        device: for example ``"cpu"`` or ``"cuda"``; ``None`` is the GPU if there is one, else the
+            CPU.
+        memory: limit for the memory of the process in bytes, a number or a text such as ``"2GB"``;
+            ``None`` allows what the process has already and half of what is free.
 
     Returns:
-        An array or tensor like the images, an array for files; integers are rounded to the nearest.
-        Detail can lead slightly out of the range of the images; near black and white it is
-        compressed, not cut.
+        An array or tensor like the images; an array for files. Integers are rounded to the nearest.
+        Detail can exceed the range of the images slightly; near black and white it is compressed,
+        not clipped.
 
     Raises:
         InputError: fewer than two images, different sizes, another dtype or shape, a file that
@@ -106,7 +108,8 @@ def fuse_with_weights(
 ) -> tuple[Any, NDArray[np.float32]]:
     """Return what :func:`fuse` does, and the weights ``(K, h, w)``, in the order of ``images``.
 
-    They are those of the base; of a model for a fixed number of images ``(K, H, W)``.
+    The weights have the size of the base. A model for a fixed number of images returns weights
+    ``(K, H, W)`` at full size.
     """
     given = Control(color, contrast, brightness, bias, masks, weights, refine)
     return Fuser(model, device=device, memory=memory).fuse_with_weights(images, **vars(given))

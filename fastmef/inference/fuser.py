@@ -26,7 +26,8 @@ from fastmef.inference.precision import precision_of
 from fastmef.inference.stream import Progress, fuse_streamed
 from fastmef.nn.network import FusionNet
 
-# In which values are computed for files of a depth: float16 has fewer levels than uint16.
+# Dtype in which values are computed for an output depth. For "half" it is uint16, because float16
+# has fewer levels.
 _DEPTHS = {"16": np.uint16, "half": np.uint16, "float": np.float32}
 
 
@@ -35,30 +36,31 @@ def _silent(what: str, done: int, total: int) -> None:
 
 
 class Fuser:
-    """Fuses brackets of photographs with one model.
+    """Fuse brackets of photographs with one model.
 
     The weights are loaded once. Frames are read in strips of rows, twice: the first sweep reduces
-    them to a small pyramid, the second blends the finest bands of detail. What a fusion takes is
-    that pyramid and a few strips, so photographs can be larger than the memory.
+    them to a small pyramid, the second blends the finest bands of detail. Only that pyramid and a
+    few strips are in memory, so photographs can be larger than the memory.
 
     Args:
         model: see :func:`fastmef.fuse`.
-        mode: ``"multiscale"`` of models for any number of images, ``"exact"`` (the plain weighted
-            sum at full size) of those for a fixed number; ``None`` is the one of the model.
-        device: such as ``"cpu"`` or ``"cuda"``; ``None`` is the GPU if there is one, else the CPU.
-        memory: the most bytes that the process may have while it fuses, a number or a text such as
-            ``"2GB"``; ``None`` is what it has and half of what is free.
+        mode: ``"multiscale"`` for models that take any number of images, ``"exact"`` (the plain
+            weighted sum at full size) for models of a fixed number; ``None`` is the model's mode.
+        device: for example ``"cpu"`` or ``"cuda"``; ``None`` is the GPU if there is one, else the
+            CPU.
+        memory: limit for the memory of the process in bytes while it fuses, a number or a text such
+            as ``"2GB"``; ``None`` allows what the process has already and half of what is free.
 
     Attributes:
         mode: ``"multiscale"`` or ``"exact"``.
         precision: the dtype of the network's convolutions, in the last fusion: ``"float32"`` or
-            ``"bfloat16"``. In the exact mode bfloat16 is used for images of 3 MP and more, where
-            the device has instructions for it, a probe finds them faster by a quarter, and the
-            fused base is the same to within a quarter of a level of 255 on average and two levels
-            anywhere.
+            ``"bfloat16"``. In the exact mode bfloat16 is used for images of 3 MP and more if the
+            device has instructions for it, a probe is at least a quarter faster with them, and the
+            fused base differs by at most a quarter of a level of 255 on average and by at most two
+            levels at any pixel.
 
     Raises:
-        InputError: no such model or device, or ``memory`` is no size.
+        InputError: there is no such model or device, or ``memory`` is not a size.
 
     Example:
         >>> import numpy as np
@@ -124,17 +126,17 @@ class Fuser:
     ) -> NDArray[np.float32]:
         """Fuse images into a file, which appears complete or not at all.
 
-        Neither the photographs nor the result are in memory as a whole where the formats of their
-        files can be read and written in strips of rows, as TIFF and PNG.
+        If the file formats can be read and written in strips of rows, as TIFF and PNG can, neither
+        the photographs nor the result are in memory as a whole.
 
         Args:
-            output: see :func:`fastmef.data.sinks.create_sink`, as ``quality``, ``compression`` and
-                ``tile``.
-            images: see :func:`fastmef.fuse`. Metadata of the first file goes into the result.
-            depth: ``"8"``, ``"16"``, ``"half"`` or ``"float"``; ``None`` is that of the images.
+            output: path of the file. For it, ``quality``, ``compression`` and ``tile`` see
+                :func:`fastmef.data.sinks.create_sink`.
+            images: see :func:`fastmef.fuse`. The result gets the metadata of the first file.
+            depth: ``"8"``, ``"16"``, ``"half"`` or ``"float"``; ``None`` keeps that of the images.
             force: replace an existing file.
-            progress: called with what is being done, and how much of how much of it is.
-            want_weights: return the weights; those of the exact mode are as large as the images.
+            progress: called with the name of the current phase, the amount done and the total.
+            want_weights: return the weights; in the exact mode they are as large as the images.
             options: see :func:`fastmef.fuse`.
 
         Returns:
@@ -165,7 +167,7 @@ class Fuser:
             try:
                 weights = self._run(frames, sink, given, progress, want_weights)
                 progress("finishing", 0, 0)
-                for source in sources:  # their memory is the encoder's now
+                for source in sources:  # frees memory for the encoder
                     source.close()
                 sink.commit()
             finally:
@@ -175,7 +177,9 @@ class Fuser:
     def stream(
         self, sources: Sequence[Any], sink: Any, given: Control, progress: Progress = _silent
     ) -> NDArray[np.float32]:
-        """Fuse ``sources`` into ``sink``; see :mod:`fastmef.data.sources` and ``sinks``.
+        """Fuse ``sources`` into ``sink``.
+
+        See :mod:`fastmef.data.sources` and :mod:`fastmef.data.sinks`.
 
         Returns:
             The weights, ``(K, h, w)`` in the order of the sources.
@@ -220,13 +224,14 @@ class Fuser:
 
 
 def _working(source: Source, depth: str | None) -> np.dtype[Any]:
-    """Return the dtype to compute in: that of the sources, or that of the file if it is deeper."""
+    """Return the dtype to compute in: the sources', or the output file's if it has more levels."""
     stored, asked = np.dtype(source.dtype), np.dtype(_DEPTHS.get(depth or "8", np.uint8))
     return asked if asked.itemsize > stored.itemsize else stored
 
 
 @contextlib.contextmanager
 def _memory_reported(height: int, width: int, device: torch.device) -> Iterator[None]:
+    """Turn errors about exhausted memory into an :class:`InputError`."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

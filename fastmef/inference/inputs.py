@@ -1,4 +1,7 @@
-"""Which images can be fused with one another. Imports no torch: bad input is reported at once."""
+"""Check which images can be fused with one another.
+
+This module does not import torch, so that bad input is reported without waiting for it.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ _NEEDED = (
 
 @contextlib.contextmanager
 def opened(images: Sequence[ImageLike]) -> Iterator[list[Source]]:
-    """Open images that can be fused with one another as sources of rows, and close the files.
+    """Open images that can be fused with one another as sources of rows; close them at the end.
 
     Raises:
         InputError: see :func:`fastmef.fuse`.
@@ -77,7 +80,7 @@ def check_sources(sources: Sequence[Source]) -> None:
 
 
 def check_bracket(images: Sequence[ImageLike]) -> list[Image]:
-    """Return the images ``(H, W, C)``, paths read, if they can be fused with one another.
+    """Return the images as arrays ``(H, W, C)`` if they can be fused with one another.
 
     Raises:
         InputError: see :func:`fastmef.fuse`.
@@ -87,7 +90,7 @@ def check_bracket(images: Sequence[ImageLike]) -> list[Image]:
 
 
 def like_inputs(sink: ArraySink, images: Sequence[ImageLike]) -> Any:
-    """Return what was written as an array or tensor of the shape of ``images``."""
+    """Return the image in ``sink`` as an array or tensor of the layout of ``images``."""
     first: Any = images[0]
     if _is_tensor(first):
         import torch
@@ -99,10 +102,11 @@ def like_inputs(sink: ArraySink, images: Sequence[ImageLike]) -> Any:
 
 
 def _source(image: Any, name: str) -> Source:
+    """Return a source of the rows of one image; ``name`` is for messages."""
     if isinstance(image, (str, os.PathLike)):
         return open_source(image)
     if hasattr(image, "rows"):
-        return image  # one already
+        return image  # a source already
     if isinstance(image, Photo):
         return ArraySource(display(image.path), image.pixels)
     array: Any = image
@@ -129,7 +133,7 @@ def _is_tensor(value: object) -> bool:
 
 
 def _tensor_pixels(image: Any) -> Image:
-    """Return a tensor ``(C, H, W)`` as an array ``(H, W, C)``, an empty one for other tensors."""
+    """Return a tensor ``(C, H, W)`` as an array ``(H, W, C)``; an empty array for other tensors."""
     if image.ndim != 3 or not hasattr(np, str(image.dtype).removeprefix("torch.")):
         return np.empty((0, 0, 0))
     return image.detach().cpu().permute(1, 2, 0).numpy()

@@ -1,4 +1,4 @@
-"""How much memory there is, how much a process has used, and sizes as a user writes them."""
+"""Measure free and used memory, and convert sizes from and to text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psutil
 from fastmef.errors import InputError, shown
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", re.IGNORECASE)
-# (limit, use) of version 2 and version 1 of Linux control groups, as containers see their own.
+# Files with limit and use of a container's own Linux control group, in versions 2 and 1.
 _CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     (
@@ -27,18 +27,18 @@ def available_memory() -> int:
     for limit, use in _CGROUPS:
         try:
             free = min(free, int(Path(limit).read_text()) - int(Path(use).read_text()))
-        except (OSError, ValueError):  # no such group, or "max", which is none
+        except (OSError, ValueError):  # no such group, or "max", which means no limit
             continue
     return max(0, free)
 
 
 def used_memory() -> int:
-    """Return the bytes of main memory that this process has now."""
+    """Return the bytes of main memory that this process uses now."""
     return psutil.Process().memory_info().rss
 
 
 def peak_memory() -> int | None:
-    """Return the most bytes of main memory that this process has had; ``None`` on Windows."""
+    """Return the most bytes of main memory that this process has used; ``None`` on Windows."""
     try:
         import resource
     except ImportError:
@@ -48,10 +48,11 @@ def peak_memory() -> int | None:
 
 
 def usable_memory(limit: int | float | str | None) -> int:
-    """Return how many bytes this process may still take, by default half of what is free.
+    """Return how many bytes this process may still allocate.
 
     Args:
-        limit: the most that the process may have, a size as :func:`parse_memory` takes.
+        limit: limit for all memory of the process, a size for :func:`parse_memory`; ``None``
+            allows half of what is free.
     """
     return available_memory() // 2 if limit is None else parse_memory(limit) - used_memory()
 
@@ -60,7 +61,7 @@ def parse_memory(size: int | float | str) -> int:
     """Return a size such as ``2e9``, ``"2GB"``, ``"600M"`` or ``"1.5 GiB"`` in bytes.
 
     Raises:
-        InputError: it is none, or not above 0.
+        InputError: ``size`` is not a size, or not above 0.
     """
     number: float = 0
     if isinstance(size, str):

@@ -1,4 +1,4 @@
-"""Which network fuses: a bundled name, a file or a network, loaded once and made ready."""
+"""Load the network of a bundled name or a file once, and prepare it for inference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastmef.errors import InputError
 from fastmef.inference.folding import fold_batchnorm
 from fastmef.nn.network import FusionNet
 
-_BFLOAT16_UNITS = ("avx512_bf16", "amx_tile")  # of x86 processors
+_BFLOAT16_UNITS = ("avx512_bf16", "amx_tile")  # instructions of x86 processors
 
 
 def ready_model(
@@ -22,32 +22,33 @@ def ready_model(
 ) -> tuple[FusionNet, torch.device]:
     """Return a copy of the model for inference, and the device it is on.
 
-    Models given by name or path are kept, so that the next call finds them ready; a file that has
-    changed is read again.
+    Models given by name or path are cached; a file that has changed is read again.
 
     Args:
         model: a name from :func:`fastmef.list_pretrained`, a ``.safetensors`` file, or a network,
-            which stays as it is.
+            which is not changed.
         device: ``None`` is the GPU if there is one, else the CPU.
 
     Raises:
-        InputError: no such model, weights that are not finite, or no such device.
+        InputError: there is no such model or device, or its weights are not finite.
     """
-    place = _device(device)
+    found = _available_device(device)
     if isinstance(model, FusionNet):
-        return _prepared(model, place), place
+        return _prepared(model, found), found
     if not isinstance(model, (str, os.PathLike)):
         raise InputError(f"model must be a name, a path or a FusionNet, got {type(model).__name__}")
     name = os.fspath(model)
-    return _loaded(name, _modified(name), place), place
+    return _loaded(name, _modified(name), found), found
 
 
 @functools.lru_cache(maxsize=4)
 def _loaded(name: str, modified: int | None, device: torch.device) -> FusionNet:
+    """Load a model. ``modified`` is part of the key of the cache."""
     return _prepared(FusionNet.from_pretrained(name), device)
 
 
 def _modified(name: str) -> int | None:
+    """Return the time of the last change of a file in nanoseconds, ``None`` if there is no file."""
     try:
         return Path(name).stat().st_mtime_ns
     except (OSError, ValueError):
@@ -55,6 +56,7 @@ def _modified(name: str) -> int | None:
 
 
 def _prepared(network: FusionNet, device: torch.device) -> FusionNet:
+    """Return a folded copy of the network on the device, in its fastest dtype and layout."""
     try:
         check_weights(network.state_dict())
     except Fault as fault:
@@ -68,7 +70,7 @@ def _prepared(network: FusionNet, device: torch.device) -> FusionNet:
 def has_bfloat16(device: torch.device) -> bool:
     """Return whether the device computes convolutions in bfloat16.
 
-    This asks for the instructions and times nothing, so that a machine always gives one result.
+    It asks for the instructions and measures no time, so a machine always gives the same answer.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
@@ -76,14 +78,15 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and any(ask is not None and ask() for ask in asked)
 
 
-def _device(device: str | torch.device | None) -> torch.device:
+def _available_device(device: str | torch.device | None) -> torch.device:
+    """Return the device, after a tensor could be created there."""
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
+        found = torch.device(device)
+        torch.empty(0, device=found)
     except (RuntimeError, AssertionError, TypeError) as error:
         raise InputError(
             f"device {str(device)!r} is not available here; 'cpu' always is"
         ) from error
-    return place
+    return found

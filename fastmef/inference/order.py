@@ -1,4 +1,4 @@
-"""The order of frames from dark to bright, whatever the order in which they are given."""
+"""Sort frames from dark to bright, independently of the order in which they are given."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ _ROWS = 256
 
 
 def dark_to_bright(frames: Frames, base: Tensor) -> list[list[int]]:
-    """Return the frames by brightness; copies of a frame are one group.
+    """Return the indices of the frames from dark to bright; copies of a frame form one group.
 
-    Frames of equal bases ``(1, K, C, h, w)`` are read once more, and compared by their pixels.
+    Frames whose bases are equal are read once more and compared at full size.
+
+    Args:
+        base: ``(1, K, C, h, w)``, in the order of ``frames``.
     """
     planes = [np.ascontiguousarray(plane) for plane in base[0].cpu().numpy()]
     keys = [(float(plane.mean()), plane.tobytes()) for plane in planes]
@@ -31,7 +34,7 @@ def dark_to_bright(frames: Frames, base: Tensor) -> list[list[int]]:
 
 
 def _digest(frames: Frames, k: int) -> bytes:
-    """Return a hash of the pixels of a frame and of where they are valid."""
+    """Return a hash of the pixels of a frame and of its mask."""
     digest = hashlib.blake2b()
     for begin in range(0, frames.height, _ROWS):
         window, valid, _ = frames.window([k], begin, min(begin + _ROWS, frames.height))

@@ -1,4 +1,4 @@
-"""How a bracket is fused within the memory there is: what is kept, and strips of how many rows."""
+"""Plan a fusion within the available memory: which levels are kept, and the height of strips."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ from fastmef.nn.multiscale import base_levels, base_size
 from fastmef.reference.multiscale import RADIUS
 from fastmef.reference.pyramid import halved_size
 
-# The finest level that may be kept. Every further one is reduced again in the second sweep, with
-# more rows around each strip: 4 % of the time of the fusion.
+# Candidates for the finest level that is kept. A coarser choice reduces one more level again in the
+# second sweep, with more rows around each strip: 4 % of the time of the fusion.
 _KEPT = (1, 2, 3)
-# Rows of a strip. Taller ones repeat fewer rows around them; shorter ones stay in the cache.
+# Candidates for the rows of a strip. Taller strips repeat fewer rows around them; shorter ones stay
+# in the cache.
 _STRIPS = (256, 128, 64, 32)
-# Measured: what network and descent take for each exposure of the base, for each of its pixels, and
-# what the process takes beside what is counted here.
+# Measured: memory of network and descent for each pixel of each exposure of the base, and memory of
+# the process that is not counted here.
 _BASE_BYTES = 540
 _OTHER_BYTES = 70_000_000
-_WINDOW_BYTES = 20_000_000  # of files: a strip of all frames
-_PYRAMID_BYTES = 100_000_000  # of files: what is larger is kept from a coarser level on
+# For files: the largest strip of all frames, and the largest pyramid that is kept from a fine level
+# on.
+_WINDOW_BYTES = 20_000_000
+_PYRAMID_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
 class Bracket:
-    """What decides how much memory a fusion takes."""
+    """The properties of a bracket that decide how much memory its fusion takes."""
 
     count: int
     height: int
@@ -40,7 +43,7 @@ class Bracket:
     streams: bool = False
     in_memory: bool = False
     resident_bytes: int = 0
-    """Memory that sources and sink take beside the rows, and do not have yet."""
+    """Memory that sources and sink will allocate in addition to the rows."""
 
     @property
     def levels(self) -> int:
@@ -53,7 +56,8 @@ class Plan:
 
     Attributes:
         kept: the finest level of the pyramid that is kept in memory.
-        strip: rows of the frames that are read, and of the result that are made, at a time.
+        strip: rows of the frames that are read, and rows of the result that are computed, at a
+            time.
         memory: estimate of the bytes that are allocated.
     """
 
@@ -63,15 +67,15 @@ class Plan:
 
 
 def make_plan(bracket: Bracket, memory: int) -> Plan:
-    """Return the fastest plan that fits ``memory``, in bytes beside what the process has already.
+    """Return the fastest plan that allocates at most ``memory`` bytes.
 
     Raises:
-        InputError: none does.
+        InputError: no plan does.
     """
     kept = [level for level in _KEPT if level <= max(bracket.levels, 1)]
     strips: Sequence[int] = _STRIPS
     if not bracket.in_memory:
-        # Of files decoding takes most of the time, and fine levels would be most of the memory.
+        # Decoding takes most of the time of files, and fine levels would take most of the memory.
         small = [level for level in kept[1:] if _stored(bracket, level) <= _PYRAMID_BYTES]
         kept = small or kept[-1:]
         row = bracket.count * bracket.channels * bracket.itemsize * bracket.width
@@ -92,27 +96,27 @@ def make_plan(bracket: Bracket, memory: int) -> Plan:
 
 
 def estimate(bracket: Bracket, kept: int, strip: int) -> int:
-    """Return how many bytes a fusion allocates that keeps levels from ``kept`` on."""
+    """Return the bytes that a fusion allocates if it keeps the levels from ``kept`` on."""
     levels = bracket.levels
     size = bracket.height, bracket.width
     pixels = [h * w for h, w in (halved_size(size, level) for level in range(levels + 1))]
     values = bracket.count * bracket.channels
     base = bracket.count * math.prod(base_size(*size)) * _BASE_BYTES
     if levels == 0:
-        # The frames, and in float32 themselves and their enlarged base.
+        # Three copies of the frames, and in float32 the frames and their enlarged base.
         frames = values * pixels[0] * (3 * bracket.itemsize + 8)
         return base + frames + bracket.resident_bytes
     inner = 4 if bracket.floating else 2
     mask = 4 * bracket.count if bracket.masked else 0
     stored = _stored(bracket, kept)
     held = min(kept + 1, levels)
-    stored += 2 * 4 * bracket.channels * pixels[held]  # fused, and the level that it is made from
+    stored += 2 * 4 * bracket.channels * pixels[held]  # fused, and its next coarser level
     rows = min(bracket.height, strip + 2 * (RADIUS + 2) * 2**kept)
     row = values * bracket.itemsize + bracket.channels * bracket.itemsize + 2 * mask
     row += values * inner // 2  # the levels that are reduced again, and their fused images
     if bracket.streams:
-        row += 2 * values * bracket.itemsize  # the window, and the one that it is joined from
-    # The base is fused before the second sweep: its memory is used again there.
+        row += 2 * values * bracket.itemsize  # the window, and the one before, joined into it
+    # The base is fused before the second sweep, which can use the same memory.
     working = max(base, rows * bracket.width * row)
     return stored + working + bracket.resident_bytes + _OTHER_BYTES
 
@@ -121,7 +125,7 @@ def _stored(bracket: Bracket, kept: int) -> int:
     """Return the bytes of the levels of the pyramid from ``kept`` on, and of the base."""
     mask = 4 if bracket.masked else 0
     inner = bracket.channels * (4 if bracket.floating else 2) + mask
-    last = bracket.channels * 4 + mask  # floating-point
+    last = bracket.channels * 4 + mask  # the coarsest level is in float32
     size = bracket.height, bracket.width
     sizes = [math.prod(halved_size(size, level)) for level in range(kept, bracket.levels + 1)]
     base = math.prod(base_size(*size))

@@ -1,4 +1,4 @@
-"""Whether a network for a fixed number of exposures runs in bfloat16: probed, not assumed."""
+"""Decide by a probe whether a network for a fixed number of exposures runs in bfloat16."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from fastmef import functional
 from fastmef.inference.models import has_bfloat16
 from fastmef.nn.network import FusionNet
 
-# Processors with instructions for bfloat16 gain 1.5 to 3; those without are several times slower.
-# In between lies nothing, so that a busy machine does not change the answer.
+# Processors with instructions for bfloat16 are 1.5 to 3 times faster with them; those without are
+# several times slower. No processor lies in between, so a busy machine does not change the answer.
 _LEAST_SPEEDUP = 1.25
-# How far the fused base may be from float32's: as shares of white, a quarter of a level of 255 on
-# average, and two levels anywhere.
+# Largest differences of the fused base from that in float32, as shares of white: a quarter of a
+# level of 255 on average, and two levels at any pixel.
 _MEAN_DIFFERENCE, _LARGEST_DIFFERENCE = 0.25 / 255, 2 / 255
-_LEAST_PIXELS = 3_000_000  # smaller images are fused before a probe pays
-_SIDE, _ROUNDS = 128, 3  # of the images that are timed
+_LEAST_PIXELS = 3_000_000  # a probe takes longer than it saves on smaller images
+_SIDE, _ROUNDS = 128, 3  # side of the images that are timed, and how often
 
 
 def with_best_precision(network: FusionNet, base: Tensor, pixels: int) -> FusionNet:
-    """Return the network, or a copy whose body is in bfloat16 where that pays.
+    """Return the network, or a copy whose body is in bfloat16 if that is faster.
 
-    That is the case if the device has instructions for bfloat16, a probe finds them faster by a
-    quarter, and the fused base agrees. The timing is done once in a process, so that the same
+    The device must have instructions for bfloat16, a probe must be at least a quarter faster with
+    them, and the fused base must agree. The probe is timed once in a process, so that the same
     photographs give the same result there.
 
     Args:
-        network: in float32; one in another dtype is returned as it is.
-        base: of the exposures in the order in which the network gets them, ``(1, K, C, h, w)``.
-        pixels: of an exposure at full size.
+        network: a network in float32; in another dtype it is returned unchanged.
+        base: the exposures at the base, sorted as the network gets them, ``(1, K, C, h, w)``.
+        pixels: number of pixels of an exposure at full size.
     """
     device = base.device
     is_single = next(network.parameters()).dtype == torch.float32
@@ -68,6 +68,7 @@ def is_faster(network: FusionNet, device: torch.device) -> bool:
 
 
 def _rounded(network: FusionNet) -> FusionNet:
+    """Return a copy of the network whose body is in bfloat16."""
     rounded = copy.deepcopy(network)
     rounded.body.to(torch.bfloat16)
     return rounded

@@ -1,4 +1,4 @@
-"""The first sweep over the frames: strips of rows are reduced to the levels that are kept."""
+"""The first sweep over the frames reduces strips of rows to the levels that are kept."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class KeptPyramid:
 
     Attributes:
         stacks: ``(1, K, C, h, w)`` for each level, finest first; the last one is the base.
-        validity: the share of valid pixels, ``(1, K, h, w)`` for each level; empty where all are.
+        validity: the share of valid pixels, ``(1, K, h, w)`` for each level; empty if all pixels
+            are valid.
     """
 
     first: int
@@ -45,10 +46,10 @@ class KeptPyramid:
 def reduce_frames(
     frames: Frames, levels: int, first: int, strip: int, advance: Callable[[int], None]
 ) -> KeptPyramid:
-    """Read all frames once, from top to bottom, and keep what is at level ``first`` and coarser.
+    """Read all frames once, from top to bottom, and keep level ``first`` and coarser levels.
 
     Args:
-        levels: of the base, at least ``first``, which is at least 1.
+        levels: the level of the base; 1 ≤ ``first`` ≤ ``levels``.
         strip: rows that are reduced at a time, a multiple of ``2**first``.
         advance: called with the number of rows of the frames that were done.
     """
@@ -65,7 +66,7 @@ def reduce_frames(
     step = strip >> first
     for begin in range(0, size[0], step):
         end = min(begin + step, size[0])
-        # One more row of the kept level on each side holds all that the rows between depend on.
+        # One more row of the kept level on each side covers all rows that these depend on.
         top, bottom = max(0, begin - 1 << first), min(height, end + 1 << first)
         rows = slice(begin, end)
         skipped = begin - (top >> first)

@@ -1,4 +1,4 @@
-"""The weights of these very photographs: a few descent steps on the training loss itself."""
+"""Adapt the weights to the photographs at hand by a few descent steps on the unsupervised loss."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from fastmef.reference.color import rgb_to_gray
 from fastmef.reference.mef_color2018 import color2018_score, color2018_sources
 from fastmef.reference.pyramid import reduce
 
-# How dark the result may be beside the middle between medium grey and the mean of the frames. The
-# mean does not depend on how many frames a scene was taken in, what mefnet wants does: without this
-# term 3 frames of a scene of high contrast give a picture 15 % darker than 30 frames.
+# Least mean luma of the result, relative to the middle between medium grey and the mean of the
+# frames, and the weight of that term. The mean does not depend on the number of frames of a scene,
+# the brightness that mefnet favours does: without this term, 3 frames of a scene of high contrast
+# give a picture 15 % darker than 30 frames.
 DARKEST, BRIGHTNESS = 0.94, 100.0
 
-# Weights of the terms. Small windows stand for the finest scale of the score, which is made at full
-# size: there the base is enlarged. Without mefnet nothing knows brightness.
+# Weights of the terms. Small windows replace the finest scale of the score, which is computed at
+# full size, where the base is enlarged. Only mefnet depends on brightness.
 MA2015 = (1.0, 1.5, 0.5)
 STRUCTURE, STRUCTURE_WINDOW, STRUCTURE_SIGMA = 2.0, 5, 1.0
 MEFNET = 0.7
-# At half the size of the base, for colour is coarse. No kernel computes it, and its gradient
-# changes slowly: it is made anew in every fifth step, which halves the time of the descent.
+# Colour is coarse, so this term is computed at half the size of the base. It has no kernel, and its
+# gradient changes slowly: computing it in every fifth step only halves the time of the descent.
 COLOR2018, COLOR_STEPS = 3.0, 5
 
 RATE = 0.2
 MOMENTUM, SCALE_DECAY = 0.5, 0.9
-# Adam's, for the loss times the number of pixels: no 0/0 where nothing has texture. The scores do
-# not depend on its size.
+# Adam's epsilon for the loss times the number of pixels. It prevents 0/0 where nothing has texture;
+# the scores do not depend on its size.
 EPSILON = 1e-3
 
 
 class BaseLoss:
-    r"""The loss of a fusion of the base, for one bracket whose maps are computed once.
+    r"""The loss of a fusion of the base of one bracket. Maps of the exposures are computed once.
 
     .. math:: L = \sum_l \alpha_l\,(1 - Q_l) + 2\,L_\gamma + 0.7\,(1 - l \cdot cs)
         + 3\,(1 - Q_\mathrm{color}) + 100 \max\bigl(0, \log(0.94\,T / \bar F)\bigr)^2,
@@ -43,11 +44,11 @@ class BaseLoss:
 
     with the qualities Q of three scales of MEF-SSIM ``ma2015``, the γ-weighted SSIM loss
     :math:`L_\gamma` in windows of 5 pixels, MEF-SSIM ``mefnet``, and ``color2018`` at half size.
-    The last term keeps the mean luma of the result from falling far below T, from the means of the
-    exposures.
+    The last term keeps the mean luma :math:`\bar F` of the result from falling far below T, which
+    follows from the mean lumas :math:`\bar J_k` of the exposures.
 
     Args:
-        base: ``(1, K, 3, h, w)``.
+        base: J, ``(1, K, 3, h, w)``.
         shares: s, ``(1, K)``.
     """
 
@@ -62,7 +63,7 @@ class BaseLoss:
         self._color2018 = color2018_sources(reduce(base.flatten(0, 1)).unflatten(0, base.shape[:2]))
 
     def luma(self, gray: Tensor) -> Tensor:
-        """Return the loss of a fusion of luma ``(1, h, w)`` without the term of colour."""
+        """Return the loss of a fusion with luma ``(1, h, w)``, without the colour term."""
         qualities, luminance, structure, difference = self._terms(gray)
         loss = STRUCTURE * difference
         loss = loss + ((1 - qualities) * qualities.new_tensor(MA2015)).sum()
@@ -70,7 +71,7 @@ class BaseLoss:
         return loss + MEFNET * (1 - (luminance * structure).sum()) + BRIGHTNESS * missing.square()
 
     def _terms(self, gray: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return Q ``(1, 3)``, l and cs ``(1,)`` each, and the γ-weighted SSIM loss."""
+        """Return Q ``(1, 3)``, l ``(1,)``, cs ``(1,)`` and the γ-weighted SSIM loss."""
         qualities = STEPS.ma2015_qualities(self._ma2015, gray)
         luminance, structure = STEPS.mefnet_factors(self._mefnet, gray)
         difference = functional.weighted_ssim_loss(
@@ -79,14 +80,14 @@ class BaseLoss:
         return qualities, luminance, structure, difference
 
     def color(self, fused: Tensor) -> Tensor:
-        """Return the term of colour of ``fused`` ``(1, 3, h, w)``."""
+        """Return the colour term of ``fused`` ``(1, 3, h, w)``."""
         return COLOR2018 * (1 - color2018_score(self._color2018, reduce(fused)).sum())
 
     def linearized(self, logits: Tensor) -> Tensor:
-        """Return planes ``(1, K, 2, h, w)`` for :meth:`gradient`: luma, and the slope of colour.
+        """Return planes ``(1, K, 2, h, w)`` for :meth:`gradient`: luma and the linear colour term.
 
-        Luma and a linear function of colour are sums over the exposures like the fused image, so
-        that a step fuses two planes of each exposure instead of three.
+        Luma and a linear function of colour are weighted sums over the exposures, as the fused
+        image is. A step therefore fuses two planes of each exposure instead of three.
         """
         fused = functional.softmax_fuse(logits, self._base)
         with torch.enable_grad():
@@ -95,7 +96,7 @@ class BaseLoss:
         return torch.stack((self._gray, (self._base * slope.unsqueeze(1)).sum(dim=2)), dim=2)
 
     def gradient(self, logits: Tensor, planes: Tensor) -> Tensor:
-        """Return the gradient w.r.t. the logits, with the term of colour linearized."""
+        """Return the gradient w.r.t. the logits, with the colour term linearized."""
         with torch.enable_grad():
             variable = logits.detach().requires_grad_()
             fused = functional.softmax_fuse(variable, planes)
@@ -104,14 +105,14 @@ class BaseLoss:
         return torch.autograd.grad(fused, variable, grad_fused)[0]
 
     def luma_gradient(self, gray: Tensor) -> Tensor:
-        """Return the gradient of :meth:`luma`, without forming the loss from its terms."""
+        """Return the gradient of :meth:`luma` w.r.t. ``gray``, without computing its value."""
         with torch.enable_grad():
             variable = gray.detach().requires_grad_()
             qualities, luminance, structure, difference = self._terms(variable)
         with torch.no_grad():
             slope = -MEFNET * structure, -MEFNET * luminance
             mean = gray.mean().clamp_min(EPSILON)
-            # d/dmean of BRIGHTNESS log(darkest / mean)²; a mean above darkest has none.
+            # d/dmean of BRIGHTNESS log(darkest / mean)², which is zero above darkest.
             missing = (self._darkest / mean).log_().clamp_min_(0)
             pull = missing.div_(mean).mul_(-2 * BRIGHTNESS / gray.numel())
             outputs = (qualities, luminance, structure, difference)
@@ -122,9 +123,10 @@ class BaseLoss:
 def refine_logits(logits: Tensor, base: Tensor, shares: Tensor, steps: int) -> Tensor:
     r"""Lower the unsupervised loss of one bracket, starting from the network's logits.
 
-    The loss needs no ground truth, so it can go on where training stopped, on the photographs at
-    hand: ``steps`` steps of Adam (Kingma, Ba, 2015) on every pixel's logits, with a rate that
-    falls linearly to zero, of :class:`BaseLoss`. The result is still a softmax over the exposures.
+    The loss :class:`BaseLoss` needs no ground truth, so the descent can continue where training
+    stopped, on the photographs at hand: ``steps`` steps of Adam (Kingma, Ba, 2015) on every
+    pixel's logits, with a rate that falls linearly to zero. The weights remain a softmax over the
+    exposures.
 
     Args:
         logits: ``(1, K, h, w)``.
@@ -148,7 +150,7 @@ def refine_logits(logits: Tensor, base: Tensor, shares: Tensor, steps: int) -> T
         grad = loss.gradient(refined, planes)
         mean.lerp_(grad, 1 - MOMENTUM)
         second_moment.mul_(SCALE_DECAY).addcmul_(grad, grad, value=1 - SCALE_DECAY)
-        # Adam's quotient, with the factor of the unbiased second moment in the rate.
+        # The bias correction of Adam's second moment is a factor of the rate and of epsilon.
         unbiased = math.sqrt(1 - SCALE_DECAY ** (step + 1))
         torch.sqrt(second_moment, out=scale).add_(EPSILON / pixels * unbiased)
         rate = RATE * (1 - step / steps) / (1 - MOMENTUM ** (step + 1))

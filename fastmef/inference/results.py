@@ -1,4 +1,4 @@
-"""What a result must be before it is rounded to 8 bit, which would hide that it is not."""
+"""Check a result before it is rounded to integers, which would hide NaN and infinity."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from fastmef.errors import InputError
 
 
 def check_finite(fused: Tensor) -> None:
-    """Refuse a result with NaN or infinity, which would be rounded to black or white.
+    """Check that no value is NaN or infinite.
 
     Raises:
-        InputError: see above.
+        InputError: a value is.
     """
     low, high = (float(value) for value in fused.aminmax())
     if not (math.isfinite(low) and math.isfinite(high)):

@@ -1,4 +1,4 @@
-"""Simple fusion methods that results are compared with."""
+"""Simple fusion methods for comparisons."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def plain_mean(images: Sequence[Image]) -> Image:
 
 
 def mertens(images: Sequence[Image]) -> Image | None:
-    """Return OpenCV's exposure fusion with its defaults, or ``None`` without OpenCV."""
+    """Return OpenCV's exposure fusion with its defaults; ``None`` if OpenCV is not installed."""
     try:
         import cv2
     except ImportError:

@@ -1,4 +1,4 @@
-"""The fusion of one bracket by a network for any number of exposures, in strips of rows."""
+"""Fuse one bracket with a network for any number of exposures, in strips of rows."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from fastmef.reference.multiscale import (
 from fastmef.reference.pyramid import shrink
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, and how much of how much of it is."""
+"""Called with the name of the current phase, the amount done and the total."""
 
 
 def fuse_streamed(
@@ -70,14 +70,16 @@ def fuse_streamed(
         order = [group[0] for group in groups]
         if controls.bias is not None:
             controls = replace(controls, bias=controls.bias[:, informed])
-        if frames.masked:  # where none but the others are valid all of these are
+        # With masks, the pyramid depends on which frames are used: pixels that only the left-out
+        # frames cover are fused from all remaining ones.
+        if frames.masked:
             frames = frames.subset(order)
             pyramid = reduce_to_base(frames, plan, progress)
             order = list(range(len(frames)))
         base, validity = _ordered_base(pyramid, order, size)
     progress("weighting", 0, 0)
     fused = fuse_base(network, _seen(base, validity), validity, controls)
-    release_freed_memory()  # what the network took is not needed beside the strips
+    release_freed_memory()  # the strips need the memory that the network used
     blended = _coarsest_level(pyramid, order, base, validity, fused, controls.contrast)
     _write(frames, pyramid, order, blended, fused.shares, controls, plan.strip, sink, progress)
     maps = fused.weights[0].cpu().numpy()
@@ -88,7 +90,7 @@ def fuse_streamed(
 
 
 def reduce_to_base(frames: Frames, plan: Plan, progress: Progress) -> KeptPyramid:
-    """Sweep over the frames and return the levels that are kept."""
+    """Read all frames once and return the levels of their pyramid that are kept."""
     levels = base_levels(frames.height, frames.width)
     if levels == 0:
         window, valid, _ = frames.window(range(len(frames)), 0, frames.height)
@@ -106,7 +108,7 @@ def reduce_to_base(frames: Frames, plan: Plan, progress: Progress) -> KeptPyrami
 
 
 def _ordered(pyramid: KeptPyramid, order: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-    """Return the coarsest level ``(1, K, C, h, w)`` of these frames and its validity."""
+    """Return the coarsest level ``(1, K, C, h, w)`` of frames in ``order``, and its validity."""
     validity = pyramid.valid(pyramid.last)
     return pyramid.base[:, order], None if validity is None else validity[:, order]
 
@@ -114,12 +116,12 @@ def _ordered(pyramid: KeptPyramid, order: Sequence[int]) -> tuple[Tensor, Tensor
 def _ordered_base(
     pyramid: KeptPyramid, order: Sequence[int], size: tuple[int, int]
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the base ``(1, K, C, *size)`` of these frames and its validity."""
+    """Return the base of the frames in ``order``, ``(1, K, C, *size)``, and its validity."""
     return resample_base(*_ordered(pyramid, order), size, shrink)
 
 
 def _seen(base: Tensor, validity: Tensor | None) -> Tensor:
-    """Return the base as the network sees it: RGB in [0, 1], without invalid pixels."""
+    """Return the input of the network: the base as RGB in [0, 1], with invalid pixels filled."""
     filled = base if validity is None else fill_invalid(base, validity)
     return filled.expand(-1, -1, 3, -1, -1).float().clamp(0, 1)
 

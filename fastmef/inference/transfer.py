@@ -1,7 +1,7 @@
-"""Strips of rows on their way to a GPU and back, while it computes on the strips before.
+"""Copy strips of rows to a GPU and back while it computes on earlier strips.
 
-Kernels run on the current stream, here ``"compute"``. Copies run on streams of their own, from and
-to pinned memory. Every buffer exists twice, and events say when it may be used again.
+Kernels run on the current stream, here called ``"compute"``. Copies run on streams of their own,
+from and to pinned memory. Every buffer exists twice, and events tell when it may be used again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class CudaStreams:
     """Streams, events and memory of a GPU.
 
     Args:
-        device: of type ``"cuda"``.
+        device: a device of type ``"cuda"``.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -30,30 +30,30 @@ class CudaStreams:
         self._copying = {name: torch.cuda.Stream(device) for name in ("upload", "download")}
 
     def pinned(self, count: int, dtype: torch.dtype) -> Tensor:
-        """Return memory of the host that copies read and write while the host goes on."""
+        """Return pinned host memory, which asynchronous copies read and write."""
         return torch.empty(count, dtype=dtype, pin_memory=True)
 
     def memory(self, count: int, dtype: torch.dtype) -> Tensor:
-        """Return memory of the device, which kernels that were launched may still read."""
+        """Return memory of the device. Kernels launched earlier may still read it."""
         return torch.empty(count, dtype=dtype, device=self._device)
 
     def copy(self, target: Tensor, source: Tensor, stream: str) -> None:
-        """Copy when the stream comes to it."""
+        """Enqueue a copy on a stream."""
         with torch.cuda.stream(self._copying[stream]):
             target.copy_(source, non_blocking=True)
 
     def record(self, stream: str) -> Any:
-        """Return an event that happens when what the stream was given is done."""
+        """Return an event that is complete when all work enqueued on the stream so far is done."""
         event = torch.cuda.Event()
         event.record(self._stream(stream))
         return event
 
     def wait(self, stream: str, event: Any) -> None:
-        """Let the stream wait for an event, and the host not."""
+        """Make the stream wait for an event; the host does not wait."""
         self._stream(stream).wait_event(event)
 
     def finish(self, event: Any) -> None:
-        """Wait for an event."""
+        """Make the host wait for an event."""
         event.synchronize()
 
     def _stream(self, name: str) -> torch.cuda.Stream:
@@ -63,29 +63,29 @@ class CudaStreams:
 
 
 class _Slot:
-    """A buffer on the device and one of the host, of the same size."""
+    """A buffer on the device and one on the host, of the same size."""
 
     def __init__(self, streams: Any) -> None:
         self._streams = streams
         self._host = self._device = torch.empty(0)
         self.copied: Any = None
-        """When the last copy between the two is done."""
+        """Event after the last copy between the two buffers."""
         self.used: Any = None
-        """When the kernels are done that had the device's buffer."""
+        """Event after the kernels that used the device's buffer."""
 
     def fit(self, shape: Shape, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Return both buffers in this shape. They are made anew where they are too small."""
+        """Return the host's and the device's buffer in this shape; grow them if necessary."""
         count = int(np.prod(shape))
         if self._host.numel() < count or self._host.dtype != dtype:
             self._host = self._streams.pinned(count, dtype)
             self._device = self._streams.memory(count, dtype)
-            # Kernels may still use this memory for what it was before.
+            # Kernels may still use this memory, which the allocator has taken from other tensors.
             self.copied, self.used = None, self._streams.record("compute")
         return self._host[:count].view(shape), self._device[:count].view(shape)
 
 
 class Upload:
-    """Arrays to the device. What was returned is valid until the call after the next one.
+    """Copy arrays to the device. A returned tensor is valid until the call after the next one.
 
     Args:
         streams: such as :class:`CudaStreams`.
@@ -96,9 +96,9 @@ class Upload:
         self._slots = deque((_Slot(streams), _Slot(streams)))
 
     def __call__(self, shape: Shape, dtype: torch.dtype, fill: Callable[[Tensor], Any]) -> Tensor:
-        """Return a tensor of the device with what ``fill`` writes into one of the host."""
+        """Return a device tensor with the values that ``fill`` writes into a host tensor."""
         streams = self._streams
-        # The kernels of the array before have been launched when the next one is asked for.
+        # The caller has launched the kernels on the previous tensor before it asks for this one.
         self._slots[-1].used = streams.record("compute")
         slot = self._slots[0]
         self._slots.rotate(-1)
@@ -115,11 +115,11 @@ class Upload:
 
 
 class Delivery:
-    """Strips of the result from the device to a sink, each while the next one is computed.
+    """Deliver strips of the result from the device to a sink while the next one is computed.
 
     Args:
         streams: such as :class:`CudaStreams`.
-        sink: gets rows ``(n, W, C)``, which it has read when it returns.
+        sink: its ``write_rows`` gets rows ``(n, W, C)`` and must not keep them.
     """
 
     def __init__(self, streams: Any, sink: Any) -> None:
@@ -129,16 +129,16 @@ class Delivery:
         self._waiting: tuple[_Slot, Tensor, NDArray[np.bool_] | None] | None = None
 
     def target(self, shape: Shape, dtype: torch.dtype) -> Tensor:
-        """Return memory of the device for the next strip ``(n, W, C)``."""
+        """Return device memory for the next strip ``(n, W, C)``."""
         slot = self._slots[0]
         self._slots.rotate(-1)
-        # Of the two buffers this is the one whose strip has been written.
+        # The strip of this one of the two buffers has been written.
         host, device = slot.fit(shape, dtype)
         self._current = slot, host, device
         return device
 
     def deliver(self, alpha: NDArray[np.bool_] | None) -> None:
-        """Copy the strip, whose kernels have been launched, and write the one before."""
+        """Enqueue the copy of the strip, whose kernels are launched; write the strip before it."""
         assert self._current is not None
         slot, host, device = self._current
         self._streams.wait("download", self._streams.record("compute"))
@@ -148,7 +148,7 @@ class Delivery:
         self._waiting = slot, host, alpha
 
     def finish(self) -> None:
-        """Write the strip that waits, if there is one."""
+        """Write the last strip that was delivered, if it is not written yet."""
         if self._waiting is not None:
             slot, host, alpha = self._waiting
             self._waiting = None

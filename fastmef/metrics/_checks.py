@@ -1,4 +1,4 @@
-"""The images of the measures of colour and brightness."""
+"""Check the images that the measures of colour and brightness take."""
 
 from __future__ import annotations
 

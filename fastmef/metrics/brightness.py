@@ -1,7 +1,7 @@
-"""How bright an image is, and how much of it is nearly white or nearly black.
+"""Measure how bright an image is, and how much of it is nearly white or nearly black.
 
-The MEF-SSIM variant ``ma2015`` ignores brightness, and in an area that every exposure clips there
-is no structure that it could miss.
+The MEF-SSIM variant ``ma2015`` ignores brightness, and it does not penalise an area that is clipped
+in every exposure, because no structure is lost there.
 """
 
 from __future__ import annotations

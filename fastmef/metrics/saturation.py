@@ -1,4 +1,4 @@
-"""How colourful an image is: grey scores are blind to washed-out colour."""
+"""Measure how colourful an image is, because grey scores do not see washed-out colour."""
 
 from __future__ import annotations
 

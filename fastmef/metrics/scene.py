@@ -1,4 +1,4 @@
-"""MEF-SSIM for many results of one scene, and its names."""
+"""Score many results of one scene by MEF-SSIM, and name the score."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from fastmef.reference.mef_ssim import mef_ssim_score, mef_ssim_sources
 
 
 class MEFSSIM:
-    """Compute :func:`mef_ssim` of many results of the same exposures, analysed once.
+    """Compute :func:`mef_ssim` of many results of the same exposures, which are analysed once.
 
-    Arguments and errors are those of :func:`mef_ssim`. ``name`` says which score it is.
+    Arguments and errors are those of :func:`mef_ssim`. ``name`` is the name of the score.
 
     Example:
         >>> exposures = torch.rand(1, 2, 3, 32, 32)

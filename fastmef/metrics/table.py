@@ -1,4 +1,4 @@
-"""Every score of a result at once: the columns of a comparison table."""
+"""Compute every score of a result at once, for a row of a comparison table."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ SCORES = {
 """The keys of :func:`score_images`, in order, each with the name to print."""
 
 DECIMALS = {"brightness": 1, "near_white": 2, "near_black": 2}
-"""Decimals to print of the scores that do not lie in [0, 1]; the others take four."""
+"""Decimals to print for the scores that do not lie in [0, 1]; the others take four."""
 
 
 def _score_inputs(images: Tensor) -> list[Tensor]:
+    """Return the images that ma2015, mefnet and color2018 compare."""
     return [STEPS.score_input(images, name, False) for name in ("ma2015", "mefnet", "color2018")]
 
 
@@ -68,7 +69,7 @@ class SceneScores:
 
     @torch.no_grad()
     def score(self, fused: Tensor) -> dict[str, float]:
-        """Return the means over the batch, by the keys of :data:`SCORES`."""
+        """Return the means over the batch under the keys of :data:`SCORES`."""
         check_scored(fused, self._exposures)
         check_range("fused", fused)
         dtype = self._color2018.exposures.dtype
@@ -93,14 +94,14 @@ def score_images(fused: Tensor, exposures: Tensor) -> dict[str, float]:
     """Return MEF-SSIM in every variant, saturation and brightness, averaged over the batch.
 
     Args:
-        fused: ``(B, 3, H, W)`` RGB; uint8, or floating point in [0, 1]. Scores that others publish
-            are of 8-bit results.
+        fused: ``(B, 3, H, W)`` RGB; uint8, or floating point in [0, 1]. Published scores of other
+            methods are those of 8-bit results.
         exposures: ``(B, K, 3, H, W)`` RGB; uint8, or floating point in [0, 1].
 
     Returns:
         The keys of :data:`SCORES` in its order: ``ma2015_1_scale``, ``ma2015_3_scales``,
-        ``mefnet_cs``, ``mefnet`` (l×cs), ``color2018``, ``saturation``, and of luma in 8-bit
-        levels ``brightness`` (its mean), ``near_white`` and ``near_black`` (percent of pixels).
+        ``mefnet_cs``, ``mefnet`` (l×cs), ``color2018``, ``saturation``, ``brightness`` (mean luma
+        in 8-bit levels), ``near_white`` and ``near_black`` (percent of pixels).
 
     Raises:
         InputError: as :func:`mef_ssim`; also for grey images.

@@ -42,7 +42,7 @@ class MEFSSIMMetric(Metric):
         self.add_state("count", default=torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, fused: Tensor, exposures: Tensor) -> None:
-        """Add the scores of a batch; arguments are those of :func:`mef_ssim`."""
+        """Add the scores of a batch. The arguments are those of :func:`mef_ssim`."""
         scores = mef_ssim(fused, exposures, self.variant, self.scales)
         self.total = self.total + scores.sum()
         self.count = self.count + scores.numel()

@@ -14,20 +14,20 @@ from fastmef.reference.resampling import gathers_gradient
 
 PADDINGS = ("replicate", "zeros")
 
-# PyTorch 2.6 does not tell whether it is exporting; there an exported network has one size.
+# PyTorch 2.6 does not tell whether it is exporting; a network exported there has a fixed size.
 is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)
 
 
 class ConvNormAct(nn.Sequential):
     """Apply a 3×3 convolution, batch normalisation and ReLU.
 
-    With ``then`` the forward pass returns the pair of the activation and its :func:`follow`, which
-    saves kernels that normalise one pass. ``keep=False`` says that the activation itself is not
+    With ``then`` the forward pass returns a pair: the activation and :func:`follow` of it. Kernels
+    that normalise compute both in one pass. ``keep=False`` says that the activation itself is not
     used.
 
     Args:
-        padding: the values beyond the border, ``"replicate"`` (the border pixels, as mirroring by
-            half a pixel has them) or ``"zeros"``, which draws a line along the border.
+        padding: the values beyond the border, ``"replicate"`` (the border pixels) or ``"zeros"``,
+            which leaves a visible line along the border.
     """
 
     def __init__(self, in_channels: int, out_channels: int, padding: str = "replicate") -> None:
@@ -51,7 +51,7 @@ class ConvNormAct(nn.Sequential):
 
 
 class ConvGroup(nn.Sequential):
-    """Apply ``depth`` convolutions at one resolution, as between two pools of VGG16."""
+    """Apply ``depth`` convolutions at one resolution, like VGG16 between two pools."""
 
     def __init__(
         self, in_channels: int, out_channels: int, depth: int, padding: str = "replicate"
@@ -91,15 +91,15 @@ def follow(features: Tensor, then: str) -> Tensor:
     if then == "nearest":
         return F.interpolate(features, scale_factor=2, mode="nearest")
     if gathers_gradient(features):
-        return _Doubled.apply(features)
+        return _BilinearUpsample.apply(features)
     return F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
 
 
-class _Doubled(torch.autograd.Function):
-    """Bilinear upsampling by 2 whose gradient is gathered.
+class _BilinearUpsample(torch.autograd.Function):
+    """Upsample by 2 bilinearly; the backward pass gathers the gradient.
 
-    PyTorch's gradient adds with atomics on a GPU, in any order, and in half precision rounds every
-    sum. A pixel's shares in the larger image are 1/4, 3/4, 3/4 and 1/4 along either axis.
+    PyTorch's backward pass adds with atomics on a GPU, in any order, and rounds every sum in half
+    precision. Along either axis a pixel has the weights 1/4, 3/4, 3/4 and 1/4 in the larger image.
     """
 
     generate_vmap_rule = True
@@ -116,7 +116,7 @@ class _Doubled(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
         wide = grad_output.to(torch.promote_types(grad_output.dtype, torch.float32))
         for dim in (-2, -1):
-            # A border pixel has the share of the one that is missing beside it.
+            # A border pixel also has the weight of the pixel that is missing beyond the border.
             padded = torch.cat((wide.narrow(dim, 0, 1), wide, wide.narrow(dim, -1, 1)), dim)
             count = wide.shape[dim] // 2
             first, second = padded.unflatten(dim, (count + 1, 2)).unbind(dim)

@@ -1,4 +1,4 @@
-"""Encoder-decoders from exposures to logits: one for a fixed number of frames, one for any."""
+"""Encoder-decoders that map exposures to logits, for a fixed and for any number of exposures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEVELS = 4  # resolutions of the network for any number of exposures
 
 
 class StackBody(nn.Module):
-    """Predict logits by the paper's network, in which K exposures are the channels of one image.
+    """Predict logits with the paper's network, in which K exposures are the channels of one image.
 
     Shape:
         planes ``(B, K planes_per_exposure, H, W)``, H and W multiples of :data:`STRIDE` →
@@ -66,9 +66,9 @@ class StackBody(nn.Module):
 
 
 class ExposureBody(nn.Module):
-    """Predict logits of any number of exposures by one set of weights.
+    """Predict logits for any number of exposures with one set of weights.
 
-    Each exposure runs through the same U-Net of four resolutions; in every group it meets the mean
+    Each exposure runs through the same U-Net of four resolutions. Every group also reads the mean
     and the maximum over all exposures (:class:`~fastmef.nn.exposure_blocks.ExposureGroup`).
     Permuting the exposures permutes the logits.
 

@@ -1,4 +1,4 @@
-"""Build a network that may not be larger than expected, whatever its options ask for."""
+"""Limit the size of a network while it is built from options that are not trusted."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torch.overrides import TorchFunctionMode
 
 from fastmef.data.damage import Fault
 
-_UNQUESTIONED = 1_000_000  # elements
+_ALWAYS_ALLOWED = 1_000_000  # elements
 _CREATORS = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
 
 
 class ElementBudget(TorchFunctionMode):
-    """Raise a :class:`Fault` before tensors of together more elements are created.
+    """Raise a :class:`Fault` before the tensors created exceed a number of elements in total.
 
-    Counting while the network is built needs no second network. One on the meta device would
+    Counting while the network is built needs no second network. A network on the meta device would
     show the same, but its initialisation loads PyTorch's decompositions, which takes 2 seconds.
 
     Args:
-        elements: what is expected; twice as many and a million are allowed.
+        elements: the number of elements that is expected; twice as many plus a million are allowed.
     """
 
     def __init__(self, elements: int) -> None:
         super().__init__()
-        self.left = 2 * elements + _UNQUESTIONED
+        self.left = 2 * elements + _ALWAYS_ALLOWED
 
     def __torch_function__(
         self,

@@ -1,4 +1,4 @@
-"""Networks for programs without fastmef: ONNX, and programs of torch.export."""
+"""Export networks to ONNX or to a program of torch.export, which run without fastmef."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ def export_network(network: FusionNet, path: str | os.PathLike[str], force: bool
     r"""Write a network to a file that runs without fastmef, for images of any size.
 
     The suffix decides the format: ``.onnx``, or ``.pt2``, which :func:`torch.export.load` reads.
-    Both hold standard operators in float32 only. Batch size, H and W are free, H and W
-    from 9; with ``exposures="any"`` K is free, too.
+    Both hold standard operators in float32 only. Batch size, H and W are dynamic, with H and W of
+    at least 9; with ``exposures="any"`` K is dynamic, too.
 
     A network for K exposures maps ``exposures`` ``(B, K, 3, H, W)`` to ``fused`` ``(B, 3, H, W)``
     and ``weights`` ``(B, K, H, W)``. One for any number maps ``base`` ``(B, K, 3, h, w)`` of about
     64 kpixels and ``shares`` ``(B, K)``, from :func:`fastmef.functional.exposure_shares` or all 1,
-    to ``weights`` ``(B, K, h, w)``: the bands of detail of
-    :func:`fastmef.functional.multiscale_fuse`, whose number depends on the size, are not in it.
+    to ``weights`` ``(B, K, h, w)``. It does not contain the bands of detail of
+    :func:`fastmef.functional.multiscale_fuse`, whose number depends on the size.
 
     Args:
-        network: is not changed; its eval mode is exported.
+        network: the network, which is exported in eval mode and not changed.
         path: the file to write.
-        force: replace an existing file.
+        force: whether to replace an existing file.
 
     Raises:
-        InputError: another suffix, or no :class:`FusionNet`.
+        InputError: another suffix, or a network that is not a :class:`FusionNet`.
         OutputError: the file exists already or cannot be written.
         MissingExtraError: ONNX needs the packages onnx and onnxscript.
 
@@ -63,7 +63,7 @@ def export_network(network: FusionNet, path: str | os.PathLike[str], force: bool
     if suffix == ".onnx":
         _require_onnx()
     case = _case(network)
-    # The exporters warn of their own code.
+    # The exporters' warnings concern their own code.
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -75,6 +75,8 @@ def export_network(network: FusionNet, path: str | os.PathLike[str], force: bool
 
 
 class _FixedNumber(nn.Module):
+    """Return the fused image and the weights for the K exposures of the network."""
+
     def __init__(self, network: FusionNet) -> None:
         super().__init__()
         self.network = network
@@ -85,6 +87,8 @@ class _FixedNumber(nn.Module):
 
 
 class _AnyNumber(nn.Module):
+    """Return the weights of the base for any number of exposures."""
+
     def __init__(self, network: FusionNet) -> None:
         super().__init__()
         self.network = network
@@ -95,17 +99,18 @@ class _AnyNumber(nn.Module):
 
 
 class _Case(NamedTuple):
-    """What is exported, and with which names and sizes."""
+    """A module to export with its example inputs, dynamic axes and names of outputs."""
 
     module: nn.Module
     example: tuple[Tensor, ...]
     dynamic: dict[str, dict[int, Any]]
-    """The free axes of each input, by its name."""
+    """The dynamic axes of each input, under its name."""
     outputs: list[str]
 
 
 def _case(network: FusionNet) -> _Case:
-    # Sizes that are alike, 1, or multiples of the stride could be taken for constants.
+    """Return the module of a network to export, with an example of its inputs."""
+    # The exporter could take sizes for constants if they were equal, 1 or multiples of the stride.
     network = _plain_copy(network)
     free = {0: _DYNAMIC, 3: _DYNAMIC, 4: _DYNAMIC}
     if network.takes_any:
@@ -118,19 +123,21 @@ def _case(network: FusionNet) -> _Case:
 
 
 def _plain_copy(network: FusionNet) -> FusionNet:
-    """Return the network on the CPU in float32."""
+    """Return a copy of the network on the CPU in float32 and eval mode."""
     copy = FusionNet(**network.config)
     copy.load_state_dict(network.state_dict())
     return copy.float().eval().requires_grad_(False)
 
 
 def _pt2(program: torch.export.ExportedProgram) -> bytes:
+    """Return the bytes of a ``.pt2`` file."""
     file = io.BytesIO()
     torch.export.save(program, file)
     return file.getvalue()
 
 
 def _onnx(program: torch.export.ExportedProgram, case: _Case) -> bytes:
+    """Return the bytes of an ONNX file."""
     exported = torch.onnx.export(
         program, input_names=list(case.dynamic), output_names=case.outputs, verbose=False
     )

@@ -43,19 +43,19 @@ class ExposureGroup(nn.Module):
 
     def forward(self, features: Tensor, shares: Tensor, then: str = "") -> Any:
         batch, count = shares.shape
-        # Channels last throughout: every view below is one of the same memory.
+        # Features are channels last, so that every view below shares their memory.
         pixels = features.permute(0, 2, 3, 1)
         _, height, width, channels = pixels.shape
         stack = pixels.reshape(batch, count, -1)
         parts = (shares / shares.sum(dim=1, keepdim=True)).to(stack.dtype)
         mean = torch.bmm(parts.unsqueeze(1), stack).view(batch, height, width, channels)
         if is_exporting():
-            largest = stack.amax(dim=1).view_as(mean)  # for any number
+            largest = stack.amax(dim=1).view_as(mean)  # the number of exposures is dynamic
         else:
             # amax over the second axis is several times slower.
             largest = functools.reduce(torch.maximum, stack.unbind(1)).view_as(mean)
-        of_mean, of_largest = self.others.weight.flatten(1).split(channels, dim=1)
-        context = F.linear(mean, of_mean) + F.linear(largest, of_largest)
+        mean_weight, largest_weight = self.others.weight.flatten(1).split(channels, dim=1)
+        context = F.linear(mean, mean_weight) + F.linear(largest, largest_weight)
         joined = self.own(replicate_border(features)).permute(0, 2, 3, 1)
         joined = joined.unflatten(0, (batch, count)) + context.unsqueeze(1)
         if self.scene is not None:
@@ -67,7 +67,7 @@ class ExposureGroup(nn.Module):
         return self.second(norm_relu(joined, self.norm), then)
 
     def fold(self) -> None:
-        """Fold the first batch normalisation into what it normalises, for inference."""
+        """Fold the first batch normalisation into the layers before it, for inference."""
         norm = self.norm
         if not isinstance(norm, nn.BatchNorm2d):
             return

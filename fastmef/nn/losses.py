@@ -63,7 +63,7 @@ class WeightedSSIMLoss(nn.Module):
         return functional.weighted_ssim_loss(fused, exposures, mask=mask, **self.options)
 
     def from_logits(self, logits: Tensor, exposures: Tensor) -> Tensor:
-        """Return the same loss of the fusion by ``logits``, without forming it in RGB.
+        """Return the same loss of the image that ``logits`` fuse, without forming it in RGB.
 
         In ``DistributedDataParallel`` the logits must come from the wrapped module's own forward
         pass, ``network(exposures, fuse=False)``: gradients of other methods are not synchronised.
@@ -81,9 +81,9 @@ class WeightedSSIMLoss(nn.Module):
 class ColorContrastLoss(nn.Module):
     r"""Compare contrast and structure over the three colour channels jointly.
 
-    A grey loss cannot tell a blue sky from a white one of the same luma. Here a window is one
-    vector of all its pixels in all three channels, as in ``color2018``: colourfulness is contrast
-    between channels, and a washed-out result has lost it.
+    A grey loss cannot tell a blue sky from a white one of the same luma. Here all pixels of a
+    window in all three channels form one vector, as in ``color2018``: colourfulness is contrast
+    between channels, which a washed-out result has lost.
 
     .. math:: L = 1 - \operatorname{mean}_p \sum_k
         \gamma_k(p)\,\frac{2\sigma_{F I_k} + C_2}{\sigma_F^2 + \sigma_{I_k}^2 + C_2},
@@ -92,9 +92,10 @@ class ColorContrastLoss(nn.Module):
     with the moments over window and channels, and V the joint variance.
 
     Args:
-        level: images are halved this many times first; colour is coarse, and this is cheap.
-        window: odd side of the windows, pixels.
-        sigma: standard deviation of their Gaussian, pixels; ``None`` is a flat window.
+        level: how many times images are halved first, because colour is coarse and small images
+            are cheap.
+        window: odd side of the windows in pixels.
+        sigma: standard deviation of the windows' Gaussian in pixels; ``None`` is a flat window.
         power: sharpness of γ.
 
     Shape:
@@ -144,10 +145,11 @@ class ColorContrastLoss(nn.Module):
 
 
 class BrightnessLoss(nn.Module):
-    r"""Pull the coarse brightness towards the well-exposed exposures.
+    r"""Keep the coarse brightness near that of the well-exposed exposures.
 
-    Contrast and structure say nothing of brightness: without a pull it drifts. The target is the
-    luminance reference of Ma et al. (MEF-Net, TIP 29, 2020), on images halved ``level`` times:
+    Contrast and structure do not depend on brightness, which drifts without this term. The target
+    is the luminance reference of Ma et al. (MEF-Net, TIP 29, 2020), on images halved ``level``
+    times:
 
     .. math:: l = \frac{\sum_k L_k \mu_k}{\sum_k L_k}, \quad
         L_k = e^{-(\mu_k - 0.5)^2 / 2\cdot 0.2^2}\, e^{-(\bar\mu_k - 0.5)^2 / 2\cdot 0.2^2},

@@ -1,4 +1,4 @@
-"""The fusion core: a network weights a small base, local variance the finer bands of detail."""
+"""The fusion core: a network weights a small base, local variance weights the finer bands."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def base_levels(height: int, width: int) -> int:
 
 
 def fuse_base(logits: Tensor, base: Tensor, shares: Tensor | None, color: float) -> Tensor:
-    """Return the convex sum of the base ``(B, K, 3, h, w)``, its washed-out colour restored."""
+    """Fuse the base ``(B, K, 3, h, w)`` with softmax weights and restore its washed-out colour."""
     fused, weights = functional.softmax_fuse(
         base_logits(logits, shares, None), base, return_weights=True
     )
@@ -55,10 +55,10 @@ def blend(
     color: float = COLOR,
     contrast: float | Sequence[float] = 1.0,
 ) -> Tensor:
-    """Fuse ``exposures`` ``(B, K, 3, H, W)`` by logits ``(B, K, h, w)`` on the pyramid's base.
+    """Fuse ``exposures`` ``(B, K, 3, H, W)`` with logits ``(B, K, h, w)`` of the pyramid's base.
 
-    Differentiable w.r.t. the logits; see :func:`fastmef.functional.multiscale_fuse` and
-    :func:`fastmef.reference.restoration.restore_color`.
+    The result is differentiable w.r.t. the logits; see :func:`fastmef.functional.multiscale_fuse`
+    and :func:`fastmef.reference.restoration.restore_color`.
     """
     base = fuse_base(logits, pyramid.base, shares, color)
     return functional.multiscale_fuse(

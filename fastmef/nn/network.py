@@ -22,19 +22,19 @@ from fastmef.reference.pyramid import shrink
 
 ANY = "any"
 IN_FEATURES = {"gray": 1, "rgb": 3, "gray_max": 2}
-"""Planes of each exposure that the network reads, by the name of the option."""
+"""The number of planes of each exposure that the network reads, for each value of the option."""
 LARGEST_OPTION = 65536
 RANGE_TOLERANCE = 1e-3  # resampling overshoots a little
 
 
 class FusionOutput(NamedTuple):
-    """What :class:`FusionNet` returns."""
+    """The result of :class:`FusionNet`."""
 
     fused: Tensor
-    """``(B, C, H, W)``, or ``(B, H, W)`` of exposures without a channel axis."""
+    """``(B, C, H, W)``, or ``(B, H, W)`` for exposures without a channel axis."""
     weights: Tensor
-    """``(B, K, H, W)``, with ``exposures="any"`` ``(B, K, h, w)`` of the base; non-negative,
-    summing to 1 over K."""
+    """``(B, K, H, W)``, or with ``exposures="any"`` those of the base, ``(B, K, h, w)``. They are
+    non-negative and sum to 1 over K."""
 
 
 # torch.export.save writes the type of a program's output by this name.
@@ -54,13 +54,13 @@ class FusionNet(nn.Module):
       and takes 99.2 GFLOP (a multiply-add is 2) for one 250×250 stack, which is computed as
       256×256. F is the plain sum, inside the range of the exposures at every pixel.
     - ``"any"``: one set of weights for every K ≥ 2. Each exposure runs through the same U-Net of
-      four resolutions, which meets the mean and the maximum over all exposures in every group;
+      four resolutions, which reads the mean and the maximum over all exposures in every group;
       permuting the exposures permutes the weights. It sees the whole scene, reduced to about
       64 kpixels, so its cost does not grow with the photograph; finer bands of detail are weighted
       by local variance (:func:`fastmef.functional.multiscale_fuse`).
 
-    Any size works by one rule, in training and inference alike: the stack is continued at the
-    bottom and right by its last row and column to the next multiple of 8, the logits are cropped.
+    Every size is handled in the same way, in training and in inference: the last row and column are
+    repeated to the next multiple of 8, and the logits are cropped.
 
     Args:
         exposures: K ≥ 2, the number of exposures in a stack (their order is part of what is
@@ -69,20 +69,20 @@ class FusionNet(nn.Module):
         in_features: ``"gray"`` (the paper's) reads the luma of each exposure, ``"rgb"`` all three
             channels, which are the same for grey exposures, ``"gray_max"`` the luma and the
             largest channel, which shows clipping that luma hides.
-        skip_connections: concatenate each encoder group's output to the decoder group of the
-            same resolution (the paper's network has none). Gives sharp weight maps.
+        skip_connections: whether to concatenate each encoder group's output to the decoder group of
+            the same resolution, which gives sharp weight maps (the paper's network does not).
         upsampling: ``"bilinear"`` or ``"nearest"``.
-        padding: of the convolutions, ``"replicate"`` or ``"zeros"``, which leaves a bright line
-            along the frame; ``"any"`` always replicates.
+        padding: padding of the convolutions, ``"replicate"`` or ``"zeros"``, which leaves a bright
+            line along the frame; ``"any"`` always replicates.
 
     Shape:
         exposures ``(B, K, 3, H, W)``, or grey ``(B, K, H, W)`` or ``(B, K, 1, H, W)``, floating
         point in [0, 1], any H, W ≥ 1 → :class:`FusionOutput`.
 
     Raises:
-        InputError: an option that cannot be; exposures of another shape, dtype or range.
+        InputError: an invalid option; exposures of another shape, dtype or range.
 
-    Source: arXiv 2510.21815; exposures of any number: this package.
+    Source: arXiv 2510.21815; the network for any number of exposures: this package.
 
     Example:
         >>> net = FusionNet(width=4)
@@ -121,14 +121,14 @@ class FusionNet(nn.Module):
             self.body = StackBody(exposures, planes, *options)
 
     def logits(self, exposures: Tensor, shares: Tensor | None = None) -> Tensor:
-        """Return the K maps before the softmax; float32 or better even in autocast.
+        """Return the K maps before the softmax, in float32 or better even in autocast.
 
         Args:
-            exposures: ``(B, K, 3, H, W)`` or grey, as large as the maps shall be: with
+            exposures: ``(B, K, 3, H, W)`` or grey, in the size of the maps: with
                 ``exposures="any"`` the base of about 64 kpixels that the network was trained on.
             shares: ``(B, K)`` from :func:`fastmef.functional.exposure_shares`, by default 1: how
-                much each frame counts in the means over frames; with 0 it is not seen at all. For
-                ``exposures="any"`` only. They are not part of the logits.
+                much each frame counts in the means over frames. A frame with a share of 0 is
+                ignored. Shares are for ``exposures="any"`` only and are not part of the logits.
 
         Returns:
             ``(B, K, H, W)``.
@@ -157,8 +157,8 @@ class FusionNet(nn.Module):
             exposures: ``(B, K, 3, H, W)``, or grey ``(B, K, H, W)`` or ``(B, K, 1, H, W)``.
             shares: as for :meth:`logits`; by default those of the base where ``fuse`` is true.
             fuse: ``False`` returns :meth:`logits`. A loss from logits in
-                ``DistributedDataParallel`` must take them from here: only the forward pass of the
-                wrapped module prepares the synchronisation of gradients.
+                ``DistributedDataParallel`` must take them from this call: only the forward pass of
+                the wrapped module prepares the synchronisation of gradients.
 
         Returns:
             :class:`FusionOutput`, or the logits ``(B, K, H, W)``.
@@ -187,7 +187,7 @@ class FusionNet(nn.Module):
         return self.config["exposures"] == ANY
 
     def planes(self, exposures: Tensor) -> Tensor:
-        """Return what the network reads of ``(B, K, C, H, W)``, with :data:`IN_FEATURES` planes."""
+        """Return the :data:`IN_FEATURES` planes that the network reads of ``(B, K, C, H, W)``."""
         if self.config["in_features"] == "rgb":
             return exposures.expand(-1, -1, 3, -1, -1)
         luma = to_luma(exposures, 4).unsqueeze(2)
@@ -203,7 +203,7 @@ class FusionNet(nn.Module):
         if next(self.body.parameters()).dtype == torch.bfloat16:
             planes = planes.to(torch.bfloat16)
         if backends.transforms_active():
-            return planes  # vmap knows no memory formats
+            return planes  # vmap does not support memory formats
         return planes.contiguous(memory_format=torch.channels_last)
 
     def _check_exposures(self, exposures: Tensor) -> None:
@@ -211,6 +211,7 @@ class FusionNet(nn.Module):
         check_one_device("exposures", exposures, "the network", next(self.body.parameters()))
 
     def _checked_shares(self, shares: Tensor | None, exposures: Tensor) -> Tensor:
+        """Return the shares, by default 1."""
         expected = exposures.shape[:2]
         if shares is None:
             return exposures.new_ones(expected)
@@ -228,7 +229,8 @@ class FusionNet(nn.Module):
                 written by :meth:`save`.
 
         Raises:
-            InputError: no such name or file, or a file that is damaged or holds no FusionNet.
+            InputError: the name or file does not exist, or the file is damaged or holds no
+                FusionNet.
 
         Example:
             >>> net = FusionNet.from_pretrained()
@@ -241,16 +243,16 @@ class FusionNet(nn.Module):
         """Write weights, configuration and a checksum to a safetensors file, atomically.
 
         Raises:
-            InputError: weights that are not finite.
+            InputError: the weights are not finite.
             OutputError: the file cannot be written.
         """
         save_network(self, self.config, path)
 
 
 def _without_unseen(exposures: Tensor, shares: Tensor) -> Tensor:
-    """Replace frames with a share of 0 by the frame with the largest one.
+    """Replace frames with a share of 0 by the frame with the largest share.
 
-    A copy changes neither the mean nor the maximum over the frames.
+    A copy with a share of 0 changes neither the mean nor the maximum over the frames.
     """
     index = shares.argmax(dim=1)[:, None, None, None, None]
     largest = exposures.gather(1, index.expand(-1, 1, *exposures.shape[2:]))
@@ -260,11 +262,12 @@ def _without_unseen(exposures: Tensor, shares: Tensor) -> Tensor:
 def _repeat_last(planes: Tensor, dim: int, missing: int) -> Tensor:
     """Append the last row or column ``missing`` times.
 
-    ``F.pad`` is not used: PyTorch's compiler expects another layout of its gradient than it gets.
+    ``F.pad`` is not used, because torch.compile expects another layout of its gradient than it
+    gets.
     """
     if is_exporting():
-        # A branch on the size would fix it. Outside of graphs this form is not used, for its
-        # gradient adds with atomics on a GPU.
+        # A branch on the size would make the exported size constant. Outside of graphs this form is
+        # not used, because its gradient adds with atomics on a GPU.
         index = torch.arange(planes.shape[dim] + missing, device=planes.device)
         return planes.index_select(dim, index.clamp(max=planes.shape[dim] - 1))
     if not missing:
@@ -275,8 +278,9 @@ def _repeat_last(planes: Tensor, dim: int, missing: int) -> Tensor:
 
 
 def _crop(maps: Tensor, height: int, width: int) -> Tensor:
+    """Return the first ``height`` rows and ``width`` columns."""
     if is_exporting():
-        # Whether a slice is contiguous would be a branch on the size again.
+        # A slice would branch on the size, to know whether it is contiguous.
         for dim, size in ((-2, height), (-1, width)):
             maps = maps.index_select(dim, torch.arange(size, device=maps.device))
         return maps

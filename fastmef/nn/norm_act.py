@@ -1,4 +1,4 @@
-"""Batch normalisation and ReLU in one kernel, on a GPU with the pool or upsampling after them."""
+"""Run batch normalisation and ReLU in one kernel, on a GPU also the pool or upsampling after."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from fastmef.ops import norm_act as op
 
 
 def is_fused(features: Tensor, norm: nn.Module) -> bool:
-    """Return whether the kernels run ``norm``: they take ``features`` that are channels last.
+    """Return whether the kernels run ``norm``; they need ``features`` that are channels last.
 
-    On a CPU they do so in training, where they save three passes over the features; otherwise its
-    normalisation is folded into convolutions, exported or compiled. Subclasses of PyTorch's modules
-    may compute something else and are called as they are.
+    On a CPU the kernels run in training only, where they save three passes over the features; in
+    inference the normalisation is folded into convolutions, exported or compiled. Subclasses of
+    PyTorch's modules may compute something else, so these are called themselves.
     """
     if type(norm) not in (nn.BatchNorm2d, nn.SyncBatchNorm) or features.ndim != 4:
         return False
@@ -26,19 +26,20 @@ def is_fused(features: Tensor, norm: nn.Module) -> bool:
     backend = op.NORM_ACT.backend(features, *state)
     if backend == backends.REFERENCE or (backend == backends.CPP and not _trains_eagerly(norm)):
         return False
-    # The module itself reports that one value has no variance.
+    # For a single value the module itself reports that there is no variance.
     values = features.numel() // max(1, features.shape[1])
     single = values <= 1 and type(norm) is nn.BatchNorm2d
     return not single and features.is_contiguous(memory_format=torch.channels_last)
 
 
 def _trains_eagerly(norm: Any) -> bool:
+    """Return whether gradients are recorded outside of ``torch.compile``."""
     eager = torch.is_grad_enabled() and not torch.compiler.is_compiling()
     return eager and norm.training and type(norm) is nn.BatchNorm2d
 
 
 def follows_fused(features: Tensor, then: str, keep: bool) -> bool:
-    """Return whether the kernels also compute ``then``. They keep the activation for a pool."""
+    """Return whether the kernels also compute ``then``; they return the activation for a pool."""
     if op.NORM_ACT.backend(features) != backends.TRITON:
         return False
     return then == "pool" or (then == "bilinear" and not keep)
@@ -52,9 +53,9 @@ def norm_relu(features: Tensor, norm: nn.Module) -> Tensor:
 
 
 def fused_norm_act(features: Tensor, norm: Any, then: str, keep: bool) -> tuple[Tensor, Tensor]:
-    """Return the activation and ``then`` of it; see :func:`fastmef.ops.norm_act.norm_act`.
+    """Return the activation and the result of ``then``; see :mod:`fastmef.ops.norm_act`.
 
-    The running statistics and the counter of ``norm`` are updated as the module itself would.
+    The running statistics and the counter of ``norm`` are updated as in the module itself.
     """
     affine = (norm.weight, norm.bias)
     running = (norm.running_mean, norm.running_var)
@@ -83,12 +84,12 @@ def _next_momentum(norm: Any) -> float:
         tracked.add_(1)
     if norm.momentum is not None:
         return norm.momentum
-    # A plain mean over all batches so far.
+    # Without a momentum the module takes the plain mean over all batches so far.
     return 0.0 if tracked is None else 1.0 / float(tracked)
 
 
 def _group_of(norm: Any) -> Any:
-    """Return the processes that share batch statistics, ``None`` where each has its own."""
+    """Return the processes that share batch statistics, or ``None`` if each has its own."""
     if type(norm) is not nn.SyncBatchNorm or not norm.training:
         return None
     if not (dist.is_available() and dist.is_initialized()):

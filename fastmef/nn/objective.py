@@ -33,16 +33,16 @@ WEIGHTS = {
 """The weights of the terms in the objective of the weights ``default``."""
 
 SCALES = (0.4, 0.35, 0.25)
-"""The weights of the levels of its γ-weighted SSIM."""
+"""The weights of the levels of the γ-weighted SSIM in that objective."""
 
 
 class ObjectiveOutput(NamedTuple):
-    """What :class:`FusionObjective` returns."""
+    """The result of :class:`FusionObjective`."""
 
     total: Tensor
-    """The sum of the terms by their weights, a scalar."""
+    """The weighted sum of the terms, a scalar."""
     terms: dict[str, Tensor]
-    """Each term whose weight is above 0, without its weight."""
+    """Each term whose weight is above 0, not multiplied by the weight."""
 
 
 class MEFSSIMLoss(nn.Module):
@@ -79,7 +79,7 @@ class MEFSSIMLoss(nn.Module):
 
 
 class FusionObjective(nn.Module):
-    r"""Form the weighted sum of loss terms that the released weights were trained on.
+    r"""Compute the weighted sum of loss terms that the released weights were trained on.
 
     .. math:: L = \sum_t w_t L_t
 
@@ -95,14 +95,13 @@ class FusionObjective(nn.Module):
     ``color``             :class:`ColorContrastLoss`
     ====================  =====================================================================
 
-    What the terms have in common is computed once.
+    Maps that several terms need are computed once.
 
     Args:
-        weights: a weight ≥ 0 for each term to form, by its name; by default those of the weights
-            ``default``. The paper's loss is ``{"structure": 1.0}`` with ``scales=(1.0,)``.
-        gamma: as for :class:`WeightedSSIMLoss`.
-        luminance: likewise.
-        scales: likewise.
+        weights: a weight ≥ 0 for each term to compute, under its name; by default the weights with
+            which the network ``default`` was trained. The paper's loss is ``{"structure": 1.0}``
+            with ``scales=(1.0,)``.
+        gamma, luminance, scales: as for :class:`WeightedSSIMLoss`.
 
     Shape:
         fused ``(B, 3, H, W)`` and exposures ``(B, K, 3, H, W)``, or grey with or without a channel
@@ -112,7 +111,7 @@ class FusionObjective(nn.Module):
     Raises:
         InputError: an unknown term, a negative weight, no weight above 0, images that do not fit.
 
-    Source: the terms name theirs; weights and combination: this package.
+    Source: see the terms; the weights and the combination are this package's.
 
     Example:
         >>> objective = FusionObjective({"structure": 1.0, "brightness": 0.1})
@@ -139,13 +138,14 @@ class FusionObjective(nn.Module):
     def forward(
         self, fused: Tensor, exposures: Tensor, logits: Tensor | None = None
     ) -> ObjectiveOutput:
-        """Form the terms and their sum.
+        """Compute the terms and their sum.
 
         Args:
             fused: ``(B, 3, H, W)`` or grey.
             exposures: ``(B, K, 3, H, W)`` or grey.
-            logits: ``(B, K, H, W)`` where ``fused`` is the plain sum by their softmax. The paper's
-                loss is then formed from them, which needs no gradient w.r.t. an image in RGB.
+            logits: ``(B, K, H, W)``, if ``fused`` is the sum of the exposures weighted by their
+                softmax. The paper's loss is then computed from the logits, which needs no gradient
+                w.r.t. an RGB image.
         """
         check_float("fused", fused)
         check_float("exposures", exposures)
@@ -184,6 +184,7 @@ class FusionObjective(nn.Module):
 
     @torch.no_grad()
     def _sources(self, exposures: Tensor) -> _Sources:
+        """Compute the maps of the exposures that the terms need."""
         scales = [("mef_ssim", 3), ("mef_ssim_1_scale", 1)]
         wanted = [count for name, count in scales if name in self.weights]
         ma2015 = mefnet = color2018 = None
@@ -199,7 +200,7 @@ class FusionObjective(nn.Module):
 
 
 class _Sources(NamedTuple):
-    """The maps of a batch that its exposures alone decide; ``None`` where no term needs them."""
+    """The maps that depend on the exposures of a batch only; ``None`` if no term needs them."""
 
     ma2015: tuple[Any, ...] | None
     mefnet: MefnetSources | None

@@ -1,4 +1,4 @@
-"""Files of weights: safetensors with the network's configuration and a checksum, no pickles."""
+"""Save and load weights: safetensors with the network's options and a checksum, no pickles."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def list_pretrained() -> list[str]:
 def save_network(
     network: nn.Module, config: Mapping[str, Any], path: str | os.PathLike[str]
 ) -> None:
-    """Write a network's weights and the options that build it, atomically.
+    """Write a network's weights and the options that build the network, atomically.
 
     Raises:
-        InputError: the weights are not finite, so no network could be loaded from the file.
+        InputError: the weights are not finite; the file could not be loaded.
         OutputError: see :func:`fastmef.data.files.atomic_write`.
     """
     tensors = network.state_dict()
@@ -60,7 +60,7 @@ def load_network(name_or_path: str | os.PathLike[str], build: Callable[..., Netw
 
     Args:
         name_or_path: a name from :func:`list_pretrained`, or a path.
-        build: is called with the options in the file and returns a network without weights.
+        build: a function that takes the options in the file and returns an untrained network.
     """
     path = _find(name_or_path)
     content = read_bytes(path, MAX_BYTES, _NEEDED)
@@ -71,6 +71,7 @@ def load_network(name_or_path: str | os.PathLike[str], build: Callable[..., Netw
 
 
 def _with_weights(content: bytes, build: Callable[..., Network]) -> Network:
+    """Return the network that the bytes of a file describe, with its weights, in eval mode."""
     tensors, texts = unpack(content)
     if texts.get("format") != FORMAT:
         raise Fault(f"holds no FusionNet: its format is {texts.get('format')!r}, not {FORMAT!r}")
@@ -89,6 +90,7 @@ def _with_weights(content: bytes, build: Callable[..., Network]) -> Network:
 
 
 def _find(name_or_path: str | os.PathLike[str]) -> Path:
+    """Return the path of bundled weights with this name, or else the path itself if it exists."""
     bundled = resources.files("fastmef") / "weights" / f"{os.fspath(name_or_path)}.safetensors"
     if os.fspath(name_or_path) in list_pretrained():
         return Path(str(bundled))

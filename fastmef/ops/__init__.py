@@ -1,7 +1,7 @@
-"""The operations behind :mod:`fastmef.functional`, one file each: the declaration, and autograd.
+"""The operations behind :mod:`fastmef.functional`. Each file declares one and defines its autograd.
 
 ``<operation>_kernels.py`` calls the kernels of each backend where that takes more than a few lines.
-Importing this package imports every file in its folder, and so declares every operation.
+Importing this package imports every file in its folder, which declares every operation.
 """
 
 import importlib

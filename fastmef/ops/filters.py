@@ -1,7 +1,7 @@
-"""local_variance, sobel_gradient and gamma_weights: the maps the loss is made of.
+"""local_variance, sobel_gradient and gamma_weights, the maps from which the loss is computed.
 
-Images are flattened to ``(N, H, W)`` for the kernels. The backward passes save only the inputs and
-recompute from them what they need.
+Images are flattened to ``(N, H, W)`` for the kernels. The forward passes save only the inputs; the
+backward passes recompute everything else.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from fastmef.ops.common.transforms import Function, once_differentiable
 
 
 class Filter(NamedTuple):
-    """A product of attributes as the C++ kernels take it; with ``eps`` as shares of the sum."""
+    """A product of attributes for the C++ kernels, normalised over K if ``eps`` is set."""
 
     attributes: str
     window: int
@@ -52,6 +52,8 @@ class Filter(NamedTuple):
 
 
 class VarianceOptions(NamedTuple):
+    """The options of ``local_variance`` in the order of its schema."""
+
     window: int
     sigma: float | None
     floor: float
@@ -66,7 +68,7 @@ class VarianceOptions(NamedTuple):
         return Filter("variance", *self)
 
     def as_kernel_arguments(self, images: Tensor) -> tuple[Any, ...]:
-        """Return what the Triton launchers take after the images."""
+        """Return the arguments of the Triton launchers after the images."""
         return window_taps(images, self.window, self.sigma), self.floor, self.border
 
 
@@ -83,6 +85,8 @@ class SobelOptions(NamedTuple):
 
 
 class GammaOptions(NamedTuple):
+    """The options of ``gamma_weights`` in the order of its schema."""
+
     gamma: str
     window: int
     sigma: float | None
@@ -111,7 +115,7 @@ def _run_cpp(
     grad_output: Tensor | None = None,
     grad_images: Tensor | None = None,
 ) -> None:
-    """Fill ``values`` or ``grad_images``. ``(N, H, W)`` images are exposures of their own."""
+    """Fill ``values`` or ``grad_images``. Images ``(N, H, W)`` count as N sets of one exposure."""
     attributes, window, sigma, floor, border, eps = options
     require(
         images.is_floating_point()
@@ -149,7 +153,7 @@ def _gamma_fits(*tensors: Any, window: int = WINDOW) -> bool:
 
 
 class MapOperation(Operation):
-    """One of the maps, with a gradient w.r.t. the images."""
+    """An operation that computes one of the maps, with a gradient w.r.t. the images."""
 
     def __init__(
         self,
@@ -231,7 +235,7 @@ GAMMA_WEIGHTS = MapOperation(
 
 
 class Map(Function):
-    """One of the maps. ``compute`` is its reference, which is used where no kernel starts."""
+    """Compute one of the maps. The reference ``compute`` is used if no kernel can be started."""
 
     @staticmethod
     def forward(
@@ -272,6 +276,7 @@ def _run(
 def _run_on_planes(
     operation: MapOperation, compute: Callable[..., Tensor], images: Tensor, options: Options
 ) -> Tensor:
+    """Run ``operation`` on images ``(..., H, W)``."""
     values = _run(operation, compute, flatten_planes(images), options)
     return values.reshape(*images.shape[:-2], *values.shape[-2:])
 

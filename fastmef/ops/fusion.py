@@ -1,10 +1,10 @@
 """softmax_fuse: the weighted sum of the exposures.
 
-The kernels read uint8, uint16, float16, bfloat16, float32 and, on the CPU, float64 exposures as
-they are, planar or channels last, and write the fused image in the same type and layout: integers
-are rounded to the nearest. Sums are formed in float32, for float64 tensors in float64.
+The kernels read uint8, uint16, float16, bfloat16, float32 and, on the CPU, float64 exposures
+without a conversion, planar or channels last, and write the fused image in the same dtype and
+layout, integers rounded to the nearest. Sums are formed in float32, for float64 tensors in float64.
 
-On a GPU the CUDA C++ kernels run up to eight exposures, Triton runs the rest.
+On a GPU the CUDA C++ kernels handle up to eight exposures, Triton handles more.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ SOFTMAX_FUSE = Operation(
 def _new_outputs(
     logits: Tensor, exposures: Tensor, want_weights: bool, *others: Any, **options: Any
 ) -> tuple[Tensor, Tensor]:
+    """Allocate the fused image and the weights, which are empty if not wanted."""
     return fused_like(exposures), gradient_like(logits, want_weights)
 
 
@@ -48,6 +49,7 @@ def _new_gradients(
     *others: Any,
     **options: Any,
 ) -> tuple[Tensor, Tensor]:
+    """Allocate the gradients, which are empty if not wanted."""
     return gradient_like(logits, for_logits), gradient_like(exposures, for_exposures)
 
 
@@ -122,9 +124,9 @@ _fuse_backward = SOFTMAX_FUSE.register(
 
 
 class SoftmaxFuse(Function):
-    """Saves the inputs; the backward pass computes the weights again.
+    """Save the inputs and recompute the weights in the backward pass.
 
-    ``compute`` is the reference, which is used where no kernel starts.
+    The reference ``compute`` is used if no kernel can be started.
     """
 
     @staticmethod
@@ -152,7 +154,7 @@ class SoftmaxFuse(Function):
     def backward(ctx: Any, grad_fused: Tensor | None, grad_weights: Tensor | None) -> Any:
         logits, exposures, valid = ctx.saved_tensors
         _, for_logits, for_exposures, *_ = ctx.needs_input_grad
-        # Compiled graphs may pass zeros for what has no gradient.
+        # Compiled graphs may pass zeros for outputs without a gradient.
         grad_weights = grad_weights if ctx.want_weights else None
         try:
             grad_logits, grad_exposures = _fuse_backward(
@@ -174,6 +176,7 @@ class SoftmaxFuse(Function):
 def _reference_backward(
     ctx: Any, grad_fused: Tensor | None, grad_weights: Tensor | None
 ) -> tuple[Tensor | None, ...]:
+    """Return the gradients w.r.t. logits and exposures from the reference."""
     logits, exposures, _ = ctx.saved_tensors
     given = grad_fused, grad_weights
 

@@ -1,7 +1,7 @@
-"""softmax_fuse and its backward pass on the kernels of each backend, into allocated memory.
+"""Call the kernels of softmax_fuse and its backward pass, which fill allocated tensors.
 
 The forward functions fill the fused image and the weights, the backward functions the gradients
-w.r.t. logits and exposures. What is not wanted is ``None``.
+w.r.t. logits and exposures. A tensor that is not wanted is ``None``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _launch_backward = triton_launcher("fusion.backward", "softmax_fuse_backward")
 
 
 class Inputs(NamedTuple):
-    """What both passes read."""
+    """The inputs of both passes."""
 
     logits: Tensor
     exposures: Tensor
@@ -32,9 +32,11 @@ class Inputs(NamedTuple):
 
     @property
     def in_double(self) -> bool:
+        """Return whether sums are formed in float64."""
         return torch.float64 in (self.logits.dtype, self.exposures.dtype)
 
     def require_fit(self) -> None:
+        """Refuse inputs whose shapes do not fit each other."""
         logits, exposures, _, valid = self
         require(
             exposures.ndim == 5
@@ -44,14 +46,14 @@ class Inputs(NamedTuple):
         )
         require(
             valid is None or (valid.dtype == torch.bool and valid.shape == logits.shape),
-            "valid is boolean and of the logits' shape",
+            "valid must be boolean and have the shape of the logits",
         )
 
 
 def _arguments(
     inputs: Inputs, fused: Tensor | None, weights: Tensor | None, *grad_inputs: Tensor | None
 ) -> list[Any]:
-    """Return what C++ kernels take on the CPU and on a GPU alike, with the two gradients last."""
+    """Return the arguments that the C++ and CUDA C++ kernels share, with the two gradients last."""
     logits, exposures, temperature, valid = inputs
     stacks = [
         gray_stack(logits),
@@ -67,11 +69,13 @@ def _arguments(
 
 
 def _run_cpp(kernel: str, inputs: Inputs, *others: Tensor | None) -> None:
+    """Call a C++ kernel."""
     run = getattr(backends.CPU, kernel)
     run(inputs.in_double, *_arguments(inputs, *others), torch.get_num_threads())
 
 
 def _run_cuda(kernel: str, inputs: Inputs, *others: Tensor | None) -> None:
+    """Call a CUDA C++ kernel."""
     logits, exposures, _, valid = inputs
     device = cuda.device_and_stream(kernel, logits, exposures, valid, *others[:2])
     getattr(backends.CUDA_MODULE, kernel)(device, *_arguments(inputs, *others))
@@ -84,7 +88,7 @@ cuda_backward = partial(_run_cuda, "softmax_fuse_backward")
 
 
 def _prepared_logits(inputs: Inputs) -> Tensor:
-    """Apply what the Triton kernels do not know: temperature and validity."""
+    """Apply temperature and validity to the logits, which the Triton kernels do not support."""
     logits, _, temperature, valid = inputs
     if temperature == 1 and valid is None:
         return logits

@@ -1,8 +1,9 @@
-"""guided_upsample_fuse: full-size fusion by logits of a smaller size.
+"""guided_upsample_fuse: full-size fusion with logits of a smaller size.
 
-Two kernels read the exposures as they are stored: one computes the small guide, one fuses. Plain
-PyTorch computes the lines between them at the small size. The backward pass is that of the
-reference: it is not meant for training. CUDA C++ runs up to eight exposures, Triton the rest.
+Two kernels read the exposures in their dtype: one computes the small guide, one fuses. Between
+them, plain PyTorch computes the coefficients of the linear functions at the small size. The
+backward pass is that of the reference, because the operation is not meant for training. CUDA C++
+handles up to eight exposures, Triton handles more.
 """
 
 from __future__ import annotations
@@ -49,33 +50,36 @@ _fuse_kernel = triton_launcher("guided.fuse", "fuse")
 
 
 def _gray(exposures: Tensor) -> tuple[float, ...]:
-    """Return the coefficients of the mean luma in [0, 1]."""
+    """Return the weights of R, G and B in the mean luma in [0, 1] of the exposures."""
     highest = 1 if exposures.is_floating_point() else torch.iinfo(exposures.dtype).max
     return tuple(x / (highest * exposures.shape[1]) for x in GRAY_COEFFICIENTS)
 
 
 def _new_guide(exposures: Tensor, rows: int, columns: int) -> Tensor:
+    """Allocate the small guide ``(B, 1, rows, columns)``."""
     return exposures.new_empty((exposures.shape[0], 1, rows, columns), dtype=torch.float32)
 
 
 def _require_guide(exposures: Tensor, rows: int, columns: int) -> None:
+    """Refuse exposures that are not RGB, and sizes of the guide that do not fit them."""
     require(
         exposures.ndim == 5
         and exposures.shape[2] == 3
         and exposures.numel() > 0
         and 1 <= rows <= exposures.shape[3]
         and 1 <= columns <= exposures.shape[4],
-        f"no guide of {rows} x {columns} for exposures {tuple(exposures.shape)}",
+        f"exposures {tuple(exposures.shape)} cannot have a guide of {rows} x {columns}",
     )
 
 
-def _require_lines(slopes: Tensor, offsets: Tensor, exposures: Tensor) -> None:
+def _require_coefficients(slopes: Tensor, offsets: Tensor, exposures: Tensor) -> None:
+    """Refuse slopes and offsets that do not fit the exposures."""
     require(
         slopes.shape == offsets.shape
         and slopes.ndim == 4
         and slopes.shape[:2] == exposures.shape[:2]
         and slopes.dtype == offsets.dtype == torch.float32,
-        f"lines {tuple(slopes.shape)} do not fit exposures {tuple(exposures.shape)}",
+        f"slopes {tuple(slopes.shape)} do not fit exposures {tuple(exposures.shape)}",
     )
     _require_guide(exposures, *slopes.shape[2:])
 
@@ -103,7 +107,7 @@ def _guide_cuda(exposures: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def _fuse_cuda(slopes: Tensor, offsets: Tensor, exposures: Tensor) -> Tensor:
-    _require_lines(slopes, offsets, exposures)
+    _require_coefficients(slopes, offsets, exposures)
     fused = fused_like(exposures)
     slopes, offsets = slopes.contiguous(), offsets.contiguous()
     backends.CUDA_MODULE.guided_fuse(  # type: ignore[union-attr]
@@ -120,7 +124,7 @@ def _fuse_cuda(slopes: Tensor, offsets: Tensor, exposures: Tensor) -> Tensor:
 
 
 def _fuse_triton(slopes: Tensor, offsets: Tensor, exposures: Tensor) -> Tensor:
-    _require_lines(slopes, offsets, exposures)
+    _require_coefficients(slopes, offsets, exposures)
     fused = fused_like(exposures)
     _fuse_kernel(slopes.contiguous(), offsets.contiguous(), exposures, fused, _gray(exposures))
     return fused
@@ -141,20 +145,21 @@ _fuse = GUIDED_UPSAMPLE_FUSE.register(
 )
 
 
-def _fast(logits: Tensor, exposures: Tensor, radius: int, eps: float) -> Tensor:
+def _run_kernels(logits: Tensor, exposures: Tensor, radius: int, eps: float) -> Tensor:
+    """Return the fused image, computed by the two kernels."""
     guide = _guide(exposures, *logits.shape[-2:])
-    lines = reference.guided.guided_coefficients(logits.float(), guide, radius, eps)
-    return _fuse(*lines, exposures)
+    coefficients = reference.guided.guided_coefficients(logits.float(), guide, radius, eps)
+    return _fuse(*coefficients, exposures)
 
 
 class GuidedUpsampleFuse(torch.autograd.Function):
-    """Saves the inputs; the backward pass is that of the reference."""
+    """Save the inputs and differentiate the reference in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, exposures: Tensor, radius: int, eps: float) -> Tensor:
         ctx.save_for_backward(logits, exposures)
         ctx.options = radius, eps
-        return _fast(logits, exposures, radius, eps)
+        return _run_kernels(logits, exposures, radius, eps)
 
     @staticmethod
     @once_differentiable
@@ -171,9 +176,9 @@ def guided_upsample_fuse(logits: Tensor, exposures: Tensor, radius: int, eps: fl
         try:
             if exposures.is_floating_point():
                 return GuidedUpsampleFuse.apply(logits, exposures, radius, eps)
-            return _fast(logits, exposures, radius, eps)
+            return _run_kernels(logits, exposures, radius, eps)
         except LaunchError:
             pass
-    # Not torch.softmax(), which rounds differently where the blocks of its threads end.
+    # torch.softmax() is not used: it rounds differently at the ends of its threads' blocks.
     enlarged = reference.guided.guided_logits(logits, exposures, radius, eps)
     return fusion.softmax_fuse(enlarged, exposures, False, 1.0, None)[0]

@@ -1,14 +1,14 @@
 """weighted_ssim_loss and fusion_loss: scalar losses whose gradient is computed with the value.
 
-One sweep computes the value and the gradient w.r.t. F or the logits; the backward pass only scales.
-The map of ``reduction="none"`` is swept again in its backward pass, with ``grad_output`` as weights
-of the windows. Gradients w.r.t. the exposures and the mask come from the maps of
-:mod:`fastmef.ops.loss_from_maps`.
+One sweep computes the value and the gradient w.r.t. F or the logits; the backward pass only scales
+the gradient. With ``reduction="none"`` the backward pass sweeps again and weights the windows with
+``grad_output``. :mod:`fastmef.ops.loss_from_maps` computes gradients w.r.t. the exposures and the
+mask.
 
-float16 and bfloat16 are read as they are and computed in float32. Gradients and maps are rounded
-once, to the input's dtype; the value is float32. With several levels the finest is swept last: the
-coarser levels' gradients are summed in float32 in the memory that its 16-bit gradient takes at the
-end. No copy of an image is made.
+float16 and bfloat16 are read without a conversion and computed in float32. Gradients and maps are
+rounded once, to the input's dtype; the value is float32. With several levels the finest is swept
+last: the gradients of the coarser levels are summed in float32, in the memory of its final 16-bit
+gradient. No copy of an image is made.
 """
 
 from __future__ import annotations
@@ -55,12 +55,14 @@ _SCHEMA = options_schema(LossOptions)
 
 
 def _case(source: Tensor, exposures: Tensor, mask: Tensor | None, *given: Any) -> Any:
+    """Return the tensors and options that decide which backend computes the scalar loss."""
     *options, scales, _ = given
     limits = {"window": LossOptions(*options).window, "scales": scales}
     return (source, exposures, mask), limits
 
 
 def _map_case(*given: Any) -> Any:
+    """Return the tensors and options that decide which backend computes the map."""
     tensors = [x for x in given if isinstance(x, Tensor)]
     window = LossOptions(*given[len(tensors) :]).window
     limits = {"window": window, "scales": (1.0,), "reduction": "none"}
@@ -104,7 +106,7 @@ _scale_gradient = SCALE_GRADIENT.register(
 
 
 class Loss(Function):
-    """A scalar, and if wanted the gradient w.r.t. ``source`` (F or the logits).
+    """Compute the loss, and if wanted its gradient w.r.t. ``source`` (F or the logits).
 
     The backward pass scales the gradient, in place unless the graph is retained.
     """
@@ -137,10 +139,10 @@ class Loss(Function):
 
 
 def _scaled(gradient: Tensor, grad_output: Tensor, divisor: float) -> Tensor:
-    """Return ``gradient * grad_output / divisor``, in place where nobody needs ``gradient`` again.
+    """Return ``gradient * grad_output / divisor``, in place unless the graph is retained.
 
-    Only the GPU knows whether ``grad_output`` is the 1 that ``backward()`` begins with, and to ask
-    would stop the host. So one kernel is started, which returns at once if the factor is 1.
+    ``backward()`` starts with ``grad_output`` = 1, which the host cannot read without waiting for
+    the GPU. So one kernel is launched, which returns at once if the factor is 1.
     """
     if (
         not torch.compiler.is_compiling()
@@ -156,14 +158,14 @@ def _scaled(gradient: Tensor, grad_output: Tensor, divisor: float) -> Tensor:
             return gradient
     grad_output = grad_output / divisor
     if gradient.is_cuda and gradient.dtype == torch.float16:
-        # The product would round the scalar to float16 first, where 65536, the usual start of loss
-        # scaling, is infinite. On the CPU it does so for a scalar on the left.
+        # PyTorch would first round the scalar to float16, where 65536, the usual start of loss
+        # scaling, is infinite. On the CPU it rounds only a scalar on the left.
         return (gradient.float() * grad_output).half()
     return gradient * grad_output
 
 
 class LossMap(Function):
-    """The map 1 - q. ``compute`` is its reference, which is used where no kernel starts."""
+    """Compute the map 1 - q. The reference ``compute`` is used if no kernel can be started."""
 
     @staticmethod
     def forward(
@@ -200,7 +202,7 @@ def _sweep(
     scales: Sequence[float],
     options: LossOptions,
 ) -> Tensor | None:
-    """Return the loss by one sweep; ``None`` where no kernel makes it that way."""
+    """Compute the loss in one sweep of a kernel, or return ``None`` if no kernel handles it."""
     if any(x is not None and requires_grad(x) for x in (exposures, mask)):
         return None
     limits = {"window": options.window, "scales": scales, "reduction": reduction}
@@ -229,6 +231,7 @@ def _maps_have_kernels(
 def weighted_ssim_loss(
     fused: Tensor, exposures: Tensor, mask: Tensor | None, reduction: str, **given: Any
 ) -> Tensor:
+    """See :func:`fastmef.functional.weighted_ssim_loss`; images are grey."""
     fused, exposures = detach_if_no_grad(fused), detach_if_no_grad(exposures)
     mask = None if mask is None else detach_if_no_grad(mask)
     options = LossOptions(*(given[name] for name in LossOptions._fields))
@@ -249,6 +252,7 @@ def weighted_ssim_loss(
 
 
 def fusion_loss(logits: Tensor, exposures: Tensor, **given: Any) -> Tensor:
+    """See :func:`fastmef.functional.fusion_loss`; exposures are grey."""
     logits, exposures = detach_if_no_grad(logits), detach_if_no_grad(exposures)
     options = LossOptions(*(given[name] for name in LossOptions._fields))
     compute = partial(reference.fusion_loss, **given)

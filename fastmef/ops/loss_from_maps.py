@@ -1,6 +1,7 @@
-"""The losses composed of maps that are differentiable w.r.t. every tensor, exposures and mask too.
+"""Compute the losses from maps that are differentiable w.r.t. F, the exposures and the mask.
 
-Slower than the sweep of :mod:`fastmef.ops.loss`, which gives no gradient w.r.t. those.
+This is slower than the sweep of :mod:`fastmef.ops.loss`, which has no gradient w.r.t. the
+exposures and the mask.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ _HALF = (torch.float16, torch.bfloat16)
 def weighted_similarities(
     fused: Tensor, exposures: Tensor, weights: Tensor, options: LossOptions
 ) -> Iterator[Tensor]:
-    """Yield gamma_k SSIM_k for one exposure after the other: together they would need copies of F.
+    """Yield γ_k SSIM_k for one exposure after the other; a single call would need K copies of F.
 
-    They are differentiable w.r.t. every tensor.
+    The results are differentiable w.r.t. every tensor.
     """
     _, luminance, window, sigma, k1, k2, *_ = options
     for weight, exposure in zip(weights.unbind(1), exposures.unbind(1), strict=True):
@@ -33,6 +34,7 @@ def weighted_similarities(
 
 
 def _quality_map(fused: Tensor, exposures: Tensor, options: LossOptions) -> Tensor:
+    """Return the sum of γ_k SSIM_k over the exposures."""
     gamma, _, window, sigma, _, _, floor, eps = options
     weights = filters.gamma_weights(exposures, gamma, window, sigma, floor, eps)
     terms = weighted_similarities(fused, exposures, weights, options)
@@ -44,7 +46,7 @@ def weighted_ssim_loss(
 ) -> Tensor:
     dtype = fused.dtype
     if dtype in _HALF:
-        # The maps would be rounded one by one.
+        # In half precision every map would be rounded.
         fused, exposures = fused.float(), exposures.float()
         mask = None if mask is None else mask.float()
     value = reference.weighted_ssim_loss(

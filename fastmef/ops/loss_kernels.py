@@ -1,4 +1,4 @@
-"""weighted_ssim_loss and fusion_loss on the kernels of each backend.
+"""Call the kernels of weighted_ssim_loss and fusion_loss.
 
 The C++ kernels handle every case in one sweep. The CUDA C++ kernels, one launch for the coarser
 scales and one for the loss of all, know windows of 11 pixels and two or three exposures without a
@@ -38,7 +38,7 @@ CUDA_MOST_SCALES = 6
 
 
 def kernel_options(options: LossOptions, gamma: str | int) -> tuple[Any, ...]:
-    """Return what all kernels take beside the taps, with γ in the form that they know."""
+    """Return the arguments of all kernels after the taps; ``gamma`` is in the backend's form."""
     _, luminance, _, _, k1, k2, floor, eps = options
     return gamma, luminance, k1**2, k2**2, floor, eps
 
@@ -46,20 +46,23 @@ def kernel_options(options: LossOptions, gamma: str | int) -> tuple[Any, ...]:
 def new_loss(
     source: Tensor, exposures: Tensor, mask: Tensor | None, *given: Any
 ) -> tuple[Tensor, Tensor]:
+    """Allocate the value and the gradient, which is empty if it is not wanted."""
     with_gradient = given[-1]
     value = source.new_empty((), dtype=scalar_dtype(source))
     return value, gradient_like(source, with_gradient)
 
 
 def new_map(fused: Tensor, exposures: Tensor, *given: Any) -> Tensor:
+    """Allocate the map."""
     return map_like(fused, LossOptions(*given).window)
 
 
 def gradient_scale(source: Tensor, mask: Tensor | None) -> float:
-    """Return what the kernels multiply the gradient w.r.t. float16 inputs by.
+    """Return the factor with which the kernels scale the gradient w.r.t. float16 inputs.
 
-    A pixel's share in the mean over all pixels would underflow, and no loss scaling could bring it
-    back. With a mask the mean may be over a few windows: there the product must not overflow.
+    Unscaled, the weight of one pixel in the mean over all pixels would underflow, and no loss
+    scaling could undo that. A mask may restrict the mean to a few windows, where a factor above 512
+    could overflow.
     """
     if source.dtype != torch.float16:
         return 1.0
@@ -78,6 +81,7 @@ def _level_sizes(exposures: Tensor, scales: Sequence[float]) -> list[tuple[int, 
 
 
 def _level_taps(exposures: Tensor, options: LossOptions, scales: Sequence[float]) -> list[Taps]:
+    """Return the taps along the height and the width of every level, finest first."""
     sizes = _level_sizes(exposures, scales)
     return [
         (axis_taps(options.window, options.sigma, h), axis_taps(options.window, options.sigma, w))
@@ -96,7 +100,10 @@ def _run_cpp(
     gradient_scale: float = 1.0,
     values: Tensor | None = None,
 ) -> float:
-    """Return the value; fill ``gradient`` or ``values``. ``weight`` may be that of the windows."""
+    """Return the value and fill ``gradient`` or ``values``, if they are given.
+
+    ``weight`` is the mask ``(B, H, W)``, or else the gradient w.r.t. the map of a single level.
+    """
     plane = exposures.shape[:1] + exposures.shape[2:]
     require(
         source.is_floating_point()
@@ -138,7 +145,7 @@ def loss_cpp(
 
 
 def map_cpp(fused: Tensor, exposures: Tensor, *given: Any) -> Tensor:
-    require(fused.ndim == 3, "the map is one of F")
+    require(fused.ndim == 3, "the map takes F, not logits")
     values = new_map(fused, exposures, *given)
     _run_cpp(fused, exposures, None, False, LossOptions(*given), (1.0,), values=values)
     return values
@@ -148,7 +155,7 @@ def map_backward_cpp(grad_output: Tensor, fused: Tensor, exposures: Tensor, *giv
     options = LossOptions(*given)
     require(
         fused.ndim == 3 and grad_output.shape == map_shape(fused, options.window, "valid"),
-        "grad_output has the shape of the map of F",
+        "grad_output must have the shape of the map of F",
     )
     grad_fused = gradient_like(fused)
     _run_cpp(fused, exposures, grad_output, False, options, (1.0,), grad_fused)
@@ -164,7 +171,7 @@ def cuda_covers(
     scales: Sequence[float],
     reduction: str = "mean",
 ) -> bool:
-    """Return whether the case is one of those that the CUDA C++ kernels were written for."""
+    """Return whether the CUDA C++ kernels handle this case."""
     return (
         reduction == "mean"
         and mask is None
@@ -190,7 +197,7 @@ def triton_covers(
 
 
 def _used(scales: Sequence[float]) -> Sequence[float]:
-    """Return the scales up to the last one that counts."""
+    """Return the scales up to the last one whose weight is not 0."""
     return scales[: 1 + max(s for s, scale in enumerate(scales) if scale)]
 
 
@@ -230,7 +237,10 @@ def loss_cuda(
 
 
 def scale_cuda(gradient: Tensor, grad_output: Tensor, divisor: float) -> None:
-    require(gradient.is_contiguous() and grad_output.numel() == 1, "one factor for dense numbers")
+    require(
+        gradient.is_contiguous() and grad_output.numel() == 1,
+        "scale_gradient_ needs a contiguous gradient and one factor",
+    )
     backends.CUDA_MODULE.scale_gradient(  # type: ignore[union-attr]
         cuda.device_and_stream("scale_gradient", gradient, grad_output),
         gradient.data_ptr(),

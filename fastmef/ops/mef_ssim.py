@@ -1,10 +1,10 @@
 """MEF-SSIM ma2015 and mefnet: maps of the exposures, scores of fused images with their gradient.
 
 The score of one scale is computed together with its gradient w.r.t. the fused image, if that is
-wanted; the backward pass only scales. No gradient flows to the exposures.
+wanted; the backward pass only scales the gradient. No gradient flows to the exposures.
 
-The C++ kernel of ma2015 also scores without maps: it computes them row by row and never stores
-them. That pays only when nothing is scored twice; for many results of one scene maps are kept.
+The C++ kernel of ma2015 can also compute the maps row by row without storing them. This is faster
+for a single result; for many results of one scene the maps are stored.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ _halve = MEF_SSIM.register(
 
 
 def _scaled(grad_score: Tensor, gradient: Tensor) -> Tensor:
-    """Scale the gradient of each image by that of its score, ``(B,)``."""
+    """Multiply the gradient of each image ``(B, H, W)`` with that of its score ``(B,)``."""
     return grad_score[:, None, None] * gradient
 
 
 class Quality(Function):
-    """``(B,)`` of one scale of ma2015.
+    """Compute one scale of ma2015, ``(B,)``, with its gradient.
 
-    The images are of the range 0-255, without means, gains and variance of the range [0, 1].
+    The images are in 0-255 if the maps are given, and in [0, 1] if they are computed row by row.
     """
 
     @staticmethod
@@ -95,7 +95,7 @@ class Quality(Function):
 
 
 class Factors(Function):
-    """The two factors of mefnet, each ``(B,)``."""
+    """Compute the two factors of mefnet, each ``(B,)``, with their gradients."""
 
     @staticmethod
     def forward(fused: Tensor, with_gradient: bool, *maps: Tensor) -> kernels.Four:
@@ -118,7 +118,7 @@ class Factors(Function):
 
 
 class Halve(Function):
-    """Half the size, like :func:`fastmef.reference.filters.halve`."""
+    """Halve the size, like :func:`fastmef.reference.filters.halve`."""
 
     @staticmethod
     def forward(images: Tensor) -> Tensor:
@@ -132,15 +132,15 @@ class Halve(Function):
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> Any:
         height, width = ctx.size
-        shares = 0.25 * grad_output
+        scaled = 0.25 * grad_output
         # A repeated last row or column counts twice.
         if height % 2:
-            shares = torch.cat((shares[..., :-1, :], 2 * shares[..., -1:, :]), dim=-2)
+            scaled = torch.cat((scaled[..., :-1, :], 2 * scaled[..., -1:, :]), dim=-2)
         if width % 2:
-            shares = torch.cat((shares[..., :-1], 2 * shares[..., -1:]), dim=-1)
-        rows, columns = shares.shape[-2:]
-        blocks = shares[..., :, None, :, None].expand(*shares.shape[:-1], 2, columns, 2)
-        doubled = blocks.reshape(*shares.shape[:-2], 2 * rows, 2 * columns)
+            scaled = torch.cat((scaled[..., :-1], 2 * scaled[..., -1:]), dim=-1)
+        rows, columns = scaled.shape[-2:]
+        blocks = scaled[..., :, None, :, None].expand(*scaled.shape[:-1], 2, columns, 2)
+        doubled = blocks.reshape(*scaled.shape[:-2], 2 * rows, 2 * columns)
         return doubled[..., :height, :width]
 
 
@@ -204,7 +204,7 @@ STEPS = Steps(
     mefnet_sources=mefnet_sources,
     mefnet_factors=mefnet_factors,
 )
-"""The steps of MEF-SSIM through these operations."""
+"""The steps of MEF-SSIM that run on the kernels."""
 
 
 def ma2015_without_maps(fused: Tensor, exposures: Tensor, scales: int) -> Tensor:
@@ -229,7 +229,7 @@ def ma2015_without_maps(fused: Tensor, exposures: Tensor, scales: int) -> Tensor
 def mef_ssim(
     fused: Tensor, exposures: Tensor, variant: str = "ma2015", scales: int | None = None
 ) -> Tensor:
-    """Compute :func:`fastmef.reference.mef_ssim.mef_ssim` by the fastest way there is."""
+    """Compute :func:`fastmef.reference.mef_ssim.mef_ssim` in the fastest way available."""
     if variant == "ma2015":
         images = STEPS.score_input(exposures, variant, exposures.dim() == 4)
         image = STEPS.score_input(fused, variant, fused.dim() == 3).to(images.dtype)

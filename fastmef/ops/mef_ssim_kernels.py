@@ -1,7 +1,7 @@
-"""The steps of MEF-SSIM on the kernels of each backend.
+"""Call the kernels of the steps of MEF-SSIM.
 
-``new_*`` allocate what ``cpp_*`` and ``triton_*`` return. The C++ kernels take contiguous tensors;
-others are copied first.
+``new_*`` allocate the results of ``cpp_*`` and ``triton_*``. The C++ kernels take contiguous
+tensors; others are copied first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Four = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def _mef_shape(images: Tensor, sigma: float) -> Any:
-    """Return the sizes and windows of ``(B, K, H, W)`` as the compiled module takes them."""
+    """Return the sizes and window taps of ``(B, K, H, W)`` for the C++ kernels."""
     require(
         images.ndim == 4 and images.numel() > 0 and images.dtype in (torch.float32, torch.float64),
         f"scores of {images.dtype} {tuple(images.shape)} are not defined",
@@ -34,28 +34,30 @@ def _mef_shape(images: Tensor, sigma: float) -> Any:
 
 
 def _addresses(*tensors: Tensor | None) -> tuple[int, ...]:
-    """Return addresses, 0 where there is nothing to read or write."""
+    """Return the addresses of tensors, 0 for those that are ``None`` or empty."""
     return tuple(0 if x is None or not x.numel() else x.data_ptr() for x in tensors)
 
 
 def _require_fit(exposures: Tensor, planes: dict[tuple[int, ...], Sequence[Tensor]]) -> None:
-    """Require the shape that tensors are listed under, and the dtype of the exposures."""
+    """Require that tensors have the shape they are listed under and the dtype of the exposures."""
     require(
         all(
             x.shape == shape and x.dtype == exposures.dtype
             for shape, tensors in planes.items()
             for x in tensors
         ),
-        f"what is given beside exposures {tuple(exposures.shape)} does not fit them",
+        f"a map or the fused image does not fit exposures {tuple(exposures.shape)}",
     )
 
 
 def _plane_shape(exposures: Tensor) -> tuple[int, ...]:
+    """Return ``(B, H, W)`` of exposures ``(B, K, H, W)``."""
     require(exposures.ndim == 4, f"scores of {tuple(exposures.shape)} are not defined")
     return (exposures.shape[0], *exposures.shape[2:])
 
 
 def new_level(images: Tensor) -> Four:
+    """Allocate centred exposures, means, gains and variance."""
     batch, count, height, width = images.shape
     *_, rows, columns = map_shape(images, WINDOW, "valid")
     return (
@@ -79,6 +81,7 @@ def cpp_level(images: Tensor) -> Four:
 
 
 def new_quality(*arguments: Any) -> tuple[Tensor, Tensor]:
+    """Allocate the score ``(B,)`` and its gradient, which is empty if it is not wanted."""
     *_, fused, with_gradient = arguments
     return fused.new_empty(fused.shape[:1]), gradient_like(fused, with_gradient)
 
@@ -90,7 +93,7 @@ def cpp_quality(*arguments: Any) -> tuple[Tensor, Tensor]:
     _require_fit(exposures, {plane: [fused]})
     maps = [x for x in maps if x is not None]
     if maps:
-        require(len(maps) == 3, "either all maps are given or none")
+        require(len(maps) == 3, "means, gains and variance must be given together")
         windows = map_shape(exposures, WINDOW, "valid")
         _require_fit(exposures, {windows: maps[:2], (plane[0], *windows[2:]): maps[2:]})
     unit = 1 if maps else mef_ma2015.WHITE
@@ -107,6 +110,7 @@ def cpp_quality(*arguments: Any) -> tuple[Tensor, Tensor]:
 
 
 def new_mefnet_sources(exposures: Tensor) -> Four:
+    """Allocate index, mean, variance and desired luminance."""
     batch, _, height, width = exposures.shape
     reference = exposures.new_empty((batch, 1, height, width), dtype=torch.int64)
     mean, variance, luminance = (exposures.new_empty((batch, height, width)) for _ in range(3))
@@ -125,6 +129,7 @@ def cpp_mefnet_sources(exposures: Tensor) -> Four:
 
 
 def new_mefnet_factors(*arguments: Any) -> Four:
+    """Allocate both factors ``(B,)`` and their gradients, empty if not wanted."""
     *_, fused, with_gradient = arguments
     values = fused.new_empty(fused.shape[:1]), fused.new_empty(fused.shape[:1])
     return *values, gradient_like(fused, with_gradient), gradient_like(fused, with_gradient)

@@ -1,9 +1,9 @@
-"""multiscale_fuse: softmax weights for the base, bands of detail by the variance of luma.
+"""multiscale_fuse: softmax weights for the base, bands of detail weighted by the variance of luma.
 
-Two kernels are called once for each level: ``pyramid_reduce`` makes the next level of the
-exposures, ``blend_band`` the fused image of a level from the fused image of the next. They read
-uint8, uint16, float16, bfloat16, float32 and, on the CPU, float64 levels as they are, planar or
-channels last. Sums are formed in float32, for float64 tensors in float64.
+Two kernels are called once for each level: ``pyramid_reduce`` computes the next level of the
+exposures, ``blend_band`` computes the fused image of a level from that of the next. They read
+uint8, uint16, float16, bfloat16, float32 and, on the CPU, float64 levels without a conversion,
+planar or channels last. Sums are formed in float32, for float64 tensors in float64.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from fastmef.reference.pyramid import halved_size
 
 
 def _triton_covers(*tensors: Tensor, validity: Tensor | None = None, radius: int = 0) -> bool:
-    """Return whether the case has no mask, and windows that the Triton kernels can hold."""
+    """Return whether the case has no mask and a radius that the Triton kernels support."""
     return validity is None and radius <= kernels.LARGEST_TRITON_RADIUS
 
 
@@ -47,6 +47,7 @@ MULTISCALE_FUSE = Operation("multiscale_fuse", cpp=_CPP, triton=_TRITON)
 def _next_level(
     fine: Tensor, is_base: bool, validity: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
+    """Allocate the next level and its validity, which is empty if ``validity`` is ``None``."""
     size = halved_size(fine.shape[-2:], 1)
     dtype = multiscale.working_dtype(fine)
     shape = (*fine.shape[:2], *size) if validity is not None else (0,)
@@ -56,9 +57,10 @@ def _next_level(
     )
 
 
-def _reduce_by(
+def _run_reduce(
     run: Callable[..., None], fine: Tensor, is_base: bool, validity: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
+    """Allocate the next level and fill it with the kernel ``run``."""
     kernels.require_stack(fine)
     kernels.require_validity(validity, fine)
     coarse, coarse_validity = _next_level(fine, is_base, validity)
@@ -67,12 +69,14 @@ def _reduce_by(
 
 
 def _split(arguments: tuple[Any, ...]) -> tuple[kernels.Band, BandOptions, bool]:
+    """Split the arguments of ``blend_band`` into tensors, options and ``want_slope``."""
     count = len(kernels.Band._fields)
     *numbers, want_slope = arguments[count:]
     return kernels.Band(*arguments[:count]), BandOptions(*numbers), want_slope
 
 
-def _band_like(*arguments: Any) -> tuple[Tensor, Tensor]:
+def _new_band(*arguments: Any) -> tuple[Tensor, Tensor]:
+    """Allocate the fused image of a level and the slope, which is empty if it is not wanted."""
     band, options, want_slope = _split(arguments)
     batch, _, channels, height, width = band.fine.shape
     shape = (batch, channels, height, width)
@@ -83,30 +87,33 @@ def _band_like(*arguments: Any) -> tuple[Tensor, Tensor]:
     return fused, band.fine.new_empty(shape if want_slope else (0,), dtype=band.dtype)
 
 
-def _band_by(run: Callable[..., None], *arguments: Any) -> tuple[Tensor, Tensor]:
+def _run_band(run: Callable[..., None], *arguments: Any) -> tuple[Tensor, Tensor]:
+    """Allocate the fused image and the slope and fill them with the kernel ``run``."""
     band, options, want_slope = _split(arguments)
     band.require_fit(options)
-    fused, slope = _band_like(*arguments)
+    fused, slope = _new_band(*arguments)
     run(band, options, fused, slope if want_slope else None)
     return fused, slope
 
 
-def _coarse_gradient(grad_fused: Tensor, slope: Tensor | None, in_double: bool) -> Tensor:
+def _new_grad_coarse(grad_fused: Tensor, slope: Tensor | None, in_double: bool) -> Tensor:
+    """Allocate the gradient w.r.t. the fused image of the next level."""
     dtype = torch.float64 if in_double else torch.float32
     size = halved_size(grad_fused.shape[-2:], 1)
     return grad_fused.new_empty((*grad_fused.shape[:2], *size), dtype=dtype)
 
 
-def _band_backward_by(
+def _run_band_backward(
     run: Callable[..., None], grad_fused: Tensor, slope: Tensor | None, in_double: bool
 ) -> Tensor:
+    """Allocate the gradient and fill it with the kernel ``run``."""
     require(
         grad_fused.ndim == 4
         and grad_fused.numel() > 0
         and (slope is None or slope.shape == grad_fused.shape),
-        f"a gradient {tuple(grad_fused.shape)} and its slope do not fit",
+        f"the slope does not fit the gradient {tuple(grad_fused.shape)}",
     )
-    grad_coarse = _coarse_gradient(grad_fused, slope, in_double)
+    grad_coarse = _new_grad_coarse(grad_fused, slope, in_double)
     run(grad_fused, slope, grad_coarse)
     return grad_coarse
 
@@ -115,28 +122,28 @@ _reduce = EXPOSURE_PYRAMID.register(
     "pyramid_reduce(Tensor fine, bool is_base, Tensor? validity=None) -> (Tensor, Tensor)",
     _next_level,
     case=lambda fine, is_base, validity=None: ((fine,), {"validity": validity}),
-    cpp=partial(_reduce_by, kernels.cpp_reduce),
-    triton=partial(_reduce_by, kernels.triton_reduce),
+    cpp=partial(_run_reduce, kernels.cpp_reduce),
+    triton=partial(_run_reduce, kernels.triton_reduce),
 )
 _band = MULTISCALE_FUSE.register(
     "blend_band(Tensor fine, Tensor coarse, Tensor fused_coarse, Tensor? shares, "
     f"Tensor? validity, Tensor? coarse_validity, {options_schema(BandOptions)}, bool want_slope) "
     "-> (Tensor, Tensor)",
-    _band_like,
+    _new_band,
     case=lambda *given: (given[:3], {"validity": given[4], "radius": given[6]}),
-    cpp=partial(_band_by, kernels.cpp_band),
-    triton=partial(_band_by, kernels.triton_band),
+    cpp=partial(_run_band, kernels.cpp_band),
+    triton=partial(_run_band, kernels.triton_band),
 )
 _band_backward = MULTISCALE_FUSE.register(
     "blend_band_backward(Tensor grad_fused, Tensor? slope, bool in_double) -> Tensor",
-    _coarse_gradient,
-    cpp=partial(_band_backward_by, kernels.cpp_band_backward),
-    triton=partial(_band_backward_by, kernels.triton_band_backward),
+    _new_grad_coarse,
+    cpp=partial(_run_band_backward, kernels.cpp_band_backward),
+    triton=partial(_run_band_backward, kernels.triton_band_backward),
 )
 
 
 class PyramidReduce(torch.autograd.Function):
-    """Saves its input; the backward pass is that of the reference."""
+    """Save the input and differentiate the reference in the backward pass."""
 
     @staticmethod
     def forward(
@@ -160,18 +167,18 @@ class PyramidReduce(torch.autograd.Function):
 
 
 class BlendBand(torch.autograd.Function):
-    """Saves its inputs, and the slope of the compression where that is needed.
+    """Save the inputs, and the slope of the compression if it is needed.
 
-    The gradient w.r.t. ``fused_coarse`` has a kernel, the others are those of the reference.
+    A kernel computes the gradient w.r.t. ``fused_coarse``, the reference computes the others.
     """
 
     @staticmethod
     def forward(ctx: Any, options: BandOptions, *tensors: Tensor | None) -> Tensor:
         fine: Any = tensors[0]
-        # w.r.t. fused_coarse alone
+        # The kernel computes the gradient w.r.t. fused_coarse only.
         ctx.uses_kernel = ctx.needs_input_grad[1:5] == (False, False, True, False)
-        bends = options.finest and options.knee is not None and fine.is_floating_point()
-        fused, slope = _band(*tensors, *options, ctx.uses_kernel and bends)
+        compresses = options.finest and options.knee is not None and fine.is_floating_point()
+        fused, slope = _band(*tensors, *options, ctx.uses_kernel and compresses)
         ctx.options = options
         ctx.save_for_backward(*tensors, slope)
         if not fused.is_floating_point():
@@ -181,16 +188,16 @@ class BlendBand(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_fused: Tensor) -> Any:
-        *inputs, slope = ctx.saved_tensors
+        *inputs, saved_slope = ctx.saved_tensors
         fused_coarse = inputs[2]
         if ctx.uses_kernel:
             in_double = fused_coarse.dtype == torch.float64
-            bent = slope if slope.numel() else None
-            if fused_coarse.shape == grad_fused.shape:  # nothing was expanded
-                slanted = grad_fused if bent is None else grad_fused * bent
-                return None, None, None, slanted.to(fused_coarse.dtype), None, None, None
+            slope = saved_slope if saved_slope.numel() else None
+            if fused_coarse.shape == grad_fused.shape:  # fused_coarse was not expanded
+                grad_coarse = grad_fused if slope is None else grad_fused * slope
+                return None, None, None, grad_coarse.to(fused_coarse.dtype), None, None, None
             try:
-                grad_coarse = _band_backward(grad_fused, bent, in_double)
+                grad_coarse = _band_backward(grad_fused, slope, in_double)
                 return None, None, None, grad_coarse, None, None, None
             except LaunchError:
                 pass
@@ -202,6 +209,7 @@ class BlendBand(torch.autograd.Function):
 def reduce_level(
     fine: Tensor, is_base: bool, validity: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
+    """See :func:`fastmef.reference.multiscale.pyramid_reduce`."""
     fine = detach_if_no_grad(fine)
     # torch.compile differentiates the reference itself: it cannot trace a nested backward pass.
     traced = fine.requires_grad and torch.compiler.is_compiling()
@@ -218,7 +226,7 @@ def reduce_level(
 
 
 def exposure_pyramid(exposures: Tensor, levels: int, valid: Tensor | None) -> ExposurePyramid:
-    """Return the levels below the exposures, made by one sweep over each level."""
+    """Return the levels below the exposures; each level is read once."""
     return multiscale.build_pyramid(exposures, levels, valid, reduce_level)
 
 
@@ -262,17 +270,17 @@ def reduce_rows(
     coarse: Tensor,
     coarse_validity: Tensor | None,
 ) -> None:
-    """Fill ``coarse`` with the rows of the next level of ``fine`` from row ``first`` on.
+    """Fill ``coarse`` with rows of the next level of ``fine``, starting with row ``first``.
 
-    For images that are too large for the memory: ``fine`` is a window of rows of theirs, whose
-    first row is even. All rows of ``coarse`` whose sources lie inside the window are those of the
-    whole image, bit for bit. ``coarse`` has the dtype of the next level; nothing is recorded for
-    autograd.
+    This function handles images that are too large for the memory: ``fine`` is a strip of rows of
+    such an image that starts with an even row. All rows of ``coarse`` whose sources lie inside the
+    strip are bit-identical to those of the whole image. ``coarse`` has the dtype of the next level;
+    nothing is recorded for autograd.
     """
     if EXPOSURE_PYRAMID.backend(fine, validity=validity) == backends.CPP:
         require(
             first + coarse.shape[-2] <= halved_size(fine.shape[-2:], 1)[0],
-            "the rows of the next level do not fit the window",
+            "the rows of the next level do not fit the strip",
         )
         kernels.cpp_reduce(fine, validity, coarse, coarse_validity, first)
         return
@@ -295,12 +303,12 @@ def blend_rows(
     first: int,
     fused: Tensor,
 ) -> None:
-    """Fill ``fused`` with the rows of one level from row ``first`` of the window ``fine`` on.
+    """Fill ``fused`` with rows of one level, starting with row ``first`` of the strip ``fine``.
 
-    As :func:`reduce_rows`; ``coarse`` and ``fused_coarse`` are the window of the next level that
-    begins at half the first row of ``fine`` and is half as high. ``fine`` may be a list of the
-    exposures, ``(1, 1, C, rows, W)`` each and of one layout, which the C++ kernels read where they
-    are.
+    See :func:`reduce_rows` for strips. ``coarse`` and ``fused_coarse`` are the strip of the next
+    level that starts at half the first row of ``fine`` and is half as high. ``fine`` may be a list
+    of exposures ``(1, 1, C, rows, W)`` with the same strides, which the C++ kernels read without a
+    copy.
     """
     layers: tuple[Tensor, ...] = ()
     if not isinstance(fine, Tensor):
@@ -313,7 +321,7 @@ def blend_rows(
         require(
             fused.dtype == (fine.dtype if options.finest else band.dtype)
             and first + fused.shape[-2] <= fine.shape[-2],
-            "the rows of the result do not fit the window",
+            "the rows of the result do not fit the strip",
         )
         kernels.cpp_band(band, options, fused, None, first, layers)
         return

@@ -1,4 +1,4 @@
-"""The sweeps of multiscale_fuse on the kernels of each backend, into allocated memory."""
+"""Call the kernels of multiscale_fuse, which fill allocated tensors."""
 
 from __future__ import annotations
 
@@ -40,41 +40,43 @@ class Band(NamedTuple):
 
     @property
     def same_size(self) -> bool:
-        """Return whether the next level was expanded to the size of this one already."""
+        """Return whether the next level already has the size of this one."""
         return self.coarse.shape[-2:] == self.fine.shape[-2:]
 
     def require_fit(self, options: BandOptions) -> None:
+        """Refuse tensors whose shapes do not fit each other."""
         fine, coarse, fused_coarse, shares, validity, coarse_validity = self
         require_stack(fine)
         small = fine.shape[-2:] if self.same_size else halved_size(fine.shape[-2:], 1)
         require(
             coarse.shape == (*fine.shape[:3], *small)
             and fused_coarse.shape == (fine.shape[0], fine.shape[2], *small),
-            f"the next level of exposures {tuple(fine.shape)} cannot be {tuple(coarse.shape)}, "
-            f"fused {tuple(fused_coarse.shape)}",
+            f"the next level {tuple(coarse.shape)} and its fused image {tuple(fused_coarse.shape)} "
+            f"do not fit exposures {tuple(fine.shape)}",
         )
-        require(shares is None or shares.shape == fine.shape[:2], "shares are (B, K)")
+        require(shares is None or shares.shape == fine.shape[:2], "shares must be (B, K)")
         require_validity(validity, fine)
         require_validity(coarse_validity, coarse)
-        require((validity is None) == (coarse_validity is None), "both levels have a validity")
-        require(options.radius >= 0, "the radius is not negative")
+        require((validity is None) == (coarse_validity is None), "both levels need a validity")
+        require(options.radius >= 0, "the radius must not be negative")
 
 
 def require_stack(exposures: Tensor) -> None:
     require(
         exposures.ndim == 5 and exposures.numel() > 0,
-        f"exposures {tuple(exposures.shape)} are not (B, K, C, H, W)",
+        f"exposures must be (B, K, C, H, W) and not empty, got {tuple(exposures.shape)}",
     )
 
 
 def require_validity(validity: Tensor | None, exposures: Tensor) -> None:
     require(
         validity is None or validity.shape == exposures.shape[:2] + exposures.shape[3:],
-        "a validity has the shape of its level",
+        "a validity must have the shape (B, K, H, W) of its level",
     )
 
 
 def _validity_stack(validity: Tensor | None) -> Stack:
+    """Return a validity ``(B, K, H, W)`` as a stack; booleans are viewed as uint8."""
     if validity is not None and validity.dtype == torch.bool:
         validity = validity.view(torch.uint8)
     return gray_stack(validity)
@@ -87,7 +89,7 @@ def cpp_reduce(
     coarse_validity: Tensor | None,
     first: int = 0,
 ) -> None:
-    """Fill ``coarse`` with rows of the next level, from row ``first`` on."""
+    """Fill ``coarse`` with rows of the next level, starting with row ``first``."""
     rows = first, first + coarse.shape[-2]
     _cpu("pyramid_reduce")(
         coarse.dtype == torch.float64,
@@ -109,16 +111,16 @@ def cpp_band(
     first: int = 0,
     layers: Sequence[Tensor] = (),
 ) -> None:
-    """Fill ``fused`` and ``slope`` with rows of the level, from row ``first`` on.
+    """Fill ``fused`` and ``slope`` with rows of the level, starting with row ``first``.
 
-    ``layers`` are the exposures, ``(1, 1, C, H, W)`` each, if they lie apart in memory; ``fine``
-    then only has their shape, dtype and strides.
+    ``layers`` are the exposures, ``(1, 1, C, H, W)`` each, if they are separate in memory; ``fine``
+    then only provides their shape, dtype and strides.
     """
     fine, shares = band.fine, band.shares
     alike = all(x.stride()[2:] == fine.stride()[2:] and x.dtype == fine.dtype for x in layers)
     require(
         not layers or (fine.shape[0] == 1 and len(layers) == fine.shape[1] and alike),
-        "exposures that lie apart have one dtype and layout",
+        "exposures that are separate in memory must have one dtype and layout",
     )
     _cpu("blend_band")(
         band.dtype == torch.float64,
@@ -145,7 +147,7 @@ def cpp_band(
 
 
 def _starting_at(first: int, stack: Stack, tensor: Tensor | None) -> Stack:
-    """Return ``stack`` with the address of row 0, where ``tensor`` begins with row ``first``."""
+    """Return ``stack`` with the address that row 0 would have if ``tensor`` starts at ``first``."""
     if tensor is None:
         return stack
     address, dtype, plane, layer, channel, row, column = stack
@@ -163,7 +165,7 @@ def cpp_band_backward(grad_fused: Tensor, slope: Tensor | None, grad_coarse: Ten
     )
 
 
-# Above it the Triton kernels would hold too many rows in registers.
+# With a larger radius the Triton kernels would hold too many rows in registers.
 LARGEST_TRITON_RADIUS = 7
 
 _triton_reduce = triton_launcher("multiscale.reduce", "reduce")
@@ -175,16 +177,16 @@ _triton_blend_backward = triton_launcher("multiscale.backward", "blend_backward"
 def triton_reduce(
     fine: Tensor, validity: Tensor | None, coarse: Tensor, coarse_validity: Tensor | None
 ) -> None:
-    require(validity is None, "the Triton kernels know no validity")
+    require(validity is None, "the Triton kernels do not support a validity")
     _triton_reduce(fine, coarse, highest_value(coarse.dtype) / highest_value(fine.dtype))
 
 
 def triton_band(band: Band, options: BandOptions, fused: Tensor, slope: Tensor | None) -> None:
-    require(band.validity is None, "the Triton kernels know no validity")
+    require(band.validity is None, "the Triton kernels do not support a validity")
     require(options.radius <= LARGEST_TRITON_RADIUS, "the radius is too large for Triton")
     fine, shares = band.fine, band.shares
     if shares is not None:
-        # Shares that leave nothing are ignored.
+        # Shares that are all 0 are ignored.
         counts = (shares > 0).any(dim=1, keepdim=True)
         shares = torch.where(counts, shares.float(), 1.0).contiguous()
     unit = highest_value(fine.dtype) if options.finest else 1
@@ -215,4 +217,5 @@ def triton_band_backward(grad_fused: Tensor, slope: Tensor | None, grad_coarse: 
 
 
 def _cpu(kernel: str) -> Any:
+    """Return a function of the compiled module."""
     return getattr(backends.CPU, kernel)

@@ -1,9 +1,9 @@
 """norm_act: batch normalisation, ReLU, and a pool or an upsampling, of channels-last images.
 
-PyTorch's own modules do the same, and :mod:`fastmef.nn.norm_act` chooses. The C++ kernels leave
-what follows to PyTorch. ``then`` is ``""``, ``"pool"`` or ``"bilinear"``, as in
-:func:`fastmef.reference.norm_act.norm_act`. Statistics are float32 ``(3, C)``: mean, biased
-variance and count of every channel.
+PyTorch's own modules compute the same; :mod:`fastmef.nn.norm_act` chooses between them. ``then`` is
+the step after the ReLU: ``""``, ``"pool"`` or ``"bilinear"``, as in
+:func:`fastmef.reference.norm_act.norm_act`. The C++ kernels support ``""`` only. Statistics are
+float32 ``(3, C)``: mean, biased variance and count of every channel.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _STEPS = ("statistics", "forward", "sums", "gradient")
 
 
 def _vector(values: Tensor | None) -> Stack:
-    """Return a value for each channel, or several rows of them, as a stack of one row."""
+    """Return a tensor with one or more values for each channel as a stack of one row."""
     return ABSENT if values is None else color_stack(values.reshape(1, 1, 1, 1, -1))
 
 
@@ -55,6 +55,7 @@ def _run_cpp(
     sums: Tensor | None = None,
     count: Tensor | None = None,
 ) -> None:
+    """Run one of the steps of the C++ kernel and fill ``out``."""
     dense = torch.channels_last
     require(
         x.ndim == 4
@@ -97,7 +98,7 @@ def _statistics_cpp(
 def _forward_cpp(x: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
     *affine, eps, then, keep = options
     _require_alone(then)
-    y, after = _outputs(x, then, keep)
+    y, after = _new_outputs(x, then, keep)
     _run_cpp("forward", x, y, tuple(affine), eps)
     return y, after
 
@@ -123,7 +124,7 @@ def _gradient_cpp(
 
 
 def _require_alone(then: str) -> None:
-    require(then == "", f"the C++ kernels of norm_act compute nothing that follows, got {then!r}")
+    require(then == "", f"the C++ kernels of norm_act support no step after ReLU, got {then!r}")
 
 
 def _statistics_triton(
@@ -144,7 +145,8 @@ def _merge_triton(
     return merged
 
 
-def _outputs(x: Tensor, then: str, keep: bool) -> tuple[Tensor, Tensor]:
+def _new_outputs(x: Tensor, then: str, keep: bool) -> tuple[Tensor, Tensor]:
+    """Allocate y and the result of ``then``; those that are not wanted are empty."""
     batch, channels, height, width = x.shape
     empty = x.new_empty((0,))
     if then == "":
@@ -154,12 +156,12 @@ def _outputs(x: Tensor, then: str, keep: bool) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x) if keep and then == "pool" else empty, after
 
 
-# What follows x, ``options``, is listed by the schemas below.
+# The schemas below list the arguments after x, which are ``options`` here.
 
 
 def _forward_triton(x: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
     *affine, then, keep = options
-    y, after = _outputs(x, then, keep)
+    y, after = _new_outputs(x, then, keep)
     if then == "pool":
         _pool(x, y if keep else None, after, *affine)
     elif then == "bilinear":
@@ -172,6 +174,7 @@ def _forward_triton(x: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
 def _sums_fake(
     grad_y: Tensor | None, grad_after: Tensor | None, x: Tensor, *options: Any
 ) -> tuple[Tensor, Tensor]:
+    """Allocate the sums and z, which is empty unless ``then`` is ``"bilinear"``."""
     then = options[-1]
     grad_z = torch.empty_like(x) if then == "bilinear" else x.new_empty((0,))
     return x.new_empty((2, x.shape[1]), dtype=torch.float32), grad_z
@@ -214,7 +217,7 @@ def _gradient_triton(
 _AFFINE = "Tensor mean, Tensor variance, Tensor? weight, Tensor? bias, float eps, str then"
 _RUNNING = "Tensor(a!)? running_mean, Tensor(b!)? running_variance, float momentum"
 
-# Also move the running statistics: the unbiased variance, as nn.BatchNorm2d does.
+# These two also update the running statistics, with the unbiased variance as in nn.BatchNorm2d.
 statistics = NORM_ACT.register(
     f"norm_statistics(Tensor x, {_RUNNING}) -> Tensor",
     lambda x, *running: x.new_empty((3, x.shape[1]), dtype=torch.float32),
@@ -228,11 +231,12 @@ merge_statistics = NORM_ACT.register(
 )
 _norm_act = NORM_ACT.register(
     f"norm_act(Tensor x, {_AFFINE}, bool keep) -> (Tensor, Tensor)",
-    lambda x, *options: _outputs(x, *options[-2:]),
+    lambda x, *options: _new_outputs(x, *options[-2:]),
     cpp=_forward_cpp,
     triton=_forward_triton,
 )
-# The sums over z, and for "bilinear" z itself, from which the gradient is made as for "".
+# Returns the sums of z, the gradient w.r.t. the values before ReLU; see kernels/norm_act.
+# For "bilinear" it also returns z, from which norm_act_backward continues with then="".
 _sums = NORM_ACT.register(
     f"norm_act_sums(Tensor? grad_y, Tensor? grad_after, Tensor x, {_AFFINE}) -> (Tensor, Tensor)",
     _sums_fake,
@@ -263,16 +267,18 @@ def shared_statistics(
 
 
 def _channels_last(grad: Tensor | None) -> Tensor | None:
-    # torch.compile makes gradients of empty results, too.
+    """Return a gradient in channels-last layout, or ``None`` for that of an empty result."""
+    # torch.compile also passes gradients of empty results.
     if grad is None or grad.ndim == 1:
         return None
     return grad.contiguous(memory_format=torch.channels_last)
 
 
 class NormAct(torch.autograd.Function):
-    """Saves x and what belongs to its channels; the backward pass forms y again.
+    """Save x and the parameters of its channels, and recompute y in the backward pass.
 
-    With ``count`` the statistics are x's own and have a gradient, over all of ``group``.
+    If ``count`` is given, the statistics are those of x over all processes of ``group``, and the
+    gradient w.r.t. x includes the gradient through them.
     """
 
     @staticmethod
@@ -338,8 +344,8 @@ def norm_act(
     keep: bool = True,
     group: Group = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return y and what follows it, which is empty for ``""``.
+    """Return y and the result of ``then``, which is empty for ``""``.
 
-    y is empty for ``"bilinear"``, and for ``"pool"`` unless ``keep``.
+    y is empty for ``"bilinear"``, and for ``"pool"`` unless ``keep`` is true.
     """
     return NormAct.apply(x, weight, bias, mean, variance, count, eps, then, keep, group)

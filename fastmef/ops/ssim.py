@@ -1,4 +1,4 @@
-"""ssim: its mean, whose gradients are computed with the value, and its map.
+"""ssim: the mean, whose gradients are computed with the value, and the map.
 
 Images are flattened to ``(N, H, W)`` for the kernels.
 """
@@ -53,6 +53,8 @@ SSIM = Operation("ssim", in_transforms=True, cpp=Support(FLOATS), triton=Support
 
 
 class SsimOptions(NamedTuple):
+    """The options of ``ssim`` in the order of its schema."""
+
     window: int
     sigma: float | None
     c1: float
@@ -61,7 +63,7 @@ class SsimOptions(NamedTuple):
     border: str
 
     def as_kernel_arguments(self, a: Tensor) -> tuple[Any, ...]:
-        """Return what the Triton launchers take after the images."""
+        """Return the arguments of the Triton launchers after the images."""
         return window_taps(a, self.window, self.sigma), *self[2:]
 
 
@@ -79,9 +81,10 @@ def _run_cpp(
     grad_a: Tensor | None = None,
     grad_b: Tensor | None = None,
 ) -> float:
-    """Fill what is given and return the sum of the map.
+    """Fill the outputs that are given and return the sum of the map.
 
-    The gradients are those of the sum of all windows, weighted by ``grad_output`` or ``weight``.
+    The gradients are those of the sum over all windows, each weighted by ``grad_output`` if it is
+    given and by ``weight`` otherwise.
     """
     window, sigma, c1, c2, luminance, border = options
     require(
@@ -138,6 +141,7 @@ def _new_gradients(a: Tensor, b: Tensor, *given: Any) -> tuple[Tensor, Tensor]:
 def _gradients_cpp(
     a: Tensor, b: Tensor, *given: Any, grad_output: Tensor | None = None, weight: float = 0.0
 ) -> tuple[float, Tensor, Tensor]:
+    """Return the sum of the map and the gradients, which are empty if not wanted."""
     *others, for_a, for_b = given
     grad_a, grad_b = _new_gradients(a, b, *given)
     wanted = grad_a if for_a else None, grad_b if for_b else None
@@ -163,7 +167,7 @@ def _new_mean(a: Tensor, b: Tensor, *given: Any) -> tuple[Tensor, Tensor, Tensor
 
 
 def _triton(name: str) -> Callable[..., Any]:
-    """Return the launcher ``name`` with the arguments of its schema."""
+    """Return a function that calls the launcher ``name`` with the arguments of the schema."""
     launch = triton_launcher("ssim.launchers", name)
 
     def run(*arguments: Any) -> Any:
@@ -195,7 +199,7 @@ _mean = SSIM.register(
 
 
 class SsimMap(Function):
-    """The map. ``compute`` is its reference, which is used where no kernel starts."""
+    """Compute the map. The reference ``compute`` is used if no kernel can be started."""
 
     @staticmethod
     def forward(
@@ -223,14 +227,14 @@ class SsimMap(Function):
 
 
 class SsimMean(Function):
-    """The mean, and the wanted gradients; the backward pass scales them."""
+    """Compute the mean and the wanted gradients, which the backward pass scales."""
 
     @staticmethod
     def forward(
         a: Tensor, b: Tensor, options: SsimOptions, for_a: bool, for_b: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         if (for_a or for_b) and a.dtype == torch.float16:
-            # A pixel's share in the mean would underflow before grad_output scales it.
+            # The weight of one pixel in the mean would underflow before grad_output scales it.
             a, b = a.float(), b.float()
         return _mean(a, b, *options, for_a, for_b)
 

@@ -1,7 +1,7 @@
-"""Images continued beyond their borders, with gradients that have the same bits in every run.
+"""Pad images beyond their borders, with gradients that are bit-identical in every run.
 
-The gradients of ``F.pad`` add with atomics on a GPU, in any order, and that of ``torch.cat`` fills
-and adds a whole image for each of its slices.
+On a GPU the backward pass of ``F.pad`` adds with atomics, in any order. That of ``torch.cat``
+allocates and adds a whole image for each slice.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def repeat_border(images: Tensor, left: int, right: int, top: int, bottom: int) 
         return _repeat(images, left, right, top, bottom)
     if not torch.compiler.is_compiling():
         return _RepeatBorder.apply(images, left, right, top, bottom)
-    # PyTorch's compiler expects another layout of the gradient of F.pad than it gets.
+    # torch.compile expects another layout of the gradient of F.pad than it gets.
     for dim, before, after in ((-2, top, bottom), (-1, left, right)):
         first, last = images.narrow(dim, 0, 1), images.narrow(dim, -1, 1)
         images = torch.cat((*[first] * before, images, *[last] * after), dim)
@@ -28,6 +28,7 @@ def repeat_border(images: Tensor, left: int, right: int, top: int, bottom: int) 
 
 
 def _repeat(images: Tensor, *margins: int) -> Tensor:
+    """Pad with copies of the border, without a change of dtype under autocast."""
     device = images.device.type
     # Autocast would convert bfloat16 to float32 for this copy, and back for a convolution.
     available = torch.amp.is_autocast_available(device)
@@ -36,7 +37,7 @@ def _repeat(images: Tensor, *margins: int) -> Tensor:
 
 
 def mirror_border(images: Tensor, columns: int, rows: int) -> Tensor:
-    """Extend ``(B, C, H, W)`` on all sides by its mirror image, without the outermost pixels."""
+    """Extend ``(B, C, H, W)`` by reflection; the outermost pixels are not repeated."""
     if not (torch.is_grad_enabled() and images.requires_grad):
         return F.pad(images, (columns, columns, rows, rows), mode="reflect")
     for dim, margin in ((-2, rows), (-1, columns)):
@@ -48,7 +49,7 @@ def mirror_border(images: Tensor, columns: int, rows: int) -> Tensor:
 
 
 class _RepeatBorder(torch.autograd.Function):
-    """Moves each gradient once: rows and columns that were repeated are added to the outermost."""
+    """Repeat the border; the backward pass adds the gradients of the copies to the border once."""
 
     generate_vmap_rule = True
 
@@ -73,7 +74,7 @@ class _RepeatBorder(torch.autograd.Function):
 
 
 def _without_margins(rows: Tensor, left: int, right: int) -> Tensor:
-    """Return a copy of rows without their margins, which are added to the columns beside them."""
+    """Return a copy of rows without their margins, whose sums are added to the adjacent columns."""
     columns = rows.shape[-1] - left - right
     inner = rows.narrow(-1, left, columns).clone()
     for at, first, margin in ((0, 0, left), (columns - 1, left + columns, right)):

@@ -1,4 +1,4 @@
-"""Grey values of RGB images."""
+"""Convert RGB images to grey, and grey values to 8 bits."""
 
 from __future__ import annotations
 

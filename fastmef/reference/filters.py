@@ -1,4 +1,4 @@
-"""Windowed means over the last two axes: the one filter that everything else is made of."""
+"""Window means over the last two axes, on which all windowed operations are built."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from fastmef.reference.borders import mirror_border, repeat_border
 def gaussian_taps(window: int, sigma: float | None) -> tuple[float, ...]:
     r"""Return filter taps :math:`w_i \propto e^{-(i-m)^2 / 2\sigma^2}` that sum to 1.
 
-    ``sigma=None`` gives flat taps. The only place where taps are computed: every backend takes
-    them from here.
+    ``sigma=None`` gives flat taps. Every backend takes its taps from this function.
     """
     if sigma is None:
         return (1.0 / window,) * window
     middle = (window - 1) / 2
-    # No power of sigma: it may be so small that its square is 0.
+    # Dividing by sigma before squaring avoids its square, which may underflow to 0.
     distances = [(i - middle) / sigma for i in range(window)]
     raw = [math.exp(-0.5 * (distance * distance)) for distance in distances]
     total = math.fsum(raw)
@@ -36,10 +35,10 @@ def effective_window(window: int, size: int) -> int:
 
 
 class _WindowSum(torch.autograd.Function):
-    r"""Sum of shifted images, :math:`y_i = \sum_j t_j\, x_{i + j - p}`, along one axis.
+    r"""Compute the sum of shifted images, :math:`y_i = \sum_j t_j\, x_{i + j - p}`, along one axis.
 
-    As a one-channel convolution it takes several times as long on a CPU (bench/README.md), and a
-    GPU may compute that in TensorFloat-32, whose ten bits leave nothing of small variances.
+    A one-channel convolution takes several times as long on a CPU (bench/README.md), and a GPU may
+    compute it in TensorFloat-32, whose ten bits of mantissa lose small variances.
     """
 
     generate_vmap_rule = True
@@ -60,7 +59,7 @@ class _WindowSum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Any:
-        # The taps are symmetric: this is the same sum with as much border as was cut off.
+        # The taps are symmetric: the backward pass is the same sum with the complementary padding.
         padding = len(ctx.taps) - 1 - ctx.padding
         return _WindowSum.apply(grad_output, ctx.taps, ctx.dim, padding), None, None, None
 
@@ -76,7 +75,7 @@ def window_filter(
             is used, with taps of the same ``sigma``.
         sigma: standard deviation of the Gaussian in pixels; ``None`` is a flat window.
         border: ``"valid"`` keeps only positions whose window lies inside, ``"zero"`` and
-            ``"reflect"`` keep the size and continue the image by zeros or mirrored.
+            ``"reflect"`` keep the size and pad the image with zeros or by reflection.
 
     Returns:
         ``(..., H - wy + 1, W - wx + 1)`` for ``"valid"``, else ``(..., H, W)``; ``wy`` and ``wx``
@@ -104,7 +103,7 @@ def crop_to_centers(images: Tensor, window: int) -> Tensor:
 
 
 def halve(images: Tensor) -> Tensor:
-    r"""Halve the size by the mean of every 2×2 block; an odd last row or column is repeated.
+    r"""Halve the size: return the mean of every 2×2 block. An odd last row or column is repeated.
 
     ``(..., H, W)`` becomes ``(..., ceil(H/2), ceil(W/2))``.
     """
@@ -119,8 +118,9 @@ def halve(images: Tensor) -> Tensor:
 def plane_mean(images: Tensor) -> Tensor:
     """Return a constant for each plane, to be subtracted before variances are formed.
 
-    :math:`E[x^2] - E[x]^2` cancels in bright flat areas; every variance and covariance is
-    unchanged by a constant, and around the mean the cancellation is small. No gradient. Values that
-    are not finite count as 0: through the constant they would spoil windows that lack them.
+    :math:`E[x^2] - E[x]^2` loses precision by cancellation in bright flat areas. Subtracting a
+    constant does not change a variance or covariance, and around the mean little cancels. The
+    constant has no gradient. Values that are not finite count as 0: through the constant they would
+    make windows that do not contain them NaN.
     """
     return images.detach().nan_to_num(0.0, 0.0, 0.0).mean(dim=(-2, -1), keepdim=True)

@@ -1,4 +1,4 @@
-"""Fusion: the weighted sum of the exposures."""
+"""Fuse exposures by a weighted sum."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def tempered_logits(logits: Tensor, temperature: float, valid: Tensor | None) -> Tensor:
-    """Divide by the temperature; −∞ where an exposure is not valid but another one is."""
+    """Divide by the temperature and set −∞ where an exposure is not valid but another one is."""
     if temperature != 1:
         logits = logits / temperature
     if valid is None:
@@ -46,5 +46,5 @@ def stored(image: Tensor, dtype: torch.dtype) -> Tensor:
     """Return ``image`` in a storage dtype: integers are rounded to the nearest, ties to even."""
     if dtype.is_floating_point:
         return image.to(dtype)
-    # A pixel that is not a number becomes 0.
+    # NaN becomes 0.
     return image.nan_to_num(0.0).round().clamp(0, torch.iinfo(dtype).max).to(dtype)

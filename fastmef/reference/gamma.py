@@ -1,4 +1,4 @@
-"""Per-pixel importance of each exposure: local variance, gradient, well-exposedness and γ."""
+"""Compute the attributes of each exposure at each pixel, and γ, their normalised product."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ATTRIBUTES = ("variance", "gradient", "well_exposedness")
 
 
 def parse_attributes(gamma: str) -> tuple[str, ...] | None:
-    """Return the attributes that a name like ``"variance_gradient"`` multiplies, or ``None``."""
+    """Return the attributes in a name like ``"variance_gradient"``; ``None`` for other names."""
     rest, found = gamma, []
     for name in ATTRIBUTES:
         if rest == name or rest.startswith(name + "_"):
@@ -29,7 +29,7 @@ def local_variance(
     border: str = "valid",
 ) -> Tensor:
     r"""Compute the windowed variance :math:`V = \max(w * I^2 - (w * I)^2,\ \text{floor})`."""
-    # Zeros beyond the border are part of the image: there no constant may be subtracted.
+    # Zero padding takes part in the variance, so no constant may be subtracted from the image.
     centred = images if border == "zero" else images - plane_mean(images)
     mean = window_filter(centred, window, sigma, border)
     return (window_filter(centred * centred, window, sigma, border) - mean * mean).clamp_min(floor)
@@ -39,7 +39,7 @@ def sobel_gradient(images: Tensor) -> Tensor:
     r"""Compute the gradient magnitude :math:`S = \sqrt{(K_x * I)^2 + (K_y * I)^2}`.
 
     K are the 3×3 Sobel kernels, unnormalised (``[-1 0 1; -2 0 2; -1 0 1]``): S lies in [0, 3√2] for
-    images in [0, 1]. Edges are repeated. Where S = 0 its gradient is taken as 0.
+    images in [0, 1]. Border pixels are repeated. The derivative of S is defined as 0 at S = 0.
     """
     height, width = images.shape[-2:]
     planes = repeat_border(images.reshape(-1, 1, height, width), 1, 1, 1, 1)

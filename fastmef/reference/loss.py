@@ -1,4 +1,4 @@
-"""The unsupervised loss: windowed SSIM of the fused image to every exposure, weighted by γ."""
+"""The unsupervised loss: windowed SSIM of the fused image with every exposure, weighted by γ."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def weighted_ssim_map(fused: Tensor, exposures: Tensor, options: LossOptions) ->
     r"""Compute :math:`q(p) = \sum_k \gamma_k(p)\,\mathrm{SSIM}(F, I_k)(p)` for every window p."""
     gamma, luminance, window, sigma, k1, k2, floor, eps = options
     weights = gamma_weights(exposures, gamma, window, sigma, floor, eps)
-    one_each = fused.unsqueeze(1)
+    repeated = fused.unsqueeze(1)
     similarity = ssim(
-        one_each, exposures, window, sigma, k1, k2, luminance=luminance, reduction="none"
+        repeated, exposures, window, sigma, k1, k2, luminance=luminance, reduction="none"
     )
     return (weights * similarity).sum(dim=1)
 
@@ -49,9 +49,9 @@ def weighted_ssim_loss(
     r"""Compute :math:`1 - \operatorname{mean}_p \sum_k \gamma_k(p)\,\mathrm{SSIM}(F, I_k)(p)`.
 
     ``fused`` is ``(B, H, W)`` and ``exposures`` ``(B, K, H, W)``, grey in [0, 1]. Level s works on
-    images halved s times and counts ``scales[s] / sum(scales)``. A ``mask`` ``(B, H, W)`` weights
-    the window centres. ``quality_map`` makes the map q of one level, by the :class:`LossOptions`
-    that are ``given``.
+    images halved s times and has the weight ``scales[s] / sum(scales)``. A ``mask`` ``(B, H, W)``
+    weights the window centres. ``quality_map`` computes the map q of one level; ``given`` are the
+    fields of its :class:`LossOptions`.
     """
     options = LossOptions(**given)
     if reduction == "none":

@@ -16,7 +16,7 @@ C2 = (0.03 * 255) ** 2
 
 
 class Color2018Sources(NamedTuple):
-    """What the score needs of the exposures; maps are ``(B, [1,] H - 7, W - 7)``."""
+    """The maps of the exposures that the score needs; H' = H - 7 and W' = W - 7."""
 
     exposures: Tensor
     """``(B, K, 3, H, W)``, 0-255, minus the mean of each exposure."""
@@ -31,6 +31,7 @@ class Color2018Sources(NamedTuple):
 
 
 def _patch_mean(images: Tensor) -> Tensor:
+    """Return the mean over windows and channels, ``(..., H', W')`` for ``(..., 3, H, W)``."""
     return window_filter(images.mean(dim=-3), WINDOW, None)
 
 
@@ -42,7 +43,7 @@ def color2018_sources(exposures: Tensor) -> Color2018Sources:
         exposures: ``(B, K, 3, H, W)`` RGB in [0, 1], float32 or float64. No gradient flows to it.
     """
     images = exposures * 255
-    # One constant an exposure: all channels share a patch, so they must be shifted together.
+    # Each exposure has one constant: its channels form one patch and must be shifted together.
     image_means = images.mean(dim=(-3, -2, -1), keepdim=True)
     x = images - image_means
     means = _patch_mean(x)

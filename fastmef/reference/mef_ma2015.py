@@ -22,7 +22,7 @@ ROUNDING = 8
 
 
 class Ma2015Level(NamedTuple):
-    """What one scale needs of the exposures; nothing in it depends on the fused image."""
+    """The maps of the exposures that one scale needs; they do not depend on the fused image."""
 
     exposures: Tensor
     """``(B, K, H, W)``, 0-255, minus the mean of each plane."""
@@ -35,6 +35,7 @@ class Ma2015Level(NamedTuple):
 
 
 def _smooth(images: Tensor) -> Tensor:
+    """Return the Gaussian window mean."""
     return window_filter(images, WINDOW, SIGMA)
 
 
@@ -53,8 +54,8 @@ def ma2015_level(exposures: Tensor) -> Ma2015Level:
     squares = x * x
     moments = flat(squares)
     flat_variances = moments - flat_means * flat_means
-    # A patch whose variance is within rounding of 0 has no structure. Were it kept, its noise would
-    # be stretched to the contrast of the others.
+    # A patch whose variance is within rounding of 0 has no structure. Otherwise its noise would be
+    # amplified to the contrast of the other patches.
     textured = flat_variances > noise * moments
     flat_variances = torch.where(textured, flat_variances, 0.0)
     total, total_mean = x.sum(dim=1), flat_means.sum(dim=1)
@@ -69,28 +70,30 @@ def ma2015_level(exposures: Tensor) -> Ma2015Level:
     weights = (contrasts / math.sqrt(count)) ** exponent.unsqueeze(1) + MATLAB_EPS
     gains = weights / weights.sum(dim=1, keepdim=True) / contrasts * textured
 
-    flat_power = (gains * gains * flat_variances).sum(dim=1)
-    smooth_power = (gains * gains * (_smooth(squares) - means * means)).sum(dim=1)
+    # The variances of the gain-weighted sum of patches, in the flat and in the Gaussian window.
+    sum_variance = (gains * gains * flat_variances).sum(dim=1)
+    smooth_sum_variance = (gains * gains * (_smooth(squares) - means * means)).sum(dim=1)
     for k in range(x.shape[1]):
         for j in range(k):
             product = x[:, k] * x[:, j]
             both = 2 * gains[:, k] * gains[:, j]
-            flat_power += both * (flat(product) - flat_means[:, k] * flat_means[:, j])
-            smooth_power += both * (_smooth(product) - means[:, k] * means[:, j])
+            sum_variance += both * (flat(product) - flat_means[:, k] * flat_means[:, j])
+            smooth_sum_variance += both * (_smooth(product) - means[:, k] * means[:, j])
 
-    # Exposures that cancel each other leave only rounding, which must not be stretched either.
-    agreeing = flat_power > noise * (gains * gains * moments).sum(dim=1)
-    norm = torch.where(agreeing, count * flat_power, 1.0).sqrt()
+    # Exposures that cancel each other leave only rounding, which must not be amplified either.
+    agreeing = sum_variance > noise * (gains * gains * moments).sum(dim=1)
+    norm = torch.where(agreeing, count * sum_variance, 1.0).sqrt()
     rescale = contrasts.amax(dim=1) / norm
     return Ma2015Level(
         x,
         means,
         gains * rescale.unsqueeze(1),
-        (smooth_power * rescale * rescale).clamp_min(0),
+        (smooth_sum_variance * rescale * rescale).clamp_min(0),
     )
 
 
 def _pyramid(images: Tensor, scales: int, halve: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
+    """Yield the images of every scale, finest first."""
     yield images
     for _ in range(scales - 1):
         images = halve(images)
@@ -106,7 +109,7 @@ def ma2015_sources(
 ) -> tuple[Ma2015Level, ...]:
     r"""Compute the maps of the score that depend on the exposures alone, finest scale first.
 
-    With :math:`\mu_k` and :math:`\|\cdot\|` over a flat window of N pixels (11×11 where it fits):
+    With :math:`\mu_k` and :math:`\|\cdot\|` over a flat window of N pixels (11×11 if it fits):
 
     .. math::
         e_k &= \|x_k - \mu_k\| + 0.001, \quad
@@ -121,11 +124,11 @@ def ma2015_sources(
     Args:
         exposures: ``(B, K, H, W)`` grey in [0, 1], float32 or float64.
         scales: number of levels; each is half the size of the one before.
-        level: computes one scale.
-        halve: makes the next scale's images.
+        level: a function that computes one scale.
+        halve: a function that computes the images of the next scale.
 
     Returns:
-        One :class:`Ma2015Level` a scale. No gradient flows to the exposures.
+        One :class:`Ma2015Level` for each scale. No gradient flows to the exposures.
     """
     return tuple(level(images) for images in _pyramid(exposures * 255, scales, halve))
 
@@ -154,8 +157,7 @@ def ma2015_qualities(
         \quad C = (0.03 \cdot 255)^2
 
     with moments weighted by a Gaussian window of 11×11, :math:`\sigma = 1.5`. ``fused`` is
-    ``(B, H, W)`` grey in [0, 1]; ``quality`` computes one scale, ``halve`` makes the next one's
-    image.
+    ``(B, H, W)`` grey in [0, 1]; ``quality`` computes one scale, ``halve`` the image of the next.
     """
     images = _pyramid(fused * 255, len(sources), halve)
     return torch.stack([quality(level, y) for level, y in zip(sources, images, strict=True)], -1)
@@ -164,15 +166,15 @@ def ma2015_qualities(
 def ma2015_combine(qualities: Tensor) -> Tensor:
     r"""Return :math:`\prod_l \max(Q_l, 0)^{\beta_l}` of ``(B, scales)``; the β sum to 1.
 
-    A single scale is returned as it is, negative or not.
+    A single scale is returned unchanged, even if it is negative.
     """
     scales = qualities.shape[-1]
     if scales == 1:
         return qualities[..., 0]
-    # Filled where they are: a copy from the host would wait for the device.
+    # The constants are filled on the device: a copy from the host would wait for it.
     beta = torch.stack([qualities.new_full((), x) for x in BETA[:scales]])
-    # A power has no finite slope at 0: a clamped scale makes the score 0 and its gradient 0. NaN is
-    # not clamped.
+    # The derivative of a power is infinite at 0, so a clamped scale makes the score and its
+    # gradient 0. NaN is not clamped.
     clamped = qualities <= 0
     logs = torch.where(clamped, 1.0, qualities).log()
     product = ((logs * beta).sum(dim=-1) / beta.sum()).exp()
@@ -180,10 +182,10 @@ def ma2015_combine(qualities: Tensor) -> Tensor:
 
 
 def ma2015_score(sources: Sequence[Ma2015Level], fused: Tensor) -> Tensor:
-    r"""Compute the MEF-SSIM of Ma, Zeng and Wang, one value an image.
+    r"""Compute the MEF-SSIM of Ma, Zeng and Wang, one value for each image.
 
     Args:
-        sources: from :func:`ma2015_sources`; their number is the number of scales.
+        sources: the result of :func:`ma2015_sources`; its length is the number of scales.
         fused: ``(B, H, W)`` grey in [0, 1]; gradients flow to it and stay finite in flat areas.
 
     Returns:

@@ -1,4 +1,4 @@
-"""MEF-SSIM as MEF-Net and its successors train with and report it."""
+"""MEF-SSIM in the variant that MEF-Net and its successors train with and report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ C2 = 0.03**2
 
 
 class MefnetSources(NamedTuple):
-    """What the score needs of the exposures; all maps have the size of the image."""
+    """The maps of the exposures that the score needs; all have the size of the image."""
 
     exposures: Tensor
     """``(B, K, H, W)`` grey in [0, 1]."""
@@ -31,6 +31,7 @@ class MefnetSources(NamedTuple):
 
 
 def _window_mean(images: Tensor) -> Tensor:
+    """Return the Gaussian window mean with zeros beyond the border."""
     return window_filter(images, WINDOW, SIGMA, "zero")
 
 
@@ -75,7 +76,7 @@ def mefnet_factors(sources: MefnetSources, fused: Tensor) -> tuple[Tensor, Tenso
         cs = \operatorname{mean}
              \frac{2\sigma_{k^*y} + C_2}{\sigma_{k^*}^2 + \sigma_y^2 + C_2}
 
-    with :math:`k^*` the exposure of largest variance at each place, :math:`\lambda` the desired
+    with :math:`k^*` the exposure of largest variance in each window, :math:`\lambda` the desired
     luminance, :math:`C_1 = 0.01^2`, :math:`C_2 = 0.03^2`, and moments weighted by a Gaussian window
     of 11×11, :math:`\sigma = 11/6`, with zeros beyond the border.
     """
@@ -92,13 +93,13 @@ def mefnet_factors(sources: MefnetSources, fused: Tensor) -> tuple[Tensor, Tenso
 def mefnet_score(sources: MefnetSources, fused: Tensor, luminance: bool = True) -> Tensor:
     r"""Compute MEF-SSIM as in MEF-Net: :math:`l \cdot cs`, or ``cs`` alone without ``luminance``.
 
-    The two factors are averaged over the image before they are multiplied, as the published torch
-    code does in its (single-level) multi-scale form.
+    The two factors are averaged over the image before they are multiplied, like in the published
+    torch code in its (single-level) multi-scale form.
 
     Args:
-        sources: from :func:`mefnet_sources`.
+        sources: the result of :func:`mefnet_sources`.
         fused: ``(B, H, W)`` grey in [0, 1]; gradients flow to it.
-        luminance: whether the luminance factor counts.
+        luminance: whether to multiply with the luminance factor.
 
     Returns:
         ``(B,)``.

@@ -1,4 +1,4 @@
-"""MEF-SSIM in its three published variants, behind one name.
+"""MEF-SSIM in its published variants.
 
 The variants differ by more than fusion methods do: a score means nothing without its variant.
 """
@@ -41,7 +41,7 @@ def unit_range(images: Tensor) -> Tensor:
 
 
 def score_input(images: Tensor, variant: str, is_gray: bool) -> Tensor:
-    """Return images as ``variant`` wants them: RGB for color2018, else grey; always in [0, 1].
+    """Return the images in [0, 1] that ``variant`` compares: RGB for color2018, else grey.
 
     ma2015 rounds the grey values of uint8 colour images to 8 bit, as MATLAB's ``rgb2gray`` does;
     floating point images are never rounded, so that the score stays differentiable.
@@ -56,7 +56,7 @@ def score_input(images: Tensor, variant: str, is_gray: bool) -> Tensor:
 
 
 class Steps(NamedTuple):
-    """What a faster backend replaces: these functions have the signatures of the reference's."""
+    """The functions that a faster backend replaces; signatures are those of the reference."""
 
     score_input: Callable[[Tensor, str, bool], Tensor] = score_input
     ma2015_sources: Callable[..., Any] = ma2015_sources
@@ -71,7 +71,7 @@ REFERENCE = Steps()
 def mef_ssim_sources(
     exposures: Tensor, variant: str = "ma2015", scales: int | None = None, steps: Steps = REFERENCE
 ) -> MefSsimSources:
-    """Compute what the exposures alone decide of the score, for many fused images."""
+    """Compute the maps that depend on the exposures only, once for many fused images."""
     images = steps.score_input(exposures, variant, exposures.dim() == 4)
     if variant == "ma2015":
         levels = steps.ma2015_sources(images, len(BETA) if scales is None else scales)
@@ -82,7 +82,7 @@ def mef_ssim_sources(
 
 
 def mef_ssim_score(sources: MefSsimSources, fused: Tensor, steps: Steps = REFERENCE) -> Tensor:
-    """Score fused images against :func:`mef_ssim_sources`: ``(B,)``, in the dtype of those."""
+    """Score fused images with the maps of :func:`mef_ssim_sources`: ``(B,)`` in their dtype."""
     variant, maps = sources
     image = steps.score_input(fused, variant, fused.dim() == 3)
     if isinstance(maps, Color2018Sources):

@@ -1,4 +1,4 @@
-"""Multiscale fusion: a base by the softmax of logits, bands of detail by the variance of luma."""
+"""Multiscale fusion: softmax weights for the base, the variance of luma for bands of detail."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from fastmef.reference.pyramid import enlarge, expand, reduce, shrink
 Knee = tuple[float, float]
 Resample = Callable[[Tensor, Sequence[int]], Tensor]
 
-# The defaults of multiscale_fuse: radius of the windows, what is added to the variance, and how far
-# from black and white overshoot is compressed.
+# The defaults of multiscale_fuse: the radius of the windows, the number added to the variance, and
+# the distances from black and white at which compression begins.
 RADIUS, FLOOR = 4, 1e-6
 KNEE: Knee = (1 / 128, 1 / 32)
 
@@ -28,10 +28,10 @@ class ExposurePyramid(NamedTuple):
 
     Attributes:
         base: the coarsest level in [0, 1], ``(B, K, C, h, w)``, float32 (float64 for float64).
-        inner: the levels between the exposures and the base, finest first. Integer exposures leave
-            them in uint16, scaled to 65535; others in the dtype of the base.
-        validity: the share of valid pixels behind each pixel of ``inner`` and ``base``,
-            ``(B, K, ., .)`` of the dtype of the base; empty where every pixel is valid.
+        inner: the levels between the exposures and the base, finest first. They are uint16, scaled
+            to 65535, for integer exposures, and in the dtype of the base for others.
+        validity: the fraction of valid pixels behind each pixel of ``inner`` and ``base``,
+            ``(B, K, ., .)`` in the dtype of the base; empty if no ``valid`` was given.
     """
 
     base: Tensor
@@ -40,14 +40,14 @@ class ExposurePyramid(NamedTuple):
 
 
 class BandOptions(NamedTuple):
-    """How :func:`blend_band` makes one level."""
+    """The options of :func:`blend_band`."""
 
     radius: int = RADIUS
     floor: float = FLOOR
     contrast: float | Tensor = 1.0
     finest: bool = False
     low: float = 0.0
-    """Of the knee of the finest level; 0 without one."""
+    """``low`` and ``high`` are the knee of the finest level, 0 without a knee."""
     high: float = 0.0
 
     @property
@@ -56,25 +56,25 @@ class BandOptions(NamedTuple):
 
 
 def highest_value(dtype: torch.dtype) -> int:
-    """Return the number that stands for 1 in images of this dtype."""
+    """Return the value that represents 1 in images of this dtype."""
     return 1 if dtype.is_floating_point else torch.iinfo(dtype).max
 
 
 def effective_validity(valid: Tensor) -> Tensor:
-    """Return ``valid`` ``(B, K, H, W)``, and true for all exposures where none is valid."""
+    """Return ``valid`` ``(B, K, H, W)``, set to true for all exposures where none is valid."""
     return valid | ~valid.any(dim=1, keepdim=True)
 
 
 def working_dtype(*tensors: Tensor | None) -> torch.dtype:
-    """Return float64 where any tensor is of that dtype, else float32."""
+    """Return float64 if any tensor is float64, else float32."""
     in_double = any(x is not None and x.dtype == torch.float64 for x in tensors)
     return torch.float64 if in_double else torch.float32
 
 
 def reduced_dtype(exposures: Tensor, is_base: bool) -> torch.dtype:
-    """Return the dtype of the next level: integers stay integers until the base."""
-    keeps = not is_base and not exposures.is_floating_point()
-    return torch.uint16 if keeps else working_dtype(exposures)
+    """Return the dtype of the next level: uint16 for integers, floating point for the base."""
+    is_integer = not is_base and not exposures.is_floating_point()
+    return torch.uint16 if is_integer else working_dtype(exposures)
 
 
 def pyramid_reduce(
@@ -82,8 +82,8 @@ def pyramid_reduce(
 ) -> tuple[Tensor, Tensor | None]:
     r"""Halve ``(B, K, C, H, W)``: :math:`J' = \mathrm{reduce}(m J) / \mathrm{reduce}(m)`.
 
-    ``validity`` m is ``(B, K, H, W)``; reduce(m) is returned as well. Where it is 0 the result is
-    0. The result is of :func:`reduced_dtype`, scaled to its range.
+    ``validity`` m is ``(B, K, H, W)``; reduce(m) is returned as well. Where reduce(m) is 0 the
+    result is 0. The result has the dtype :func:`reduced_dtype` and is scaled to its range.
     """
     dtype = reduced_dtype(exposures, is_base)
     images = exposures.to(working_dtype(exposures))
@@ -93,7 +93,7 @@ def pyramid_reduce(
         m = validity.to(images.dtype)
         coarse_validity = reduce(m)
         coarse = _ratio(reduce(_masked(images, m)), coarse_validity.unsqueeze(2))
-    # Integers times a power of two: the scale is exact where it is an integer.
+    # An integer scale is exact; a scale below 1 is not, so the image is divided instead.
     scale = highest_value(dtype) / highest_value(exposures.dtype)
     coarse = coarse * scale if scale >= 1 else coarse / highest_value(exposures.dtype)
     return stored(coarse, dtype), coarse_validity
@@ -112,12 +112,12 @@ def build_pyramid(
     valid: Tensor | None,
     reduce_level: Callable[[Tensor, bool, Tensor | None], tuple[Tensor, Tensor | None]],
 ) -> ExposurePyramid:
-    """Halve ``levels`` times by ``reduce_level``, a fast :func:`pyramid_reduce` or this one."""
+    """Halve ``levels`` times with ``reduce_level``: :func:`pyramid_reduce` or a faster version."""
     validity = None if valid is None else effective_validity(valid)
     if levels == 0:
         dtype = working_dtype(exposures)
-        shares = () if validity is None else (validity.to(dtype),)
-        return ExposurePyramid(unit_range(exposures, dtype), validity=shares)
+        base_validity = () if validity is None else (validity.to(dtype),)
+        return ExposurePyramid(unit_range(exposures, dtype), validity=base_validity)
     images = [exposures]
     validities: list[Tensor] = []
     for level in range(1, levels + 1):
@@ -131,7 +131,10 @@ def build_pyramid(
 def resample_base(
     images: Tensor, validity: Tensor | None, size: Sequence[int], resample: Resample
 ) -> tuple[Tensor, Tensor | None]:
-    """Resample ``(..., C, h, w)`` and its validity ``(..., h, w)``, as :func:`pyramid_reduce`."""
+    """Resample ``(..., C, h, w)`` and its validity ``(..., h, w)``.
+
+    Pixels are weighted by the validity, as in :func:`pyramid_reduce`.
+    """
     if images.shape[-2:] == tuple(size):
         return images, validity
     if validity is None:
@@ -160,7 +163,7 @@ def unit_range(images: Tensor, dtype: torch.dtype) -> Tensor:
 def base_logits(logits: Tensor, shares: Tensor | None, validity: Tensor | None) -> Tensor:
     """Add the logarithms of shares ``(B, K)`` and validity ``(B, K, h, w)`` to the logits.
 
-    Shares are ignored where they leave no valid exposure.
+    Shares are ignored at pixels where all valid exposures have a share of 0.
     """
     if validity is not None:
         validity = validity.to(logits.dtype)
@@ -181,7 +184,8 @@ def band_weights(
     .. math:: \gamma_k = a_k / \textstyle\sum_j a_j, \qquad a_k = s_k m_k (v_k + \mathrm{floor})^2
 
     with the variance v of luma (of the mean over channels unless there are three) in a flat window
-    of ``2 radius + 1`` pixels that repeats border pixels and averages by the validity m.
+    of ``2 radius + 1`` pixels. Border pixels are repeated, and the validity m weights the pixels of
+    the window.
     """
     if validity is not None:
         images = torch.where(validity.unsqueeze(2) > 0, images, 0)
@@ -197,23 +201,24 @@ def band_weights(
 
 
 def compress_overshoot(images: Tensor, knee: Knee | None) -> Tensor:
-    r"""Bend values near 0 and 1 smoothly into [0, 1]; those in [low, 1 − high] stay.
+    r"""Compress values near and outside 0 and 1 smoothly into [0, 1].
 
     .. math:: y = \min(x, 1 + h) - t^2 / (4 h), \qquad t = \min(\max(x - 1 + h, 0), 2 h)
 
-    with h = high near 1, and the same with low, mirrored, near 0.
+    with h = high near 1, and the same with low, mirrored, near 0. Values in [low, 1 − high] do not
+    change.
     """
     if knee is None:
         return images
     low, high = knee
     above = (images - (1 - high)).clamp(0, 2 * high)
     below = (low - images).clamp(0, 2 * low)
-    bent = images.clamp(-low, 1 + high)
-    return bent - above.square() / (4 * high) + below.square() / (4 * low)
+    clamped = images.clamp(-low, 1 + high)
+    return clamped - above.square() / (4 * high) + below.square() / (4 * low)
 
 
 def finished(fused: Tensor, exposures: Tensor, knee: Knee | None) -> Tensor:
-    """Compress ``fused`` into [0, 1]; return it in the dtype and layout of ``exposures``."""
+    """Compress ``fused`` into [0, 1] and return it in the dtype and layout of ``exposures``."""
     return stored_like(compress_overshoot(fused, knee) * highest_value(exposures.dtype), exposures)
 
 
@@ -228,10 +233,10 @@ def blend_band(
 ) -> Tensor:
     r"""Compute one level: :math:`F = E(F') + c \sum_k \gamma_k (J_k - E(J'_k))` with E = expand.
 
-    ``fine`` J is ``(B, K, C, H, W)``, ``coarse`` J' its next level, ``fused_coarse`` F' that
-    level's fused image; where these have the size of ``fine`` already, E is the identity. At the
-    ``finest`` level overshoot is compressed, and the result takes the dtype and layout of ``fine``;
-    at others it is floating point.
+    ``fine`` J is ``(B, K, C, H, W)``, ``coarse`` J' is its next level and ``fused_coarse`` F' the
+    fused image of that level. If these have the size of ``fine`` already, E is the identity. At the
+    ``finest`` level overshoot is compressed, and the result has the dtype and layout of ``fine``;
+    at other levels it is floating point.
     """
     dtype = working_dtype(fine, coarse, fused_coarse)
     size = fine.shape[-2:]
@@ -263,8 +268,8 @@ def blend_base(
 ) -> Tensor:
     """Enlarge the ``fused`` base to the ``coarsest`` level, and add the band between the two.
 
-    ``base`` is the exposures' at the size of ``fused``; ``band`` is a fast :func:`blend_band` or
-    this one.
+    ``base`` holds the exposures in the size of ``fused``; ``band`` is :func:`blend_band` or a
+    faster version.
     """
     size = coarsest.shape[-2:]
     below, below_validity = resample_base(base, base_validity, size, enlarge)
@@ -290,7 +295,7 @@ def multiscale_fuse(
 ) -> Tensor:
     """See :func:`fastmef.functional.multiscale_fuse`.
 
-    ``fuse`` and ``band`` are fast functions, or those of the reference.
+    ``fuse`` and ``band`` are :func:`softmax_fuse` and :func:`blend_band`, or faster versions.
     """
     if pyramid is None:
         pyramid = exposure_pyramid(exposures, levels, valid)
@@ -320,12 +325,12 @@ def multiscale_fuse(
 
 
 def _unchanged(images: Tensor, size: Sequence[int]) -> Tensor:
-    """Stand in for an expansion to the size that the images have."""
+    """Return the images, which have the ``size`` already."""
     return images
 
 
 def _masked(images: Tensor, validity: Tensor) -> Tensor:
-    """Return ``validity * images``, and 0 where the validity is 0, whatever the image is there."""
+    """Return ``validity * images``, and 0 where the validity is 0 even if the image is NaN."""
     m = validity.unsqueeze(-3)
     return torch.where(m > 0, m * images, torch.zeros_like(images))
 
@@ -336,15 +341,15 @@ def _ratio(total: Tensor, weight: Tensor) -> Tensor:
 
 
 def _box(images: Tensor, radius: int) -> Tensor:
-    """Return the mean over windows of ``2 radius + 1`` pixels, border pixels repeated."""
+    """Return the mean over windows of ``2 radius + 1`` pixels with repeated border pixels."""
     padded = repeat_border(images, radius, radius, radius, radius)
     return F.avg_pool2d(padded, 2 * radius + 1, stride=1)
 
 
 def _variance(gray: Tensor, radius: int, validity: Tensor | None) -> Tensor:
     """Return the variance of ``(B, K, H, W)`` in each window, not below 0."""
-    # Around a constant: the squares of large values would cancel. It does not depend on the image,
-    # so that a strip of rows has the variances of the whole.
+    # A constant is subtracted because differences of large squares would lose precision. It does
+    # not depend on the image, so that a strip of rows has the variances of the whole image.
     centred = gray - 0.5
     if validity is None:
         return (_box(centred.square(), radius) - _box(centred, radius).square()).clamp_min(0)

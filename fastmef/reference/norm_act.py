@@ -1,4 +1,4 @@
-"""Batch normalisation, ReLU and what follows it in FusionNet, with the statistics apart."""
+"""Batch normalisation with given statistics, ReLU, and the pool or upsampling after it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def norm_act(
     eps: float = 1e-5,
     then: str = "",
 ) -> tuple[Tensor, Tensor]:
-    r"""Normalise, scale, ReLU, and what follows.
+    r"""Normalise, scale, apply ReLU, and pool or upsample the result.
 
     .. math:: y = \max(0, \gamma (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta)
 
@@ -38,7 +38,7 @@ def norm_act(
         then: ``"pool"`` is the 2×2 maximum, ``"bilinear"`` is ×2 upsampling, ``""`` is y again.
 
     Returns:
-        y and what follows.
+        y and the result of ``then``.
     """
     column = (1, -1, 1, 1)
     y = (images - mean.reshape(column)) * torch.rsqrt(variance + eps).reshape(column)

@@ -1,8 +1,8 @@
-"""The Gaussian pyramid: the one filter that halves and doubles images in fastmef.
+"""The filters of the Gaussian pyramid, which halve and double images.
 
 The binomial window has 4 taps instead of the usual 5, so that each coarse pixel lies in the middle
-of its 2×2 block. With every second pixel of a 5-tap mean each level moves half a pixel towards the
-top left.
+of its 2×2 block. Taking every second pixel of a 5-tap mean would shift each level half a pixel
+towards the top left.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fastmef.reference.resampling import bilinear
 
 
 def reduce(images: Tensor) -> Tensor:
-    """Halve ``(..., H, W)`` by the binomial window [1 3 3 1]/8: ``(..., ⌈H/2⌉, ⌈W/2⌉)``.
+    """Halve ``(..., H, W)`` with the binomial window [1 3 3 1]/8 to ``(..., ⌈H/2⌉, ⌈W/2⌉)``.
 
     Border pixels are repeated.
     """
@@ -30,13 +30,13 @@ def reduce(images: Tensor) -> Tensor:
 
 
 def expand(images: Tensor, size: Sequence[int]) -> Tensor:
-    """Double ``(..., h, w)`` by the same window, [1 3]/4 and [3 1]/4 in turn, cropped to ``size``.
+    """Double ``(..., h, w)`` with the taps [1 3]/4 and [3 1]/4 in turn, and crop it to ``size``.
 
     Border pixels are repeated.
     """
     planes = images.reshape(-1, 1, *images.shape[-2:])
-    # Not F.interpolate: its rounding depends on the height, and a strip of rows must be doubled as
-    # the whole image is.
+    # F.interpolate is not used: its rounding depends on the height, but a strip of rows must be
+    # bit-identical to the same rows of the whole image.
     padded = repeat_border(planes, 1, 1, 1, 1)
     wide = _doubled(padded, -1)
     return _doubled(wide, -2)[..., : size[0], : size[1]].reshape(*images.shape[:-2], *size)
@@ -49,7 +49,7 @@ def halved_size(size: Sequence[int], levels: int) -> tuple[int, int]:
 
 
 def halvings_above(size: Sequence[int], small: Sequence[int]) -> int:
-    """Return how many halvings leave ``size`` at least as large as ``small`` on both axes."""
+    """Return the number of halvings that leave ``size`` at least as large as ``small``."""
     levels = 0
     while levels < (max(size) - 1).bit_length():
         halved = halved_size(size, levels + 1)
@@ -60,10 +60,10 @@ def halvings_above(size: Sequence[int], small: Sequence[int]) -> int:
 
 
 def shrink(images: Tensor, size: Sequence[int]) -> Tensor:
-    """Resample ``(..., H, W)`` to a smaller ``size`` by a triangular window.
+    """Resample ``(..., H, W)`` to a smaller ``size`` with a triangular window.
 
-    The window reaches as far on each side as a pixel of the result is wide: for half an even size
-    it is that of :func:`reduce`, for the same size nothing changes.
+    The window extends on each side by the width of a pixel of the result. For half an even size it
+    is the window of :func:`reduce`; the same size returns the images unchanged.
     """
     return _resampled(images, size, True)
 
@@ -74,6 +74,7 @@ def enlarge(images: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _resampled(images: Tensor, size: Sequence[int], antialias: bool) -> Tensor:
+    """Resample ``(..., H, W)`` bilinearly; return the images unchanged if they have the size."""
     if images.shape[-2:] == tuple(size):
         return images
     planes = images.reshape(-1, 1, *images.shape[-2:])
@@ -82,7 +83,7 @@ def _resampled(images: Tensor, size: Sequence[int], antialias: bool) -> Tensor:
 
 
 def _doubled(padded: Tensor, dim: int) -> Tensor:
-    """Double the inner pixels along an axis whose ends were repeated."""
+    """Double the pixels along ``dim``, which is padded by one pixel at both ends."""
     size = padded.shape[dim] - 2
     before, own, after = (padded.narrow(dim, start, size) for start in range(3))
     pairs = torch.stack(
@@ -92,4 +93,5 @@ def _doubled(padded: Tensor, dim: int) -> Tensor:
 
 
 def _binomial(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+    """Return the mean with the weights [1 3 3 1]/8."""
     return (a + 3 * (b + c) + d) / 8

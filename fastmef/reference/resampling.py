@@ -1,8 +1,8 @@
-"""Resampling along both axes with gradients that have the same bits in every run.
+"""Resample along both axes with gradients that are bit-identical in every run.
 
-The gradients of ``F.interpolate``, adaptive pooling and ``index_select`` add with atomics on a GPU
-in any order. There the gradient is gathered instead: resampling is linear along either axis, so
-that its gradient is a product with two transposed matrices.
+On a GPU the backward passes of ``F.interpolate``, adaptive pooling and ``index_select`` add with
+atomics in any order. This module gathers the gradient instead: resampling is linear along either
+axis, so the gradient is a product with two transposed matrices.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ Resampling = Callable[[Tensor, tuple[int, int]], Tensor]
 
 
 def gathers_gradient(planes: Tensor) -> bool:
-    """Return whether a gradient w.r.t. the planes is recorded that must be gathered."""
+    """Return whether autograd records a gradient w.r.t. planes on a GPU, which must be gathered."""
     return planes.is_cuda and torch.is_grad_enabled() and planes.requires_grad
 
 
 def bilinear(planes: Tensor, size: Sequence[int], antialias: bool = False) -> Tensor:
-    """Resample ``(N, C, h, w)`` bilinearly to ``size``; pixels are areas."""
+    """Resample ``(N, C, h, w)`` bilinearly to ``size``, with ``align_corners=False``."""
 
     def function(images: Tensor, size: tuple[int, int]) -> Tensor:
         return F.interpolate(images, size, mode="bilinear", antialias=antialias)
@@ -39,6 +39,8 @@ def resample(function: Resampling, planes: Tensor, size: Sequence[int]) -> Tenso
 
 
 class _Resample(torch.autograd.Function):
+    """Resample; the backward pass multiplies with the transposed matrices of both axes."""
+
     generate_vmap_rule = True
 
     @staticmethod
@@ -54,7 +56,7 @@ class _Resample(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> Any:
         wide = grad_output.to(torch.promote_types(grad_output.dtype, torch.float32))
         rows, columns = (
-            # The shares of pixels along an axis, as the columns of a resampled unit matrix.
+            # The matrix of resampling along an axis is the resampled unit matrix.
             ctx.function(torch.eye(n, dtype=wide.dtype, device=wide.device)[None, None], (size, n))
             for n, size in zip(ctx.size, wide.shape[-2:], strict=True)
         )

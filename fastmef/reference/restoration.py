@@ -1,4 +1,4 @@
-"""Colour that averaging has washed out, given back inside the range of the exposures."""
+"""Restore colour that averaging has washed out, within the range of the exposures."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from torch import Tensor
 
 from fastmef.reference.color import rgb_to_gray
 
-# Relative colour of values below this is mostly sensor noise and is damped.
+# The relative colour of darker values is mostly sensor noise and is damped.
 NOISE_FLOOR = 0.02
-# How steeply a channel counts as clipped: 1 - max^8 is 0.57 at level 230 and 0.93 at level 183.
-CLIPPING_POWER = 8
+# The exponent of the trust in unclipped pixels: 1 - max^8 is 0.57 at level 230, 0.93 at level 183.
+CLIPPING_EXPONENT = 8
 
 
 def restore_color(fused: Tensor, weights: Tensor, exposures: Tensor, strength: float) -> Tensor:
-    r"""Give a fusion back the colour that averaging exposures takes from it.
+    r"""Restore the colour that a fused image lost by averaging exposures.
 
     A weighted sum of a dark, colourful and a bright, nearly white exposure is nearly white: the
     brighter one dominates the ratio of colour to luma, and a clipped one has lost the colour of
-    the scene. Two corrections, both at half of ``strength`` s: the relative colour moves towards
-    the mean R of the unclipped exposures' own, and all colour is raised a little.
+    the scene. There are two corrections, each with half the ``strength`` s: the relative colour
+    moves towards the mean R of that of the unclipped exposures, and all colour is amplified.
 
     .. math::
         C = (1 - \tfrac{s}{2})\,(F - Y_F) + \tfrac{s}{2}\,(Y_F + \epsilon) R,
@@ -29,7 +29,7 @@ def restore_color(fused: Tensor, weights: Tensor, exposures: Tensor, strength: f
     .. math:: F' = F + t\,\big(Y_F + (1 + \tfrac{s}{2})\,C - F\big)
 
     with the largest t ≤ 1 at each pixel that keeps every channel inside the range of the
-    exposures there. Luma Y stays as it is, so scores on grey images do too.
+    exposures there. Luma Y does not change, and neither do scores of grey images.
 
     Args:
         fused: F, ``(B, 3, H, W)``.
@@ -43,19 +43,19 @@ def restore_color(fused: Tensor, weights: Tensor, exposures: Tensor, strength: f
     luma = rgb_to_gray(fused).unsqueeze(1)
     relative = torch.zeros_like(fused)
     total = torch.zeros_like(luma)
-    # One exposure at a time: memory is that of a few images, whatever K.
+    # The loop handles one exposure at a time, so that memory does not grow with K.
     for k in range(exposures.shape[1]):
         image = exposures[:, k]
         gray = rgb_to_gray(image).unsqueeze(1)
-        # Where all exposures are clipped the small constant leaves their own colours.
-        unclipped = 1 - image.amax(dim=1, keepdim=True) ** CLIPPING_POWER + 1e-3
+        # The small constant keeps the exposures' colours where all of them are clipped.
+        unclipped = 1 - image.amax(dim=1, keepdim=True) ** CLIPPING_EXPONENT + 1e-3
         trust = weights[:, k : k + 1] * unclipped
         relative += trust * (image - gray) / (gray + NOISE_FLOOR)
         total += trust
     own = (luma + NOISE_FLOOR) * relative / total.clamp_min(1e-12)
     color = torch.lerp(fused - luma, own, strength / 2)
     change = luma + (1 + strength / 2) * color - fused
-    # A pyramid blend may have put F itself outside the range; it is not moved further out.
+    # F may already be outside the range after a pyramid blend; it is then not moved further out.
     up = (exposures.amax(dim=1) - fused).clamp_min(0)
     down = (fused - exposures.amin(dim=1)).clamp_min(0)
     room = torch.where(change > 0, up, down) / change.abs().clamp_min(1e-9)

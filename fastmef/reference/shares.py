@@ -1,4 +1,4 @@
-"""How much each frame of a bracket counts: near copies share one vote, empty frames have none."""
+"""Compute how much each frame of a bracket counts: copies share one vote, empty ones have 0."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastmef.reference.color import rgb_to_gray
 THUMBNAIL = 64  # pixels
 COPY_DISTANCE = 0.08  # mean absolute difference of luma
 DARK, BRIGHT = 4 / 255, 251 / 255
-INFORMED = 0.002  # share of pixels
+INFORMED = 0.002  # fraction of pixels
 
 
 def exposure_shares(base: Tensor) -> Tensor:
@@ -19,7 +19,7 @@ def exposure_shares(base: Tensor) -> Tensor:
     gray = rgb_to_gray(base)
     informed = ((gray > DARK) & (gray < BRIGHT)).to(gray.dtype).mean(dim=(-2, -1))
     weight = (informed / INFORMED).clamp_max(1)
-    # A bracket of nothing but clipped frames: all count.
+    # If every frame is clipped, all of them count.
     weight = torch.where(weight.sum(dim=1, keepdim=True) > 0, weight, torch.ones_like(weight))
     size = min(THUMBNAIL, gray.shape[-2]), min(THUMBNAIL, gray.shape[-1])
     thumbnails = F.adaptive_avg_pool2d(gray, size).flatten(2)

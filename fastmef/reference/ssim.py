@@ -30,16 +30,16 @@ def ssim(
     ``reduction="none"`` is the map.
     """
     c1, c2 = (k1 * data_range) ** 2, (k2 * data_range) ** 2
-    # With zeros beyond the border a shifted image is another image, so nothing is subtracted there.
+    # Zero padding takes part in the moments, so no constant may be subtracted from the images.
     shift_a = 0.0 if border == "zero" else plane_mean(a)
     shift_b = 0.0 if border == "zero" else plane_mean(b)
     x, y = a - shift_a, b - shift_b
     mu_x, mu_y = window_filter(x, window, sigma, border), window_filter(y, window, sigma, border)
-    # Only the sum of the two variances enters.
-    power = window_filter(x * x, window, sigma, border) + window_filter(
+    # The formula needs only the sum of the two variances.
+    second_moments = window_filter(x * x, window, sigma, border) + window_filter(
         y * y, window, sigma, border
     )
-    variances = power - mu_x * mu_x - mu_y * mu_y
+    variances = second_moments - mu_x * mu_x - mu_y * mu_y
     covariance = window_filter(x * y, window, sigma, border) - mu_x * mu_y
     similarity = (2 * covariance + c2) / (variances + c2)
     if luminance:

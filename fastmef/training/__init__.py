@@ -1,4 +1,4 @@
-"""Training a FusionNet on exposure sets."""
+"""Train a FusionNet on exposure sets."""
 
 from fastmef.training.config import TrainConfig
 from fastmef.training.graph import (

@@ -1,4 +1,4 @@
-"""``torchrun --nproc-per-node N -m fastmef.training DIR -o RUN``: fastmef train in N processes."""
+"""Run ``fastmef train`` in N processes: ``torchrun --nproc-per-node N -m fastmef.training …``."""
 
 from __future__ import annotations
 

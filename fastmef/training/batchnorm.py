@@ -1,4 +1,4 @@
-"""Batch normalisation by the batches of all processes, on any device."""
+"""Batch normalisation with the statistics of the batches of all processes, on any device."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
-    """Normalise by mean and variance over the batches of all processes.
+    """Normalise with mean and variance over the batches of all processes.
 
-    PyTorch's ``SyncBatchNorm`` runs on GPUs alone. This one computes the same on every device, with
-    the gradient through the shared statistics:
+    PyTorch's ``SyncBatchNorm`` runs on GPUs only. This module computes the same on every device,
+    and gradients flow through the shared statistics:
 
     .. math:: \\mu = \\sum_r \\sum x_r / N, \\quad \\sigma^2 = \\sum_r \\sum (x_r - \\mu)^2 / N,
         \\quad N = \\sum_r n_r
@@ -37,6 +37,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, total: Tensor) -> None:
+        """Update the running statistics; ``total`` is the number of values of a channel."""
         state: Any = self
         state.num_batches_tracked += 1
         unbiased = variance * (total / (total - 1))
@@ -45,7 +46,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
 
 
 def synchronize_batchnorm(network: nn.Module, device: torch.device) -> nn.Module:
-    """Let every batch normalisation of a network use the batches of all processes."""
+    """Make every batch normalisation of a network use the batches of all processes."""
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(network)
     for module in network.modules():
@@ -55,7 +56,7 @@ def synchronize_batchnorm(network: nn.Module, device: torch.device) -> nn.Module
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """Sum over all processes. Each of them uses the sum, so its gradient is summed as well."""
+    """Sum over all processes. All of them use the sum, so its gradient is summed as well."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Checkpoints: one file with everything a run needs to go on, replaced in one step."""
+"""Checkpoints: one file with everything that a run needs to continue, replaced atomically."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Checkpoint:
         """Load everything into a state of the same configuration.
 
         Raises:
-            InputError: it is of another kind.
+            InputError: the checkpoint is of another network or optimiser.
         """
         try:
             self._load_module("model.", state.network)
@@ -52,6 +52,7 @@ class Checkpoint:
         state.step, state.drawn = self.step, self.drawn
 
     def _load_module(self, prefix: str, module: nn.Module) -> None:
+        """Load the tensors whose names begin with ``prefix`` into a module."""
         tensors = {
             name.removeprefix(prefix): value
             for name, value in self.tensors.items()
@@ -61,6 +62,7 @@ class Checkpoint:
         module.load_state_dict(tensors)
 
     def _load_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Load the optimiser's state, in the memory layout of its parameters."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in self.tensors.items():
@@ -68,8 +70,8 @@ class Checkpoint:
                 _, index, key = name.split(".")
                 parameter = parameters[int(index)]
                 if value.ndim:
-                    # The fused step walks through memory: moments laid out unlike their
-                    # parameter would be paired with the wrong elements.
+                    # The fused step pairs elements by their position in memory, so moments need
+                    # the layout of their parameter.
                     check_fit({name: value}, {name: parameter})
                     value = torch.empty_like(parameter, requires_grad=False).copy_(value)
                 state.setdefault(int(index), {})[key] = value
@@ -80,7 +82,7 @@ class Checkpoint:
 def save_checkpoint(
     path: Path, state: TrainState, config: TrainConfig, precision: str, data: DataRecord
 ) -> None:
-    """Write a checkpoint; the one before is replaced in one step.
+    """Write a checkpoint, which replaces the one before atomically.
 
     Raises:
         OutputError: see :func:`fastmef.data.files.atomic_write`.
@@ -105,7 +107,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
-        InputError: missing, damaged, or not a checkpoint.
+        InputError: the file is missing, damaged, or not a checkpoint.
     """
     content = read_bytes(path, MAX_BYTES, _NEEDED)
     try:

@@ -1,4 +1,4 @@
-"""Everything that decides the result of a training run."""
+"""The configuration that decides the result of a training run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fastmef.nn.objective import SCALES, WEIGHTS
 RENDERING = RenderOptions()
 
 _MANY = 10**9
-# Smallest and largest value. A network of width 512 takes 4.5 GB, and training it four times that.
+# Smallest and largest values. A network of width 512 takes 4.5 GB, its training four times that.
 _RANGES = {
     "width": (1, 512),
     "steps": (1, _MANY),
@@ -43,7 +43,7 @@ _CHOICES = {
 _MAY_BE_EMPTY = ("folder_weights", "hdr_stops")
 
 TERMS = tuple(WEIGHTS)
-"""The options that are weights of the terms of the loss."""
+"""Names of the options that are weights of the terms of the loss."""
 
 _SUM_OF_WEIGHTS: dict[str, Any] = {
     "exposures": "fixed",
@@ -73,36 +73,41 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A run is determined by this configuration, the photographs, the machine and its threads."""
+    """The configuration of a training run.
+
+    Its result depends on this configuration, the photographs, the machine and the number of
+    threads.
+    """
 
     exposures: str = "any"
-    """"any": one network for every number of exposures; "fixed": for that of the scenes, or for
-    ``frames``."""
+    """"any" trains one network for every number of exposures; "fixed" trains a network for the
+    number of exposures of the scenes, or for ``frames``."""
     frames: int = 0
-    """For "fixed": exposures that are drawn at random from each longer scene and rendered from HDR
-    files; 0: all of a scene, which must be as many in every scene, and no HDR files."""
+    """For "fixed": number of exposures that are drawn at random from each longer scene and rendered
+    from HDR files. 0 uses all exposures of a scene, whose number must be the same in every scene,
+    and no HDR files."""
     counts: tuple[int, ...] = COUNTS
     """For "any": numbers of exposures to which longer brackets are thinned and HDR files rendered.
-    Each is drawn as often as it stands here."""
+    A number that is listed twice is drawn twice as often."""
     validation: str = VALIDATION
-    """Share of the first folder's scenes that are for validation, "0" for none; or a file with the
-    name of one a line."""
+    """Share of the first folder's scenes that are for validation, "0" for none; or a text file with
+    one scene name per line."""
     folder_weights: tuple[float, ...] = ()
-    """Share of the batches from each folder. Empty: every scene counts alike."""
+    """Share of the batches from each folder. If empty, all scenes are drawn equally often."""
     reuse: int = 1
-    """So many batches in a row are cut from the same photographs, at new places: fewer are decoded
-    where they do not fit into memory."""
+    """Number of consecutive batches that are cut from the same photographs, at new positions. More
+    means that fewer photographs are decoded if they do not fit into memory."""
     hdr_stops: tuple[float, ...] = RENDERING.stops
-    """Least and most stops from the darkest to the brightest exposure of a rendered bracket. Empty:
-    what the scene's range of brightness asks for."""
+    """Least and most stops from the darkest to the brightest exposure of a rendered bracket. If
+    empty, the scene's range of brightness decides."""
     hdr_curves: tuple[str, ...] = RENDERING.curves
-    """Response curves, of which one is drawn: "srgb", "linear", "s"."""
+    """Response curves to draw from: "srgb", "linear", "s"."""
     hdr_gammas: tuple[float, ...] = RENDERING.gammas
-    """Least and greatest exponent that bends the response curve."""
+    """Smallest and largest exponent of the response curve."""
     hdr_clipped: float = RENDERING.clipped
     """Share of the pixels that may be white in the darkest exposure and dark in the brightest."""
     hdr_noise: tuple[float, ...] = RENDERING.noise
-    """Variances of shot noise at white, of which one is drawn."""
+    """Variances of shot noise at white to draw from."""
     hdr_bits: int = RENDERING.bits
     """Bits to which rendered exposures are rounded."""
     width: int = 16
@@ -111,15 +116,16 @@ class TrainConfig:
     """"gray" reads the luma of each exposure, "rgb" all channels, "gray_max" the luma and the
     largest channel."""
     skip_connections: bool = True
-    """Join each encoder group to its decoder group; False is the paper's network."""
+    """Connect each encoder group to its decoder group; False is the paper's network."""
     upsampling: str = "bilinear"
     blend: str = "multiscale"
-    """What the loss sees: "sum" is the paper's sum of the exposures by weights at full size,
-    "multiscale" weights at a coarse level and adds finer detail by local variance."""
+    """How a patch is fused for the loss: "sum" is the paper's weighted sum of the exposures at full
+    size, "multiscale" weights the exposures at a coarse level and adds finer detail by local
+    variance."""
     levels: int = 2
     """How often "multiscale" halves a patch before the network sees it."""
     structure: float = WEIGHTS["structure"]
-    """Weight of the paper's loss, the γ-weighted SSIM to every exposure."""
+    """Weight of the paper's loss, the γ-weighted SSIM loss to every exposure."""
     gamma: str = "variance_gradient"
     luminance: bool = False
     """Keep the luminance factor in the SSIM of the paper's loss."""
@@ -128,7 +134,8 @@ class TrainConfig:
     mef_ssim: float = WEIGHTS["mef_ssim"]
     """Weight of 1 - MEF-SSIM (ma2015, 3 scales)."""
     mef_ssim_1_scale: float = WEIGHTS["mef_ssim_1_scale"]
-    """The same at 1 scale: the finest of the three has 7 % of the weight in the score."""
+    """Weight of 1 - MEF-SSIM (ma2015, 1 scale). The finest of the three scales has only 7 % of the
+    weight in the 3-scale score."""
     mefnet: float = WEIGHTS["mefnet"]
     """Weight of 1 - MEF-SSIM (mefnet), structure times luminance."""
     color2018: float = WEIGHTS["color2018"]
@@ -138,14 +145,14 @@ class TrainConfig:
     color: float = WEIGHTS["color"]
     """Weight of the colour contrast term."""
     initial: str | None = None
-    """Weights to start from, a bundled name or a .safetensors file of the same network."""
+    """Weights to start from: a bundled name, or a .safetensors file of the same network."""
     steps: int = 4000
     batch_size: int = 2
     """Patches in a batch; a bracket of more than two exposures is a batch of its own."""
     accumulate: int = 1
-    """Batches whose mean gradient is one step, in each process."""
+    """Number of batches in each process whose mean gradient makes one step."""
     patch: int = 448
-    """Side of the square patches, pixels."""
+    """Side of the square patches in pixels."""
     learning_rate: float = 2e-3
     """Peak of the schedule, after a linear warm-up."""
     warmup: int = 50
@@ -153,15 +160,15 @@ class TrainConfig:
     """After the warm-up: "cosine", half a cosine down to zero, or "constant"."""
     weight_decay: float = 1e-4
     clip: float = 1.0
-    """Longer gradients are scaled to this norm; 0 leaves all as they are."""
+    """Gradients with a larger norm are scaled to this norm; 0 clips none."""
     ema: float = 0.0
-    """Decay of the moving average of the weights that is validated and saved as the model, such as
-    0.999; 0: the weights themselves."""
+    """Decay of the moving average of the weights, for example 0.999. The average is validated and
+    saved as the model; 0 uses the weights themselves."""
     sync_batchnorm: bool = False
-    """Normalise by the statistics of the batches of all processes together."""
+    """Normalise with the statistics of the batches of all processes together."""
     recompute: bool = False
-    """Compute activations again in the backward pass instead of keeping them: less memory, more
-    time, the same result."""
+    """Recompute activations in the backward pass instead of keeping them: less memory, more time,
+    the same result."""
     precision: str = "auto"
     """"float32", "bfloat16", or "auto": bfloat16 where a probe finds it faster and in agreement."""
     seed: int = 0
@@ -218,7 +225,7 @@ class TrainConfig:
 
     @property
     def rendering(self) -> RenderOptions:
-        """What HDR files are rendered by."""
+        """The options with which HDR files are rendered."""
         return RenderOptions(
             self.hdr_stops,
             self.hdr_curves,
@@ -230,7 +237,7 @@ class TrainConfig:
 
     @property
     def uses_hdr(self) -> bool:
-        """Whether HDR files take part."""
+        """Whether HDR files are used."""
         return self.exposures == "any" or self.frames > 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -238,15 +245,15 @@ class TrainConfig:
 
     @classmethod
     def recipe(cls, name: str, **options: Any) -> TrainConfig:
-        """Return a named configuration, with ``options`` in place of its own.
+        """Return a named configuration in which ``options`` override its own values.
 
         Args:
             name: ``"default"``; ``"paper"``, the network and the loss of arXiv 2510.21815 at a
-                width that two cores can train; or ``"pairs"``, the paper's loss with the terms that
-                it lacks, for pairs.
+                width that two cores can train; or ``"pairs"``, the paper's loss for pairs, with
+                terms for MEF-SSIM, brightness and colour added.
 
         Raises:
-            InputError: another name, or an option that cannot be.
+            InputError: there is no such name or option, or a value is not allowed.
         """
         if name not in RECIPES:
             raise InputError(f"recipe must be one of {', '.join(RECIPES)}, got {name!r}")
@@ -275,6 +282,7 @@ def _check_type(name: str, value: object, kind: Any) -> None:
 
 
 def _check_items(name: str, value: object, kind: type) -> None:
+    """Check that a value is a tuple of items of one type."""
     items = value if isinstance(value, tuple) else (None,)
     fits = all(_is_of(item, kind) for item in items) and bool(items or name in _MAY_BE_EMPTY)
     if kind is str:
@@ -287,5 +295,6 @@ def _check_items(name: str, value: object, kind: type) -> None:
 
 
 def _is_of(value: object, kind: Any) -> bool:
+    """Return whether a value is of a type; an int passes for a float, a bool for neither."""
     allowed = (int, float) if kind is float else kind
     return isinstance(value, allowed) and not (isinstance(value, bool) and kind is not bool)

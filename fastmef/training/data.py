@@ -1,4 +1,4 @@
-"""The photographs of a training: found, looked at once, and cut into batches."""
+"""Find the photographs of a training, survey them once, and cut them into batches."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ Folders = Sequence[str | os.PathLike[str]]
 
 @dataclass(frozen=True)
 class DataOptions:
-    """How photographs are read, which does not change the result of a training."""
+    """Where photographs are and how they are read."""
 
     folders: Folders
     exclude: Collection[str] = ()
     workers: int = 1
-    """Threads that make batches ahead of their use; 0: batches are made when they are needed."""
+    """Threads that make batches ahead of their use; 0 makes each batch when it is needed."""
     memory: int | str | None = None
-    """Decoded photographs that the processes of a machine keep, such as ``"4GB"``; ``None``: half
-    of what is free."""
+    """Memory for decoded photographs of all processes of a machine, such as ``"4GB"``; ``None`` is
+    half of what is free."""
     skip_faulty: bool = False
     """Leave out scenes that cannot be used instead of refusing them."""
 
 
 def find_scenes(options: DataOptions, config: TrainConfig) -> TrainingSet:
-    """Find the scenes by their names, without opening a file.
+    """Find the scenes by the names of files and folders, without opening an image.
 
     Raises:
-        InputError: see :func:`fastmef.data.training_set.find_training_scenes`; there are more or
-            fewer folders than weights.
+        InputError: see :func:`fastmef.data.training_set.find_training_scenes`; or the numbers of
+            folders and of their weights differ.
     """
     if not options.folders:
         raise InputError("no folder to train on")
@@ -60,7 +60,7 @@ def find_scenes(options: DataOptions, config: TrainConfig) -> TrainingSet:
 
 
 def survey(found: TrainingSet, store: Frames, options: DataOptions, config: TrainConfig) -> None:
-    """Decode every photograph once, and leave out what cannot be used if ``options`` allow it.
+    """Decode every photograph once, and skip scenes that cannot be used if ``options`` allow it.
 
     Raises:
         InputError: a scene cannot be used.
@@ -71,7 +71,7 @@ def survey(found: TrainingSet, store: Frames, options: DataOptions, config: Trai
         store.survey(scenes)
         for scene in scenes:
             if (fault := missing_exposures(scene, config.frames)) is not None:
-                raise InputError(f"{display(scene.place)}: {fault}")
+                raise InputError(f"{display(scene.location)}: {fault}")
         return
     store.look_at(scenes)
     missing = config.frames
@@ -81,14 +81,14 @@ def survey(found: TrainingSet, store: Frames, options: DataOptions, config: Trai
 
 
 def open_store(options: DataOptions, world: World) -> Frames:
-    """Return the memory for decoded photographs that this process may use."""
+    """Create the store of decoded photographs, with this process's share of the memory."""
     given = options.memory
     memory = available_memory() // 2 if given is None else parse_memory(given)
     return Frames(memory // world.local_size)
 
 
 def share_survey(found: TrainingSet, store: Frames, world: World) -> None:
-    """Look at every file in one of the processes, and tell the others."""
+    """Survey every file in one of the processes, and share the results with the others."""
     if world.size > 1:
         store.look_at(world.share([*found.training, *found.validation]))
         for seen in world.gather(store.seen):
@@ -126,7 +126,7 @@ def batches(
 
 
 def thinned(scene: Scene, count: int | str) -> Scene:
-    """Return a scene for validation with as many exposures as a network takes, evenly spaced."""
+    """Return a scene with at most ``count`` of its exposures, evenly spaced."""
     if isinstance(count, str) or len(scene.images) <= count:
         return scene
     chosen = np.linspace(0, len(scene.images) - 1, count).round().astype(int)

@@ -1,4 +1,4 @@
-"""The processes of a training: one, or those that torchrun starts, on one machine or several."""
+"""The processes of a training: a single one, or those that torchrun starts on its machines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 T = TypeVar("T")
 
-_PATIENCE = timedelta(hours=6)  # in which the others must reach the point that one has reached
+_PATIENCE = timedelta(hours=6)  # longest time that one process waits for the others
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one process that writes."""
+        """Whether this is the process that writes files."""
         return self.rank == 0
 
     def share(self, items: Sequence[T]) -> list[T]:
-        """Return every ``size``-th item, those of this process."""
+        """Return the items of this process: every ``size``-th."""
         return list(items[self.rank :: self.size])
 
     def from_main(self, value: T) -> T:
@@ -55,7 +55,7 @@ class World:
         return values
 
     def mean(self, values: Tensor) -> Tensor:
-        """Return the mean over the processes, the same bits in all of them."""
+        """Return the mean over the processes, bit for bit the same in all of them."""
         if self.size > 1:
             values = values.clone()
             dist.all_reduce(values)
@@ -71,16 +71,16 @@ class World:
 
     @property
     def _exchange(self) -> torch.device | None:
-        """Where NCCL exchanges objects; gloo does it in main memory."""
+        """Return the device on which NCCL exchanges objects; ``None`` for gloo."""
         return self.device if self.device.type == "cuda" else None
 
 
 @contextmanager
 def join_world() -> Iterator[World]:
-    """Join the processes that torchrun has started, by its environment variables.
+    """Join the processes that torchrun has started, following its environment variables.
 
-    A process group that exists is used as it is. Without one, and without torchrun, this process
-    is alone.
+    An existing process group is used and left as it is. Without a group and without torchrun, the
+    world is this process alone.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
@@ -100,7 +100,7 @@ def join_world() -> Iterator[World]:
             yield World(dist.get_rank(), dist.get_world_size(), local_size, device)
     finally:
         if begins:
-            # The last reference must be that of the group's own module: where a wrapped network has
-            # it, gloo's threads and its destructor wait for each other.
+            # No wrapped network may hold the last reference to the group: gloo's threads and its
+            # destructor would wait for each other.
             gc.collect()
             dist.destroy_process_group()

@@ -1,6 +1,6 @@
-"""A training step that the host starts at once: no read of a value, no allocation, one CUDA graph.
+"""A training step as one CUDA graph, which the host launches without waiting.
 
-Some hundreds of kernels of a small step take longer to be started one by one than to run.
+A small step has some hundreds of kernels. Launching them one by one takes longer than running them.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ WARM_UP = 3
 def warmup(function: Callable[..., Any], *arguments: Any, times: int = WARM_UP) -> Any:
     """Call a function on a side stream, so that a CUDA graph can be captured from its next call.
 
-    First calls compile and load kernels, choose algorithms and make room, none of which a capture
-    may contain.
+    The first calls compile and load kernels, choose algorithms and allocate memory, which is not
+    allowed during a capture.
 
     Args:
-        function: what is to be captured, called with ``arguments``. What it changes, it changes
+        function: the function to capture, called with ``arguments``. Its side effects happen
             ``times`` times.
-        times: calls; cuDNN's choice and the allocator settle within three.
+        times: number of calls; cuDNN's choice of algorithms and the allocator settle within three.
 
     Returns:
         The result of the last call. Without a GPU the function is called in the same way.
@@ -48,9 +48,10 @@ def warmup(function: Callable[..., Any], *arguments: Any, times: int = WARM_UP) 
 
 
 def capturable_adamw(parameters: Any, **options: Any) -> torch.optim.AdamW:
-    """Return a fused AdamW whose learning rate is a tensor beside the parameters.
+    """Return a fused AdamW whose learning rate is a tensor on the device of the parameters.
 
-    A graph would repeat a number; a tensor is read anew, see :func:`set_learning_rate`.
+    A CUDA graph would repeat the value of a number, but reads a tensor at every replay; see
+    :func:`set_learning_rate`.
     """
     optimizer = torch.optim.AdamW(parameters, fused=True, **options)
     for group in optimizer.param_groups:
@@ -61,7 +62,7 @@ def capturable_adamw(parameters: Any, **options: Any) -> torch.optim.AdamW:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of an optimiser; that of :func:`capturable_adamw` is a float32."""
+    """Set the learning rate of an optimiser. :func:`capturable_adamw` keeps it in float32."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(rate)
@@ -70,15 +71,15 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 class Update:
-    """One step of an optimiser on a batch, of nothing but work for the device.
+    """One optimiser step on a batch that never waits for the device.
 
     Args:
-        network: what ``objective`` gives the batch to.
+        network: the network, which is passed to ``objective``.
         objective: maps ``(network, batch, precision)`` to loss and terms, as
             :class:`fastmef.training.objective.Objective` does.
-        optimizer: of the network's parameters, by :func:`capturable_adamw`.
+        optimizer: optimiser of the network's parameters, from :func:`capturable_adamw`.
         precision: ``"float32"`` or ``"bfloat16"``.
-        clip: longer gradients are scaled to this norm; 0 leaves all as they are.
+        clip: gradients with a larger norm are scaled to this norm; 0 clips none.
     """
 
     def __init__(
@@ -92,10 +93,10 @@ class Update:
         self.network, self.objective, self.optimizer = network, objective, optimizer
         self.precision, self.clip = precision, clip
         self.terms: tuple[str, ...] = ()
-        """Names of the terms of the loss, known after the first call."""
+        """Names of the terms of the loss; empty before the first call."""
 
     def __call__(self, batch: Tensor) -> Tensor:
-        """Return loss and terms, ``(1 + terms,)``, as they were before the step."""
+        """Take a step; return loss and terms from before it, ``(1 + terms,)``."""
         self.optimizer.zero_grad(set_to_none=True)
         loss, terms = self.objective(self.network, batch, self.precision)
         self.terms = tuple(terms)
@@ -108,14 +109,14 @@ class Update:
 
 
 class GraphedStep:
-    """Repeats a step as one CUDA graph for each shape of its batches.
+    """Run a step as one CUDA graph for each shape of its batches.
 
-    The first calls with a shape run the step as it is, on a side stream; then it is captured. On a
-    CPU, and where a capture fails, which is said once, every call runs it as it is: with the same
-    result, bit for bit.
+    The first calls with a shape run the step without a graph, on a side stream; the next call
+    captures it. On a CPU every call runs without a graph. If a capture fails, a warning says so
+    once, and all later calls run without a graph. Results are bit for bit the same.
 
     Args:
-        step: maps a batch to a tensor, with all its effects on the device, as :class:`Update`.
+        step: maps a batch to a tensor and works on the device only, as :class:`Update` does.
     """
 
     def __init__(self, step: Callable[[Tensor], Tensor]) -> None:
@@ -125,9 +126,9 @@ class GraphedStep:
         self._gave_up = False
 
     def __call__(self, batch: Tensor) -> Tensor:
-        """Take a step; the result is overwritten by the next one.
+        """Take a step. The next step overwrites the result.
 
-        ``batch`` may be in pinned memory: it is copied to where the graph reads it.
+        ``batch`` may be in pinned memory; it is copied to the memory that the graph reads.
         """
         key = (batch.shape, batch.dtype, batch.stride())
         if key not in self._captured:
@@ -146,7 +147,7 @@ class GraphedStep:
         return captured.result
 
     def _capture(self, captured: _Captured) -> bool:
-        """Capture the step, which does not run it; return whether that was possible."""
+        """Capture the step without running it; return whether that was possible."""
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, pool=self._pool):
@@ -166,7 +167,7 @@ class GraphedStep:
 
 
 class _Captured:
-    """The graph of one shape, and the memory that it reads and writes."""
+    """The graph for one shape of batches, and the tensors that it reads and writes."""
 
     def __init__(self, batch: Tensor) -> None:
         device = "cuda" if torch.cuda.is_available() else batch.device
@@ -177,9 +178,9 @@ class _Captured:
 
 
 class ValueLog:
-    """Keeps the values of the last steps on the device, and reads them together.
+    """Keep the values of the last steps on the device and read them together.
 
-    Reading waits for the device. So values are read every ``every`` steps, and come late.
+    Reading waits for the device. Values are therefore read every ``every`` steps only.
     """
 
     def __init__(self, every: int) -> None:
@@ -187,7 +188,7 @@ class ValueLog:
         self._values: Tensor | None = None
 
     def add(self, values: Tensor) -> Sequence[Sequence[float]]:
-        """Keep the values of a step, ``(N,)``; every ``every`` steps return all that are kept."""
+        """Keep the values of a step, ``(N,)``; every ``every`` steps return all kept values."""
         if self._values is None:
             self._values = values.new_empty((self._every, *values.shape))
         self._values[self._rows].copy_(values)
@@ -195,7 +196,7 @@ class ValueLog:
         return self.flush() if self._rows == self._every else ()
 
     def flush(self) -> Sequence[Sequence[float]]:
-        """Return what has not been returned, a row for each step."""
+        """Return the values that have not been returned yet, one row for each step."""
         if self._values is None:
             return ()
         rows, self._rows = self._values[: self._rows].tolist(), 0

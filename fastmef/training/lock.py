@@ -1,4 +1,4 @@
-"""One training at a time in a run folder."""
+"""Allow one training at a time in a run folder."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ LOCK = ".lock"
 
 @contextmanager
 def lock_run(run: Path) -> Iterator[None]:
-    """Hold the lock of a run folder, which ends with the process, however that ends.
+    """Hold the lock of a run folder. The system releases it when the process ends.
 
     Raises:
-        OutputError: another training holds it, or it cannot be created.
+        OutputError: another training holds the lock, or it cannot be created.
     """
     lock: FileLock | SoftFileLock = FileLock(run / LOCK)
     try:

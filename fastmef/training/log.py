@@ -1,4 +1,4 @@
-"""The log of a run: one JSON object a line."""
+"""The log of a run, one JSON object per line."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ Progress = Callable[[dict[str, Any]], None]
 
 
 class Log:
-    """Writes records to a file and tells others of them.
+    """Write records to a file and pass them to listeners.
 
     Args:
-        path: of the file. Records after step ``start`` are dropped: they are made again.
-        start: the step from which the run goes on.
+        path: path of the file. Records after step ``start`` are dropped, because the run will write
+            them again.
+        start: the step from which the run continues.
         listeners: called with every record.
         writes: whether this process writes at all.
 
     Raises:
-        InputError: an existing log is damaged. A last line that was cut off by a kill is not
-            damage.
-        OutputError: it cannot be written.
+        InputError: an existing log is damaged. A last line that is cut off does not count as
+            damage: the process was killed while it wrote.
+        OutputError: the file cannot be written.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Log:
         self.announce(record)
 
     def synchronize(self) -> None:
-        """Let everything written so far last through a power cut, as checkpoints do."""
+        """Flush everything written so far to the disk, so that it survives a power cut."""
         self._append(b"", synchronize=True)
 
     def _append(self, line: bytes, synchronize: bool = False) -> None:
@@ -67,7 +68,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     """Return the records of a log.
 
     Raises:
-        InputError: there is none, or it is damaged.
+        InputError: there is no log, or it is damaged.
     """
     if not path.is_file():
         raise InputError(f"{display(path)}: no such file; needed: the log of a training")
@@ -75,7 +76,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def _records(path: Path, last: int) -> list[bytes]:
-    """Return the lines up to step ``last``."""
+    """Return the lines of a log up to step ``last``."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:

@@ -65,47 +65,47 @@ def train(
 ) -> Path:
     """Train a :class:`FusionNet` on exposure sets.
 
-    Every 8th scene of the first folder, by name, is kept for validation, unless the configuration
-    says otherwise. The run folder gets ``checkpoint.safetensors`` (replaced in one step, so that a
-    run killed at any moment can go on from it), ``log.jsonl`` (losses and validation scores),
-    ``pictures`` (fused scenes for validation) and at the end ``model.safetensors``, for
-    :meth:`FusionNet.from_pretrained`.
+    Every 8th scene of the first folder, in the order of names, is kept for validation, unless the
+    configuration says otherwise. The run folder gets ``checkpoint.safetensors`` (replaced
+    atomically, so that a run killed at any moment can continue from it), ``log.jsonl`` (losses and
+    validation scores), ``pictures`` (fused scenes for validation) and, at the end,
+    ``model.safetensors`` for :meth:`FusionNet.from_pretrained`.
 
-    Patches are drawn from the seed and the number of the batch alone: a resumed run ends with the
-    same weights, bit for bit, as an uninterrupted one with as many threads and processes on the
-    same machine. Under ``torchrun`` the processes share the work: each step takes a batch in each
-    of them. A run may be resumed by another number of processes.
+    Patches depend on the seed and the number of the batch alone: a resumed run ends with the same
+    weights, bit for bit, as an uninterrupted one with the same number of threads and processes on
+    the same machine. Under ``torchrun`` the processes share the work: in each step every process
+    takes a batch. A run may be resumed with another number of processes.
 
     Args:
-        folders: one or several, or manifests, see
+        folders: one or several folders or manifests, see
             :func:`fastmef.data.training_set.find_training_scenes`. HDR files in them are used with
             ``exposures="any"`` or a number of ``frames``.
-        out: the run folder; must not hold a run unless ``resume``.
-        config: default settings if ``None``. A resumed run keeps its own.
-        resume: go on from the checkpoint in ``out``.
-        progress: called in the main process with every record that goes to the log, and before the
-            first step.
-        exclude: names of scenes and HDR files that take no part.
-        workers: threads in each process that make batches ahead of their use; 0 makes each when it
-            is needed.
-        memory: decoded photographs to keep on this machine, in bytes or as in ``"4GB"``; those
-            beyond are decoded again when they are needed. By default half of what is free.
-        skip_faulty: leave out scenes that cannot be used, named in the record ``"start"``, instead
-            of refusing to train.
-        pictures: of how many scenes for validation the fusion is kept at every validation.
+        out: the run folder; it must not hold a run unless ``resume`` is true.
+        config: the configuration; ``None`` uses the defaults. A resumed run keeps its own.
+        resume: continue from the checkpoint in ``out``.
+        progress: called in the main process with every record of the log, and with a record before
+            the first step.
+        exclude: names of scenes and HDR files that are not used.
+        workers: threads in each process that make batches ahead of their use; 0 makes each batch
+            when it is needed.
+        memory: limit for decoded photographs in the memory of this machine, in bytes or as in
+            ``"4GB"``. Photographs beyond it are decoded again when they are needed. ``None`` is
+            half of the free memory.
+        skip_faulty: skip scenes that cannot be used, and list them in the record ``"start"``,
+            instead of refusing to train.
+        pictures: number of validation scenes whose fused image is kept at every validation.
         tensorboard: also write losses, scores and pictures to ``tensorboard`` in the run folder.
 
     Returns:
         The path of ``model.safetensors``.
 
     Raises:
-        InputError: no usable scenes, a file that cannot be read or that has changed since the
-            start, no or a damaged checkpoint, another configuration or other photographs than those
-            of the run to be resumed.
+        InputError: there are no usable scenes; a file cannot be read or has changed since the
+            start; the checkpoint is missing or damaged; the configuration or the photographs differ
+            from those of the run to be resumed.
         OutputError: ``out`` holds a run already, another training is running in it, or it cannot
             be written.
-        MissingExtraError: OpenCV or OpenEXR is needed for an HDR file and not installed, or
-            TensorBoard.
+        MissingExtraError: OpenCV, OpenEXR or TensorBoard is needed and not installed.
         DivergenceError: the loss or the weights are no longer finite.
     """
     run = Path(out)
@@ -125,7 +125,7 @@ def train(
 
 
 class Training:
-    """A training in a run folder that is locked, from the checkpoint if there is one."""
+    """A training in a locked run folder, which starts from the checkpoint if there is one."""
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class Training:
         else:
             checkpoint.restore(self.state)
             self.precision = checkpoint.precision
-        # After the probe of precision, which runs in one process.
+        # This follows the probe of precision, which runs in one process.
         if config.sync_batchnorm and world.size > 1:
             synchronize_batchnorm(self.state.network, world.device)
         if config.recompute:
@@ -187,7 +187,7 @@ class Training:
                 saves = self._is_due(config.checkpoint_every)
                 if validates or saves:
                     check_finite(state)
-                # Before the checkpoint: a run that is killed in between makes the record again.
+                # Validation precedes the checkpoint: a run killed in between validates again.
                 if validates and self.validation:
                     log.write({"event": "validation", "step": state.step, **self._validate()})
                 if saves and world.is_main:
@@ -208,7 +208,7 @@ class Training:
         return validate(model, self.validation, self.world, pictures, kept, step)
 
     def _batches(self) -> Generator[tuple[int, torch.Tensor], None, None]:
-        """Yield the batches of this process: every ``size``-th from the first not yet drawn."""
+        """Yield the batches of this process: every ``size``-th, from the first not drawn yet."""
         numbers = count(self.state.drawn + self.world.rank, self.world.size)
         left = (self.config.steps - self.state.step) * self.config.accumulate
         return batches(self.sampler, islice(numbers, left), self.options.workers, self.world.device)
@@ -220,7 +220,11 @@ class Training:
         store: Frames,
         known: dict[Path, Digest],
     ) -> DataRecord:
-        """Return what the photographs are, in the main process, if they are those of the run."""
+        """Return the record of the photographs, in the main process.
+
+        Raises:
+            InputError: they are not those of the run to be resumed.
+        """
         if not self.world.is_main:
             return {}
         digests = digest_files(found, known)
@@ -233,6 +237,7 @@ class Training:
         return record
 
     def _network(self, initial: FusionNet | None) -> FusionNet:
+        """Return the network before the first step, with the weights of ``initial`` if given."""
         config = self.config
         torch.manual_seed(config.seed)
         network = FusionNet(
@@ -253,6 +258,7 @@ class Training:
         return network
 
     def _choose_precision(self) -> str:
+        """Return the configured precision; resolve ``"auto"`` in the main process for all."""
         if self.config.precision != "auto":
             return self.config.precision
         precision = ""

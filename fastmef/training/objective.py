@@ -15,7 +15,7 @@ from fastmef.training.precision import autocast
 
 
 class Predictor(Protocol):
-    """A :class:`FusionNet`, or what stands for it."""
+    """A :class:`FusionNet`, or an object that computes logits as it does."""
 
     config: dict[str, Any]
 
@@ -25,13 +25,13 @@ class Predictor(Protocol):
 
 
 class Objective:
-    """Fuse a batch as a :class:`TrainConfig` says, and form its :class:`FusionObjective`.
+    """Fuse a batch as a :class:`TrainConfig` says, and compute its :class:`FusionObjective`.
 
     Args:
         config: the weights of the terms and the blend.
 
     Raises:
-        InputError: an unknown ``gamma``.
+        InputError: ``gamma`` is unknown.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -40,7 +40,7 @@ class Objective:
         self.loss = FusionObjective(weights, config.gamma, config.luminance, config.scales)
 
     def __call__(self, network: Predictor, exposures: Tensor, precision: str) -> ObjectiveOutput:
-        """Fuse ``(B, K, 3, H, W)`` with the network computing in ``precision``; form the loss."""
+        """Fuse ``(B, K, 3, H, W)`` with the network in ``precision``; return loss and terms."""
         if self.config.blend == "sum":
             with autocast(precision, exposures.device):
                 logits = network.logits(exposures)

@@ -1,4 +1,4 @@
-"""What a training leaves in its folder beside the weights, and whom it tells how it goes."""
+"""The optional outputs of a training: progress, pictures and records for TensorBoard."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ TENSORBOARD = "tensorboard"
 
 @dataclass(frozen=True)
 class Outputs:
-    """The run folder and what is wanted in it."""
+    """The run folder and its optional outputs."""
 
     folder: Path
     pictures: int
-    """Scenes for validation whose fusion is kept."""
+    """Number of validation scenes whose fused images are kept."""
     tensorboard: bool
     progress: Progress | None
 
     def listeners(self, start: int) -> list[Progress]:
-        """Return who is told of every record after step ``start``.
+        """Return the functions that are called with every record after step ``start``.
 
         Raises:
             MissingExtraError: TensorBoard is wanted and not installed.
@@ -39,10 +39,10 @@ class Outputs:
 def tensorboard_writer(run: Path, start: int) -> Progress:
     """Return a function that writes records of a run for TensorBoard.
 
-    What TensorBoard has of steps after ``start`` is hidden by it.
+    TensorBoard will hide records of an earlier run after step ``start``.
 
     Raises:
-        MissingExtraError: it is not installed.
+        MissingExtraError: TensorBoard is not installed.
     """
     import_extra("tensorboard", "tensorboard", "writing for TensorBoard")
     from torch.utils.tensorboard import SummaryWriter

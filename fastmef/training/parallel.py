@@ -1,4 +1,4 @@
-"""The network as the objective calls it: timed, and over several processes."""
+"""Wrap the network for training: time its passes, and average gradients over processes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from fastmef.training.timing import PhaseTimer
 
 
 class TrainedNetwork:
-    """Forward passes of a network whose gradients are the mean over all processes."""
+    """Run forward passes of a network whose gradients are averaged over all processes."""
 
     def __init__(self, network: FusionNet, world: World, timer: PhaseTimer) -> None:
         self.config, self._network, self._timer = network.config, network, timer
         self._parallel: DistributedDataParallel | None = None
         if world.size > 1:
-            # Of 1×1 convolutions, whose layout is ambiguous; nothing is slower for it.
+            # PyTorch warns about 1×1 convolutions, whose layout is ambiguous; they are not slower.
             warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
             devices = [world.device] if world.device.type == "cuda" else None
             self._parallel = DistributedDataParallel(network, device_ids=devices)
@@ -32,7 +32,7 @@ class TrainedNetwork:
         forward: Any = self._network if self._parallel is None else self._parallel
         logits: Tensor = forward(exposures, shares, fuse=False)
         self._timer.start("loss")
-        # Their gradient is there when the backward pass of the loss is done.
+        # Autograd computes this gradient last in the backward pass of the loss.
         logits.register_hook(self._begin_network)
         return logits
 
@@ -40,7 +40,7 @@ class TrainedNetwork:
         self._timer.start("network")
 
     def accumulating(self, more: bool) -> AbstractContextManager[Any]:
-        """Leave gradients to this process while ``more`` batches follow in the same step."""
+        """Return a context; with ``more`` batches to follow, gradients are not averaged in it."""
         if self._parallel is None or not more:
             return nullcontext()
         return self._parallel.no_sync()

@@ -1,4 +1,4 @@
-"""What a training would use, without training."""
+"""Report which scenes a training would use, without training."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class PlannedScene:
 
     @property
     def bytes(self) -> int:
-        """Memory of the decoded scene: 8 bits a channel, radiance float32."""
+        """Memory of the decoded scene: 8 bits per channel, float32 for radiance."""
         size = 4 if self.scene.is_radiance else 1
         return len(self.scene.images) * self.height * self.width * 3 * size
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The scenes of a training, and what is left out and why."""
+    """The scenes of a training, and the files and scenes that are skipped and why."""
 
     training: list[PlannedScene]
     validation: list[PlannedScene]
@@ -47,11 +47,11 @@ def plan_training(
     """Find and decode every photograph that :func:`train` would use.
 
     Args:
-        folders: as for :func:`train`, and so are the others.
+        folders: see :func:`train`, as for the other arguments.
 
     Raises:
-        InputError: a folder cannot be used at all. Scenes that cannot be used are in
-            :attr:`Plan.skipped`.
+        InputError: a folder cannot be used at all. Single scenes that cannot be used are listed in
+            :attr:`Plan.skipped` instead.
     """
     config = config or TrainConfig()
     options = DataOptions(list(folders), exclude, memory=memory, skip_faulty=True)

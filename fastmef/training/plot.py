@@ -1,4 +1,4 @@
-"""A picture of a training: its loss, its scores, and what it makes of scenes for validation."""
+"""Plot a training: its loss, its scores, and fused validation scenes."""
 
 from __future__ import annotations
 
@@ -26,25 +26,26 @@ PLOT = "plot.png"
 
 _KINDS = (".png", ".pdf", ".svg")
 _MOST_PICTURES = 4
-_SMOOTHED = 50  # parts into which the steps are averaged
+_SMOOTHED = 50  # points of the smoothed curve
 
 
 def plot_run(
     run: str | os.PathLike[str], output: str | os.PathLike[str] | None = None, force: bool = False
 ) -> Path:
-    """Draw a run, which may still be going on.
+    """Plot a run, finished or not.
 
     Args:
-        run: the folder.
-        output: a .png, .pdf or .svg file; by default ``plot.png`` in the folder, which is replaced.
-        force: replace a file that exists.
+        run: the run folder.
+        output: a .png, .pdf or .svg file; ``None`` writes ``plot.png`` in the run folder and
+            replaces an existing one.
+        force: replace an existing file.
 
     Returns:
-        The path of the drawing.
+        The path of the plot.
 
     Raises:
-        InputError: the folder holds no log, or a damaged one.
-        OutputError: the drawing cannot be written.
+        InputError: the folder holds no log, or the log is damaged.
+        OutputError: the plot cannot be written.
         MissingExtraError: matplotlib is not installed.
     """
     run = Path(run)
@@ -81,7 +82,7 @@ def _figure(run: Path, steps: list[dict[str, Any]], validations: list[dict[str, 
 
 
 def _draw_loss(axes: Axes, steps: list[dict[str, Any]]) -> None:
-    """Draw the loss of every step, and the means of it and its terms over parts of the run."""
+    """Draw the loss of every step, and smoothed curves of the loss and its terms."""
     numbers = np.array([record["step"] for record in steps])
     series = {"loss": np.array([record["loss"] for record in steps])}
     for term in steps[0]["terms"]:
@@ -111,7 +112,7 @@ def _draw_scores(axes: Axes, validations: list[dict[str, Any]]) -> None:
 
 
 def _first_and_last(run: Path, validations: list[dict[str, Any]]) -> list[tuple[Path, Path]]:
-    """Return the pictures of scenes at the first and at the last validation."""
+    """Return pairs of pictures: of one scene at the first and at the last validation."""
     if not validations:
         return []
     before, after = (picture_paths(run, validations[end]["step"]) for end in (0, -1))

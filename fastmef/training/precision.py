@@ -1,7 +1,7 @@
-"""Whether bfloat16 pays on this machine: measured, not assumed.
+"""Measure whether training steps are faster in bfloat16 on this machine.
 
-Steps of both precisions alternate, so that a machine that slows down slows both, and the median
-step decides. On a GPU the clock is that of events on its stream: the host is done long before.
+Steps in both precisions alternate, so that a machine that slows down slows both, and the median
+step decides. On a GPU, events on its stream measure the time, because the host does not wait.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from torch import Tensor
 from fastmef.nn.network import FusionNet
 from fastmef.nn.objective import ObjectiveOutput
 
-ROUNDS = 5  # of one step in each precision, after a first that loads kernels and chooses algorithms
-# Below this gain the rounding is not worth it.
+# Rounds of one step in each precision, after a first one that loads kernels and chooses algorithms.
+ROUNDS = 5
+# With less gain, bfloat16 is not worth its rounding errors.
 MINIMUM_SPEEDUP = 1.1
-# Loss of the first step against float32's.
+# Largest relative difference of the loss of the first step from that in float32.
 MAXIMUM_DISAGREEMENT = 0.01
 
 
@@ -32,7 +33,7 @@ def choose_precision(
 ) -> str:
     """Return ``"bfloat16"`` if the median step is faster in it and the loss agrees.
 
-    Otherwise return ``"float32"``. The network is left as it is.
+    Otherwise return ``"float32"``. The network is not changed.
     """
     probes = {precision: copy.deepcopy(network) for precision in ("float32", "bfloat16")}
     seconds: dict[str, list[float]] = {precision: [] for precision in probes}
@@ -63,7 +64,7 @@ def _step(
 
 
 def timed(function: Callable[[], Tensor], device: torch.device) -> tuple[float, Tensor]:
-    """Return the seconds that a call takes the device, and the result."""
+    """Return the seconds that the device needs for a call, and its result."""
     if device.type != "cuda":
         start = time.perf_counter()
         result = function()

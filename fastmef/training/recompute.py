@@ -1,4 +1,4 @@
-"""Activations that are computed twice instead of kept."""
+"""Recompute activations in the backward pass instead of keeping them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fastmef.nn.exposure_blocks import ExposureGroup
 def recompute_activations(network: nn.Module) -> None:
     """Keep only the input of each group of convolutions for the backward pass.
 
-    The rest is computed again there. Running statistics count every batch once.
+    The other activations are recomputed there. Running statistics count every batch once.
     """
     for group in network.modules():
         if isinstance(group, (ConvGroup, ExposureGroup)):
@@ -36,7 +36,7 @@ def _contexts(group: nn.Module) -> tuple[AbstractContextManager[Any], AbstractCo
 
 @contextmanager
 def _untracked(group: nn.Module) -> Iterator[None]:
-    """Leave the running statistics of a group as they are."""
+    """Do not change the running statistics of a group in this context."""
     norms: list[Any] = [module for module in group.modules() if isinstance(module, _BatchNorm)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:

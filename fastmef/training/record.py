@@ -1,4 +1,4 @@
-"""Which photographs a run is trained on, so that it is not resumed with others."""
+"""Record which photographs a run is trained on, so that it is not resumed with others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DataRecord = dict[str, tuple[int, str, str]]
 
 
 class Digest(NamedTuple):
-    """What tells the content of a file."""
+    """Size and hash, which identify the content of a file."""
 
     size: int
     """In bytes."""
@@ -24,7 +24,7 @@ class Digest(NamedTuple):
 
 
 def digest_files(found: TrainingSet, known: Mapping[Path, Digest]) -> dict[Path, Digest]:
-    """Hash every file of the scenes but those that are known.
+    """Return the digest of every file of the scenes; files in ``known`` are not hashed again.
 
     Raises:
         InputError: a file cannot be read.
@@ -36,7 +36,7 @@ def digest(path: Path) -> Digest:
     """Hash a file.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -49,22 +49,22 @@ def digest(path: Path) -> Digest:
 
 
 def record_data(found: TrainingSet, digests: Mapping[Path, Digest]) -> DataRecord:
-    """Return the digest and the split of every file of the scenes by its name."""
+    """Return the record of all files of the scenes: name → digest and split."""
     record: DataRecord = {}
     for split, scenes in (("train", found.training), ("validation", found.validation)):
         for scene in scenes:
-            # Without the folders' own names: copies of them elsewhere are the same photographs.
+            # The folders' own names are left out, so that folders can be moved.
             prefix = f"{scene.folder + 1}:" if scene.folder else ""
             for path in scene.images:
                 name = f"{prefix}{scene.name}/{path.name}"
-                while name in record:  # of files of one name in several folders
+                while name in record:  # files of a scene may have the same name
                     name += "'"
                 record[name] = (*digests[path], split)
     return record
 
 
 def difference(before: Mapping[str, tuple[int, str, str]], now: DataRecord) -> str | None:
-    """Return how the photographs differ from those of a run, in a few words; ``None`` if not."""
+    """Say how the photographs differ from those of a run; ``None`` if they do not."""
     for name in sorted(before.keys() | now.keys()):
         if name not in now:
             return f"{display(name)} is missing"

@@ -1,4 +1,4 @@
-"""The folder of a run: what it holds, and who may write there."""
+"""Create, lock and check the folder of a run."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ PICTURES = "pictures"
 
 @contextmanager
 def new_run(run: Path, world: World) -> Iterator[None]:
-    """Create and lock a run folder, by the main process.
+    """Create and lock a run folder. Only the main process does this.
 
     Raises:
-        OutputError: it holds a run, another training is running in it, or it cannot be written.
+        OutputError: the folder holds a run, another training is running in it, or it cannot be
+            written.
     """
     if world.is_main:
         _create(run)
@@ -37,11 +38,11 @@ def new_run(run: Path, world: World) -> Iterator[None]:
 
 @contextmanager
 def resumed_run(run: Path, config: TrainConfig | None, world: World) -> Iterator[Checkpoint]:
-    """Lock a run folder, by the main process, and read its checkpoint.
+    """Lock a run folder, in the main process only, and read its checkpoint.
 
     Raises:
-        InputError: there is none, it is damaged, or has another configuration than ``config``.
-        OutputError: another training is running in it, or it cannot be written.
+        InputError: there is no checkpoint, it is damaged, or its configuration is not ``config``.
+        OutputError: another training is running in the folder, or it cannot be written.
     """
     if not os.path.isfile(run / CHECKPOINT):
         raise InputError(f"{display(run / CHECKPOINT)}: no checkpoint to resume from")
@@ -62,6 +63,7 @@ def _create(run: Path) -> None:
 
 
 def _check_empty(run: Path) -> None:
+    """Check that the folder holds no run and can be written."""
     for name in (CHECKPOINT, WEIGHTS):
         if os.path.lexists(run / name):
             raise OutputError(

@@ -8,10 +8,10 @@ from fastmef.training.config import TrainConfig
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Return the rate of step ``step``, counted from 0.
+    """Return the learning rate of step ``step``, counted from 0.
 
-    It rises linearly to its peak; after that it stays there, or falls by half a cosine to zero at
-    the last step.
+    It rises linearly to its peak. Then it is constant, or falls along half a cosine to zero at the
+    end of the run.
     """
     if step < config.warmup:
         return config.learning_rate * (step + 1) / config.warmup

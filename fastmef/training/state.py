@@ -1,4 +1,4 @@
-"""What the steps of a training change."""
+"""The state of a training, which every step changes."""
 
 from __future__ import annotations
 
@@ -23,11 +23,15 @@ class TrainState:
     """Moving average of the weights, if the configuration wants one."""
     step: int = 0
     drawn: int = 0
-    """Batches of all processes together."""
+    """Number of batches of all processes together."""
 
     @classmethod
     def begin(cls, network: FusionNet, config: TrainConfig, capturable: bool = False) -> TrainState:
-        """Return the state before the first step; ``capturable``: for a step as a CUDA graph."""
+        """Return the state before the first step.
+
+        Args:
+            capturable: create an optimiser whose step can be captured in a CUDA graph.
+        """
         new_optimizer = capturable_adamw if capturable else partial(torch.optim.AdamW, fused=True)
         optimizer = new_optimizer(network.parameters(), weight_decay=config.weight_decay)
         average = None
@@ -43,7 +47,7 @@ class TrainState:
         return self.average.module  # type: ignore[return-value]
 
     def count(self, batches: int) -> None:
-        """Count a step of the optimiser on so many batches, and average the weights."""
+        """Count an optimiser step on this number of batches, and update the moving average."""
         if self.average is not None:
             self.average.update_parameters(self.network)
         self.step += 1

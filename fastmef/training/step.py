@@ -27,22 +27,22 @@ Values = dict[str, Tensor]
 
 
 def can_be_graphed(config: TrainConfig, world: World) -> bool:
-    """Return whether every step is the same work on one GPU, so that one CUDA graph repeats it."""
+    """Return whether all steps do the same work on one GPU, so that a CUDA graph can repeat it."""
     varies = config.exposures == "any" or config.accumulate > 1 or config.recompute
     return world.device.type == "cuda" and world.size == 1 and not varies
 
 
 class Stepper:
-    """Takes steps: the mean gradient of ``accumulate`` batches in every process, clipped.
+    """Take optimiser steps with the clipped mean gradient of ``accumulate`` batches per process.
 
-    Where :func:`can_be_graphed`, the step is a CUDA graph. The time of its parts cannot be told
-    then: all of it counts as the network's.
+    If :func:`can_be_graphed`, the step runs as a CUDA graph. Its parts cannot be timed then, so all
+    time counts as the network's.
 
     Args:
-        state: with an optimiser that is capturable where the step is graphed.
+        state: the state; its optimiser must be capturable if the step runs as a graph.
         precision: ``"float32"`` or ``"bfloat16"``.
         batches: number and exposures of the batches of this process, in order.
-        sampler: of the batches, for messages.
+        sampler: the sampler of the batches, for messages.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class Stepper:
         self._graphed = GraphedStep(self._update) if can_be_graphed(self._config, world) else None
 
     def __call__(self) -> dict[str, Any]:
-        """Take the next step; return its record, of all processes together.
+        """Take the next step; return its record over all processes.
 
         Raises:
             DivergenceError: the loss is not finite.
-            InputError: a file is no longer what it was.
+            InputError: a file has changed since the start.
         """
         state, config = self._state, self._config
         rate = learning_rate(state.step, config)
@@ -91,7 +91,7 @@ class Stepper:
         }
 
     def _step(self) -> tuple[list[Values], list[torch.Size]]:
-        """Change the weights; return ``loss`` and terms, and the shapes, of the batches."""
+        """Take a step without a graph; return loss and terms of the batches, and their shapes."""
         state, config = self._state, self._config
         state.optimizer.zero_grad(set_to_none=True)
         values, shapes = [], []
@@ -109,14 +109,14 @@ class Stepper:
         return values, shapes
 
     def _backward(self, number: int, exposures: Tensor) -> Values:
-        """Add the gradient of a batch; return its ``loss`` and the terms of it."""
+        """Add the gradient of a batch; return its ``loss`` and the terms of the loss."""
         loss, terms = self._objective(self._network, exposures, self._precision)
         self._check(float(loss.detach()), number)
         (loss / self._config.accumulate).backward()
         return {name: term.detach() for name, term in {"loss": loss, **terms}.items()}
 
     def _replay(self, graphed: GraphedStep) -> tuple[list[Values], list[torch.Size]]:
-        """Do what :meth:`_step` does by a graph; the loss is looked at after the update."""
+        """Do the same as :meth:`_step` with a graph; the loss is checked after the update."""
         self._timer.start("data")
         number, exposures = next(self._batches)
         self._timer.start("network")
@@ -137,10 +137,10 @@ def _means(values: list[Values], world: World) -> dict[str, float]:
 
 
 def check_finite(state: TrainState) -> None:
-    """Refuse weights that no trained network has.
+    """Check that the weights are finite and not larger than those of a trained network.
 
     Raises:
-        DivergenceError: see above.
+        DivergenceError: they are not.
     """
     try:
         check_weights(state.network.state_dict())
@@ -154,7 +154,7 @@ def _divergence(step: int, loss: float, number: int, sampler: PatchSampler) -> s
     """Say at which step and with which patches the loss was not finite."""
     patches = "; ".join(
         f"{', '.join(display(path) for path in scene.images)} at row {top}, column {left}"
-        for scene, top, left in sampler.places(number)
+        for scene, top, left in sampler.positions(number)
     )
     return (
         f"step {step}: the loss is {loss}, so training has stopped; a smaller learning_rate may"

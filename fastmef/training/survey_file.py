@@ -1,7 +1,7 @@
-"""The survey of a run's photographs, kept in its folder.
+"""Keep the survey of a run's photographs in its folder.
 
-A resumed run neither decodes nor hashes a photograph again whose size and time of change are those
-of the survey. The file saves time alone: where it is missing or damaged, everything is looked at
+A resumed run does not decode and hash a photograph again if its size and time of change are those
+of the survey. The file only saves time: if it is missing or damaged, all photographs are surveyed
 again.
 """
 
@@ -27,9 +27,9 @@ _NEEDED = "a survey written by fastmef train"
 
 
 def load_survey(run: Path, store: Frames, paths: Iterable[Path]) -> dict[Path, Digest]:
-    """Tell the store what is known of those of ``paths`` that are unchanged; return their digests.
+    """Add the surveys of unchanged files among ``paths`` to the store; return their digests.
 
-    Photographs are known by their absolute paths.
+    The survey identifies photographs by their absolute paths.
     """
     known = _read(run / SURVEY)
     names = {path: os.path.abspath(path) for path in paths}
@@ -40,9 +40,9 @@ def load_survey(run: Path, store: Frames, paths: Iterable[Path]) -> dict[Path, D
 
 
 def save_survey(run: Path, store: Frames, digests: dict[Path, Digest]) -> None:
-    """Write what is known of the files, in one step.
+    """Write the surveys and digests of the files atomically.
 
-    A file that has changed since will not have the time of change that is written here.
+    A file that changes later will not have the time of change that is written here.
 
     Raises:
         OutputError: see :func:`fastmef.data.files.atomic_write`.
@@ -59,7 +59,7 @@ def save_survey(run: Path, store: Frames, digests: dict[Path, Digest]) -> None:
 
 
 def _read(path: Path) -> dict[str, tuple[FileSurvey, str]]:
-    """Return survey and SHA-256 by absolute path; nothing where they cannot be read."""
+    """Return absolute path → survey and SHA-256; an empty dict if the file cannot be read."""
     try:
         _, texts = unpack(read_bytes(path, _LARGEST, _NEEDED))
         if texts.get("format") != FORMAT:

@@ -1,4 +1,4 @@
-"""How fast a training is, and what its time is spent on."""
+"""Measure how fast a training is, and on what its time is spent."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 from fastmef.training.timing import PHASES
 
-_STEPS = 200  # that are looked back at
+_STEPS = 200  # number of latest steps that are averaged
 
 
 class Throughput:
-    """Adds up the records of the last steps."""
+    """Add up the records of the latest steps."""
 
     def __init__(self) -> None:
         self._steps: deque[dict[str, Any]] = deque(maxlen=_STEPS)
@@ -27,7 +27,7 @@ class Throughput:
 
     @property
     def shares(self) -> dict[str, float]:
-        """Share of the time of a step of each of :data:`~fastmef.training.timing.PHASES`."""
+        """Share of each of :data:`~fastmef.training.timing.PHASES` in the time of a step."""
         seconds = sum(record["seconds"] for record in self._steps) or 1.0
         return {
             phase: sum(record["times"][phase] for record in self._steps) / seconds

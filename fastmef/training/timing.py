@@ -1,4 +1,4 @@
-"""Where the time of a step goes."""
+"""Measure the time of the phases of a step."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ PHASES = ("data", "network", "loss", "optimizer")
 
 
 class PhaseTimer:
-    """Measure phases that follow one another, on a GPU by events, so that nothing waits.
+    """Measure phases that follow one another, on a GPU with events, so that the host never waits.
 
-    Forward and backward pass of a phase count together.
+    The forward and the backward pass of a phase are added up.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -23,7 +23,7 @@ class PhaseTimer:
         self._events: list[torch.cuda.Event] = []
 
     def start(self, phase: str) -> None:
-        """End the phase that runs, and begin another."""
+        """End the running phase and start another."""
         self._phases.append(phase)
         if self._on_gpu:
             self._events.append(torch.cuda.Event(enable_timing=True))

@@ -1,4 +1,4 @@
-"""Scores of a network in training, on whole images rounded to 8 bit as they would be saved."""
+"""Score a network in training on whole images, rounded to 8 bit as they would be saved."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Scores = dict[str, float]
 
 
 def try_validation(network: FusionNet, scenes: Sequence[Scene], world: World) -> None:
-    """Read and fuse every scene once, at a corner, so that training need not fail hours later.
+    """Read every scene and fuse a corner of it, so that training does not fail hours later.
 
     Raises:
         InputError: an image cannot be read, or the exposures of a scene do not fit one another or
@@ -43,9 +43,9 @@ def validate(
     kept: int = 0,
     step: int = 0,
 ) -> Scores:
-    """Return the mean of every score over the scenes, of the fusion by the network alone.
+    """Return the mean of every score over the scenes, fused without descent.
 
-    Every process takes its share of the scenes. The fused images of the first ``kept`` of them are
+    Every process takes its share of the scenes. The fused images of the first ``kept`` scenes are
     written to ``pictures/<scene>/<step>.jpg``.
 
     Raises:
@@ -67,13 +67,13 @@ def validate(
 
 
 def _fuse(network: FusionNet, scene: Scene, side: int | None = None) -> tuple[list[Image], Image]:
-    """Return the exposures and their fusion, or those of the upper left corner."""
+    """Return the exposures and their fusion, of the upper left corner if ``side`` is given."""
     images = [image[:side, :side] for image in check_bracket(scene.images)]
     return images, fuse(images, network, refine=0)
 
 
 def _keep(pictures: Path, index: int, scene: Scene, step: int, fused: Image) -> None:
-    """Write a picture; a scene's name may be a path."""
+    """Write a picture. A scene's name may be a path, so the file name replaces separators."""
     name = re.sub(r"[^\w.-]", "_", scene.name)
     folder = pictures / f"{index:02}-{name}"
     try:

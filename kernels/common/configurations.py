@@ -10,12 +10,11 @@ from typing import Any
 from .launching import MANY_MAPS, Configuration, Kernel
 from .windows import COLUMNS
 
-# The default window. What its taps sum to makes no difference to the code.
+# The default window, not normalised: the sum of the taps makes no difference to the code.
 TAPS = tuple(math.exp(-((i - 5) ** 2) / 4.5) for i in range(11))
 WINDOW = {"TAPS_Y": TAPS, "TAPS_X": TAPS, "COLUMNS": COLUMNS}
-MARGINS = {
-    border: {"MARGIN_Y": n, "MARGIN_X": n} for border, n in (("valid", 10), ("zero", 5))
-}  # of derivative maps
+# The margins of derivative maps (see maps.py).
+MARGINS = {border: {"MARGIN_Y": n, "MARGIN_X": n} for border, n in (("valid", 10), ("zero", 5))}
 
 
 def configuration(

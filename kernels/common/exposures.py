@@ -1,4 +1,4 @@
-"""Device functions on the K exposures of a pixel, or on their logits: tuples of K values."""
+"""Device functions on tuples of K values: the exposures of a pixel, or their logits."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import triton.language as tl
 
 @triton.jit
 def load_layers(pointers, layer, inside, K: tl.constexpr):
-    """Load the K values behind each address as float32; zeros where not ``inside`` (or None)."""
+    """Load K values, ``layer`` apart, from each address as float32.
+
+    They are 0 where ``inside`` is false; with ``None`` all are loaded.
+    """
     out = ()
     for _ in tl.static_range(K):
         value = tl.load(pointers, mask=inside, other=None if inside is None else 0.0)
         out = out + (value.to(tl.float32),)
-        # Step by step: k * layer may not fit 32 bits.
+        # Pointers advance by one stride at a time because k * layer may not fit 32 bits.
         pointers += layer
     return out
 
@@ -24,14 +27,14 @@ def layer_pointers(pointers, layer, K: tl.constexpr):
     out = ()
     for _ in tl.static_range(K):
         out = out + (pointers,)
-        # Step by step: k * layer may not fit 32 bits.
+        # Pointers advance by one stride at a time because k * layer may not fit 32 bits.
         pointers += layer
     return out
 
 
 @triton.jit
 def load_each(pointers, offset):
-    """Load the values ``offset`` numbers on from each address as float32."""
+    """Load the values at ``offset`` from each of the pointers as float32."""
     out = ()
     for k in tl.static_range(len(pointers)):
         out = out + (tl.load(pointers[k] + offset).to(tl.float32),)
@@ -40,25 +43,27 @@ def load_each(pointers, offset):
 
 @triton.jit
 def softmax(logits, K: tl.constexpr):
+    """Return the K softmax weights."""
     highest = logits[0]
     for k in tl.static_range(1, K):
-        # NaN is passed over here, and comes back with its own exponential.
+        # maximum() ignores NaN, which then reaches the sum through its exponential.
         highest = tl.maximum(highest, logits[k])
-    powers = ()
+    exponentials = ()
     total = tl.zeros_like(highest)
     for k in tl.static_range(K):
-        power = tl.exp(logits[k] - highest)
-        total += power
-        powers = powers + (power,)
+        exponential = tl.exp(logits[k] - highest)
+        total += exponential
+        exponentials = exponentials + (exponential,)
     inverse = 1.0 / total
     weights = ()
     for k in tl.static_range(K):
-        weights = weights + (powers[k] * inverse,)
+        weights = weights + (exponentials[k] * inverse,)
     return weights
 
 
 @triton.jit
 def weighted_sum(weights, images, K: tl.constexpr):
+    """Return the sum of weights[k] * images[k]."""
     total = weights[0] * images[0]
     for k in tl.static_range(1, K):
         total += weights[k] * images[k]

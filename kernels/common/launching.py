@@ -1,4 +1,4 @@
-"""How kernels are started, and how their variants are listed for compilation without a GPU."""
+"""Launch kernels, and describe their variants for compilation without a GPU."""
 
 from __future__ import annotations
 
@@ -13,36 +13,37 @@ import triton
 if TYPE_CHECKING:
     import torch
 
-BYTES = {"u8": 1, "u16": 2, "fp16": 2, "bf16": 2, "fp32": 4}  # of a value of a Triton type
+# The size of a value of each Triton type.
+BYTES = {"u8": 1, "u16": 2, "fp16": 2, "bf16": 2, "fp32": 4}
 
-
-# How many warps a multiprocessor should hold, by what keeps it busy. Not timed on a GPU.
-# Bytes: 512 threads with two 16-byte loads each are 16 KiB on the way, about what a multiprocessor
-# of an H100 needs for its share of 3.35 TB/s at a latency of 0.6 µs.
-BYTES_ON_THE_WAY = 16
-# Single values instead of vectors, or little else to do: twice that.
+# The constants below are the numbers of warps that a multiprocessor should hold, depending on what
+# limits the kernel. They were not timed on a GPU.
+# Memory: 512 threads with two 16-byte loads each have 16 KiB in flight, about what a multiprocessor
+# of an H100 needs for its part of 3.35 TB/s at a latency of 0.6 µs.
+BYTES_IN_FLIGHT = 16
+# Loads of single values instead of vectors, or kernels that do little else, need twice as many.
 SINGLE_VALUES = 32
-# Arithmetic on several maps or pixels at once, each a chain of its own: three warps for each of the
-# four schedulers, or two where the sums of many maps are held.
+# Arithmetic on several independent maps or pixels needs three warps for each of the four
+# schedulers, or two if a thread holds the sums of many maps.
 ARITHMETIC, MANY_MAPS = 12, 8
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """One variant of a kernel, as its launcher starts it.
+    """One variant of a kernel that a launcher uses.
 
     Args:
-        name: unique in the file, words a reader of a table understands.
+        name: a name for tables, unique in the file.
         kernel: the ``triton.jit`` function.
         signature: Triton type of every run-time argument, such as ``"*fp32:16"`` (an address
             divisible by 16 bytes), ``"i32:16"`` (divisible by 16) or ``"i64"``: see
             :class:`Layout`.
         constants: value of every other argument: ``tl.constexpr`` ones, strides of 1, ``None``.
-        pixels: how many pixels of one plane one run of the main loop handles, or the whole kernel
-            where it has no loop (for counts of instructions).
-        bytes_per_pixel: what the variant reads and writes at least, for one such pixel.
+        pixels: how many pixels of one plane one iteration of the main loop handles, or the whole
+            kernel if it has no loop (for counts of instructions).
+        bytes_per_pixel: the least that the variant reads and writes for one such pixel.
         resident: warps that must fit a multiprocessor at once, which limits :attr:`registers`.
-        maxnreg: the limit that the launcher sets for an architecture, if any.
+        maxnreg: the limit on registers that the launcher sets for some architectures.
     """
 
     name: str
@@ -59,7 +60,10 @@ class Configuration:
 
     @property
     def registers(self) -> int:
-        """The most that a thread may use, of 65536 for all, which warps get in eights a thread."""
+        """The most registers of a thread with ``resident`` warps.
+
+        A multiprocessor has 65536 registers and allocates them in multiples of 8 for each thread.
+        """
         warps = self.num_warps * cdiv(self.resident, self.num_warps)
         return min(255, 65536 // (32 * warps) // 8 * 8)
 
@@ -144,7 +148,7 @@ def compiled_for(*layouts: Layout) -> Callable[[Callable[..., None]], Kernel]:
 
 
 def _on(device: torch.device) -> AbstractContextManager[Any]:
-    """Make a device current: Triton launches there, whatever device the tensors are on."""
+    """Make a device current: Triton launches on the current device, not on that of the tensors."""
     if device.type != "cuda":
         return nullcontext()
     import torch

@@ -1,8 +1,8 @@
-"""Derivative maps: float32 numbers that a first pass leaves at every window for a second to filter.
+"""Derivative maps: float32 values that a first pass writes at every window and a second filters.
 
-Zeros surround a map, so that every pixel finds all the windows that cover it and the second pass
-loads without masks or branches. Four maps, or two, lie interleaved: one access moves them all. What
-is left of a number of maps follows as a group of its own.
+A map is padded with zeros, so that the second pass can load all windows that cover a pixel without
+masks or branches. Maps are interleaved in groups of four, so that one access moves four values;
+the remaining maps form a group of two, a group of one, or both.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class Margins(NamedTuple):
-    """The zeros above and below a map, and left and right of it."""
+    """The rows of zeros above and below a map, and the columns of zeros left and right of it."""
 
     MARGIN_Y: int
     MARGIN_X: int
 
 
 def margins(windows: Windows) -> Margins:
-    """Return the margins; at least 1, for the 3×3 windows of the Sobel magnitude."""
+    """Return the margins. They are at least 1, for the 3×3 windows of the Sobel magnitude."""
     sizes = len(windows.taps_y), len(windows.taps_x)
     return Margins(*(n // 2 if windows.padded else max(n - 1, 1) for n in sizes))
 
@@ -46,7 +46,7 @@ def map_offset(plane, y, x, height, width, MARGIN_Y: tl.constexpr, MARGIN_X: tl.
 
 @triton.jit
 def map_area(planes, height, width, MARGIN_Y: tl.constexpr, MARGIN_X: tl.constexpr):
-    """Return how many numbers one map of all planes has, in int64."""
+    """Return the number of values in one map of all planes, in int64."""
     rows = tl.cast(planes, tl.int64) * (height + 2 * MARGIN_Y)
     return rows * (width + 2 * MARGIN_X)
 
@@ -71,6 +71,7 @@ def load_group(pointers, COUNT: tl.constexpr, inside=None):
 
 @triton.jit
 def _store_group(pointers, values, inside):
+    """Store 1, 2 or 4 interleaved values at each address."""
     COUNT: tl.constexpr = len(values)
     COLUMNS: tl.constexpr = pointers.shape[0]
     if COUNT == 1:
@@ -89,7 +90,7 @@ def _store_group(pointers, values, inside):
 def filter_maps(maps, at, area, COUNT: tl.constexpr, TAPS: tl.constexpr):
     """Load one row of COUNT maps, filtered along the row.
 
-    ``at`` is the :func:`map_offset` of the first tap, ``area`` that of the next map.
+    ``at`` is the :func:`map_offset` of the first tap, ``area`` is the :func:`map_area`.
     """
     fours: tl.constexpr = COUNT // 4
     filtered = ()
@@ -104,6 +105,7 @@ def filter_maps(maps, at, area, COUNT: tl.constexpr, TAPS: tl.constexpr):
 
 @triton.jit
 def _filter_group(maps, at, COUNT: tl.constexpr, TAPS: tl.constexpr):
+    """Load one row of a group of COUNT interleaved maps, filtered along the row."""
     pointers = maps + COUNT * at
     values = load_group(pointers, COUNT)
     totals = ()
@@ -149,14 +151,14 @@ def filter_pair(maps, at, inside, COUNT: tl.constexpr, TAPS: tl.constexpr):
 
 @triton.jit
 def store_maps(maps, at, area, values, inside):
-    """Store a row of every map; ``at`` and ``area`` as in :func:`filter_maps`."""
+    """Store a row of every map; ``at`` and ``area`` are those of :func:`filter_maps`."""
     COUNT: tl.constexpr = len(values)
     fours: tl.constexpr = COUNT // 4
     for i in tl.static_range(fours):
         _store_group(maps + 4 * i * area + 4 * at, values[4 * i : 4 * i + 4], inside)
     if COUNT % 4 >= 2:
-        of_two = values[4 * fours : 4 * fours + 2]
-        _store_group(maps + 4 * fours * area + 2 * at, of_two, inside)
+        two = values[4 * fours : 4 * fours + 2]
+        _store_group(maps + 4 * fours * area + 2 * at, two, inside)
     if COUNT % 2 == 1:
         _store_group(maps + (COUNT - 1) * area + at, values[COUNT - 1 : COUNT], inside)
 

@@ -1,4 +1,4 @@
-"""Reflect padding and its backward pass: the kernels know no such border."""
+"""Reflect padding and its backward pass, for kernels that do not support this border."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 def reflect_pad(images: Tensor, windows: Windows) -> tuple[Tensor, Windows]:
-    """Pad ``(N, H, W)`` so that the ``"valid"`` windows of the result are around every pixel."""
-    # Not at the top: compiling the kernels needs no torch.
+    """Pad ``(N, H, W)`` so that there is one ``"valid"`` window around every pixel."""
+    # torch is imported here because compiling the kernels needs no torch.
     import torch.nn.functional as F
 
     height, width = images.shape[-2:]
@@ -23,9 +23,9 @@ def reflect_pad(images: Tensor, windows: Windows) -> tuple[Tensor, Windows]:
 
 
 def reflect_pad_backward(gradient: Tensor, windows: Windows, dtype: torch.dtype) -> Tensor:
-    """Backward of :func:`reflect_pad`, contiguous. Overwrites ``gradient``.
+    """Compute the backward pass of :func:`reflect_pad`, contiguous. Overwrites ``gradient``.
 
-    torch's own backward pass of this padding adds with atomics on a GPU, in any order.
+    On a GPU, PyTorch's backward pass of this padding adds with atomics, in any order.
     """
     for dim, margin in ((-2, len(windows.taps_y) // 2), (-1, len(windows.taps_x) // 2)):
         size = gradient.shape[dim] - 2 * margin

@@ -1,4 +1,4 @@
-"""Device functions of several kernels: where a program stands, and how values are stored."""
+"""Device functions of several kernels: the tile of a program, and conversion to storage types."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import triton.language as tl
 
 @triton.jit
 def locate(program, width, height, BLOCK: tl.constexpr):
-    """Return (plane, row, first column) in int64; a program owns BLOCK columns of one row."""
+    """Return (plane, row, first column) in int64; a program handles BLOCK columns of one row."""
     blocks = (width - 1) // BLOCK + 1
     row = program // blocks
     first = (program % blocks).to(tl.int64) * BLOCK
@@ -17,12 +17,12 @@ def locate(program, width, height, BLOCK: tl.constexpr):
 
 @triton.jit
 def stored(x, dtype: tl.constexpr):
-    """Convert float32 ``x`` to a storage type; integers to the nearest, ties to even, NaN to 0."""
+    """Convert float32 to a storage type. Integers are rounded to nearest even, NaN becomes 0."""
     if dtype == tl.uint8 or dtype == tl.uint16:
         highest: tl.constexpr = 255.0 if dtype == tl.uint8 else 65535.0
         # A comparison with NaN is false.
         x = tl.where(x > 0, x, 0.0)
         x = tl.where(x < highest, x, highest)
-        # 2^23: floats beyond have no fraction.
+        # Adding 2^23 rounds to an integer: larger floats have no fraction.
         x = ((x + 8388608.0) - 8388608.0).to(tl.int32)
     return x.to(dtype)

@@ -1,13 +1,13 @@
-"""Windowed sums by a march down a strip: what the filters, SSIM and MEF-SSIM are made of.
+"""Windowed sums for the filters, SSIM and MEF-SSIM, computed by marching down strips.
 
-A program owns 128 columns and some rows of a map. It reads the rows of its strip from top to
-bottom, the horizontal taps as shifted loads that hit the first-level cache, and pushes every
-filtered row into the windows it belongs to: ring[k] = ring[k + 1] + tap[k] * row. So a value is
-loaded once for each horizontal tap, the vertical window costs one register a tap and map, and
-nothing is exchanged between threads.
+A program handles 128 columns and some rows of a map, its strip. It reads the rows of the strip from
+top to bottom, the horizontal taps as shifted loads that hit the first-level cache, and adds every
+filtered row to the windows that contain it: ring[k] = ring[k + 1] + tap[k] * row. So a value is
+loaded once for each horizontal tap, the vertical window costs one register for each tap and map,
+and threads exchange nothing.
 
-The backward pass of a filter is the same march over the derivative maps with zeros beyond them,
-because the taps are symmetric (:mod:`.maps`).
+The taps are symmetric, so that the backward pass of a filter is the same march over the derivative
+maps, padded with zeros (:mod:`.maps`).
 """
 
 from __future__ import annotations
@@ -56,16 +56,16 @@ def row_at(pointer, row, column, row_stride, column_stride):
 
 @triton.jit
 def present_width(row, height, width, PADDED: tl.constexpr):
-    """Return which columns :func:`load_tap` may read: none of a row beyond the plane."""
+    """Return how many columns :func:`load_tap` may read: 0 for a row outside the plane."""
     if PADDED:
-        row = tl.cast(row, tl.int32)  # a loop of the interpreter counts in plain numbers
+        row = tl.cast(row, tl.int32)  # in the interpreter a loop variable is a Python integer
         return tl.where((row >= 0) & (row < height), width, 0)
     return width
 
 
 @triton.jit
 def load_tap(pointer, offset: tl.constexpr, column, width, column_stride, PADDED: tl.constexpr):
-    """Load the values ``offset`` columns on as float32; if ``PADDED``, 0 beyond the row."""
+    """Load the values ``offset`` columns to the right as float32; if ``PADDED``, 0 outside."""
     at = pointer + offset * tl.cast(column_stride, tl.int64)
     if PADDED:
         x = column + offset
@@ -75,6 +75,7 @@ def load_tap(pointer, offset: tl.constexpr, column, width, column_stride, PADDED
 
 @triton.jit
 def zero_rows(COUNT: tl.constexpr, COLUMNS: tl.constexpr):
+    """Return COUNT rows of zeros, one register each."""
     rows = ()
     for _ in tl.static_range(COUNT):
         rows = rows + (tl.zeros((COLUMNS,), tl.float32),)
@@ -83,10 +84,10 @@ def zero_rows(COUNT: tl.constexpr, COLUMNS: tl.constexpr):
 
 @triton.jit
 def push(ring, rows, TAPS: tl.constexpr):
-    """Add a filtered row of every map to its open windows.
+    """Add a filtered row of every map to the windows that contain it, and return the new ring.
 
-    Map m has ``len(TAPS)`` entries of ``ring``; the first one is now the finished window that ends
-    in this row.
+    Map m has ``len(TAPS)`` entries of ``ring``; the first of them is now the finished window that
+    ends with this row.
     """
     size: tl.constexpr = len(TAPS)
     pushed = ()
@@ -99,7 +100,7 @@ def push(ring, rows, TAPS: tl.constexpr):
 
 @triton.jit
 def finite_or_zero(x):
-    """Return the constant to subtract, 0 if it is not finite: it would spoil finite windows."""
+    """Return the constant to subtract, or 0 if it is not finite and would make all windows NaN."""
     return tl.where(tl.abs(x) < float("inf"), x, 0.0)
 
 
@@ -107,13 +108,14 @@ def finite_or_zero(x):
 def plane_constant(pointer, height, width, row_stride, column_stride):
     """Return a typical value of a plane: the mean of 8×16 of its pixels.
 
-    It is subtracted before moments are formed, because E[x²] - E[x]² cancels in bright flat areas:
-    any constant near the values there will do, and this one needs no pass over the image.
+    It is subtracted before moments are formed, because E[x²] - E[x]² loses precision by
+    cancellation in bright flat areas. Any constant near the values will do; this one needs no pass
+    over the image.
     """
     number = tl.arange(0, 128)
     row = 2 * (number // 16) + 1
     column = 2 * (number % 16) + 1
-    # (row * height) // 16 in parts of a size, so that products stay small.
+    # (row * height) // 16, with quotient and remainder apart so that products stay small.
     row = row * (height // 16) + row * (height % 16) // 16
     column = column * (width // 32) + column * (width % 32) // 32
     values = tl.load(row_at(pointer, row, column, row_stride, column_stride)).to(tl.float32)
@@ -124,7 +126,7 @@ Taps: TypeAlias = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 class Windows(NamedTuple):
-    """The windows over ``(N, H, W)`` planes, and how programs share the map of their results."""
+    """The windows over ``(N, H, W)`` planes and the size of the map of their results."""
 
     taps_y: tuple[float, ...]
     taps_x: tuple[float, ...]
@@ -172,7 +174,7 @@ def strip_programs(planes: int, height: int, width: int, rows: int, each: int = 
 
 
 def single(like: Tensor, *shape: int) -> Tensor:
-    """Allocate float32 on the device of ``like``, whose own dtype may be a half."""
+    """Allocate float32 on the device of ``like``, whose dtype may be half precision."""
     import torch
 
     return like.new_empty(shape, dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""The attributes that importance is made of, at the centres of windows."""
+"""The attributes V, S and E of γ at the centres of windows."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from .sobel import differences_at
 
 @triton.jit
 def attributes_at(
-    at,  # the centres
+    at,  # pointers to the centres
     y,
     x,
-    mean,  # moments of the windows
+    mean,  # moments of the windows, if VARIANCE
     second_moment,
     height,
     width,
@@ -25,11 +25,11 @@ def attributes_at(
     WELL_EXPOSEDNESS: tl.constexpr,
     AT_EDGES: tl.constexpr,
 ):
-    """(V, S, E), 1 in place of those that are not named, and (g_x, g_y), which S is made of."""
+    """Return V, S and E, 1 for those that are not wanted, and the differences g_x and g_y of S."""
     variance = 1.0
     if VARIANCE:
         variance = second_moment - mean * mean
-        # A comparison with NaN is false: NaN stays.
+        # A comparison with NaN is false, so NaN is kept.
         variance = tl.where(variance < floor, floor, variance)
     magnitude = 1.0
     differences = (0.0, 0.0)

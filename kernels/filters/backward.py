@@ -1,11 +1,12 @@
-r"""The gradient w.r.t. an image of the maps that importance is made of, one pass
+r"""The gradient of the attributes of γ w.r.t. an image, in one pass.
 
 .. math::
     \partial L / \partial I = 2 (I - c) (w * d) - 2\, w * (d \mu)
         + \mathrm{Sobel}^T(a, b) + e
 
-d and dμ belong to the local variance (:mod:`.variance`), a and b to the Sobel magnitude
-(:mod:`.sobel`), and e to what depends on the pixel alone. Each part may be absent.
+d and dμ are the derivative maps of the local variance (:mod:`.variance`), a and b those of the
+Sobel magnitude (:mod:`.sobel`), and e is that of well-exposedness, which depends on one pixel only.
+Each part may be absent.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from ..common.windows import (
     strip_rows,
     zero_rows,
 )
-from .sobel import edge_shares, push_sobel_backward
+from .sobel import edge_weights, push_sobel_backward
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +42,7 @@ _MAPS = ("variances", "sobels")
 @compiled_for(Layout(ones=("image_column",), multiples=_MAPS), Layout(multiples=_MAPS))
 def attributes_backward_kernel(
     images,
-    shifts,  # c of every plane, or None without variances
+    shifts,  # c of every plane, or None if variances is None
     variances,  # maps (d, dμ), or None
     sobels,  # maps (a, b), or None
     pointwise,  # map e, or None
@@ -62,20 +63,21 @@ def attributes_backward_kernel(
     COLUMNS: tl.constexpr,
     EACH: tl.constexpr,
 ):
+    """Compute the gradient of a strip of pixels from the maps that are not ``None``."""
     size: tl.constexpr = len(TAPS_Y)
-    # Of the windows' centres in the map; what is not padded begins that much further inside.
+    # The centre of a window. Without padding the map begins that much further inside the image.
     center_y: tl.constexpr = len(TAPS_Y) // 2
     center_x: tl.constexpr = len(TAPS_X) // 2
     top: tl.constexpr = 0 if PADDED else center_y
     left: tl.constexpr = 0 if PADDED else center_x
-    # Rows of the march before the first pixel.
+    # The number of rows of the march before the first pixel.
     before: tl.constexpr = max(0 if variances is None else size - 1, 0 if sobels is None else 2)
-    # Only the 3×3 pixels around centres of single pixels repeat an edge.
+    # A 3×3 neighbourhood reaches beyond the image only if a window has a single row or column.
     at_edges: tl.constexpr = len(TAPS_Y) == 1 or len(TAPS_X) == 1
     plane, first, end, column = locate_strip(tl.program_id(0), height, width, rows, COLUMNS, EACH)
     images += plane * image_plane
     gradient += plane * height * width + column
-    # What lies beyond the image is computed like its last column, and not stored.
+    # Lanes beyond the image repeat its last column and are not stored.
     x = tl.minimum(column, width - 1) - left
     start = first - before
     if variances is not None:
@@ -156,7 +158,7 @@ def attributes_backward(
     sobels: Tensor | None = None,
     pointwise: Tensor | None = None,
 ) -> None:
-    """Fill ``gradient``. Images are ``(N, H, W)``, the maps are those of :mod:`..common.maps`."""
+    """Fill ``gradient`` for images ``(N, H, W)``. Maps have the layout of :mod:`..common.maps`."""
     planes, height, width = images.shape
     each = columns_each(windows.taps_y, maps=2)
     rows = strip_rows(planes, height, width, each)

@@ -1,16 +1,16 @@
-r"""gamma_weights: :math:`\gamma_k = A_k / (\sum_j A_j + \varepsilon)`, A a product of V, S and E
+r"""gamma_weights: :math:`\gamma_k = A_k / (\sum_j A_j + \varepsilon)`, A a product of V, S and E.
 
 .. math::
     \frac{\partial L}{\partial A_k}
         = \frac{\varepsilon u_k + \sum_j (u_k - u_j) A_j}{(\sum_j A_j + \varepsilon)^2}, \quad
     u = \frac{\partial L}{\partial \gamma}
 
-(in this form nothing is left where one exposure has all the weight)
+In this form nothing cancels for an exposure that has all the weight.
 
-One pass forward, whichever attributes are named: a program marches down the same strip of all K
-exposures. Backward, the same pass writes what V, S and E leave to their adjoints
-(:mod:`.backward`), which are the second pass. The rings take 2 K registers for each row of the
-window: beyond 5 exposures they spill, and results stay right.
+The forward pass is one launch for any attributes: a program marches down the same strip of all K
+exposures. In the backward pass the same kernel writes derivative maps of V, S and E, which a second
+launch turns into the gradient (:mod:`.backward`). The rings take 2 K registers for each row of the
+window; beyond 5 exposures they spill, and results stay correct.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ _MAPS = ("variances", "sobels")
 @compiled_for(Layout(ones=("image_column",), multiples=_MAPS), Layout(multiples=_MAPS))
 def gamma_kernel(
     exposures,
-    upstream,  # u, or None: then γ is wanted
-    out,  # γ, or None
-    variances,  # with u: maps (d, dμ), (a, b) and e, of B K planes, those that are wanted
-    sobels,
-    pointwise,
-    shifts,  # the constants of the planes, where d is wanted
+    grad_output,  # u; None in the forward pass
+    out,  # γ; None in the backward pass
+    variances,  # backward: maps (d, dμ) of B K planes, if VARIANCE
+    sobels,  # backward: maps (a, b), if GRADIENT
+    pointwise,  # backward: map e, if EXPOSEDNESS
+    shifts,  # backward: the constants of the planes, if VARIANCE
     height,
     width,
     map_height,
@@ -77,10 +77,10 @@ def gamma_kernel(
     image_layer,
     image_row,
     image_column,
-    upstream_batch,
-    upstream_layer,
-    upstream_row,
-    upstream_column,
+    grad_output_batch,
+    grad_output_layer,
+    grad_output_row,
+    grad_output_column,
     K: tl.constexpr,
     VARIANCE: tl.constexpr,
     GRADIENT: tl.constexpr,
@@ -91,6 +91,7 @@ def gamma_kernel(
     MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute γ in a strip of windows, or with ``grad_output`` the derivative maps."""
     size: tl.constexpr = len(TAPS_Y)
     center_y: tl.constexpr = len(TAPS_Y) // 2
     center_x: tl.constexpr = len(TAPS_X) // 2
@@ -100,10 +101,10 @@ def gamma_kernel(
     from_column = tl.minimum(column, map_width - 1)
     exposures += batch * image_batch
     image_layer = tl.cast(image_layer, tl.int64)
-    upstream_layer = tl.cast(upstream_layer, tl.int64)
+    grad_output_layer = tl.cast(grad_output_layer, tl.int64)
     layer = tl.cast(map_height, tl.int64) * map_width
-    if upstream is not None:
-        upstream += batch * upstream_batch
+    if grad_output is not None:
+        grad_output += batch * grad_output_batch
         for k in tl.static_range(K):
             plane = batch * K + k
             if VARIANCE:
@@ -153,7 +154,7 @@ def gamma_kernel(
         for k in tl.static_range(K):
             image = exposures + k * image_layer
             shift = shift + (plane_constant(image, height, width, image_row, image_column),)
-            if upstream is not None:
+            if grad_output is not None:
                 tl.store(shifts + batch * K + k, shift[k])
         ring = zero_rows(2 * K * size, COLUMNS)
     # Pointers step from row to row, so that no product is formed in the loop: that to the exposures
@@ -211,33 +212,33 @@ def gamma_kernel(
                 products = products + (found[0] * found[1] * found[2],)
                 total += products[k]
             inverse = 1.0 / (total + eps)
-            if upstream is None:
+            if grad_output is None:
                 for k in tl.static_range(K):
                     gamma = products[k] * inverse
                     to = out + here + k * layer
                     tl.store(to, stored(gamma, out.dtype.element_ty), mask=inside)
             else:
-                given = ()
+                grads = ()
                 for k in tl.static_range(K):
                     u = tl.load(at_upstream + k * upstream_layer, mask=inside, other=0)
                     u = u.to(tl.float32)
                     given = given + (u,)
                 for k in tl.static_range(K):
-                    difference = given[k] * eps
+                    difference = grads[k] * eps
                     for j in tl.static_range(K):
-                        difference += (given[k] - given[j]) * products[j]
-                    by_product = difference * inverse * inverse
+                        difference += (grads[k] - grads[j]) * products[j]
+                    grad_product = difference * inverse * inverse
                     variance, magnitude, exposedness, across, down = factors[k]
                     to = at_map + k * map_layer
                     if VARIANCE:
                         mu = ring[2 * k * size]
                         unclamped = ring[2 * k * size + size] - mu * mu
-                        d = by_product * magnitude * exposedness
+                        d = grad_product * magnitude * exposedness
                         d = tl.where(unclamped >= floor, d, 0.0)
                         values = (d, d * mu)
                         store_maps(variances, to, 0, values, inside)
                     if GRADIENT:
-                        d = by_product * variance * exposedness
+                        d = grad_product * variance * exposedness
                         values = scaled_differences(d, across, down, inside)
                         store_maps(sobels, to, 0, values, inside)
                     if EXPOSEDNESS:
@@ -258,12 +259,13 @@ def launch_gamma(
     floor: float,
     eps: float,
     out: Tensor | None = None,
-    upstream: Tensor | None = None,
+    grad_output: Tensor | None = None,
     shifts: Tensor | None = None,
     variances: Tensor | None = None,
     sobels: Tensor | None = None,
     pointwise: Tensor | None = None,
 ) -> None:
+    """Fill ``out``, or with ``grad_output`` the derivative maps of the backward pass."""
     batch, count, height, width = exposures.shape
     size = windows.map_height, windows.map_width
     rows = strip_rows(batch, *size)
@@ -272,7 +274,7 @@ def launch_gamma(
         strip_programs(batch, *size, rows),
         exposures.device,
         exposures,
-        upstream,
+        grad_output,
         out,
         variances,
         sobels,
@@ -285,7 +287,7 @@ def launch_gamma(
         floor,
         eps,
         *exposures.stride(),
-        *((0, 0, 0, 0) if upstream is None else upstream.stride()),
+        *((0, 0, 0, 0) if grad_output is None else grad_output.stride()),
         K=count,
         VARIANCE="variance" in attributes,
         GRADIENT="gradient" in attributes,
@@ -298,6 +300,7 @@ def launch_gamma(
 def gamma_weights(
     exposures: Tensor, attributes: str, taps: Taps, floor: float, eps: float
 ) -> Tensor:
+    """Return γ ``(B, K, H', W')`` of exposures ``(B, K, H, W)``."""
     windows = windows_of(exposures, taps, False)
     out = exposures.new_empty((*exposures.shape[:2], windows.map_height, windows.map_width))
     launch_gamma(exposures, attributes, windows, floor, eps, out)
@@ -305,13 +308,14 @@ def gamma_weights(
 
 
 def gamma_weights_backward(
-    upstream: Tensor,
+    grad_output: Tensor,
     exposures: Tensor,
     attributes: str,
     taps: Taps,
     floor: float,
     eps: float,
 ) -> Tensor:
+    """Return the gradient w.r.t. the exposures."""
     windows = windows_of(exposures, taps, False)
     planes = exposures.flatten(0, 1)
     maps = {
@@ -324,7 +328,7 @@ def gamma_weights_backward(
         if attribute in attributes
     }
     shifts = single(exposures, len(planes)) if "variances" in maps else None
-    launch_gamma(exposures, attributes, windows, floor, eps, None, upstream, shifts, **maps)
+    launch_gamma(exposures, attributes, windows, floor, eps, None, grad_output, shifts, **maps)
     gradient = exposures.new_empty(exposures.shape)
     attributes_backward(planes, windows, gradient.flatten(0, 1), shifts, **maps)
     return gradient
@@ -336,7 +340,7 @@ def _configuration(
     given = {"exposures": f"*{dtype}", "floor": "fp32", "eps": "fp32"}
     names = ("variance", "gradient", "well_exposedness")
     used = [x in attributes for x in names]
-    of_backward = ["upstream", "shifts", "variances", "sobels", "pointwise"]
+    backward_tensors = ["grad_output", "shifts", "variances", "sobels", "pointwise"]
     if backward:
         given |= {"upstream": f"*{dtype}", "shifts": "*fp32"}
         maps = zip(of_backward[2:], used, strict=True)

@@ -1,20 +1,21 @@
-r"""sobel_gradient: :math:`S = \sqrt{g_x^2 + g_y^2}`, :math:`g_x = K_x * I`, edges repeated
+r"""sobel_gradient: :math:`S = \sqrt{g_x^2 + g_y^2}`, :math:`g_x = K_x * I`, with repeated edges.
 
-Both directions march down strips of rows (:mod:`..common.windows`). With the differences
-D = I(x + 1) - I(x - 1) along a row and T = I(y + 1) - I(y - 1) along a column
+Forward and backward kernels march down strips of rows (:mod:`..common.windows`). With the
+differences D = I(x + 1) - I(x - 1) along a row and T = I(y + 1) - I(y - 1) along a column
 
 .. math::
     g_x = D(y - 1) + 2 D(y) + D(y + 1), \quad g_y = T(x - 1) + 2 T(x) + T(x + 1)
 
-The gradient w.r.t. the image takes the same way back. With :math:`u = \partial L / \partial S / S`,
-:math:`a = u g_x` and :math:`b = u g_y` a row of windows leaves
+The gradient w.r.t. the image is computed row by row as well. With
+:math:`u = \partial L / \partial S / S`, :math:`a = u g_x` and :math:`b = u g_y`, a row of windows
+contributes
 
 .. math::
     h_x(x) = a(x - 1) - a(x + 1), \quad h_y(x) = b(x - 1) + 2 b(x) + b(x + 1), \\
     \partial L / \partial I(y) = (h_x + h_y)(y - 1) + 2 h_x(y) + (h_x - h_y)(y + 1)
 
-so a pixel computes S in its own column and in those beside it, once for each. What a repeated edge
-receives is added to the pixel that it repeats. Where S = 0 the gradient is 0.
+so each thread computes S in its column and in both adjacent columns. The gradient w.r.t. a repeated
+edge is added to the pixel that it repeats. Where S = 0 the gradient is 0.
 """
 
 from __future__ import annotations
@@ -45,7 +46,10 @@ if TYPE_CHECKING:
 
 @triton.jit
 def load_beside(at, column, width, column_stride, REACH: tl.constexpr):
-    """The 2 REACH + 1 pixels around each column of a row, edges repeated; ``at`` is the middle."""
+    """Load the 2 REACH + 1 pixels around each column of a row, with repeated edges.
+
+    ``at`` points to the pixels in the middle.
+    """
     step = tl.cast(column_stride, tl.int64)
     values = (tl.load(at).to(tl.float32),)
     for i in tl.static_range(REACH):
@@ -60,6 +64,7 @@ def load_beside(at, column, width, column_stride, REACH: tl.constexpr):
 
 @triton.jit
 def sobel_ring(COUNT: tl.constexpr, COLUMNS: tl.constexpr):
+    """Return an empty ring for :func:`push_sobel`."""
     return zero_rows(4 * COUNT + 4, COLUMNS)
 
 
@@ -67,13 +72,13 @@ def sobel_ring(COUNT: tl.constexpr, COLUMNS: tl.constexpr):
 def push_sobel(ring, values, COUNT: tl.constexpr):
     """Push a row into the windows of COUNT neighbouring columns; ``values`` are COUNT + 2 pixels.
 
-    Returns (g_x, g_y) of every column for the row before this one, and the new ring: the pixels of
-    the last two rows, then what g_x of the next two rows has received so far.
+    Return (g_x, g_y) of every column for the row before this one, and the new ring: the pixels of
+    the last two rows, then the partial sums of g_x of the next two rows.
     """
     reach: tl.constexpr = COUNT + 2
     steps = ()
     for j in tl.static_range(reach):
-        # Pixels are subtracted before they are added up: in flat areas that rounds nothing.
+        # Pixels are subtracted before they are summed, which is exact in flat areas.
         steps = steps + (values[j] - ring[j],)
     done = ()
     pushed = ring[reach : 2 * reach] + values
@@ -87,9 +92,10 @@ def push_sobel(ring, values, COUNT: tl.constexpr):
 
 @triton.jit
 def differences_at(at, y, x, height, width, row_stride, column_stride, AT_EDGES: tl.constexpr):
-    """(g_x, g_y) at the pixels (y, x), which ``at`` points to, from their 3×3 neighbours.
+    """Return (g_x, g_y) at the pixels (y, x), to which ``at`` points, from their 3×3 neighbours.
 
-    The centre of a window of three pixels or more has neighbours on all sides (not AT_EDGES).
+    Without AT_EDGES every pixel must have neighbours on all sides, like the centre of a window of
+    three pixels or more.
     """
     ring = sobel_ring(1, x.shape[0])
     step = tl.cast(column_stride, tl.int64)
@@ -111,17 +117,17 @@ def differences_at(at, y, x, height, width, row_stride, column_stride, AT_EDGES:
 
 @triton.jit
 def scaled_differences(grad_output, across, down, counts):
-    """(a, b) of windows: ``grad_output`` / S times g_x and g_y; 0 unless ``counts``."""
+    """Return (a, b) = ``grad_output`` / S times (g_x, g_y), and 0 where ``counts`` is false."""
     square = across * across + down * down
     ratio = grad_output * tl.rsqrt(square)
     counts = counts & (square != 0)
-    # Not by a factor of 0: a difference that is not finite would pass it.
+    # A factor of 0 would not do: its product with a difference that is not finite is NaN.
     return tl.where(counts, ratio * across, 0.0), tl.where(counts, ratio * down, 0.0)
 
 
 @triton.jit
-def edge_shares(column, width):
-    """What a(x) and b(x) count in h_x and h_y for the pixels that the edges repeat."""
+def edge_weights(column, width):
+    """Return the weights of a(x) in h_x(x) and of b(x) in h_y(x), with the repeated edges."""
     first = tl.where(column == 0, 1.0, 0.0)
     last = tl.where(column == width - 1, 1.0, 0.0)
     return last - first, 2.0 + first + last
@@ -129,9 +135,9 @@ def edge_shares(column, width):
 
 @triton.jit
 def push_sobel_backward(open_rows, across, down, row, height, AT_EDGES: tl.constexpr):
-    """Push (h_x, h_y) of a row of windows back.
+    """Add (h_x, h_y) of a row of windows to the gradients of three rows.
 
-    Returns dL/dI of the row before, and what the next two rows have received so far.
+    Return dL/dI of the row before this one, and the partial sums of the next two rows.
     """
     before = across - down
     after = across + down
@@ -153,6 +159,7 @@ def sobel_kernel(
     image_column,
     COLUMNS: tl.constexpr,
 ):
+    """Compute S of a strip of pixels."""
     plane, first, end, column = locate_strip(tl.program_id(0), height, width, rows, COLUMNS)
     images += plane * image_plane
     out += plane * height * width + column
@@ -192,12 +199,13 @@ def sobel_backward_kernel(
     image_column,
     COLUMNS: tl.constexpr,
 ):
+    """Compute the gradient w.r.t. a strip of pixels."""
     plane, first, end, column = locate_strip(tl.program_id(0), height, width, rows, COLUMNS)
     images += plane * image_plane
     grad_output += plane * grad_plane
     grad_images += plane * height * width + column
     from_column = tl.minimum(column, width - 1)
-    own_share, own_sum = edge_shares(column, width)
+    own_weight, own_sum = edge_weights(column, width)
     # Whether there are windows left of, at and right of each pixel.
     exists = (column > 0, column < width, column < width - 1)
     step = tl.cast(grad_column, tl.int64)
@@ -212,7 +220,7 @@ def sobel_backward_kernel(
         beside = load_beside(at, from_column, width, image_column, 2)
         differences, pixels = push_sobel(pixels, beside, 3)
         y = row - 1
-        # A block, because the interpreter cannot & a condition on a number.
+        # This is a block because the interpreter cannot apply & to a scalar condition.
         of_columns = y + tl.zeros_like(column)
         row_exists = (of_columns >= 0) & (of_columns < height)
         across = ()
@@ -223,8 +231,8 @@ def sobel_backward_kernel(
             a, b = scaled_differences(given, differences[2 * j], differences[2 * j + 1], counts)
             across = across + (a,)
             down = down + (b,)
-        # Of its own column a pixel receives g_x only at an edge.
-        own = tl.where(own_share == 0, 0.0, own_share * across[1])
+        # A pixel receives a gradient from g_x in its own column only at an edge.
+        own = tl.where(own_weight == 0, 0.0, own_weight * across[1])
         done, open_rows = push_sobel_backward(
             open_rows,
             across[0] - across[2] + own,
@@ -261,12 +269,14 @@ def _launch(kernel: Kernel, *tensors: Tensor) -> None:
 
 
 def sobel_gradient(images: Tensor) -> Tensor:
+    """Return S of images ``(N, H, W)``."""
     out = images.new_empty(images.shape)
     _launch(sobel_kernel, images, out)
     return out
 
 
 def sobel_gradient_backward(grad_output: Tensor, images: Tensor) -> Tensor:
+    """Return the gradient w.r.t. the images."""
     grad_images = images.new_empty(images.shape)
     _launch(sobel_backward_kernel, grad_output, images, grad_images)
     return grad_images

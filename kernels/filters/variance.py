@@ -1,11 +1,12 @@
-r"""local_variance: :math:`V = \max(w * I^2 - (w * I)^2, f)`, and its gradient
+r"""local_variance: :math:`V = \max(w * I^2 - (w * I)^2, f)`, and its gradient.
 
 .. math::
     \partial L / \partial I = 2 I (w * d) - 2\, w * (d\,\mu), \quad
     d = \partial L / \partial V \cdot [V \ge f], \quad \mu = w * I
 
-Forward is one pass. Backward is two: the first writes d and dμ, the second filters them
-(:mod:`.backward`). Images are taken minus a constant of the plane, zeros beyond the border as well.
+The forward pass is one launch. The backward pass takes two: the first writes d and dμ, the second
+filters them (:mod:`.backward`). A constant of the plane is subtracted from the pixels and from the
+zeros of the padding.
 """
 
 from __future__ import annotations
@@ -90,12 +91,12 @@ def moment_rows(
 )
 def variance_kernel(
     images,
-    upstream,  # dL/dV, or None
-    out,  # V, or None
-    maps,  # (d, dμ), where they are wanted
-    shifts,  # the constants of the planes, where d is wanted
+    grad_output,  # dL/dV; None in the forward pass
+    out,  # V; None in the backward pass
+    maps,  # backward: (d, dμ)
+    shifts,  # backward: the constants of the planes
     means,  # μ, or None
-    sums,  # of μ over the program's part, where μ is wanted
+    sums,  # the sum of μ over each program's strip, or None
     height,
     width,
     map_height,
@@ -105,9 +106,9 @@ def variance_kernel(
     image_plane,
     image_row,
     image_column,
-    upstream_plane,
-    upstream_row,
-    upstream_column,
+    grad_output_plane,
+    grad_output_row,
+    grad_output_column,
     TAPS_Y: tl.constexpr,
     TAPS_X: tl.constexpr,
     PADDED: tl.constexpr,
@@ -116,6 +117,7 @@ def variance_kernel(
     COLUMNS: tl.constexpr,
     EACH: tl.constexpr,
 ):
+    """Compute V in a strip of windows, or with ``grad_output`` the derivative maps."""
     size: tl.constexpr = len(TAPS_Y)
     top: tl.constexpr = len(TAPS_Y) // 2 if PADDED else 0
     left: tl.constexpr = len(TAPS_X) // 2 if PADDED else 0
@@ -127,8 +129,8 @@ def variance_kernel(
     from_column = tl.minimum(column, map_width - 1) - left
     images += plane * image_plane
     shift = plane_constant(images, height, width, image_row, image_column)
-    if upstream is not None:
-        upstream += plane * upstream_plane
+    if grad_output is not None:
+        grad_output += plane * grad_output_plane
         tl.store(shifts + plane, shift)
         clear_margins(
             maps, 0, plane, first, end, column, map_height, map_width, 2, MARGIN_Y, MARGIN_X, EACH
@@ -179,12 +181,13 @@ def launch_variance(
     windows: Windows,
     floor: float,
     out: Tensor | None,
-    upstream: Tensor | None = None,
+    grad_output: Tensor | None = None,
     maps: Tensor | None = None,
     shifts: Tensor | None = None,
     means: Tensor | None = None,
     sums: Tensor | None = None,
 ) -> None:
+    """Fill ``out``, ``means`` and ``sums``, or with ``grad_output`` the derivative ``maps``."""
     planes, height, width = images.shape
     size = windows.map_height, windows.map_width
     each = columns_each(windows.taps_y, MAPS)
@@ -194,7 +197,7 @@ def launch_variance(
         strip_programs(planes, *size, rows, each),
         images.device,
         images,
-        upstream,
+        grad_output,
         out,
         maps,
         shifts,
@@ -206,7 +209,7 @@ def launch_variance(
         rows,
         floor,
         *images.stride(),
-        *((0, 0, 0) if upstream is None else upstream.stride()),
+        *((0, 0, 0) if grad_output is None else grad_output.stride()),
         PADDED=windows.padded,
         EACH=each,
         **margins(windows)._asdict(),
@@ -215,6 +218,7 @@ def launch_variance(
 
 
 def local_variance(images: Tensor, taps: Taps, floor: float, border: str) -> Tensor:
+    """Return V ``(N, H', W')`` of images ``(N, H, W)``."""
     windows = windows_of(images, taps, border == "zero")
     if border == "reflect":
         images, windows = reflect_pad(images, windows)
@@ -224,14 +228,15 @@ def local_variance(images: Tensor, taps: Taps, floor: float, border: str) -> Ten
 
 
 def local_variance_backward(
-    upstream: Tensor, images: Tensor, taps: Taps, floor: float, border: str
+    grad_output: Tensor, images: Tensor, taps: Taps, floor: float, border: str
 ) -> Tensor:
+    """Return the gradient w.r.t. the images."""
     windows = windows_of(images, taps, border == "zero")
     dtype = images.dtype
     if border == "reflect":
         images, windows = reflect_pad(images, windows)
     maps, shifts = new_maps(images, len(images), 2, windows), single(images, len(images))
-    launch_variance(images, windows, floor, None, upstream, maps, shifts)
+    launch_variance(images, windows, floor, None, grad_output, maps, shifts)
     gradient = (
         single(images, *images.shape) if border == "reflect" else images.new_empty(images.shape)
     )

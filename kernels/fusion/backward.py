@@ -60,6 +60,7 @@ def fuse_backward_kernel(
     C: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute both gradients for COLUMNS pixels of a row."""
     b, y, first, lane, inside = locate_pixels(width, height, COLUMNS)
     logits += b * logits_batch + y * logits_row + first * logits_column + lane * logits_column
     weight = softmax(load_layers(logits, logits_layer, inside, K), K)
@@ -68,7 +69,7 @@ def fuse_backward_kernel(
     if grad_weights is not None:
         grad_weights += b * weights_batch + y * weights_row + first * weights_column
     exposures += b * exposures_batch + y * exposures_row + first * exposures_column
-    # Gradients are dense.
+    # Gradients are contiguous.
     here = y * width + first + lane
 
     if grad_exposures is not None:

@@ -1,6 +1,6 @@
 r"""softmax_fuse: :math:`F = \sum_k W_k I_k`, :math:`W = \mathrm{softmax}_k(x)`, in one pass.
 
-A thread holds all exposures' weights of its pixels in registers.
+A thread holds the weights of all exposures for its pixels in registers.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ def fuse_kernel(
     C: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Fuse COLUMNS pixels of a row."""
     b, y, first, lane, inside = locate_pixels(width, height, COLUMNS)
     logits += b * logits_batch + y * logits_row + first * logits_column + lane * logits_column
     weight = softmax(load_layers(logits, logits_layer, inside, K), K)
@@ -59,7 +60,7 @@ def fuse_kernel(
             weights += pixels
 
     exposures += b * exposures_batch + y * exposures_row + first * exposures_column
-    # A result of the batch is dense, in any order of its axes.
+    # Each image of the batch is dense, in any order of its axes.
     fused += b * C * pixels + y * fused_row + first * fused_column
     for _ in tl.static_range(C):
         total = tl.zeros((COLUMNS,), tl.float32)

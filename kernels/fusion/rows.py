@@ -1,4 +1,4 @@
-"""How programs share the pixels of softmax_fuse: some columns of one row each."""
+"""Divide the pixels of softmax_fuse among programs, which handle some columns of one row each."""
 
 from __future__ import annotations
 
@@ -42,24 +42,25 @@ def layouts_of(
 
 
 def columns_for(count: int) -> int:
-    """Return the columns of a program: about 32 weights in each of its 128 threads, untimed."""
+    """Return the columns of a program: about 32 weights for each of its 128 threads, not timed."""
     return 1024 if count <= 4 else 512 if count <= 8 else 128
 
 
 @triton.jit
 def locate_pixels(width, height, COLUMNS: tl.constexpr):
-    """Return batch, row, first column (int64), lanes, and which of them are in the row."""
+    """Return batch, row, first column (int64), lanes, and whether each lane is in the row."""
     b, y, first = locate(tl.program_id(0), width, height, COLUMNS)
     lane = tl.arange(0, COLUMNS).to(tl.int64)
     return b, y, first, lane, lane < width - first
 
 
 def is_one_row(*images: Tensor | None) -> bool:
-    """Return whether in each tensor every row begins where the row before it ends."""
+    """Return whether every row of each tensor begins where the row before it ends."""
     given = [x for x in images if x is not None]
     return all(x.shape[-2] == 1 or x.stride(-2) == x.shape[-1] * x.stride(-1) for x in given)
 
 
 def row_size(images: Tensor, one_row: bool) -> tuple[int, int]:
+    """Return height and width, with all rows joined to one if ``one_row`` is true."""
     height, width = images.shape[-2:]
     return (1, height * width) if one_row else (height, width)

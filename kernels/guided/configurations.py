@@ -34,7 +34,7 @@ def _configuration(kernel: Kernel, dtype: str, count: int, layout: int = 0) -> C
         layout,
         pixels=columns,
         bytes_per_pixel=3 * size * (count + full) + small * 4 * (2 * count if full else 1),
-        resident=SINGLE_VALUES if not full else BYTES_ON_THE_WAY if count == 2 else MANY_MAPS,
+        resident=SINGLE_VALUES if not full else BYTES_IN_FLIGHT if count == 2 else MANY_MAPS,
         num_warps=WARPS,
     )
 

@@ -1,13 +1,13 @@
-r"""guided_upsample_fuse at full size: a guide, and the fusion by lines over it.
+r"""Fuse at full size with logits that are linear in the guide, for guided_upsample_fuse.
 
 .. math::
     g = \tfrac1K \sum_k Y(I_k), \quad x_k = a_k g + b_k, \quad
     F = \sum_k \mathrm{softmax}_k(x)\, I_k
 
-with a and b of a smaller size, enlarged bilinearly (pixel centres, edges repeated). The first
-kernel averages g over the pixels of each small one. In the second a program owns all rows between
-two rows of a and b, which it reads and filters along x once. Positions are exact: integers, divided
-once. Small images of any size at most that of the exposures.
+where a and b have a smaller size and are enlarged bilinearly (pixel centres, repeated edges). A
+program handles all rows between two rows of a and b, which it reads and interpolates along x once.
+Positions are exact: they are integers, divided once. The small images may have any size up to that
+of the exposures. The kernel of :mod:`.guide` averages g over the pixels of each small one.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ WARPS = 4
 
 
 def tile_size(count: int) -> tuple[int, int]:
-    """Exposures padded to a power of two, and columns of a program."""
+    """Return the number of exposures padded to a power of two, and the columns of a program."""
     lines = 1 << (count - 1).bit_length()
     return lines, max(32, min(256, 1024 // lines))
 
 
 @triton.jit
-def _between(image, left, right, share, present):
-    """Values of a small row at full-size columns."""
+def _between(image, left, right, fraction, present):
+    """Return the values of a small row at full-size columns."""
     a = tl.load(image + left, mask=present, other=0)
     b = tl.load(image + right, mask=present, other=0)
-    return a + share * (b - a)
+    return a + fraction * (b - a)
 
 
 @triton.jit
 def _first_row(interval, height, rows):
-    """The first full-size row that lies at or below the centre of a small row."""
+    """Return the first full-size row whose centre is at or below that of a small row."""
     start = (height * (2 * interval + 1) - rows + 2 * rows - 1) // (2 * rows)
     return tl.where(interval < 0, 0, tl.where(interval < rows, start, height))
 
@@ -78,6 +78,7 @@ def fuse_kernel(
     LINES: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Fuse COLUMNS columns of all full-size rows between two small rows."""
     blocks = (width - 1) // COLUMNS + 1
     strip = (tl.program_id(0) // blocks).to(tl.int64)
     batch = strip // (rows + 1)
@@ -87,24 +88,24 @@ def fuse_kernel(
     inside = x < width
     present = inside & (line < K)
 
-    place = (2 * x + 1) * columns + width
-    left = place // (2 * width) - 1
-    share = (place - (left + 1) * 2 * width).to(tl.float32) / (2 * width).to(tl.float32)
+    position = (2 * x + 1) * columns + width
+    left = position // (2 * width) - 1
+    fraction = (position - (left + 1) * 2 * width).to(tl.float32) / (2 * width).to(tl.float32)
     right = tl.minimum(left + 1, columns - 1)
     left = tl.maximum(left, 0)
     plane = (batch * K + line) * rows
     upper = (plane + tl.maximum(interval, 0)) * columns
     lower = (plane + tl.minimum(interval + 1, rows - 1)) * columns
-    slope = _between(slopes + upper, left, right, share, present)
-    slope_change = _between(slopes + lower, left, right, share, present) - slope
-    offset = _between(offsets + upper, left, right, share, present)
-    offset_change = _between(offsets + lower, left, right, share, present) - offset
+    slope = _between(slopes + upper, left, right, fraction, present)
+    slope_change = _between(slopes + lower, left, right, fraction, present) - slope
+    offset = _between(offsets + upper, left, right, fraction, present)
+    offset_change = _between(offsets + lower, left, right, fraction, present) - offset
 
     exposures += batch * batch_stride + line * layer_stride + x * column_stride
     fused += batch * fused_batch + x * fused_column
     dtype: tl.constexpr = fused.dtype.element_ty
     for y in range(_first_row(interval, height, rows), _first_row(interval + 1, height, rows)):
-        # A loop of the interpreter counts in plain numbers.
+        # In the interpreter a loop variable is a Python integer.
         y = tl.cast(y, tl.int64)
         red, green, blue = load_colours(exposures + y * row_stride, channel_stride, present)
         guide = tl.sum(RED * red + GREEN * green + BLUE * blue, axis=0)[None, :]
@@ -112,8 +113,8 @@ def fuse_kernel(
         t = down.to(tl.float32) / (2 * height).to(tl.float32)
         logits = (slope + t * slope_change) * guide + (offset + t * offset_change)
         logits = tl.where(line < K, logits, float("-inf"))
-        powers = tl.exp(logits - tl.max(logits, axis=0)[None, :])
-        weight = powers * (1.0 / tl.sum(powers, axis=0))[None, :]
+        exponentials = tl.exp(logits - tl.max(logits, axis=0)[None, :])
+        weight = exponentials * (1.0 / tl.sum(exponentials, axis=0))[None, :]
         to = fused + y * fused_row
         tl.store(to, stored(tl.sum(weight * red, axis=0)[None, :], dtype), mask=inside)
         to += fused_channel
@@ -125,7 +126,7 @@ def fuse_kernel(
 def fuse(
     slopes: Tensor, offsets: Tensor, exposures: Tensor, fused: Tensor, gray: tuple[float, ...]
 ) -> None:
-    """Fills ``fused``; ``slopes`` and ``offsets`` (B, K, h, w) are contiguous."""
+    """Fill ``fused``. ``slopes`` and ``offsets`` ``(B, K, h, w)`` are contiguous."""
     batch, count, _, height, width = exposures.shape
     rows, columns = slopes.shape[-2:]
     lines, block = tile_size(count)

@@ -1,4 +1,4 @@
-"""The guide of guided_upsample_fuse: mean luma of all exposures over each small pixel."""
+"""The guide of guided_upsample_fuse: the mean luma of all exposures over each small pixel."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ def guide_kernel(
     BLUE: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute COLUMNS small pixels; each averages up to ``most`` columns of full-size pixels."""
     blocks = (columns - 1) // COLUMNS + 1
     line = (tl.program_id(0) // blocks).to(tl.int64)
     small = (tl.program_id(0) % blocks) * COLUMNS + tl.arange(0, COLUMNS).to(tl.int64)
@@ -60,7 +61,7 @@ def guide_kernel(
 
 
 def guide(exposures: Tensor, small: Tensor, gray: tuple[float, ...]) -> None:
-    """Fills ``small`` (B, 1, h, w); ``gray`` holds the coefficients of the mean luma."""
+    """Fill ``small`` ``(B, 1, h, w)``; ``gray`` holds the weights of R, G and B in the guide."""
     batch, count, _, height, width = exposures.shape
     rows, columns = small.shape[-2:]
     launch(

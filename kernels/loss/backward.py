@@ -1,12 +1,12 @@
-r"""Backward kernel of the loss: the derivative maps of :mod:`.forward` become a gradient
+r"""Backward kernel of the loss: it filters the derivative maps of :mod:`.forward` to a gradient.
 
 .. math::
     \partial L / \partial F = w * d_\mu + 2 F (w * d_\sigma) + \sum_k I_k (w * d_k), \quad
     \partial L / \partial x_k = W_k (I_k - F)\, \partial L / \partial F
 
-with F and the exposures less the constants of the forward pass; times a scale that keeps float16
-from underflowing. A march down strips of pixels (:mod:`..common.windows`): the windows that cover
-a pixel begin up to a window's size before it.
+where the constants of the forward pass are subtracted from F and the exposures, and the result is
+multiplied with a scale that keeps float16 from underflowing. Programs march down strips of pixels
+(:mod:`..common.windows`); the windows that cover a pixel begin up to a window's size before it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..common.windows import locate_strip, push, zero_rows
 
 @triton.jit
 def sum_partials(partials, count):
-    """In an order that depends on their number alone."""
+    """Return the sum of the partial sums, in an order that depends on their number only."""
     lane = tl.arange(0, 512)
     total = tl.zeros([512], tl.float32)
     for start in range(0, count, 512):
@@ -32,6 +32,7 @@ def sum_partials(partials, count):
 
 @compiled_for(Layout())
 def sum_kernel(partials, value, count):
+    """Store the sum of the partial sums, for calls without a gradient."""
     tl.store(value, sum_partials(partials, count))
 
 
@@ -69,6 +70,7 @@ def backward_kernel(
     MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute the gradient w.r.t. F or the logits of a strip of pixels."""
     WY: tl.constexpr = len(TAPS_Y)
     WX: tl.constexpr = len(TAPS_X)
     windows_y = height - WY + 1
@@ -84,8 +86,8 @@ def backward_kernel(
     at_x = x.to(tl.int64)
 
     ring = zero_rows((2 + K) * WY, COLUMNS)
-    # The first window that covers a pixel; taps are symmetric. What lies beyond the image is
-    # computed like its last column, and not stored.
+    # The offset of the first window that covers a pixel. Lanes beyond the image repeat its last
+    # column and are not stored.
     first_tap = map_offset(
         b,
         top - (WY - 1),
@@ -117,19 +119,19 @@ def backward_kernel(
             for k in tl.static_range(K):
                 out += (images[k] - tl.load(shift + k + 1)) * ring[(2 + k) * WY]
             if coarse is not None:
-                # A 2x2 mean counts each of its pixels a quarter; a repeated one for both.
+                # A pixel has the weight 1/4 in a 2x2 mean, and a repeated pixel counts twice.
                 half_width = (width + 1) // 2
                 to = coarse + b * half_width * ((height + 1) // 2) + y // 2 * half_width + x // 2
-                share = tl.where(x == 2 * (width // 2), 1.0, 0.5)
-                share *= tl.where(y == 2 * (height // 2), 1.0, 0.5)
-                out += share * tl.load(to, mask=inside, other=0.0)
+                coarse_weight = tl.where(x == 2 * (width // 2), 1.0, 0.5)
+                coarse_weight *= tl.where(y == 2 * (height // 2), 1.0, 0.5)
+                out += coarse_weight * tl.load(to, mask=inside, other=0.0)
             out *= scale
             if FROM_LOGITS:
                 to = b * K * height * width + y * width + x
                 for k in tl.static_range(K):
-                    by_logit = weights[k] * (images[k] - fused) * out
+                    grad_logit = weights[k] * (images[k] - fused) * out
                     at = gradient + to + k * height.to(tl.int64) * width
-                    tl.store(at, by_logit.to(gradient.dtype.element_ty), mask=inside)
+                    tl.store(at, grad_logit.to(gradient.dtype.element_ty), mask=inside)
             else:
                 to = gradient + b * height * width + y * width + x
                 tl.store(to, out.to(gradient.dtype.element_ty), mask=inside)

@@ -21,7 +21,7 @@ from .launchers import REGISTERS, SIDE
 from .pyramid import pyramid_kernel
 from .scale import BLOCK, scale_kernel
 
-RESIDENT = {1: BYTES_ON_THE_WAY, 2: ARITHMETIC}
+RESIDENT = {1: BYTES_IN_FLIGHT, 2: ARITHMETIC}
 
 
 def _configuration(
@@ -54,6 +54,7 @@ def _configuration(
 
 
 def _planes(count: int, from_logits: bool) -> int:
+    """Return the number of planes that a kernel reads for each pixel."""
     return 2 * count if from_logits else 1 + count
 
 
@@ -65,6 +66,7 @@ def _forward(
     luminance: bool = False,
     layout: int = 0,
 ) -> Configuration:
+    """Return a variant of the forward kernel."""
     constants = {
         **dict.fromkeys(("weights", "norm", "values")),
         **({} if with_gradient else {"maps": None, "shifts": None}),
@@ -98,6 +100,7 @@ def _backward(
     coarse: bool = False,
     layout: int = 0,
 ) -> Configuration:
+    """Return a variant of the backward kernel, which adds a coarser gradient if ``coarse``."""
     constants = {**WINDOW, **MARGINS["valid"], **({} if coarse else {"coarse": None})}
     moved = _planes(count, from_logits) + (count if from_logits else 1)
     return _configuration(
@@ -137,7 +140,7 @@ def _scale(dtype: str, layout: int = 0) -> Configuration:
         layout,
         pixels=BLOCK,
         bytes_per_pixel=2 * BYTES[dtype],
-        resident=BYTES_ON_THE_WAY,
+        resident=BYTES_IN_FLIGHT,
     )
 
 

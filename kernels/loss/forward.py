@@ -1,17 +1,17 @@
-r"""Forward kernel of the loss: value, loss map, derivatives by the windowed moments of F
+r"""Forward kernel of the loss: value, loss map, derivatives w.r.t. the windowed moments of F.
 
 .. math::
     q(p) = \sum_k \gamma_k(p)\,\mathrm{SSIM}(F, I_k)(p), \quad
     \gamma_k = A_k / (\textstyle\sum_j A_j + \varepsilon)
 
-A march down strips of windows (:mod:`..common.windows`): 2 + 3 K moments of F and the exposures are
-filtered, everything else happens at the window that a row completes. Outputs that are not wanted
-are ``None``:
+Programs march down strips of windows (:mod:`..common.windows`): they filter 2 + 3 K moments of F
+and the exposures, and compute everything else at the windows that a row completes. Outputs that are
+not wanted are ``None``; m are the weights of the windows:
 
-- partials: one number a program, (scale / norm) times the sum of its m (1 - q);
+- partials: one value for each program, (scale / norm) times the sum of its m (1 - q);
 - values: the map 1 - q;
-- maps: 2 + K of them (:mod:`..common.maps`), -(scale / norm) m times the derivatives of q by E[F],
-  E[F^2] and each E[F I_k]; and shifts, (B, 1 + K), the constants around which they are taken.
+- maps: 2 + K maps (:mod:`..common.maps`), -(scale / norm) m times the derivatives of q w.r.t. E[F],
+  E[F^2] and each E[F I_k]; and shifts ``(B, 1 + K)``, the constants subtracted from F and each I_k.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ def forward_kernel(
     MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute the wanted outputs for a strip of windows."""
     WY: tl.constexpr = len(TAPS_Y)
     WX: tl.constexpr = len(TAPS_X)
     windows_y = height - WY + 1
@@ -106,7 +107,7 @@ def forward_kernel(
     if norm is not None:
         factor = scale / tl.load(norm)
     if maps is not None:
-        # The maps of all programs of a plane meet in the backward pass: one constant for them all.
+        # The backward pass filters across the strips of a plane, so its maps need one constant.
         common = sample_means(
             source,
             source_layer,
@@ -135,13 +136,13 @@ def forward_kernel(
 
     ring = zero_rows((2 + 3 * K) * WY, COLUMNS)
     total = tl.zeros([COLUMNS], tl.float32)
-    # Counted from 0: from ``top`` the compiler needs 30 registers more.
+    # The loop starts at 0: from ``top`` on the compiler needs 30 registers more.
     for j in range(end - top + WY - 1):
         y = (top + j).to(tl.int64)
         at_exposures = layer_pointers(exposures_x + y * exposures_row, exposures_layer, K)
         at_source = layer_pointers(source_x + y * source_row, source_layer, K if FROM_LOGITS else 1)
         sums = zero_rows(2 + 3 * K, COLUMNS)
-        # Taps are symmetric: two pixels share one, and the one in the middle stands alone.
+        # The taps are symmetric, so two pixels have the same tap, except for the middle one.
         for t in tl.static_range(WX // 2 + 1):
             moments = pixel_moments(
                 at_source,
@@ -169,23 +170,23 @@ def forward_kernel(
         row = y - (WY - 1)
         if j >= WY - 1:
             center = row + WY // 2
-            # Of the window's centre, exposure by exposure.
+            # The pointer to the window's centre advances from exposure to exposure.
             at = exposures_x + center * exposures_row
             at += tl.full([], WX // 2, tl.int64) * exposures_column
             importance = tl.zeros([COLUMNS], tl.float32) + eps
             quality = tl.zeros([COLUMNS], tl.float32)
-            by_mean = tl.zeros([COLUMNS], tl.float32)
-            by_power = tl.zeros([COLUMNS], tl.float32)
-            by_crosses = ()
+            grad_mean = tl.zeros([COLUMNS], tl.float32)
+            grad_second_moment = tl.zeros([COLUMNS], tl.float32)
+            grad_crosses = ()
             for k in tl.static_range(K):
                 mean_i = ring[(2 + 3 * k) * WY]
-                power_i = ring[(3 + 3 * k) * WY]
+                second_moment_i = ring[(3 + 3 * k) * WY]
                 variance, magnitude, exposedness, _, _ = attributes_at(
                     at,
                     center,
                     x + WX // 2,
                     mean_i,
-                    power_i,
+                    second_moment_i,
                     height,
                     width,
                     exposures_row,
@@ -199,10 +200,10 @@ def forward_kernel(
                 a = variance * magnitude * exposedness
                 importance += a
                 mean_f = ring[0]
-                value, one_mean, _, one_power, one_cross = similarity(
+                value, grad_mean_k, _, grad_second_moment_k, grad_cross_k = similarity(
                     mean_f,
                     mean_i,
-                    (ring[WY] - mean_f * mean_f) + (power_i - mean_i * mean_i),
+                    (ring[WY] - mean_f * mean_f) + (second_moment_i - mean_i * mean_i),
                     ring[(4 + 3 * k) * WY],
                     near[0],
                     near[k + 1],
@@ -211,9 +212,9 @@ def forward_kernel(
                     LUMINANCE,
                 )
                 quality += a * value
-                by_mean += a * one_mean
-                by_power += a * one_power
-                by_crosses = by_crosses + (a * one_cross,)
+                grad_mean += a * grad_mean_k
+                grad_second_moment += a * grad_second_moment_k
+                grad_crosses = grad_crosses + (a * grad_cross_k,)
                 at += exposures_layer
             inverse = 1.0 / importance
             lost = 1 - quality * inverse
@@ -228,12 +229,12 @@ def forward_kernel(
                 tl.store(to, lost.to(values.dtype.element_ty), mask=inside)
             if maps is not None:
                 weight = -weight * inverse
-                by_mean += 2 * (common[0] - near[0]) * by_power
+                grad_mean += 2 * (common[0] - near[0]) * grad_second_moment
                 for k in tl.static_range(K):
-                    by_mean += (common[k + 1] - near[k + 1]) * by_crosses[k]
-                derivatives = (weight * by_mean, weight * by_power)
+                    grad_mean += (common[k + 1] - near[k + 1]) * grad_crosses[k]
+                derivatives = (weight * grad_mean, weight * grad_second_moment)
                 for k in tl.static_range(K):
-                    derivatives = derivatives + (weight * by_crosses[k],)
+                    derivatives = derivatives + (weight * grad_crosses[k],)
                 at_map = map_offset(b, row, lane, windows_y, windows_x, MARGIN_Y, MARGIN_X)
                 store_maps(maps, at_map, area, derivatives, inside)
     if partials is not None:

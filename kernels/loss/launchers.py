@@ -1,11 +1,11 @@
-r"""weighted_ssim_loss and fusion_loss: value and gradient by F (or the logits) in two launches
+r"""weighted_ssim_loss and fusion_loss: value and gradient w.r.t. F or the logits in two launches.
 
 .. math::
     L = 1 - \operatorname{mean}_p \sum_k \gamma_k(p)\,\mathrm{SSIM}(F, I_k)(p)
 
-The forward kernel (:mod:`.forward`) writes one partial sum a program and, where a gradient is
-wanted, the 2 + K derivative maps; the backward kernel (:mod:`.backward`) filters these and
-adds up the partial sums. Without a gradient no map is written. Nothing waits for the GPU.
+The forward kernel (:mod:`.forward`) writes one partial sum for each program and, if a gradient is
+wanted, the 2 + K derivative maps. The backward kernel (:mod:`.backward`) filters these and adds up
+the partial sums. The host never waits for the GPU.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ HALVINGS = 5
 
 @cache
 def _architecture(device: torch.device) -> int:
-    """80, 90, 100 ...; 0 of the interpreter."""
+    """Return the compute capability as 80, 90, 100 ..., and 0 for the interpreter."""
     if device.type != "cuda":
         return 0
     import torch
@@ -46,7 +46,7 @@ def _architecture(device: torch.device) -> int:
 
 
 class _Options:
-    """The options of the op in the form that the kernels take."""
+    """The options of the loss as scalars and constants of the kernels."""
 
     def __init__(
         self,
@@ -67,13 +67,13 @@ class _Options:
 
 
 def _source_strides(source: Tensor) -> tuple[int, ...]:
-    """Of the batch, the layers, rows and columns; F has no layers."""
+    """Return the strides of batch, layers, rows and columns; that of layers is 0 for F."""
     strides = source.stride()
     return strides if source.ndim == 4 else (strides[0], 0, *strides[1:])
 
 
 class _Level:
-    """One pair of launches: forward and, where a gradient is wanted, backward."""
+    """The launches for one level: forward and, if a gradient is wanted, backward."""
 
     def __init__(self, source: Tensor, exposures: Tensor, taps: Taps, options: _Options) -> None:
         self.source, self.exposures, self.options = source, exposures, options
@@ -89,7 +89,8 @@ class _Level:
         self.rows = strip_rows(self.batch, *self.windows)
         self.programs = strip_programs(self.batch, *self.windows, self.rows)
 
-    def most_registers(self) -> int | None:
+    def max_registers(self) -> int | None:
+        """Return the limit on registers of the forward kernel, or ``None`` for no limit."""
         plain = self.source.ndim == 3 and not self.options.constants["LUMINANCE"]
         if self.count != 2 or not plain or len(self.shape.taps_y) > MOST_ROWS:
             return None
@@ -104,7 +105,7 @@ class _Level:
         values: Tensor | None,
         with_maps: bool,
     ) -> None:
-        """Makes what is given; ``weights`` are those of windows."""
+        """Fill the outputs that are not ``None``; ``weights`` are those of the windows."""
         self.maps = self.shifts = None
         if with_maps:
             self.maps = new_maps(self.source, self.batch, 2 + self.count, self.shape)
@@ -129,7 +130,7 @@ class _Level:
             *((0, 0, 0) if weights is None else weights.stride()),
             scale,
             *self.options.scalars,
-            maxnreg=self.most_registers(),
+            maxnreg=self.max_registers(),
             **self.options.constants,
             **self.constants,
         )
@@ -137,8 +138,8 @@ class _Level:
     def forward_mean(
         self, mask: Tensor | None, scale: float, partials: Tensor, with_maps: bool
     ) -> None:
-        """Partial sums of ``scale`` times the mean of 1 - q, weighted by a mask."""
-        # A level that does not count has no mean of its own, which may be 0 / 0.
+        """Fill the partial sums of ``scale`` times the mean of 1 - q, weighted by a mask."""
+        # The weighted mean is not computed for a level of weight 0, where it may be 0 / 0.
         if mask is None or scale == 0:
             windows = self.batch * self.windows[0] * self.windows[1]
             self.forward(None, None, scale / windows, partials, None, with_maps)
@@ -157,7 +158,7 @@ class _Level:
         value: Tensor | None = None,
         scale: float = 1.0,
     ) -> Tensor:
-        """Fills the gradient, ``coarse`` being that of the next level; and adds up the value."""
+        """Fill the gradient, given that of the next level, and add up the value if it is wanted."""
         rows = strip_rows(self.batch, self.height, self.width)
         launch(
             backward_kernel,
@@ -184,11 +185,12 @@ class _Level:
 
 
 def _dense(source: Tensor) -> Tensor:
+    """Allocate a contiguous tensor of this shape."""
     return source.new_empty(source.shape)
 
 
 def _crop(mask: Tensor, windows: tuple[int, int]) -> Tensor:
-    """The mask at the centres of the windows."""
+    """Return the mask at the centres of the windows."""
     top, left = ((n - w) // 2 for n, w in zip(mask.shape[1:], windows, strict=True))
     return mask[:, top : top + windows[0], left : left + windows[1]]
 
@@ -196,7 +198,7 @@ def _crop(mask: Tensor, windows: tuple[int, int]) -> Tensor:
 def _pyramid(
     source: Tensor, exposures: Tensor, mask: Tensor | None, count: int
 ) -> list[tuple[Tensor, Tensor, Tensor | None]]:
-    """F or the logits, the exposures and the mask, and ``count`` levels of 2x2 means after them."""
+    """Return F (or the logits), the exposures and the mask, and ``count`` levels of 2x2 means."""
     import torch
 
     out = [(source, exposures, mask)]
@@ -247,9 +249,9 @@ def weighted_ssim_loss(
     with_gradient: bool,
     *options: Any,
 ) -> tuple[Tensor, Tensor]:
-    """Return the value in float32, and the gradient times ``gradient_scale`` or nothing.
+    """Return the value in float32 and the gradient times ``gradient_scale``, empty if not wanted.
 
-    ``taps`` and ``scales`` are those of every level, finest first.
+    ``taps`` and ``scales`` hold the taps and weight of every level, finest first.
     """
     parsed = _Options(*options)
     last = max(s for s, scale in enumerate(scales) if scale)
@@ -278,9 +280,9 @@ def weighted_ssim_map(fused: Tensor, exposures: Tensor, taps: Taps, *options: An
 
 
 def weighted_ssim_map_backward(
-    upstream: Tensor, fused: Tensor, exposures: Tensor, taps: Taps, *options: Any
+    grad_output: Tensor, fused: Tensor, exposures: Tensor, taps: Taps, *options: Any
 ) -> Tensor:
     """Return the gradient of the map w.r.t. F."""
     level = _Level(fused, exposures, taps, _Options(*options))
-    level.forward(upstream, None, 1.0, None, None, True)
+    level.forward(grad_output, None, 1.0, None, None, True)
     return level.backward(None, _dense(fused))

@@ -1,7 +1,7 @@
 """Pyramid kernel of the loss: several levels of 2x2 means of F, the exposures and a mask at once.
 
-A program owns a square of full-size pixels and halves it in registers, level after level. The last
-row or column of an odd size has no partner and is kept, which is the mean of it and its repetition.
+A program handles a square of full-size pixels and halves it in registers, level after level. The
+last row or column of an odd size is copied, which is the mean of it and its repetition.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ from ..common.launching import Layout, compiled_for
 
 
 @triton.jit
-def _shares(first, size, COUNT: tl.constexpr):
-    """What each of COUNT samples counts in its mean of two."""
+def _mean_weights(first, size, COUNT: tl.constexpr):
+    """Return the weight of each of COUNT samples in its mean of two: 1 for the last odd one."""
     at = first + tl.arange(0, COUNT)
     return tl.where((at == size - 1) & (at % 2 == 0), 1.0, 0.5)
 
 
 @triton.jit
 def _halve(x, top, left, height, width, SIDE: tl.constexpr):
-    """Means of a (SIDE, SIDE) block at (top, left) of a level of this size; zeros beyond it."""
-    x *= _shares(top, height, SIDE)[:, None] * _shares(left, width, SIDE)[None, :]
+    """Return the 2x2 means of a (SIDE, SIDE) block at (top, left) of a level of this size.
+
+    Values outside the level must be 0.
+    """
+    x *= _mean_weights(top, height, SIDE)[:, None] * _mean_weights(left, width, SIDE)[None, :]
     x = tl.sum(tl.reshape(x, [SIDE, SIDE // 2, 2]), axis=2)
     return tl.sum(tl.reshape(x, [SIDE // 2, 2, SIDE // 2]), axis=1)
 
@@ -54,7 +57,7 @@ def pyramid_kernel(
     LEVELS: tl.constexpr,
     SIDE: tl.constexpr,
 ):
-    """``levels`` holds LEVELS arrays (B, 1 + K or 2 + K, H / 2^s, W / 2^s), one after the other."""
+    """Fill ``levels``: LEVELS arrays (B, 1 + K or 2 + K, H / 2^s, W / 2^s) one after the other."""
     PLANES: tl.constexpr = 1 + K if mask is None else 2 + K
     across = tl.cdiv(width, SIDE)
     down = tl.cdiv(height, SIDE)

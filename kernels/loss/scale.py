@@ -1,4 +1,4 @@
-"""gradient *= grad_output / divisor, in place; nothing but the factor is read where that is 1."""
+"""Scale a gradient in place by grad_output / divisor; if that is 1, only the factor is read."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ BLOCK = 1024
 
 @compiled_for(Layout(multiples=("gradient",)), Layout())
 def scale_kernel(gradient, grad_output, divisor, size, BLOCK: tl.constexpr):
+    """Scale BLOCK values."""
     factor = tl.load(grad_output) / divisor
     if factor != 1.0:
         at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -26,7 +27,7 @@ def scale_kernel(gradient, grad_output, divisor, size, BLOCK: tl.constexpr):
 
 
 def scale_gradient(gradient: Tensor, grad_output: Tensor, divisor: float) -> None:
-    """Scale a dense tensor in place."""
+    """Scale a contiguous tensor in place."""
     size = gradient.numel()
     launch(
         scale_kernel,

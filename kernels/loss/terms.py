@@ -1,4 +1,4 @@
-"""What the loss sums up of F and the exposures, and the constants that it subtracts from them."""
+"""The moments of F and the exposures that the loss filters, and constants to subtract from both."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def sample_means(
     K: tl.constexpr,
     FROM_LOGITS: tl.constexpr,
 ):
-    """Means of F and of every exposure over 4 x 16 pixels spread over a rectangle."""
+    """Return the means of F and of every exposure over a grid of 4 x 16 pixels in a rectangle."""
     lane = tl.arange(0, 64)
-    # In parts of a size, so that products stay small.
+    # Quotient and remainder are multiplied apart, so that products stay small.
     y = top + (lane // 16) * (height // 4) + (lane // 16) * (height % 4) // 4
     x = left + (lane % 16) * (width // 16) + (lane % 16) * (width % 16) // 16
     y = y.to(tl.int64)
@@ -37,7 +37,7 @@ def sample_means(
     images = load_layers(at, exposures_layer, None, K)
     at = source + y * source_row + x * source_column
     fused = load_fused(at, source_layer, images, None, K, FROM_LOGITS)
-    # A constant that is not finite would spoil windows that are.
+    # A constant that is not finite would make all windows NaN.
     out = (finite_or_zero(tl.sum(fused) / 64),)
     for k in tl.static_range(K):
         out = out + (finite_or_zero(tl.sum(images[k]) / 64),)
@@ -54,10 +54,10 @@ def pixel_moments(
     K: tl.constexpr,
     FROM_LOGITS: tl.constexpr,
 ):
-    """(f, f², e_1, e_1², f e_1, ...) of pixels, F and the exposures less the constants ``near``."""
+    """Return (f, f², e_1, e_1², f e_1, ...) of pixels, where f and e are F and I minus ``near``."""
     images = load_each(exposures, exposures_offset)
-    given = load_each(source, source_offset)
-    f = (weighted_sum(softmax(given, K), images, K) if FROM_LOGITS else given[0]) - near[0]
+    values = load_each(source, source_offset)
+    f = (weighted_sum(softmax(values, K), images, K) if FROM_LOGITS else values[0]) - near[0]
     moments = (f, f * f)
     for k in tl.static_range(K):
         e = images[k] - near[k + 1]
@@ -67,7 +67,7 @@ def pixel_moments(
 
 @triton.jit
 def add_each(totals, values, factor: tl.constexpr = 1.0):
-    """``totals`` plus ``factor`` times ``values``, one by one."""
+    """Return ``totals`` plus ``factor`` times ``values``, element by element."""
     out = ()
     for i in tl.static_range(len(totals)):
         out = out + (totals[i] + factor * values[i],)

@@ -1,15 +1,15 @@
-r"""ma2015_level of few exposures, by windowed covariances around a constant
+r"""ma2015_level of few exposures, computed from windowed covariances.
 
 No patch is formed: with :math:`c_{kl}` the covariances over a flat window and :math:`s_{kl}` those
-under a Gaussian,
+over a Gaussian window,
 
 .. math::
     \|\textstyle\sum_k g_k (x_k - \mu_k)\|^2 = N \textstyle\sum_{kl} g_k g_l c_{kl}, \qquad
     \hat\sigma^2 = \textstyle\sum_{kl} g_k g_l s_{kl}
 
-One march down a strip filters x_k and x_k x_l with both windows. Every column subtracts constants
-of its own, the mean of some of its pixels in the strip, so that bright flat areas do not cancel.
-The rings take K (K + 3) registers for each row of the window.
+One march down a strip filters x_k and x_k x_l with both windows. From every column of the strip the
+mean of some of its pixels is subtracted, because the variance of bright flat areas would lose
+precision by cancellation. The rings take K (K + 3) registers for each row of the window.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from .ma2015_weights import LEAST_CONTRAST, exponent_of, gains_of, norm_of, resc
 
 @triton.jit
 def pair(k: tl.constexpr, j: tl.constexpr, K: tl.constexpr):
-    """Return the number of the map of x_k x_j, k <= j, after the K maps of x."""
+    """Return the index of the map of x_k x_j, k <= j; these follow the K maps of x."""
     return K + k * K - k * (k - 1) // 2 + j - k
 
 
 @triton.jit
 def column_constants(images, layer, middle, step, width, K: tl.constexpr):
-    """A typical value of every exposure in each column: the mean of four pixels."""
+    """Return a typical value of every exposure in each column: the mean of four pixels."""
     constants = ()
     for k in tl.static_range(K):
         total = tl.load(row_at(images + k * layer, middle, 0, width, 1))
@@ -42,6 +42,7 @@ def column_constants(images, layer, middle, step, width, K: tl.constexpr):
 
 @triton.jit
 def values_at(at, layer, shifts, K: tl.constexpr):
+    """Load the pixels of the K exposures, minus ``shifts``."""
     values = ()
     for k in tl.static_range(K):
         values = values + (tl.load(at + k * layer) - shifts[k],)
@@ -50,7 +51,7 @@ def values_at(at, layer, shifts, K: tl.constexpr):
 
 @triton.jit
 def covariance_rows(at, layer, shifts, K: tl.constexpr, TAPS: tl.constexpr):
-    """One row of every x_k and x_k x_l, filtered along the row: under the taps, then summed."""
+    """Load one row of every x_k and x_k x_l; return it filtered with the taps, and summed."""
     last: tl.constexpr = len(TAPS) - 1
     middle: tl.constexpr = len(TAPS) // 2
     values = values_at(at + middle, layer, shifts, K)
@@ -64,7 +65,7 @@ def covariance_rows(at, layer, shifts, K: tl.constexpr, TAPS: tl.constexpr):
             product = values[k] * values[other]
             flat = flat + (product,)
             smooth = smooth + (TAPS[middle] * product,)
-    # Taps are symmetric: two pixels share one.
+    # The taps are symmetric, so two pixels have the same tap.
     for j in tl.static_range(middle):
         near = values_at(at + j, layer, shifts, K)
         far = values_at(at + (last - j), layer, shifts, K)
@@ -86,7 +87,7 @@ def covariance_rows(at, layer, shifts, K: tl.constexpr, TAPS: tl.constexpr):
 
 @triton.jit
 def combined(ring, gains, SIZE: tl.constexpr):
-    """Variance of Σ gains x from the moments at the head of every ring."""
+    """Return the variance of Σ gains x from the moments at the head of every ring."""
     K: tl.constexpr = len(gains)
     total = tl.zeros(ring[0].shape, tl.float32)
     for k in tl.static_range(K):
@@ -117,6 +118,7 @@ def covariance_kernel(
     FLAT_Y: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute means, gains and variance for a strip of windows."""
     size: tl.constexpr = len(TAPS_Y)
     count: tl.constexpr = len(TAPS_Y) * len(TAPS_X)
     maps: tl.constexpr = K + K * (K + 1) // 2
@@ -124,7 +126,7 @@ def covariance_kernel(
     inside = column < map_width
     layer = tl.cast(height, tl.int64) * width
     map_layer = tl.cast(map_height, tl.int64) * map_width
-    # What lies beyond the map is computed like its last column, and not stored.
+    # Lanes beyond the map repeat its last column and are not stored.
     images += batch * K * layer + tl.minimum(column, map_width - 1)
     means += batch * K * map_layer + column
     gains += batch * K * map_layer + column
@@ -164,6 +166,6 @@ def covariance_kernel(
                 tl.store(means + to, smooth[k * size] + shifts[k], mask=inside)
                 tl.store(gains + to, unscaled[k] * rescale, mask=inside)
             desired = combined(smooth, unscaled, size) * rescale * rescale
-            # A comparison with NaN is false: NaN stays.
+            # A comparison with NaN is false, so NaN is kept.
             desired = tl.where(desired < 0, 0.0, desired)
             tl.store(variance + here, desired, mask=inside)

@@ -1,4 +1,4 @@
-r"""ma2015_level: what one scale of MEF-SSIM ma2015 needs of the exposures (Ma, Zeng, Wang 2015)
+r"""ma2015_level: the maps of the exposures for one scale of MEF-SSIM ma2015 (Ma, Zeng, Wang 2015).
 
 With :math:`\mu_k, v_k` mean and variance of exposure k over a flat window of N pixels:
 
@@ -8,11 +8,12 @@ With :math:`\mu_k, v_k` mean and variance of exposure k over a flat window of N 
     p = \min(\tan(\tfrac{\pi}{2} R), 10), \quad
     g_k \propto (e_k / \sqrt N)^p / e_k
 
-scaled so that the patch :math:`s = \sum_k g_k (x_k - \mu_k)` has the norm max e; its variance is
-weighted by a Gaussian window. Two exposures take one march (:mod:`.ma2015_covariances`). With more
-the covariances of all pairs do not fit into registers: every window is read, three times over, from
-the first-level cache. That costs 363 loads an exposure and pixel, once for a set of exposures, and
-needs no memory for products of exposures. A patch is centred before it is squared.
+where g is scaled so that the patch :math:`s = \sum_k g_k (x_k - \mu_k)` has the norm max e. The
+variance of s is weighted with a Gaussian window. Two exposures take one march
+(:mod:`.ma2015_covariances`). With more, the covariances of all pairs do not fit into registers:
+every window is read three times from the first-level cache. That costs 363 loads for each exposure
+and pixel, once for a set of exposures, and needs no memory for products of exposures. A patch is
+centred before it is squared.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ MOST_COVARIANCES = 2
 
 @triton.jit
 def tap_of(number, TAPS: tl.constexpr):
-    """Return one of the taps, by a number that is known at run time."""
+    """Return the tap with a number that is known at run time only."""
     tap = 0.0
     for k in tl.static_range(len(TAPS)):
         tap += tl.where(number == k, TAPS[k], 0.0)
@@ -56,7 +57,7 @@ def patch_sum(
     images, layer, width, gains, means, K: tl.constexpr, TAPS_Y: tl.constexpr, TAPS_X: tl.constexpr
 ):
     """Return flat and Gaussian (mean, mean of squares) of Σ gains (x - means) over each window."""
-    share: tl.constexpr = 1.0 / (len(TAPS_Y) * len(TAPS_X))
+    flat_tap: tl.constexpr = 1.0 / (len(TAPS_Y) * len(TAPS_X))
     flat = tl.zeros(means[0].shape, tl.float32)
     flat_second_moment = tl.zeros(means[0].shape, tl.float32)
     smooth = tl.zeros(means[0].shape, tl.float32)
@@ -73,7 +74,7 @@ def patch_sum(
             flat_second_moment += patch * patch
             smooth += weighted
             smooth_second_moment += weighted * patch
-    return flat * share, flat_second_moment * share, smooth, smooth_second_moment
+    return flat * flat_tap, flat_second_moment * flat_tap, smooth, smooth_second_moment
 
 
 @compiled_for(Layout())
@@ -91,12 +92,13 @@ def level_kernel(
     TAPS_X: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute means, gains and variance for COLUMNS windows of a row."""
     count: tl.constexpr = len(TAPS_Y) * len(TAPS_X)
     batch, row, _, column = locate_strip(tl.program_id(0), map_height, map_width, 1, COLUMNS)
     inside = column < map_width
     layer = tl.cast(height, tl.int64) * width
     map_layer = tl.cast(map_height, tl.int64) * map_width
-    # What lies beyond the map is computed like its last column, and not stored.
+    # Lanes beyond the map repeat its last column and are not stored.
     images = row_at(images + batch * K * layer, row, tl.minimum(column, map_width - 1), width, 1)
     here = tl.cast(row, tl.int64) * map_width + column
     means += batch * K * map_layer + here
@@ -111,7 +113,8 @@ def level_kernel(
     strongest = tl.zeros((COLUMNS,), tl.float32)
     for k in tl.static_range(K):
         image = images + k * layer
-        # Around a value of the window the variance of a bright flat area does not cancel.
+        # A value of the window is subtracted because the variance of bright flat areas would lose
+        # precision by cancellation.
         near = tl.load(image + center)
         one = tl.full((COLUMNS,), 1.0, tl.float32)
         flat, second_moment, smooth, _ = patch_sum(
@@ -142,12 +145,13 @@ def level_kernel(
     for k in tl.static_range(K):
         tl.store(gains + k * map_layer, unscaled[k] * rescale, mask=inside)
     smooth_variance = (smooth_second_moment - smooth * smooth) * rescale * rescale
-    # A comparison with NaN is false: NaN stays.
+    # A comparison with NaN is false, so NaN is kept.
     smooth_variance = tl.where(smooth_variance < 0, 0.0, smooth_variance)
     tl.store(variance + batch * map_layer + here, smooth_variance, mask=inside)
 
 
 def ma2015_level(images: Tensor, taps: Taps) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the centred exposures, means, gains and variance of images ``(B, K, H, W)``."""
     x = images.float()
     x = (x - x.nan_to_num(0.0, 0.0, 0.0).mean(dim=(-2, -1), keepdim=True)).contiguous()
     batch, count, height, width = x.shape
@@ -188,7 +192,7 @@ def ma2015_level(images: Tensor, taps: Taps) -> tuple[Tensor, Tensor, Tensor, Te
 
 
 def flat_taps(taps: Taps) -> tuple[float, ...]:
-    """Return the taps along the height that make means of sums along the width."""
+    """Return the taps along the height that turn sums along the width into means."""
     y, x = taps
     return (1 / (len(y) * len(x)),) * len(y)
 
@@ -201,7 +205,7 @@ CONFIGURATIONS = [
         _POINTERS,
         {**WINDOW, "K": count},
         12 * count + 4,
-        resident=BYTES_ON_THE_WAY if count <= 5 else ARITHMETIC,
+        resident=BYTES_IN_FLIGHT if count <= 5 else ARITHMETIC,
     )
     for count in (3, 5, 9)
 ]

@@ -1,4 +1,4 @@
-r"""How ma2015 weighs the exposures in a window, from the norms of their patches
+r"""The weights of the exposures in a window of ma2015, from the norms of their patches.
 
 .. math::
     e_k = \|x_k - \mu_k\| + 0.001, \quad R = \|\textstyle\sum_k (x_k - \mu_k)\|
@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-NOISE = tl.constexpr(8 * 2.0**-23)  # roundings, as in the reference
+NOISE = tl.constexpr(8 * 2.0**-23)  # relative rounding of a variance, as in the reference
 TINY = tl.constexpr(2.0**-52)
 LEAST_CONTRAST = tl.constexpr(0.001)
 HALF_PI = tl.constexpr(1.5707963267948966)
@@ -19,7 +19,10 @@ HALF_PI = tl.constexpr(1.5707963267948966)
 
 @triton.jit
 def quarter_sine(x):
-    """sin x for 0 <= x <= π/2 to rounding; the general one needs a stack for huge arguments."""
+    """Return sin x for 0 <= x <= π/2 up to rounding.
+
+    The general sine needs stack memory for huge arguments.
+    """
     square = x * x
     series = 1.0 - square * (1.0 / 156)
     series = 1.0 - square * (1.0 / 110) * series
@@ -32,13 +35,13 @@ def quarter_sine(x):
 
 @triton.jit
 def norm_of(variance, moment, COUNT: tl.constexpr):
-    """Norm of a patch of COUNT pixels; 0 where its variance is within rounding of 0."""
+    """Return the norm of a patch of COUNT pixels, 0 if its variance is within rounding of 0."""
     return tl.sqrt(tl.where(variance > NOISE * moment, COUNT * variance, 0.0))
 
 
 @triton.jit
 def exponent_of(total_variance, norm_sum, COUNT: tl.constexpr):
-    """p, from the variance of the sum of the exposures and the sum of their norms."""
+    """Return p from the variance of the sum of the exposures and the sum of their norms."""
     agreement = (tl.sqrt(COUNT * total_variance) + TINY) / (norm_sum + TINY)
     # The exponent reaches its cap at 0.937; stopping at 0.99 keeps the tangent on its first branch.
     agreement = tl.minimum(agreement, 0.99)
@@ -48,7 +51,7 @@ def exponent_of(total_variance, norm_sum, COUNT: tl.constexpr):
 
 @triton.jit
 def gains_of(norms, exponent, COUNT: tl.constexpr):
-    """g_k, scaled so that the weights sum to 1; 0 where an exposure has no structure."""
+    """Return g_k for weights that sum to 1; it is 0 for an exposure without structure."""
     side: tl.constexpr = COUNT**0.5
     weights = ()
     total = tl.zeros(exponent.shape, tl.float32)
@@ -65,8 +68,8 @@ def gains_of(norms, exponent, COUNT: tl.constexpr):
 
 @triton.jit
 def rescale_of(variance, threshold, strongest, COUNT: tl.constexpr):
-    """What gives the weighted patch, of this variance, the norm ``strongest``.
+    """Return the factor that gives the weighted patch of this variance the norm ``strongest``.
 
-    Exposures that cancel each other leave only rounding, which must not be stretched.
+    Exposures that cancel each other leave only rounding, which must not be amplified.
     """
     return strongest * tl.rsqrt(tl.where(variance > NOISE * threshold, COUNT * variance, 1.0))

@@ -1,7 +1,8 @@
-r"""The sources of mefnet: what the exposures alone decide
+r"""mefnet_sources: the maps of MEF-SSIM mefnet that depend on the exposures only.
 
-Two passes: means and variances of every exposure by the kernel of ``local_variance``, then the
-choice at each pixel, which needs the brightness of whole images:
+There are two passes: the kernel of ``local_variance`` computes means and variances of every
+exposure, then a second kernel chooses the exposure at each pixel and computes the desired luminance
+λ, which depends on the brightness m of whole images:
 
 .. math::
     k^* = \arg\max_k v_k, \quad \lambda = \frac{\sum_k L_k \mu_k}{\sum_k L_k}, \quad
@@ -37,11 +38,12 @@ def choose_kernel(
     chosen,  # out: (B, P) int64, the exposure of largest variance
     mean,  # out: its mean
     variance,  # out: its variance
-    luminance,  # out: the mean that is wanted
+    luminance,  # out: λ
     count,
     pixels,
     BLOCK: tl.constexpr,
 ):
+    """Choose the exposure of largest variance and compute λ for BLOCK of the P pixels."""
     blocks = (pixels - 1) // BLOCK + 1
     program = tl.program_id(0)
     batch = (program // blocks).to(tl.int64)
@@ -50,29 +52,32 @@ def choose_kernel(
     best = tl.full((BLOCK,), float("-inf"), tl.float32)
     best_mean = tl.zeros((BLOCK,), tl.float32)
     number = tl.zeros((BLOCK,), tl.int64)
-    above = tl.zeros((BLOCK,), tl.float32)
-    below = tl.zeros((BLOCK,), tl.float32)
+    numerator = tl.zeros((BLOCK,), tl.float32)
+    denominator = tl.zeros((BLOCK,), tl.float32)
     for k in range(count):
         at = (batch * count + k) * pixels + pixel
         mu = tl.load(means + at, mask=inside, other=0)
         v = tl.load(variances + at, mask=inside, other=0)
-        # NaN is the largest of all, and the first of equals is taken.
+        # NaN counts as the largest value; the first of equal values is taken.
         takes = (v > best) | ((v != v) & (best == best))
         best = tl.where(takes, v, best)
         best_mean = tl.where(takes, mu, best_mean)
         number = tl.where(takes, k, number)
         whole = tl.load(brightness + batch * count + k) - 0.5
         weight = tl.exp(-12.5 * ((mu - 0.5) * (mu - 0.5) + whole * whole))
-        above += weight * mu
-        below += weight
+        numerator += weight * mu
+        denominator += weight
     here = batch * pixels + pixel
     tl.store(chosen + here, number, mask=inside)
     tl.store(mean + here, stored(best_mean, mean.dtype.element_ty), mask=inside)
     tl.store(variance + here, stored(best, variance.dtype.element_ty), mask=inside)
-    tl.store(luminance + here, stored(above / below, luminance.dtype.element_ty), mask=inside)
+    tl.store(
+        luminance + here, stored(numerator / denominator, luminance.dtype.element_ty), mask=inside
+    )
 
 
 def mefnet_sources(exposures: Tensor, taps: Taps) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the index, mean and variance of the chosen exposure, and λ."""
     import torch
 
     batch, count, height, width = exposures.shape

@@ -1,20 +1,21 @@
-r"""MEF-SSIM of a fused image y against maps of its exposures, with the gradient: both variants
+r"""MEF-SSIM of a fused image y from the maps of its exposures, with the gradient, in two variants.
 
 .. math::
     cs = \frac{2\sigma_{\hat x y} + C}{\sigma_{\hat x}^2 + \sigma_y^2 + C}, \quad
     \sigma_{\hat x y} = \sum_k g_k (w * x_k y - \mu_k\, w * y)
 
-``ma2015`` has a gain g at every window and exposure; in ``mefnet`` g is 1 for the exposure of
+``ma2015`` has a gain g for every window and exposure; in ``mefnet`` g is 1 for the exposure of
 largest variance and 0 for the others, and there is a luminance factor
 :math:`(2\mu_y\lambda + C_1) / (\mu_y^2 + \lambda^2 + C_1)`.
 
-The first pass sums cs over the windows and writes its derivatives w.r.t. the moments of y; the
-second filters them:
+The first pass sums cs over the windows and writes its derivatives w.r.t. the mean of y, its second
+moment and the cross moments, :math:`d_\mu`, :math:`d_s` and :math:`g_k d_c`. The second filters
+them:
 
 .. math::
-    \partial Q / \partial y = w * d_\mu + 2 y\,(w * d_p) + \textstyle\sum_k x_k\, w * (g_k d_c)
+    \partial Q / \partial y = w * d_\mu + 2 y\,(w * d_s) + \textstyle\sum_k x_k\, w * (g_k d_c)
 
-y is taken minus a constant of the plane.
+A constant of the plane is subtracted from y.
 """
 
 from __future__ import annotations
@@ -73,17 +74,17 @@ def product_rows(
 
 @compiled_for(Layout(multiples=("maps",)))
 def quality_kernel(
-    fused,  # (B, H, W); this and all maps are contiguous
+    fused,  # (B, H, W); all tensors are contiguous
     exposures,  # (B, K, H, W)
-    means,  # ma2015: (B, K, map); mefnet: of the chosen exposure, (B, map)
+    means,  # ma2015: (B, K, map); mefnet: (B, map), the mean of the chosen exposure
     gains,  # ma2015: (B, K, map); mefnet: None
-    chosen,  # mefnet: the number of the exposure, int64 (B, map); ma2015: None
+    chosen,  # mefnet: the index of the exposure, int64 (B, map); ma2015: None
     variance,  # (B, map)
     luminance,  # mefnet: (B, map); ma2015: None
-    sums,  # of cs over each program's part
-    luminance_sums,  # mefnet: of the luminance factor
-    maps,  # d_p, d_μ, g_1 d_c, …, g_K d_c and, of the luminance factor, d_μ: or None
-    shifts,
+    sums,  # the sum of cs over each program's strip
+    luminance_sums,  # mefnet: the sum of the luminance factor
+    maps,  # d_s, d_μ, g_1 d_c, …, g_K d_c, and d_μ of the luminance factor; or None
+    shifts,  # the constants of the planes, or None
     height,
     width,
     map_height,
@@ -100,13 +101,14 @@ def quality_kernel(
     MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Sum the factors over a strip of windows, and store their derivatives if wanted."""
     size: tl.constexpr = len(TAPS_Y)
     top: tl.constexpr = len(TAPS_Y) // 2 if PADDED else 0
     left: tl.constexpr = len(TAPS_X) // 2 if PADDED else 0
     program = tl.program_id(0)
     batch, first, end, column = locate_strip(program, map_height, map_width, rows, COLUMNS)
     inside = column < map_width
-    # What lies beyond the map is computed like its last column, and not counted.
+    # Lanes beyond the map repeat its last column and do not count.
     from_column = tl.minimum(column, map_width - 1) - left
     layer = tl.cast(height, tl.int64) * width
     map_layer = tl.cast(map_height, tl.int64) * map_width
@@ -148,19 +150,19 @@ def quality_kernel(
             at_map = batch * map_layer + here
             covariance = tl.zeros((COLUMNS,), tl.float32)
             level = tl.zeros((COLUMNS,), tl.float32)
-            shares = ()
+            chosen_gains = ()
             if gains is not None:
                 for k in tl.static_range(K):
                     at_layer = (batch * K + k) * map_layer + here
                     gain = tl.load(gains + at_layer, mask=inside, other=0).to(tl.float32)
-                    shares = shares + (gain,)
+                    chosen_gains = chosen_gains + (gain,)
                     covariance += gain * ring[(2 + k) * size]
                     level += gain * tl.load(means + at_layer, mask=inside, other=0).to(tl.float32)
             else:
                 number = tl.load(chosen + at_map, mask=inside, other=0)
                 level += tl.load(means + at_map, mask=inside, other=0).to(tl.float32)
                 for k in tl.static_range(K):
-                    shares = shares + (tl.where(number == k, 1.0, 0.0),)
+                    chosen_gains = chosen_gains + (tl.where(number == k, 1.0, 0.0),)
                     covariance = tl.where(number == k, ring[(2 + k) * size], covariance)
             covariance -= level * mean
             both_variances += tl.load(variance + at_map, mask=inside, other=0).to(tl.float32)
@@ -170,25 +172,28 @@ def quality_kernel(
             if luminance is not None:
                 wanted = tl.load(luminance + at_map, mask=inside, other=0).to(tl.float32)
                 brightness = mean + shift
-                below = 1.0 / (brightness * brightness + wanted * wanted + c1)
-                factor = (2 * brightness * wanted + c1) * below
+                luminance_inverse = 1.0 / (brightness * brightness + wanted * wanted + c1)
+                factor = (2 * brightness * wanted + c1) * luminance_inverse
                 luminance_total += tl.where(inside, factor, 0.0)
             if maps is not None:
-                d_second_moment = -scale * quality * inverse
-                d_cross = 2 * scale * inverse
-                derivatives = (d_second_moment, -2 * mean * d_second_moment - level * d_cross)
+                grad_second_moment = -scale * quality * inverse
+                grad_cross = 2 * scale * inverse
+                derivatives = (
+                    grad_second_moment,
+                    -2 * mean * grad_second_moment - level * grad_cross,
+                )
                 for k in tl.static_range(K):
-                    # Not by a factor of 0 where another exposure is chosen: d may be NaN.
-                    share = tl.where(shares[k] == 0, 0.0, shares[k] * d_cross)
-                    derivatives = derivatives + (share,)
+                    # A factor of 0 would not do for other exposures: 0 times NaN is NaN.
+                    grad_cross_k = tl.where(chosen_gains[k] == 0, 0.0, chosen_gains[k] * grad_cross)
+                    derivatives = derivatives + (grad_cross_k,)
                 if luminance is not None:
-                    d_mean = 2 * scale * below * (wanted - brightness * factor)
-                    derivatives = derivatives + (d_mean,)
+                    grad_mean = 2 * scale * luminance_inverse * (wanted - brightness * factor)
+                    derivatives = derivatives + (grad_mean,)
                 to = map_offset(batch, done, column, map_height, map_width, MARGIN_Y, MARGIN_X)
                 store_maps(maps, to, area, derivatives, inside)
     if maps is not None:
-        # Not before the loop: which thread stores would be kept through it, and Triton 3.6 spills
-        # that on sm_80.
+        # Stored after the loop: before it, Triton 3.6 would keep the storing thread's condition in
+        # a register through the loop, and spill it on sm_80.
         tl.store(shifts + batch, shift)
     tl.store(sums + program, tl.sum(total, axis=0))
     if luminance is not None:
@@ -216,8 +221,9 @@ def quality_backward_kernel(
     MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute the gradients w.r.t. a strip of pixels of the fused image."""
     size: tl.constexpr = len(TAPS_Y)
-    # How far below and right of its pixel a window may begin.
+    # A window may begin this far below and right of a pixel that it covers.
     down: tl.constexpr = len(TAPS_Y) // 2 if PADDED else 0
     right: tl.constexpr = len(TAPS_X) // 2 if PADDED else 0
     count: tl.constexpr = 2 + K if luminance_gradient is None else 3 + K
@@ -225,7 +231,7 @@ def quality_backward_kernel(
     inside = column < width
     layer = tl.cast(height, tl.int64) * width
     shift = tl.load(shifts + batch)
-    # What lies beyond the image is computed like its last column, and not stored.
+    # Lanes beyond the image repeat its last column and are not stored.
     x = tl.minimum(column, width - 1) + (right - len(TAPS_X) + 1)
     y = first - size + 1 + down
     first_tap = map_offset(batch, y, x, map_height, map_width, MARGIN_Y, MARGIN_X)

@@ -1,6 +1,6 @@
-"""Scores of MEF-SSIM and their gradients, by the kernels of :mod:`.quality`.
+"""Launch the kernels of :mod:`.quality` for the scores of MEF-SSIM and their gradients.
 
-Scores are sums of the programs' sums, in a fixed order; nothing waits for the device.
+A score is the sum of the programs' sums, in a fixed order. The host never waits for the device.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def _score(
     c2: float,
     with_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return cs and luminance factor, ``(B,)``, and their gradients; empty where there is none."""
+    """Return cs and the luminance factor, ``(B,)``, and their gradients, empty if not wanted."""
     batch, count, height, width = exposures.shape
     size = windows.map_height, windows.map_width
-    share = 1 / (size[0] * size[1])
+    window_weight = 1 / (size[0] * size[1])
     rows = strip_rows(batch, *size)
     programs = strip_programs(1, *size, rows)
     none = fused.new_empty((0,))
@@ -64,13 +64,15 @@ def _score(
         rows,
         c1,
         c2,
-        share,
+        window_weight,
         **constants,
     )
-    score = (sums.sum(dim=-1) * share).to(fused.dtype)
-    factor = none if luminance is None else (luminance_sums.sum(dim=-1) * share).to(fused.dtype)
+    score = (sums.sum(dim=-1) * window_weight).to(fused.dtype)
+    factor = (
+        none if luminance is None else (luminance_sums.sum(dim=-1) * window_weight).to(fused.dtype)
+    )
     if not with_gradient:
-        # The compiler takes results of an operation for different memory.
+        # torch.compile assumes that the results of an operation do not share memory.
         return score, factor, none, fused.new_empty((0,))
     gradient = fused.new_empty(fused.shape)
     luminance_gradient = none if luminance is None else fused.new_empty(fused.shape)
@@ -104,6 +106,7 @@ def ma2015_quality(
     taps: Taps,
     c: float,
 ) -> tuple[Tensor, Tensor]:
+    """Return the score ``(B,)`` of one scale and its gradient, empty if not wanted."""
     exposures, means, gains, variance, fused = (
         x.contiguous() for x in (exposures, means, gains, variance, fused)
     )
@@ -136,11 +139,12 @@ def mefnet_factors(
     c1: float,
     c2: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return luminance factor and cs ``(B,)``, and their gradients, empty if not wanted."""
     exposures, reference, mean, variance, luminance, fused = (
         x.contiguous() for x in (exposures, reference, mean, variance, luminance, fused)
     )
     windows = windows_of(fused, taps, True)
-    structure, factor, by_structure, by_luminance = _score(
+    structure, factor, grad_structure, grad_luminance = _score(
         windows,
         fused,
         exposures,
@@ -153,4 +157,4 @@ def mefnet_factors(
         c2,
         with_gradient,
     )
-    return factor, structure, by_luminance, by_structure
+    return factor, structure, grad_luminance, grad_structure

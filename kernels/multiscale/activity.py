@@ -1,6 +1,6 @@
-r"""The weights of a band: :math:`a_k = s_k (v_k + \mathrm{floor})^2`, v the variance of luma
+r"""The activity of a band, :math:`a_k = s_k (v_k + \mathrm{floor})^2`, v the variance of luma.
 
-A march down strips of one exposure. The rows of a window are held in registers.
+A program marches down a strip of one exposure and holds the rows of a window in registers.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ def _gray(
     GREEN: tl.constexpr,
     BLUE: tl.constexpr,
 ):
-    """Return the luma of three channels, else their mean, in storage units."""
+    """Return the luma of three channels, or the mean of another number, in the exposure's range."""
     at = row_at(pointer, row, column, row_stride, column_stride)
     total = tl.load(at).to(tl.float32)
     if C == 3:
         total = RED * total
         at += channel_stride
         total += GREEN * tl.load(at).to(tl.float32)
-        # Step by step: 2 * channel_stride may not fit 32 bits.
+        # The pointer advances by one stride at a time: 2 * channel_stride may not fit 32 bits.
         at += channel_stride
         total += BLUE * tl.load(at).to(tl.float32)
         return total
@@ -72,6 +72,7 @@ def activity_kernel(
     RADIUS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute the activity of one exposure in a strip of pixels."""
     size: tl.constexpr = 2 * RADIUS + 1
     plane, first, end, column = locate_strip(tl.program_id(0), height, width, rows, COLUMNS)
     inside = column < width
@@ -80,8 +81,8 @@ def activity_kernel(
     if shares is not None:
         share = tl.load(shares + plane)
     to = activity + plane * height * width + column
-    # Rows of (mean, sum of squared deviations), both around the pixel in the middle: rounding is
-    # relative to the variance itself.
+    # Rows of (mean, sum of squared deviations), computed from differences to the pixel in the
+    # middle, so that rounding errors are relative to the variance.
     ring = zero_rows(2 * size, COLUMNS)
     for row in range(first - RADIUS, end + RADIUS):
         y = tl.minimum(tl.maximum(row, 0), height - 1)
@@ -115,7 +116,7 @@ def activity_kernel(
                 within += ring[size + j]
             variance = (within / size + (squares - sums * sums / size)) / size
             variance *= scale * scale
-            # A comparison with NaN is false: NaN stays.
+            # A comparison with NaN is false, so NaN is kept.
             deviation = tl.where(variance < 0, 0.0, variance) + floor
             value = share * (deviation * deviation)
             tl.store(to + tl.cast(done, tl.int64) * width, value, mask=inside)
@@ -130,7 +131,7 @@ def activity(
     radius: int,
     luma: tuple[float, float, float],
 ) -> None:
-    """Fill ``out``, contiguous ``(B, K, H, W)`` float32; ``scale`` takes values to [0, 1]."""
+    """Fill ``out``, contiguous ``(B, K, H, W)`` float32; ``scale`` maps values to [0, 1]."""
     batch, count, channels, height, width = fine.shape
     rows = strip_rows(batch * count, height, width)
     launch(

@@ -1,4 +1,4 @@
-"""Backward of the expansion in :mod:`.blend`: a gather, which needs no atomics."""
+"""The backward pass of the expansion in :mod:`.blend`, which gathers and needs no atomics."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ WARPS = 4
 
 
 @triton.jit
-def _share(step: tl.constexpr, coarse, coarse_size, fine_position, size):
-    """Return the weight of a coarse position in the ``step``-th of its four fine ones."""
-    share = 0.25 if step == 0 or step == 3 else 0.75
-    # A border pixel also stands in for the one beyond it.
+def _expansion_weight(step: tl.constexpr, coarse, coarse_size, fine_position, size):
+    """Return the weight of a coarse position in the ``step``-th of its four fine positions."""
+    weight = 0.25 if step == 0 or step == 3 else 0.75
+    # A border pixel is repeated beyond the border, which gives it the whole weight there.
     repeated = ((coarse == 0) & (fine_position == 0)) | (
         (coarse == coarse_size - 1) & (fine_position == 2 * coarse_size - 1)
     )
     there = (fine_position >= 0) & (fine_position < size)
-    return tl.where(there, tl.where(repeated, 1.0, share), 0.0)
+    return tl.where(there, tl.where(repeated, 1.0, weight), 0.0)
 
 
 @compiled_for(Layout(ones=("grad_column",)), Layout())
@@ -43,6 +43,7 @@ def blend_backward_kernel(
     C: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute COLUMNS values of a row of the coarse gradient."""
     rows = (height + 1) // 2
     columns = (width + 1) // 2
     plane, y, first = locate(tl.program_id(0), columns, rows, COLUMNS)
@@ -62,10 +63,10 @@ def blend_backward_kernel(
             if slope is not None:
                 at = slope + (plane * height + clamped_row) * width + clamped
                 value *= tl.load(at, mask=inside, other=0)
-            share = _share(j, x, columns, column, width)
-            line += tl.where(share > 0, share * value, 0.0)
-        share = _share(i, y, rows, row, height)
-        total += tl.where(share > 0, share * line, 0.0)
+            weight = _expansion_weight(j, x, columns, column, width)
+            line += tl.where(weight > 0, weight * value, 0.0)
+        weight = _expansion_weight(i, y, rows, row, height)
+        total += tl.where(weight > 0, weight * line, 0.0)
     tl.store(grad_coarse + (plane * rows + y) * columns + x, total, mask=inside)
 
 

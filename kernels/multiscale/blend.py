@@ -1,11 +1,11 @@
-r"""One band of multiscale_fuse
+r"""Blend one band of multiscale_fuse.
 
 .. math::
     F = E(F') + c \sum_k \gamma_k (J_k - E(J'_k)), \qquad
     \gamma_k = a_k / \textstyle\sum_j a_j
 
-with E the bilinear expansion of the next level and a from :mod:`.activity`. Where the next level
-has the same size E is the identity.
+with E the bilinear expansion of the next level and a from :mod:`.activity`. If the next level has
+the same size, E is the identity.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WARPS = 4
 
 @triton.jit
 def _between(i, size):
-    """Return the coarse neighbours of a fine position: its own, and the nearer one beside it."""
+    """Return the coarse pixel that contains a fine position, and its nearer neighbour."""
     own = i // 2
     other = tl.where(i % 2 == 1, own + 1, own - 1)
     return own, tl.minimum(tl.maximum(other, 0), size - 1)
@@ -35,7 +35,7 @@ def _between(i, size):
 
 @triton.jit
 def _expanded(plane, own_row, other_row, own, other, row_stride, column_stride, inside):
-    """Return bilinear values of a coarse plane: 3/4 of its own row and column, 1/4 of others."""
+    """Return bilinear values of a coarse plane, with weights 3/4 (own) and 1/4 along each axis."""
     upper = row_at(plane, own_row, own, row_stride, column_stride)
     near = 0.75 * tl.load(upper, mask=inside, other=0).to(tl.float32)
     upper = row_at(plane, own_row, other, row_stride, column_stride)
@@ -48,7 +48,7 @@ def _expanded(plane, own_row, other_row, own, other, row_stride, column_stride, 
 
 
 @triton.jit
-def _below(
+def _next_level(
     plane, own_row, other_row, own, other, row_stride, column_stride, inside, SAME: tl.constexpr
 ):
     """Return the next level at the size of this one."""
@@ -59,7 +59,8 @@ def _below(
 
 
 @triton.jit
-def _within(x, most):
+def _clamp(x, most):
+    """Clamp x to [0, most]."""
     return tl.minimum(tl.maximum(x, 0.0), most)
 
 
@@ -103,20 +104,21 @@ def blend_kernel(
     coarse_channel,
     coarse_row,
     coarse_column,
-    below_batch,
-    below_channel,
-    below_row,
-    below_column,
+    fused_coarse_batch,
+    fused_coarse_channel,
+    fused_coarse_row,
+    fused_coarse_column,
     fused_batch,
     fused_channel,
     fused_row,
     fused_column,
     K: tl.constexpr,
     C: tl.constexpr,
-    BENDS: tl.constexpr,
+    COMPRESS: tl.constexpr,
     SAME: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute COLUMNS pixels of a row of F."""
     b, y, first = locate(tl.program_id(0), width, height, COLUMNS)
     x = first + tl.arange(0, COLUMNS)
     inside = x < width
@@ -138,7 +140,7 @@ def blend_kernel(
 
     fine += b * fine_batch
     coarse += b * coarse_batch
-    fused_coarse += b * below_batch
+    fused_coarse += b * fused_coarse_batch
     fused += b * fused_batch + y * fused_row
     here = b * C * pixels + y * width + x
     for _ in tl.static_range(C):
@@ -147,30 +149,38 @@ def blend_kernel(
         below = coarse
         for k in tl.static_range(K):
             value = fine_scale * tl.load(image, mask=inside, other=0).to(tl.float32)
-            value -= coarse_scale * _below(
+            value -= coarse_scale * _next_level(
                 below, own_row, other_row, own, other, coarse_row, coarse_column, inside, SAME
             )
             detail += weights[k] * value
             image += fine_layer
             below += coarse_layer
-        result = detail * inverse + unit * _below(
-            fused_coarse, own_row, other_row, own, other, below_row, below_column, inside, SAME
+        result = detail * inverse + unit * _next_level(
+            fused_coarse,
+            own_row,
+            other_row,
+            own,
+            other,
+            fused_coarse_row,
+            fused_coarse_column,
+            inside,
+            SAME,
         )
-        if BENDS:
-            above = _within(result - (unit - high), 2 * high)
-            under = _within(low - result, 2 * low)
+        if COMPRESS:
+            above = _clamp(result - (unit - high), 2 * high)
+            under = _clamp(low - result, 2 * low)
             if slope is not None:
                 value = (1 - above / (2 * high)) * (1 - under / (2 * low))
                 tl.store(slope + here, value, mask=inside)
                 here += pixels
-            # A comparison with NaN is false: NaN stays.
+            # A comparison with NaN is false, so NaN is kept.
             result = tl.where(result > unit + high, unit + high, result)
             result = tl.where(result < -low, -low, result)
             result += under * under / (4 * low) - above * above / (4 * high)
         tl.store(fused + x * fused_column, stored(result, fused.dtype.element_ty), mask=inside)
         fine += fine_channel
         coarse += coarse_channel
-        fused_coarse += below_channel
+        fused_coarse += fused_coarse_channel
         fused += fused_channel
 
 
@@ -191,10 +201,10 @@ def blend(
     knee: tuple[float, float] | None,
     same_size: bool,
 ) -> None:
-    """Fill ``fused`` and, contiguous, ``slope``.
+    """Fill ``fused`` and ``slope``, which is contiguous or ``None``.
 
-    ``activity`` is contiguous ``(B, K, H, W)`` float32. ``scales`` are of the fine level and the
-    next one, to the range of ``fused``, and the number that stands for 1 there.
+    ``activity`` is contiguous ``(B, K, H, W)`` float32. ``scales`` are the factors from the fine
+    level and the next one to the range of ``fused``, and the value that represents 1 there.
     """
     batch, count, channels, height, width = fine.shape
     low, high = knee or (0.0, 0.0)
@@ -222,7 +232,7 @@ def blend(
         *fused.stride(),
         K=count,
         C=channels,
-        BENDS=knee is not None,
+        COMPRESS=knee is not None,
         SAME=same_size,
         COLUMNS=columns,
         num_warps=WARPS,

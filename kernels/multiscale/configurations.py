@@ -71,6 +71,7 @@ def _blend_configuration(
     layout: str = "vectors",
     with_slope: bool = False,
 ) -> Configuration:
+    """Return a variant of the blend kernel for RGB exposures."""
     columns = columns_for(count)
     out = fine if finest else "fp32"
     return _configuration(

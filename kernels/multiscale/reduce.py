@@ -1,4 +1,4 @@
-"""The next level of a Gaussian pyramid: (1 3 3 1)/8 along each axis, every second sample."""
+"""Compute the next level of a Gaussian pyramid: (1 3 3 1)/8 on each axis, every second sample."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def reduce_kernel(
     C: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute COLUMNS pixels of a row of the next level."""
     rows = (height + 1) // 2
     columns = (width + 1) // 2
     plane, y, first = locate(tl.program_id(0), columns, rows, COLUMNS)
@@ -49,13 +50,13 @@ def reduce_kernel(
             value = tl.load(at, mask=inside, other=0).to(tl.float32)
             line += value if j == 0 or j == 3 else 3 * value
         total += line if i == 0 or i == 3 else 3 * line
-    # Sums of integers are exact, and so is their product with a scale of a power of two.
+    # Sums of integers are exact, and so is their product with a power of two.
     to = coarse + (plane * rows + y) * columns + x
     tl.store(to, stored(total * scale, coarse.dtype.element_ty), mask=inside)
 
 
 def reduce(fine: Tensor, coarse: Tensor, scale: float) -> None:
-    """Fill ``coarse``, contiguous; a value is ``scale`` times the mean of the window."""
+    """Fill ``coarse``, contiguous, with ``scale`` times the means of the windows."""
     batch, count, channels, height, width = fine.shape
     rows, columns = coarse.shape[-2:]
     launch(

@@ -1,4 +1,4 @@
-r"""Batch normalisation and ReLU of channels-last images, each way.
+r"""Batch normalisation and ReLU of channels-last images, forward and backward.
 
 .. math::
     y = \max(0, \gamma \hat x + \beta), \quad \hat x = (x - \mu) / \sigma, \quad
@@ -10,9 +10,9 @@ r"""Batch normalisation and ReLU of channels-last images, each way.
     z = [y > 0]\, \partial L / \partial y, \quad
     \partial L / \partial \beta = \sum z, \quad \partial L / \partial \gamma = \sum z \hat x
 
-The mask [y > 0] is computed again from x: y is not saved. Where the statistics are constants, the
-means fall away. Tiles are (pixels, channels); a program handles several, so that what belongs to
-the channels is prepared once.
+The mask [y > 0] is recomputed from x, so that y is not saved. If the statistics are constants, the
+two means are absent. Tiles are (pixels, channels); a program handles several tiles, so that it
+loads the parameters of the channels once.
 """
 
 from __future__ import annotations
@@ -28,10 +28,9 @@ from .channels import (
     by_vectors,
     configuration,
     launch_tiles,
-    place,
-    put_sums,
+    locate_tile,
     slab_rows,
-    spread,
+    store_sums,
     where_positive,
     widest,
 )
@@ -39,23 +38,24 @@ from .channels import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-ELEMENTS = 2048  # of a tile
+ELEMENTS = 2048  # values in a tile
 WARPS = 8
-PROGRAMS = 1024  # enough to fill the largest GPU; more only make more partial sums
-LONGEST = 64  # tiles that one program adds up in float32
+PROGRAMS = 1024  # enough to fill the largest GPU; more programs only make more partial sums
+LONGEST = 64  # the most tiles that one program adds up in float32
 
 
 def tile_rows(channels: int, elements: int = ELEMENTS) -> int:
+    """Return the pixels of a tile."""
     return elements // widest(channels)
 
 
 def steps_for(tiles: int, blocks: int) -> int:
-    """Tiles of one program, so that about :data:`PROGRAMS` programs share the work."""
+    """Return the tiles of one program, so that about :data:`PROGRAMS` programs run."""
     return max(1, min(LONGEST, tiles * blocks // PROGRAMS))
 
 
 def slabs(rows: int, channels: int) -> tuple[int, int]:
-    """How many programs share the rows, and how many tiles each one reads."""
+    """Return the number of slabs (one for each program), and the tiles in each."""
     tiles = cdiv(rows, tile_rows(channels))
     steps = steps_for(tiles, cdiv(channels, widest(channels)))
     return cdiv(tiles, steps), steps
@@ -76,7 +76,8 @@ def apply_kernel(
     ROWS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    slab, c = place(channels, CHANNELS)
+    """Compute y for one slab of pixels."""
+    slab, c = locate_tile(channels, CHANNELS)
     center, _, scale, offset = affine(mean, variance, weight, bias, eps, c, channels)
     first, r, left = slab_rows(slab, steps, rows, ROWS)
     begin = first * channels
@@ -92,8 +93,8 @@ def apply_kernel(
 @by_vectors("x", "by_y", "by_x", "parts", "mean", "variance", "weight", "bias", "sums")
 def backward_kernel(
     x,
-    by_y,
-    by_x,
+    grad_y,
+    grad_x,
     parts,
     mean,
     variance,
@@ -108,11 +109,11 @@ def backward_kernel(
     ROWS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    """With ``parts`` the two sums, with ``by_x`` the gradient."""
-    slab, c = place(channels, CHANNELS)
+    """Fill ``parts`` with the two sums, or ``grad_x`` with the gradient."""
+    slab, c = locate_tile(channels, CHANNELS)
     center, inverse, scale, offset = affine(mean, variance, weight, bias, eps, c, channels)
     if sums is not None:
-        level, slope = spread(sums, count, inverse, c, channels)
+        level, slope = batchnorm_correction(sums, count, inverse, c, channels)
     first, r, left = slab_rows(slab, steps, rows, ROWS)
     begin = first * channels
     lane = r.to(tl.int64) * channels + c
@@ -121,22 +122,22 @@ def backward_kernel(
     for i in range(steps):
         inside = (r < left - i * ROWS) & (c < channels)
         values = tl.load(x + begin + lane, mask=inside, other=0).to(tl.float32)
-        dz = tl.load(by_y + begin + lane, mask=inside, other=0).to(tl.float32)
+        dz = tl.load(grad_y + begin + lane, mask=inside, other=0).to(tl.float32)
         dz = where_positive(dz, values, center, scale, offset)
         if parts is not None:
             total += dz
             product += dz * (values - center)
-        if by_x is not None:
+        if grad_x is not None:
             if sums is not None:
                 dz -= level + (values - center) * slope
-            tl.store(by_x + begin + lane, (scale * dz).to(by_x.dtype.element_ty), mask=inside)
+            tl.store(grad_x + begin + lane, (scale * dz).to(grad_x.dtype.element_ty), mask=inside)
         begin += ROWS * tl.cast(channels, tl.int64)
     if parts is not None:
-        put_sums(parts, slab, total, product, c, channels)
+        store_sums(parts, slab, total, product, c, channels)
 
 
 def apply(x: Tensor, y: Tensor, *affine: Tensor | float | None) -> None:
-    """``affine``: what the kernel takes from ``mean`` to ``eps``."""
+    """Fill ``y``. ``affine`` are the arguments of the kernel from ``mean`` to ``eps``."""
     channels = x.shape[1]
     rows = x.numel() // channels
     programs, steps = slabs(rows, channels)
@@ -146,29 +147,30 @@ def apply(x: Tensor, y: Tensor, *affine: Tensor | float | None) -> None:
 
 def backward(
     x: Tensor,
-    by_y: Tensor,
-    by_x: Tensor | None,
+    grad_y: Tensor,
+    grad_x: Tensor | None,
     parts: Tensor | None,
     *statistics: Tensor | float | None,
 ) -> None:
-    """Fills ``parts`` (P, 2, C), of as many slabs as :func:`slabs` says, or ``by_x``.
+    """Fill ``parts`` ``(P, 2, C)`` for the P slabs of :func:`slabs`, or ``grad_x``.
 
-    ``statistics``: what the kernel takes from ``mean`` to ``count``.
+    ``statistics`` are the arguments of the kernel from ``mean`` to ``count``.
     """
     channels = x.shape[1]
     rows = x.numel() // channels
     programs, steps = slabs(rows, channels)
-    arguments = (by_y, by_x, parts, *statistics, rows, channels, steps)
+    arguments = (grad_y, grad_x, parts, *statistics, rows, channels, steps)
     tile = {"ROWS": tile_rows(channels), "num_warps": WARPS}
     launch_tiles(backward_kernel, programs, x, *arguments, **tile)
 
 
 def _variants(dtype: str, size: int, aligned: bool = True) -> list[Configuration]:
+    """Return the variants of the forward pass, the sums and the gradient."""
     tile = {"ROWS": tile_rows(64)}
     rows: list[tuple[str, Kernel, tuple[str, ...], int, int]] = [
         ("forward", apply_kernel, (), 2, SINGLE_VALUES),
-        ("sums", backward_kernel, ("by_x", "sums", "count"), 2, BYTES_ON_THE_WAY),
-        ("gradient", backward_kernel, ("parts",), 3, BYTES_ON_THE_WAY),
+        ("sums", backward_kernel, ("grad_x", "sums", "count"), 2, BYTES_IN_FLIGHT),
+        ("gradient", backward_kernel, ("parts",), 3, BYTES_IN_FLIGHT),
     ]
     return [
         configuration(name, kernel, dtype, tile, floor * size, resident, WARPS, absent, aligned)

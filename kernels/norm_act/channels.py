@@ -23,7 +23,7 @@ def by_vectors(*arrays: str) -> Callable[[Callable[..., None]], Kernel]:
 
 
 def widest(channels: int) -> int:
-    """Channels of a tile: 64 of two bytes are a 128-byte line."""
+    """Return the channels of a tile: 64 of two bytes are a 128-byte cache line."""
     return min(64, 1 << (channels - 1).bit_length())
 
 
@@ -35,8 +35,8 @@ def launch_tiles(kernel: Kernel, count: int, x: Tensor, *arguments: Any, **optio
 
 
 @triton.jit
-def place(channels, CHANNELS: tl.constexpr):
-    """The tile (int64) and the channels (1, CHANNELS) of this program."""
+def locate_tile(channels, CHANNELS: tl.constexpr):
+    """Return the tile (int64) and the channels (1, CHANNELS) of this program."""
     blocks = (channels - 1) // CHANNELS + 1
     program = tl.program_id(0)
     c = (program % blocks) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
@@ -45,7 +45,7 @@ def place(channels, CHANNELS: tl.constexpr):
 
 @triton.jit
 def slab_rows(slab, steps, rows, ROWS: tl.constexpr):
-    """First row of a slab (int64), the lanes' rows after it, and how many are left from there."""
+    """Return the first row of a slab (int64), the lanes' rows in a tile, and the slab's rows."""
     first = slab * steps * ROWS
     left = tl.minimum(rows - first, steps * ROWS).to(tl.int32)
     return first, tl.arange(0, ROWS)[:, None], left
@@ -53,7 +53,7 @@ def slab_rows(slab, steps, rows, ROWS: tl.constexpr):
 
 @triton.jit
 def affine(mean, variance, weight, bias, eps, c, channels):
-    """Centre, 1/σ², scale γ/σ and offset β of the channels ``c``, in float32."""
+    """Return centre, 1/σ², scale γ/σ and offset β of the channels ``c``, in float32."""
     known = c < channels
     center = tl.load(mean + c, mask=known, other=0).to(tl.float32)
     inverse = tl.rsqrt(tl.load(variance + c, mask=known, other=1).to(tl.float32) + eps)
@@ -68,30 +68,33 @@ def affine(mean, variance, weight, bias, eps, c, channels):
 
 @triton.jit
 def activation(x, center, scale, offset):
-    """ReLU of the normalised ``x``; NaN stays NaN."""
+    """Return ReLU of the normalised ``x``; NaN is kept."""
     y = (x - center) * scale + offset
     return tl.maximum(y, 0.0, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
 def where_positive(dy, x, center, scale, offset):
-    """The gradient of :func:`activation`; that of NaN passes."""
+    """Return ``dy`` where the activation is positive or NaN, else 0."""
     return tl.where((x - center) * scale + offset <= 0, 0.0, dy)
 
 
 @triton.jit
-def spread(sums, count, inverse, c, channels):
-    """What the statistics' own gradient takes from every dz: a mean, and a slope by x - centre."""
+def batchnorm_correction(sums, count, inverse, c, channels):
+    """Return mean z and its slope along x - centre, which are subtracted from z.
+
+    They are the gradient through the batch statistics.
+    """
     known = c < channels
-    share = 1.0 / tl.load(count)
-    level = tl.load(sums + c, mask=known, other=0) * share
-    slope = tl.load(sums + channels + c, mask=known, other=0) * share * inverse
+    inverse_count = 1.0 / tl.load(count)
+    level = tl.load(sums + c, mask=known, other=0) * inverse_count
+    slope = tl.load(sums + channels + c, mask=known, other=0) * inverse_count * inverse
     return level, slope
 
 
 @triton.jit
-def put_sums(parts, part, dz, product, c, channels):
-    """Sums over the pixels of a tile, into line ``part`` of ``(parts, 2, channels)``."""
+def store_sums(parts, part, dz, product, c, channels):
+    """Store sums over the pixels of a tile in row ``part`` of ``(parts, 2, channels)``."""
     to = parts + part * 2 * channels + c
     tl.store(to, tl.sum(dz, axis=0)[None, :], mask=c < channels)
     tl.store(to + channels, tl.sum(product, axis=0)[None, :], mask=c < channels)
@@ -108,10 +111,11 @@ def configuration(
     absent: Sequence[str] = (),
     aligned: bool = True,
 ) -> Configuration:
-    """A variant for 64 channels or more, γ and β in float32; ``tile`` names and sizes its lines.
+    """Return a variant for 64 channels or more with γ and β in float32.
 
-    The table's pixel is one channel of one pixel before it is pooled or upsampled. Not
-    ``aligned``: a number of channels that no vector divides.
+    ``tile`` holds the name and the size of the tile's pixel axis. A pixel of the table is one
+    channel of one pixel before it is pooled or upsampled. If not ``aligned``, the number of
+    channels need not be a multiple of a vector's size.
     """
     integers = ("rows", "height", "width", "cells", "steps", "pieces", "channels")
     images = ("x", "y", "pooled", "up", "by_y", "by_pooled", "by_up", "by_x", "by_z")

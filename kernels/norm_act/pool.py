@@ -1,8 +1,9 @@
-r"""Normalisation and ReLU with the 2×2 maximum of what comes out, each way; see norm_act.py.
+r"""Normalisation, ReLU and 2×2 max pooling, forward and backward; see activation.py.
 
-A cell is a 2×2 block of pixels, at odd right and bottom edges a part of one: such pixels are
-normalised but belong to no maximum, as in ``torch.nn.functional.max_pool2d``. Which pixel of a cell
-was the largest is found again from x: the first of equal ones, and NaN before all numbers.
+A cell is a 2×2 block of pixels, or a part of one at odd right and bottom edges. Pixels there are
+normalised but belong to no maximum, as in ``torch.nn.functional.max_pool2d``. The backward pass
+recomputes from x which pixel of a cell is the largest: the first of equal ones, and NaN counts as
+the largest.
 """
 
 from __future__ import annotations
@@ -21,9 +22,8 @@ from .channels import (
     by_vectors,
     configuration,
     launch_tiles,
-    place,
-    put_sums,
-    spread,
+    locate_tile,
+    store_sums,
     where_positive,
     widest,
 )
@@ -31,14 +31,15 @@ from .channels import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Of a tile of cells, which is four times as many values. Half as many forward spill on sm_100.
+# Elements of a tile of cells, each of which is four values. With half as many in the forward pass
+# the kernel spills on sm_100.
 FORWARD, BACKWARD = 2048, 1024
 WARPS = 4
 
 
 @triton.jit
 def _cells(first, cells, height, width, CELLS: tl.constexpr):
-    """Plane (int64), row and column (int32) of the cells from ``first`` on; which are there."""
+    """Return plane (int64), row, column (int32) and existence of CELLS cells from ``first`` on."""
     columns = (width + 1) // 2
     rows = (height + 1) // 2
     lane = tl.arange(0, CELLS)[:, None]
@@ -50,7 +51,7 @@ def _cells(first, cells, height, width, CELLS: tl.constexpr):
 
 @triton.jit
 def _pixel(plane, row, column, inside, k: tl.constexpr, height, width, channels, c):
-    """Where pixel ``k`` of each cell is, and whether it is there."""
+    """Return the offset of pixel ``k`` of each cell, and whether it exists."""
     y = 2 * row + k // 2
     x = 2 * column + k % 2
     at = ((plane * height + y) * width + x) * channels + c
@@ -59,6 +60,7 @@ def _pixel(plane, row, column, inside, k: tl.constexpr, height, width, channels,
 
 @triton.jit
 def _pooled(plane, row, column, inside, height, width, channels, c):
+    """Return the offset of the maximum of each cell, and whether it exists."""
     at = ((plane * (height // 2) + row) * (width // 2) + column) * channels + c
     return at, inside & (row < height // 2) & (column < width // 2)
 
@@ -81,7 +83,8 @@ def pool_kernel(
     CELLS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    slab, c = place(channels, CHANNELS)
+    """Compute the maxima, and y if it is wanted, for one slab of cells."""
+    slab, c = locate_tile(channels, CHANNELS)
     center, _, scale, offset = affine(mean, variance, weight, bias, eps, c, channels)
     for i in range(steps):
         first = (slab * steps + i) * CELLS
@@ -102,9 +105,9 @@ def pool_kernel(
 @by_vectors("x", "by_y", "by_pooled", "by_x", "parts", "mean", "variance", "weight", "bias", "sums")
 def pool_backward_kernel(
     x,
-    by_y,
-    by_pooled,
-    by_x,
+    grad_y,
+    grad_pooled,
+    grad_x,
     parts,
     mean,
     variance,
@@ -121,11 +124,11 @@ def pool_backward_kernel(
     CELLS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    """With ``parts`` the two sums, with ``by_x`` the gradient."""
-    slab, c = place(channels, CHANNELS)
+    """Fill ``parts`` with the two sums, or ``grad_x`` with the gradient."""
+    slab, c = locate_tile(channels, CHANNELS)
     center, inverse, scale, offset = affine(mean, variance, weight, bias, eps, c, channels)
     if sums is not None:
-        level, slope = spread(sums, count, inverse, c, channels)
+        level, slope = batchnorm_correction(sums, count, inverse, c, channels)
     dtype: tl.constexpr = x.dtype.element_ty
     total = tl.zeros((CELLS, CHANNELS), tl.float32)
     product = tl.zeros((CELLS, CHANNELS), tl.float32)
@@ -138,43 +141,45 @@ def pool_backward_kernel(
         for k in tl.static_range(4):
             at, there = _pixel(plane, row, column, inside, k, height, width, channels, c)
             values = tl.load(x + at, mask=there, other=0).to(tl.float32)
-            # Compared as stored: values that differ may be equal there.
+            # Values are compared in the dtype of y, in which different values may be equal.
             values = activation(values, center, scale, offset).to(dtype).to(tl.float32)
             larger = (values > best) | (values != values)
             best = tl.where(larger, values, best)
             winner = tl.where(larger, k, winner)
         at, there = _pooled(plane, row, column, inside, height, width, channels, c)
-        upstream = tl.load(by_pooled + at, mask=there, other=0).to(tl.float32)
+        grad_max = tl.load(grad_pooled + at, mask=there, other=0).to(tl.float32)
         for k in tl.static_range(4):
             at, there = _pixel(plane, row, column, inside, k, height, width, channels, c)
-            # Read again, from the nearest cache: four tiles do not fit in the registers.
+            # Four tiles do not fit into registers, so x is read again, from the first-level cache.
             values = tl.load(x + at, mask=there, other=0).to(tl.float32)
-            dz = tl.where(winner == k, upstream, 0.0)
-            if by_y is not None:
-                dz += tl.load(by_y + at, mask=there, other=0).to(tl.float32)
+            dz = tl.where(winner == k, grad_max, 0.0)
+            if grad_y is not None:
+                dz += tl.load(grad_y + at, mask=there, other=0).to(tl.float32)
             dz = where_positive(dz, values, center, scale, offset)
             if parts is not None:
                 total += dz
                 product += dz * (values - center)
-            if by_x is not None:
+            if grad_x is not None:
                 if sums is not None:
                     dz -= level + (values - center) * slope
-                tl.store(by_x + at, (scale * dz).to(dtype), mask=there)
+                tl.store(grad_x + at, (scale * dz).to(dtype), mask=there)
     if parts is not None:
-        put_sums(parts, slab, total, product, c, channels)
+        store_sums(parts, slab, total, product, c, channels)
 
 
 def tile_cells(channels: int, elements: int = BACKWARD) -> int:
+    """Return the cells of a tile."""
     return elements // widest(channels)
 
 
 def _cell_count(x: Tensor) -> int:
+    """Return the number of cells of a batch."""
     batch, _, height, width = x.shape
     return batch * cdiv(height, 2) * cdiv(width, 2)
 
 
 def slabs(x: Tensor, elements: int = BACKWARD) -> tuple[int, int]:
-    """How many programs share the cells, and how many tiles each one reads."""
+    """Return the number of slabs of cells (one for each program), and the tiles in each."""
     channels = x.shape[1]
     tiles = cdiv(_cell_count(x), tile_cells(channels, elements))
     steps = steps_for(tiles, cdiv(channels, widest(channels)))
@@ -182,23 +187,23 @@ def slabs(x: Tensor, elements: int = BACKWARD) -> tuple[int, int]:
 
 
 def apply(x: Tensor, y: Tensor | None, pooled: Tensor, *affine: Tensor | float | None) -> None:
-    """``affine``: what the kernel takes from ``mean`` to ``eps``."""
+    """Fill ``y`` and ``pooled``. ``affine`` are the kernel's arguments from ``mean`` to ``eps``."""
     _launch(pool_kernel, FORWARD, x, y, pooled, *affine)
 
 
 def backward(
     x: Tensor,
-    by_y: Tensor | None,
-    by_pooled: Tensor,
-    by_x: Tensor | None,
+    grad_y: Tensor | None,
+    grad_pooled: Tensor,
+    grad_x: Tensor | None,
     parts: Tensor | None,
     *statistics: Tensor | float | None,
 ) -> None:
-    """Fills ``parts`` (P, 2, C), of as many slabs as :func:`slabs` says, or ``by_x``.
+    """Fill ``parts`` ``(P, 2, C)`` for the P slabs of :func:`slabs`, or ``grad_x``.
 
-    ``statistics``: what the kernel takes from ``mean`` to ``count``.
+    ``statistics`` are the arguments of the kernel from ``mean`` to ``count``.
     """
-    _launch(pool_backward_kernel, BACKWARD, x, by_y, by_pooled, by_x, parts, *statistics)
+    _launch(pool_backward_kernel, BACKWARD, x, grad_y, grad_pooled, grad_x, parts, *statistics)
 
 
 def _launch(kernel: Kernel, elements: int, x: Tensor, *arguments: Any) -> None:
@@ -214,9 +219,9 @@ def _variants(dtype: str, size: int, aligned: bool = True) -> list[Configuration
     rows: list[tuple[str, tuple[Kernel, int], tuple[str, ...], float, int]] = [
         ("forward", forward, ("y",), 1.25, BYTES_ON_THE_WAY),
         ("forward, both results", forward, (), 2.25, ARITHMETIC),
-        ("sums", backward, ("by_y", "by_x", "sums", "count"), 1.25, BYTES_ON_THE_WAY),
-        ("sums, both results", backward, ("by_x", "sums", "count"), 2.25, ARITHMETIC),
-        ("gradient", backward, ("by_y", "parts"), 2.25, ARITHMETIC),
+        ("sums", backward, ("grad_y", "grad_x", "sums", "count"), 1.25, BYTES_IN_FLIGHT),
+        ("sums, both results", backward, ("grad_x", "sums", "count"), 2.25, ARITHMETIC),
+        ("gradient", backward, ("grad_y", "parts"), 2.25, ARITHMETIC),
         ("gradient, both results", backward, ("parts",), 3.25, ARITHMETIC),
     ]
     variants = []

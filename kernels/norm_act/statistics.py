@@ -1,6 +1,6 @@
 r"""Mean and variance of every channel of channels-last images, in one pass.
 
-Every lane subtracts the first value it meets, so that nothing cancels:
+Every lane subtracts the first value that it reads, so that no precision is lost by cancellation:
 
 .. math::
     d_i = x_i - x_0, \quad \mu = x_0 + \tfrac1n \sum d_i, \quad
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 
-from ..common.launching import BYTES_ON_THE_WAY, SINGLE_VALUES, Configuration, cdiv, launch
+from ..common.launching import BYTES_IN_FLIGHT, SINGLE_VALUES, Configuration, cdiv, launch
 from .activation import WARPS, slabs, tile_rows
 from .channels import by_vectors, configuration, launch_tiles, place, slab_rows
 
@@ -33,29 +33,32 @@ PARTS, MERGED = 128, 8  # parts and channels of a tile when statistics are merge
 
 @by_vectors("x", "parts")
 def moments_kernel(x, parts, rows, channels, steps, ROWS: tl.constexpr, CHANNELS: tl.constexpr):
-    slab, c = place(channels, CHANNELS)
+    """Compute mean, variance and count of one slab of pixels."""
+    slab, c = locate_tile(channels, CHANNELS)
     first, r, left = slab_rows(slab, steps, rows, ROWS)
     at = x + (first + r) * channels + c
     shift = tl.load(at, mask=(r < left) & (c < channels), other=0).to(tl.float32)
     total = tl.zeros((ROWS, CHANNELS), tl.float32)
-    power = tl.zeros((ROWS, CHANNELS), tl.float32)
+    squares = tl.zeros((ROWS, CHANNELS), tl.float32)
     for i in range(1, steps):
         at += ROWS * tl.cast(channels, tl.int64)
         inside = (r < left - i * ROWS) & (c < channels)
         change = tl.load(at, mask=inside, other=0).to(tl.float32) - shift
         change = tl.where(inside, change, 0.0)
         total += change
-        power += change * change
-    # Lanes to the right of the last row have read one value less, or none.
+        squares += change * change
+    # Lanes after that of the last row have read one value less, or none.
     count = ((left - r + ROWS - 1) // ROWS).to(tl.float32)
     lane = total / tl.maximum(count, 1.0)
-    power -= total * lane
+    squares -= total * lane
     lane += shift
-    share = 1.0 / left.to(tl.float32)
-    mean = tl.sum(count * lane, axis=0)[None, :] * share
-    # What rounding took from a mean that is large beside the variance.
-    mean += tl.sum(count * (lane - mean), axis=0)[None, :] * share
-    variance = tl.sum(power + count * (lane - mean) * (lane - mean), axis=0)[None, :] * share
+    inverse_count = 1.0 / left.to(tl.float32)
+    mean = tl.sum(count * lane, axis=0)[None, :] * inverse_count
+    # A second step restores the digits of a mean that is large compared with the deviation.
+    mean += tl.sum(count * (lane - mean), axis=0)[None, :] * inverse_count
+    variance = (
+        tl.sum(squares + count * (lane - mean) * (lane - mean), axis=0)[None, :] * inverse_count
+    )
     to = parts + slab * 3 * channels + c
     tl.store(to, mean, mask=c < channels)
     to += channels
@@ -65,6 +68,7 @@ def moments_kernel(x, parts, rows, channels, steps, ROWS: tl.constexpr, CHANNELS
 
 @triton.jit
 def _part(parts, first, pieces, c, channels, PARTS: tl.constexpr):
+    """Load mean, variance and count of PARTS parts from ``first`` on."""
     line = first + tl.arange(0, PARTS)[:, None]
     at = parts + line.to(tl.int64) * 3 * channels + c
     there = (line < pieces) & (c < channels)
@@ -86,9 +90,10 @@ def merge_kernel(
     PARTS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    tile, c = place(channels, CHANNELS)
+    """Merge the statistics of all parts and update the running statistics."""
+    tile, c = locate_tile(channels, CHANNELS)
     known = c < channels
-    # Around the first part's mean, so that a large common mean costs no digits.
+    # The first part's mean is subtracted, so that a large common mean costs no digits.
     center = tl.load(parts + c, mask=c < channels * tl.minimum(pieces, 1), other=0)
     size = tl.zeros((PARTS, CHANNELS), tl.float32)
     total = tl.zeros((PARTS, CHANNELS), tl.float32)
@@ -98,17 +103,17 @@ def merge_kernel(
         # A part without values has no mean.
         total += tl.where(n > 0, n * (mean - center), 0.0)
     number = tl.sum(size, axis=0)[None, :]
-    share = 1.0 / tl.maximum(number, 1.0)
-    mean = center + tl.sum(total, axis=0)[None, :] * share
+    inverse_count = 1.0 / tl.maximum(number, 1.0)
+    mean = center + tl.sum(total, axis=0)[None, :] * inverse_count
     total = tl.zeros((PARTS, CHANNELS), tl.float32)
     for first in range(0, pieces, PARTS):
         one, variance, n = _part(parts, first, pieces, c, channels, PARTS)
         total += tl.where(n > 0, n * (variance + (one - mean) * (one - mean)), 0.0)
-    power = tl.sum(total, axis=0)[None, :]
+    squared_deviations = tl.sum(total, axis=0)[None, :]
     merged += c
     tl.store(merged, mean, mask=known)
     merged += channels
-    tl.store(merged, power * share, mask=known)
+    tl.store(merged, squared_deviations * inverse_count, mask=known)
     tl.store(merged + channels, number, mask=known)
     if running_mean is not None:
         old = tl.load(running_mean + c, mask=known, other=0).to(tl.float32)
@@ -116,12 +121,12 @@ def merge_kernel(
         tl.store(running_mean + c, new.to(running_mean.dtype.element_ty), mask=known)
     if running_variance is not None:
         old = tl.load(running_variance + c, mask=known, other=0).to(tl.float32)
-        new = (1 - momentum) * old + momentum * (power / (number - 1))
+        new = (1 - momentum) * old + momentum * (squared_deviations / (number - 1))
         tl.store(running_variance + c, new.to(running_variance.dtype.element_ty), mask=known)
 
 
 def moments(x: Tensor, parts: Tensor) -> None:
-    """Fills ``parts`` (P, 3, C): mean, variance and count of each slab."""
+    """Fill ``parts`` ``(P, 3, C)`` with mean, variance and count of each slab."""
     channels = x.shape[1]
     rows = x.numel() // channels
     count, steps = slabs(rows, channels)
@@ -136,7 +141,7 @@ def merge(
     running_variance: Tensor | None,
     momentum: float,
 ) -> None:
-    """Fills ``merged`` (3, C) and moves the running statistics."""
+    """Fill ``merged`` ``(3, C)`` and update the running statistics."""
     pieces, _, channels = parts.shape
     launch(
         merge_kernel,
@@ -156,9 +161,10 @@ def merge(
 
 
 def _variant(dtype: str, size: int, aligned: bool = True) -> Configuration:
+    """Return a variant of the kernel for one pass."""
     tile = {"ROWS": tile_rows(64)}
     return configuration(
-        "one pass", moments_kernel, dtype, tile, size, BYTES_ON_THE_WAY, WARPS, aligned=aligned
+        "one pass", moments_kernel, dtype, tile, size, BYTES_IN_FLIGHT, WARPS, aligned=aligned
     )
 
 

@@ -1,15 +1,15 @@
-r"""Normalisation and ReLU with ×2 bilinear upsampling of what comes out, each way; see norm_act.py.
+r"""Normalisation, ReLU and ×2 bilinear upsampling, forward and backward; see activation.py.
 
-Along each axis, with edges repeated:
+Along each axis, with repeated edges:
 
 .. math::
     u_{2i} = \tfrac14 y_{i-1} + \tfrac34 y_i, \quad u_{2i+1} = \tfrac34 y_i + \tfrac14 y_{i+1},
     \qquad \frac{\partial L}{\partial y_i} = \tfrac14 g_{2i-1} + \tfrac34 g_{2i} +
         \tfrac34 g_{2i+1} + \tfrac14 g_{2i+2}
 
-with g the gradient by u; repeating the edges of g gives the border terms too, so the gradient is
-gathered, without atomics. A program owns some columns of some rows and marches down: each row is
-filtered along x once and serves the rows above and below it from registers.
+with g the gradient w.r.t. u. Repeating the edges of g gives the border terms as well, so that the
+gradient is gathered without atomics. A program handles some columns of some rows and marches down:
+it filters each row along x once and keeps it in registers for the rows above and below.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from .channels import (
     by_vectors,
     configuration,
     launch_tiles,
-    place,
-    put_sums,
+    locate_tile,
+    store_sums,
     where_positive,
     widest,
 )
@@ -35,16 +35,16 @@ from .channels import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-ELEMENTS = 1024  # of a tile
+ELEMENTS = 1024  # values in a tile
 WARPS = 4
-ROWS = 8  # of a strip: two more are read
+ROWS = 8  # the fewest rows of a strip, which reads two more
 PROGRAMS = 2048
 LONGEST = 64
 
 
 @triton.jit
 def _strip(tile, height, width, rows, PIXELS: tl.constexpr):
-    """Plane, first row, end row and columns of a program."""
+    """Return plane, first row, row after the last one and columns of a program."""
     blocks = (width - 1) // PIXELS + 1
     strips = (height - 1) // rows + 1
     line = tile // blocks
@@ -55,12 +55,13 @@ def _strip(tile, height, width, rows, PIXELS: tl.constexpr):
 
 @triton.jit
 def _offset(column, channels, c):
+    """Return the offset of the channels ``c`` of a column, in int64."""
     return column.to(tl.int64) * channels + c
 
 
 @triton.jit
-def _spread_row(row, lanes, before, after, inside, center, scale, offset):
-    """A row at the even and at the odd columns."""
+def _upsampled_row(row, lanes, before, after, inside, center, scale, offset):
+    """Return a row, upsampled along x, at the even and at the odd columns."""
     here = tl.load(row + lanes, mask=inside, other=0).to(tl.float32)
     here = 0.75 * activation(here, center, scale, offset)
     left = tl.load(row + before, mask=inside, other=0).to(tl.float32)
@@ -86,7 +87,8 @@ def upsample_kernel(
     PIXELS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    tile, c = place(channels, CHANNELS)
+    """Compute the upsampled activation of one strip."""
+    tile, c = locate_tile(channels, CHANNELS)
     center, _, scale, offset = affine(mean, variance, weight, bias, eps, c, channels)
     plane, top, end, column = _strip(tile, height, width, rows, PIXELS)
     inside = (column < width) & (c < channels)
@@ -98,13 +100,13 @@ def upsample_kernel(
     up += 4 * plane * height * pitch + _offset(2 * column, channels, c)
 
     row = x + tl.maximum(top - 1, 0) * pitch
-    even, odd = _spread_row(row, lanes, before, after, inside, center, scale, offset)
+    even, odd = _upsampled_row(row, lanes, before, after, inside, center, scale, offset)
     row = x + top * pitch
-    even1, odd1 = _spread_row(row, lanes, before, after, inside, center, scale, offset)
+    even1, odd1 = _upsampled_row(row, lanes, before, after, inside, center, scale, offset)
     dtype: tl.constexpr = up.dtype.element_ty
     for y in range(top, end):
         row = x + tl.minimum(y + 1, height - 1) * pitch
-        even2, odd2 = _spread_row(row, lanes, before, after, inside, center, scale, offset)
+        even2, odd2 = _upsampled_row(row, lanes, before, after, inside, center, scale, offset)
         to = up + 4 * y * pitch
         tl.store(to, (0.25 * even + 0.75 * even1).to(dtype), mask=inside)
         tl.store(to + channels, (0.25 * odd + 0.75 * odd1).to(dtype), mask=inside)
@@ -116,10 +118,10 @@ def upsample_kernel(
 
 @triton.jit
 def _gathered_row(row, first, second, channels, fourth, inside):
-    """A row of the upsampled gradient at the columns before upsampling.
+    """Return a row of the upsampled gradient, gathered along x to the columns before upsampling.
 
-    The third of the four columns is the pixel after the second. Its addresses are formed here: held
-    in registers beside the others, Triton 3.4 spills on sm_80.
+    The third of the four columns is the pixel after the second. Its addresses are computed here:
+    if they were kept in registers, Triton 3.4 would spill on sm_80.
     """
     outer = tl.load(row + first, mask=inside, other=0).to(tl.float32)
     outer += tl.load(row + fourth, mask=inside, other=0).to(tl.float32)
@@ -131,8 +133,8 @@ def _gathered_row(row, first, second, channels, fourth, inside):
 @by_vectors("x", "by_up", "by_z", "parts", "mean", "variance", "weight", "bias")
 def gather_kernel(
     x,
-    by_up,
-    by_z,
+    grad_up,
+    grad_z,
     parts,
     mean,
     variance,
@@ -146,47 +148,48 @@ def gather_kernel(
     PIXELS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    """The gradient by the normalised image, where that is positive, and its sums."""
-    tile, c = place(channels, CHANNELS)
+    """Compute the gradient w.r.t. the image before ReLU, and its sums."""
+    tile, c = locate_tile(channels, CHANNELS)
     center, _, scale, offset = affine(mean, variance, weight, bias, eps, c, channels)
     plane, top, end, column = _strip(tile, height, width, rows, PIXELS)
     inside = (column < width) & (c < channels)
     lanes = _offset(column, channels, c)
     pitch = width.to(tl.int64) * channels
     x += plane * height * pitch
-    by_z += plane * height * pitch
-    by_up += 4 * plane * height * pitch
+    grad_z += plane * height * pitch
+    grad_up += 4 * plane * height * pitch
     first = _offset(tl.maximum(2 * column - 1, 0), channels, c)
     second = 2 * lanes - c
     fourth = _offset(tl.minimum(2 * column + 2, 2 * width - 1), channels, c)
 
-    row = by_up + tl.maximum(2 * top - 1, 0) * 2 * pitch
+    row = grad_up + tl.maximum(2 * top - 1, 0) * 2 * pitch
     above = _gathered_row(row, first, second, channels, fourth, inside)
-    row = by_up + 4 * top * pitch
+    row = grad_up + 4 * top * pitch
     upper = _gathered_row(row, first, second, channels, fourth, inside)
     total = tl.zeros((PIXELS, CHANNELS), tl.float32)
     product = tl.zeros((PIXELS, CHANNELS), tl.float32)
     for y in range(top, end):
-        row = by_up + (4 * y + 2) * pitch
+        row = grad_up + (4 * y + 2) * pitch
         lower = _gathered_row(row, first, second, channels, fourth, inside)
-        row = by_up + tl.minimum(2 * y + 2, 2 * height - 1) * 2 * pitch
+        row = grad_up + tl.minimum(2 * y + 2, 2 * height - 1) * 2 * pitch
         below = _gathered_row(row, first, second, channels, fourth, inside)
         values = tl.load(x + y * pitch + lanes, mask=inside, other=0).to(tl.float32)
         dz = 0.25 * (above + below) + 0.75 * (upper + lower)
         dz = where_positive(dz, values, center, scale, offset)
-        tl.store(by_z + y * pitch + lanes, dz.to(by_z.dtype.element_ty), mask=inside)
+        tl.store(grad_z + y * pitch + lanes, dz.to(grad_z.dtype.element_ty), mask=inside)
         total += dz
         product += dz * (values - center)
         above, upper = lower, below
-    put_sums(parts, tile, total, product, c, channels)
+    store_sums(parts, tile, total, product, c, channels)
 
 
 def tile_pixels(channels: int) -> int:
+    """Return the columns of a strip."""
     return ELEMENTS // widest(channels)
 
 
 def strips(x: Tensor) -> tuple[int, int]:
-    """How many programs share the pixels, and how many rows each one marches."""
+    """Return the number of strips (one for each program), and the rows in each."""
     batch, channels, height, width = x.shape
     columns = batch * cdiv(width, tile_pixels(channels)) * cdiv(channels, widest(channels))
     rows = max(ROWS, min(LONGEST, columns * height // PROGRAMS))
@@ -194,15 +197,15 @@ def strips(x: Tensor) -> tuple[int, int]:
 
 
 def apply(x: Tensor, up: Tensor, *affine: Tensor | float | None) -> None:
-    """``affine``: what the kernel takes from ``mean`` to ``eps``."""
+    """Fill ``up``. ``affine`` are the arguments of the kernel from ``mean`` to ``eps``."""
     _launch(upsample_kernel, x, up, *affine)
 
 
 def gather(
-    x: Tensor, by_up: Tensor, by_z: Tensor, parts: Tensor, *affine: Tensor | float | None
+    x: Tensor, grad_up: Tensor, grad_z: Tensor, parts: Tensor, *affine: Tensor | float | None
 ) -> None:
-    """Fills ``by_z``, like x, and ``parts`` (P, 2, C), of as many as :func:`strips` says."""
-    _launch(gather_kernel, x, by_up, by_z, parts, *affine)
+    """Fill ``grad_z``, shaped like x, and ``parts`` ``(P, 2, C)`` for the P :func:`strips`."""
+    _launch(gather_kernel, x, grad_up, grad_z, parts, *affine)
 
 
 def _launch(kernel: Kernel, x: Tensor, *arguments: Any) -> None:
@@ -225,7 +228,7 @@ CONFIGURATIONS = [
     )
     for dtype, size, aligned in (("bf16", 2, True), ("fp32", 4, True), ("bf16", 2, False))
     for name, kernel, floor, resident in (
-        ("forward", upsample_kernel, 5, BYTES_ON_THE_WAY),
+        ("forward", upsample_kernel, 5, BYTES_IN_FLIGHT),
         ("gradient by z and sums", gather_kernel, 6, MANY_MAPS),
     )
 ]

@@ -1,4 +1,4 @@
-"""Second pass of the gradients of ssim: filter the derivative maps of :mod:`.forward`."""
+"""The second pass of the gradients of ssim: filter the derivative maps of :mod:`.forward`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def ssim_backward_kernel(
     b,
     shifts,
     maps,
-    gradient_a,  # None where not wanted
-    gradient_b,
+    gradient_a,  # or None
+    gradient_b,  # or None
     height,
     width,
     map_height,
@@ -44,8 +44,9 @@ def ssim_backward_kernel(
     MARGIN_X: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Compute the wanted gradients for a strip of pixels."""
     size: tl.constexpr = len(TAPS_Y)
-    # How far below and right of its pixel a window may begin.
+    # A window may begin this far below and right of a pixel that it covers.
     down: tl.constexpr = len(TAPS_Y) // 2 if PADDED else 0
     right: tl.constexpr = len(TAPS_X) // 2 if PADDED else 0
     count: tl.constexpr = 3 if gradient_a is None or gradient_b is None else 4

@@ -4,14 +4,15 @@ r"""Windowed SSIM of two images, its mean, and the gradients w.r.t. both.
     \mathrm{SSIM} = l\,s, \quad l = \frac{2\mu_a\mu_b + C_1}{\mu_a^2 + \mu_b^2 + C_1}, \quad
     s = \frac{2\sigma_{ab} + C_2}{\sigma_a^2 + \sigma_b^2 + C_2}
 
-Four filtered maps are enough: a, b, ab and a² + b², because only the sum of the variances enters.
-For the same reason four derivative maps make both gradients (three make one):
+Four filtered maps are enough, a, b, ab and a² + b², because the formula needs only the sum of the
+variances. For the same reason four derivative maps suffice for both gradients, and three for one:
 
 .. math::
-    \partial L / \partial a = w * d_a + 2 a\,(w * d_p) + b\,(w * d_c)
+    \partial L / \partial a = w * d_a + 2 a\,(w * d_s) + b\,(w * d_c)
 
-with d the derivatives of L by the windows' moments. The first pass makes SSIM or its sum and, where
-a gradient is wanted, d; the second filters d. Both images are taken minus a constant of the plane.
+with :math:`d_a, d_s, d_c` the derivatives of L w.r.t. the windows' mean of a, the sum of the second
+moments and the mean of ab. The first pass computes SSIM or its sum and, if a gradient is wanted, d;
+the second filters d. A constant of the plane is subtracted from each image.
 """
 
 from __future__ import annotations
@@ -88,11 +89,11 @@ def pair_rows(
 def ssim_kernel(
     a,
     b,
-    grad_output,  # dL/dSSIM at every window, or None: then it is `scale`
+    grad_output,  # dL/dSSIM at every window; if it is None, `scale` at all windows
     values,  # SSIM, or None
-    sums,  # of SSIM over the program's part, or None
-    maps,  # d_p, d_c, then d_a and d_b if wanted; or None
-    shifts,  # the constants of the planes of a, then of b, where derivatives are wanted
+    sums,  # the sum of SSIM over each program's strip, or None
+    maps,  # d_s, d_c, then d_a and d_b if wanted; or None
+    shifts,  # the constants of the planes of a, then of b; or None
     height,
     width,
     map_height,
@@ -122,6 +123,7 @@ def ssim_kernel(
     COLUMNS: tl.constexpr,
     EACH: tl.constexpr,
 ):
+    """Compute SSIM in a strip of windows: the map, its sum or the derivative maps."""
     size: tl.constexpr = len(TAPS_Y)
     top: tl.constexpr = len(TAPS_Y) // 2 if PADDED else 0
     left: tl.constexpr = len(TAPS_X) // 2 if PADDED else 0

@@ -1,7 +1,7 @@
-"""SSIM of images: its map and mean with their gradients, by the kernels of :mod:`.forward`.
+"""Launch the kernels of ssim: the map and the mean, with their gradients.
 
-The mean makes its gradients together with its value: two launches, or one without gradients, and
-the sum of the programs' sums. Nothing waits for the device.
+The mean is computed together with its gradients: two launches, or one without gradients, and the
+sum of the programs' sums. The host never waits for the device.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _first_pass(
     for_b: bool = False,
     with_sum: bool = False,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Return the programs' sums, the derivative maps, and the constants of the planes."""
+    """Fill ``values``; return the programs' sums, the derivative maps and the planes' constants."""
     planes, height, width = a.shape
     size = windows.map_height, windows.map_width
     each = columns_each(windows.taps_y, MAPS)
@@ -95,6 +95,7 @@ def _second_pass(
     gradient_a: Tensor | None,
     gradient_b: Tensor | None,
 ) -> None:
+    """Filter the derivative maps and fill the gradients that are not ``None``."""
     planes, height, width = a.shape
     rows = strip_rows(planes, height, width)
     launch(
@@ -122,6 +123,7 @@ def _second_pass(
 
 
 def _prepared(a: Tensor, b: Tensor, taps: Taps, border: str) -> tuple[Tensor, Tensor, Windows]:
+    """Return the images, padded if the border is ``"reflect"``, and their windows."""
     windows = windows_of(a, taps, border == "zero")
     if border == "reflect":
         return reflect_pad(a, windows)[0], *reflect_pad(b, windows)
@@ -138,23 +140,23 @@ def _gradients(
     for_a: bool,
     for_b: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Return those w.r.t. the images that :func:`_prepared` was given; empty where not wanted."""
-    mirror = border == "reflect"
+    """Return the gradients w.r.t. the images before :func:`_prepared`, empty if not wanted."""
+    reflects = border == "reflect"
     grads = tuple(
-        (single(x, *x.shape) if mirror else x.new_empty(x.shape)) if wanted else None
+        (single(x, *x.shape) if reflects else x.new_empty(x.shape)) if wanted else None
         for x, wanted in ((a, for_a), (b, for_b))
     )
     if for_a or for_b:
         _second_pass(a, b, windows, maps, shifts, *grads)
-    by_a, by_b = (
+    grad_a, grad_b = (
         a.new_empty((0,))
         if x is None
         else reflect_pad_backward(x, windows, a.dtype)
-        if mirror
+        if reflects
         else x
         for x in grads
     )
-    return by_a, by_b
+    return grad_a, grad_b
 
 
 def ssim_map(
@@ -166,6 +168,7 @@ def ssim_map(
     luminance: bool,
     border: str,
 ) -> Tensor:
+    """Return the map ``(N, H', W')`` of images ``(N, H, W)``."""
     a, b, windows = _prepared(a, b, taps, border)
     values = a.new_empty((a.shape[0], windows.map_height, windows.map_width))
     _first_pass(a, b, windows, c1, c2, luminance, values=values)
@@ -184,6 +187,7 @@ def ssim_map_backward(
     for_a: bool,
     for_b: bool,
 ) -> tuple[Tensor, Tensor]:
+    """Return the gradients w.r.t. a and b, empty if not wanted."""
     a, b, windows = _prepared(a, b, taps, border)
     _, maps, shifts = _first_pass(
         a, b, windows, c1, c2, luminance, grad_output, for_a=for_a, for_b=for_b
@@ -202,10 +206,11 @@ def ssim_mean(
     for_a: bool,
     for_b: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the mean of the map and its gradients w.r.t. a and b, empty if not wanted."""
     a, b, windows = _prepared(a, b, taps, border)
-    share = 1 / (a.shape[0] * windows.map_height * windows.map_width)
+    window_weight = 1 / (a.shape[0] * windows.map_height * windows.map_width)
     sums, maps, shifts = _first_pass(
-        a, b, windows, c1, c2, luminance, None, share, None, for_a, for_b, with_sum=True
+        a, b, windows, c1, c2, luminance, None, window_weight, None, for_a, for_b, with_sum=True
     )
-    value = sums.sum() * share  # type: ignore[union-attr]
+    value = sums.sum() * window_weight  # type: ignore[union-attr]
     return value, *_gradients(a, b, windows, maps, shifts, border, for_a, for_b)

@@ -227,7 +227,7 @@ def test_exposures_that_lie_apart(isa: str, layout: str) -> None:
     kernels.cpp_band(apart, options, found, None, 0, layers)
     assert torch.equal(found, expected)
     for others in (layers[:2], [*layers[:2], layers[2].float()]):
-        with pytest.raises(RefusedError, match="lie apart have one dtype and layout"):
+        with pytest.raises(RefusedError, match="separate in memory must have one dtype and layout"):
             kernels.cpp_band(apart, options, found, None, 0, others)
 
 

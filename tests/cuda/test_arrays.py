@@ -143,7 +143,7 @@ def test_types(
 
 @pytest.mark.parametrize("operation", ["softmax_fuse", "softmax_fuse_backward", "guided_fuse"])
 def test_no_exposures(emulated: ModuleType, operation: str, memory: Tensor) -> None:
-    with pytest.raises(ValueError, match=f"^{operation}: 1 to 8 exposures, got 0"):
+    with pytest.raises(ValueError, match=f"^{operation}: takes 1 to 8 exposures, got 0"):
         call(emulated, operation, neighbours(operation, memory), (1, 0, *IMAGES[2:]))
 
 
@@ -151,8 +151,8 @@ def test_more_than_a_launch_can_number(emulated: ModuleType, memory: Tensor) -> 
     """Nothing is touched: the same images over and over, and a result that is not there."""
     shape = (1 << 40, *IMAGES[1:])
     for operation, optional, text in (
-        ("softmax_fuse", ("valid", "weights"), r"softmax_fuse: more than 2\^31 - 1 blocks"),
-        ("guided_guide", (), r"guided_upsample_fuse: more than 2\^32 threads"),
+        ("softmax_fuse", ("valid", "weights"), r"softmax_fuse: needs more than 2\^31 - 1 blocks"),
+        ("guided_guide", (), r"guided_upsample_fuse: needs more than 2\^32 threads"),
     ):
         arrays = neighbours(operation, memory)
         for name in READ[operation]:

@@ -136,7 +136,7 @@ class TestDivergence:
         from fastmef.data.patches import PatchSampler
 
         sampler = PatchSampler(find_scenes(scenes), 32, 3, 5)
-        for patch, (scene, top, left) in zip(sampler.batch(7), sampler.places(7), strict=True):
+        for patch, (scene, top, left) in zip(sampler.batch(7), sampler.positions(7), strict=True):
             stack = np.stack([np.asarray(Image.open(path)) for path in scene.images])
             cut = stack[:, top : top + 32, left : left + 32]
             assert np.isclose(cut.mean(axis=(1, 2)) / 255, patch.mean(dim=(2, 3))).all()
@@ -404,7 +404,7 @@ def test_loss_of_an_accumulated_batch(scenes, tmp_path, monkeypatch):
     with pytest.raises(DivergenceError) as caught:
         train(scenes, tmp_path / "run", changed(accumulate=2))
     sampler = PatchSampler(find_scenes(scenes)[1:], TINY.patch, TINY.batch_size, TINY.seed)
-    ((scene, top, left),) = sampler.places(5)
+    ((scene, top, left),) = sampler.positions(5)
     message = str(caught.value)
     assert message.startswith("step 3: the loss is nan")
     assert message.endswith(f"{scene.name}/over.png at row {top}, column {left}")

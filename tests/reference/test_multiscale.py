@@ -204,7 +204,7 @@ VALID = torch.ones(1, 2, 20, 30, dtype=torch.bool)
         ((LOGITS, EXPOSURES), {"radius": True}, "radius must be an integer .* got True"),
         ((LOGITS, EXPOSURES), {"knee": 0.1}, "knee must be .* got 0.1"),
         ((LOGITS, EXPOSURES), {"knee": ("a", 0.1)}, "knee must be .* got .'a', 0.1."),
-        ((LOGITS, EXPOSURES), {"pyramid": [1]}, r"pyramid must be of exposure_pyramid, got \[1\]"),
+        ((LOGITS, EXPOSURES), {"pyramid": [1]}, r"must come from exposure_pyramid, got \[1\]"),
         ((LOGITS, EXPOSURES), {"contrast": torch.ones(2)}, "contrast must have one element"),
         ((LOGITS, EXPOSURES), {"radius": -1}, "radius must be an integer of at least 0"),
         ((LOGITS, EXPOSURES), {"floor": 0.0}, "floor must be a finite number of at least 1e-12"),

@@ -76,7 +76,7 @@ def test_smaller_photographs_are_continued_by_their_mirror_image(tmp_path):
     found = sampler.batch(3)[0, 0]
     turned = [torch.rot90(x, n, (1, 2)) for x in (expected, expected.flip(2)) for n in range(4)]
     assert any(torch.allclose(found, x) for x in turned)
-    assert sampler.places(3)[0][1:] == (0, 0)
+    assert sampler.positions(3)[0][1:] == (0, 0)
 
 
 def test_errors(tmp_path, pairs, stacks):
@@ -107,7 +107,7 @@ class TestAnyExposures:
     def kinds(self, scenes, steps=STEPS):
         """Return ``(scene, batch size, exposures)`` of every batch."""
         sampler = PatchSampler(scenes, 16, 3, seed=0, exposures="any")
-        shapes = [(sampler.places(step)[0][0].name, sampler.batch(step).shape) for step in steps]
+        shapes = [(sampler.positions(step)[0][0].name, sampler.batch(step).shape) for step in steps]
         return [(name, shape[0], shape[1]) for name, shape in shapes]
 
     def test_depends_on_seed_and_step_alone(self, scenes, sampler):
@@ -115,7 +115,7 @@ class TestAnyExposures:
         third = PatchSampler(scenes, 24, 3, seed=1, exposures="any")
         for step in reversed(range(12)):
             assert torch.equal(sampler.batch(step), other.batch(step))
-        assert any(sampler.places(n) != third.places(n) for n in range(12))
+        assert any(sampler.positions(n) != third.positions(n) for n in range(12))
 
     def test_half_are_pairs_and_the_others_brackets(self, scenes):
         kinds = self.kinds(scenes)
@@ -154,7 +154,7 @@ class TestAnyExposures:
     def test_frames_of_a_stack_are_distinct(self, scenes):
         sampler = PatchSampler(scenes, 24, 3, seed=0, exposures="any")
         for step in self.STEPS:
-            if sampler.places(step)[0][0].name in ("long", "short"):
+            if sampler.positions(step)[0][0].name in ("long", "short"):
                 batch = sampler.batch(step)[0]
                 assert len({frame.mean().item() for frame in batch}) == len(batch)
 
@@ -162,7 +162,7 @@ class TestAnyExposures:
         """Frames grow with the radiance at the named place, in one of the eight orientations."""
         rendered = 0
         for step in range(60):
-            ((scene, top, left), *_) = sampler.places(step)
+            ((scene, top, left), *_) = sampler.positions(step)
             if scene.name != "room.hdr":
                 continue
             rendered += 1
@@ -214,7 +214,7 @@ def test_counts_of_brackets(scenes):
 
 def test_weights_of_folders(scenes):
     sampler = PatchSampler(scenes, 24, 2, seed=0, exposures="any", weights=(3.0, 0.0, 1.0))
-    folders = [sampler.places(n)[0][0].folder for n in range(200)]
+    folders = [sampler.positions(n)[0][0].folder for n in range(200)]
     assert set(folders) == {0, 2} and 130 < folders.count(0) < 170
     with pytest.raises(InputError, match="weight 0"):
         PatchSampler(scenes[:2], 24, 2, seed=0, weights=(0.0, 1.0))

@@ -1,12 +1,13 @@
-// local_variance, sobel_gradient and gamma_weights: one sweep makes a product of attributes of each
-// exposure, and divides it by the sum over the exposures where that is wanted.
+// local_variance, sobel_gradient and gamma_weights: one sweep computes a product of attributes of
+// each exposure, and divides it by the sum over the exposures if that is wanted.
 //
 //   A_k = V_k S_k E_k,   gamma_k = A_k / (sum_j A_j + eps)
 //   dL/dA_k = (u_k - sum_j u_j gamma_j) / (sum_j A_j + eps) for the gradient u of gamma
 //
-// V reaches the pixels through the window's moments, S through its two Sobel differences, E
-// directly: the rows of the latter are kept until the windows of V have passed. Compiled once for
-// every instruction set; FASTMEF_ISA names the set.
+// The gradient w.r.t. V reaches the pixels through the windows' moments, that w.r.t. S through the
+// two Sobel differences, that w.r.t. E directly. The rows of S and E are kept until all windows of
+// V that cover a pixel are complete. This file is compiled once for every instruction set;
+// FASTMEF_ISA names the set.
 
 #include "cpu/filters/filters.h"
 
@@ -45,11 +46,13 @@ class Importance : public Measure<T, Importance<T>> {
     memset(grad_output_, 0, sizeof(T) * args_.count * this->stride_);
   }
 
-  // Index i is column b0_ + i. Pixel row m + slots_ takes the place of pixel row m.
+  // Returns a row of derivatives at pixel row m; index i is column b0_ + i. Row m + slots_
+  // overwrites row m.
   T* at_pixels(int64_t m, int what, int k) const {
     return this->pixel_row(at_pixels_, (m % slots_ * kPixelRows + what) * args_.count + k);
   }
 
+  // Returns exposure k of a stack in the current batch.
   Pixels of(const Stack& stack, int k) const {
     return {&stack, this->batch_ * stack.plane + k * stack.layer};
   }
@@ -73,7 +76,7 @@ class Importance : public Measure<T, Importance<T>> {
     }
   }
 
-  // Rows of derivatives of L w.r.t. the windows' moments and w.r.t. pixels.
+  // Fills the rows of derivatives of L w.r.t. the windows' moments and w.r.t. pixels.
   void differentiate(int64_t y) {
     const Stack& in = args_.grad_output;
     for (int k = 0; k < args_.count; ++k) {
@@ -89,7 +92,7 @@ class Importance : public Measure<T, Importance<T>> {
 
   T* grad_output(int k) const { return grad_output_ + k * this->stride_; }
 
-  // Turns the gradient w.r.t. gamma into the one w.r.t. A.
+  // Replaces the gradient w.r.t. gamma by that w.r.t. A.
   void normalise_backward() {
     const int64_t n = round_up(this->windows_);
     T* FASTMEF_RESTRICT mean = line_;
@@ -108,8 +111,8 @@ class Importance : public Measure<T, Importance<T>> {
     }
   }
 
-  // The gradient w.r.t. A_k times the attributes other than one.
-  const T* without(Attribute one, int k) {
+  // Returns the gradient w.r.t. one attribute: that w.r.t. A_k times the other attributes.
+  const T* grad_attribute(Attribute one, int k) {
     const int64_t n = round_up(this->windows_);
     const Attribute attributes[3] = {kVariance, kGradient, kWellExposedness};
     const int rows[3] = {kV, kS, kE};
@@ -125,9 +128,10 @@ class Importance : public Measure<T, Importance<T>> {
     return line_;
   }
 
+  // Computes the derivatives w.r.t. the moments of the windows of exposure k.
   void variance_backward(int k) {
     const int64_t n = round_up(this->windows_);
-    const T* FASTMEF_RESTRICT grad_v = without(kVariance, k);
+    const T* FASTMEF_RESTRICT grad_v = grad_attribute(kVariance, k);
     const T* FASTMEF_RESTRICT mean = this->mean(k);
     const T* FASTMEF_RESTRICT second_moment = this->second_moment(k);
     T* FASTMEF_RESTRICT grad_mean = this->derivative(2 * k);
@@ -135,24 +139,26 @@ class Importance : public Measure<T, Importance<T>> {
     const T floor = static_cast<T>(args_.floor);
     FASTMEF_VECTORIZE
     for (int64_t x = 0; x < n; ++x) {
-      const T by = is_floored(mean[x], second_moment[x], floor) ? T(0) : grad_v[x];
-      grad_mean[x] = T(-2) * by * mean[x];
-      grad_second_moment[x] = by;
+      const T grad = is_floored(mean[x], second_moment[x], floor) ? T(0) : grad_v[x];
+      grad_mean[x] = T(-2) * grad * mean[x];
+      grad_second_moment[x] = grad;
     }
   }
 
-  // Clears a row of derivatives beyond the centres of the windows.
+  // Returns a row of derivatives from the centre of the first window on.
   T* centres(int64_t y, int what, int k) {
     return at_pixels(y + args_.y.window / 2, what, k) + args_.x.window / 2;
   }
+  // Clears the rest of a row of derivatives after the centre of the last window.
   void clear_beyond(T* centres) {
     const int64_t used = kLane + args_.x.window / 2 + this->windows_;
     memset(centres + this->windows_, 0, sizeof(T) * (this->stride_ - used));
   }
 
+  // Computes the derivatives w.r.t. the Sobel differences of exposure k.
   void sobel_backward(int64_t y, int k) {
     const int64_t n = round_up(this->windows_);
-    const T* FASTMEF_RESTRICT grad_s = without(kGradient, k);
+    const T* FASTMEF_RESTRICT grad_s = grad_attribute(kGradient, k);
     const T* FASTMEF_RESTRICT gx = row(kGx, k);
     const T* FASTMEF_RESTRICT gy = row(kGy, k);
     const T* FASTMEF_RESTRICT s = row(kS, k);
@@ -166,7 +172,7 @@ class Importance : public Measure<T, Importance<T>> {
     }
     clear_beyond(grad_gx);
     clear_beyond(grad_gy);
-    // Backward of repeating the image's edge: differences change their sign there, sums do not.
+    // Backward of repeating the image's edge: differences change sign there, sums do not.
     if (args_.x.window == 1 && this->b0_ == 0) {
       grad_gx[-1] = -grad_gx[0];
       grad_gy[-1] = grad_gy[0];
@@ -177,10 +183,10 @@ class Importance : public Measure<T, Importance<T>> {
     }
   }
 
-  // dE/dx = -E (x - 0.5) / 0.2^2.
+  // Uses dE/dx = -E (x - 0.5) / 0.2^2.
   void well_exposedness_backward(int64_t y, int k) {
     const int64_t n = round_up(this->windows_);
-    const T* FASTMEF_RESTRICT grad_e = without(kWellExposedness, k);
+    const T* FASTMEF_RESTRICT grad_e = grad_attribute(kWellExposedness, k);
     const T* FASTMEF_RESTRICT e = row(kE, k);
     const T* FASTMEF_RESTRICT pixel = this->ring(y + args_.y.window / 2, k) + args_.x.window / 2;
     T* FASTMEF_RESTRICT out = centres(y, kGradPixel, k);
@@ -216,7 +222,7 @@ class Importance : public Measure<T, Importance<T>> {
     }
   }
 
-  // Adds the backward of the Sobel differences.
+  // Adds the gradient through the Sobel differences.
   void add_sobel_backward(int64_t g, int k, T* FASTMEF_RESTRICT out) {
     const int64_t n = this->g1_ - this->g0_;
     const int64_t offset = this->g0_ - this->b0_;

@@ -14,12 +14,12 @@ struct FilterArgs {
   Axis y, x;
   const double* taps_y;
   const double* taps_x;
-  int attributes;  // of common/attributes.h; other than the variance, only without padding
-  bool normalise;  // divide by the sum over the exposures + eps
+  int attributes;  // bits of common/attributes.h; padding allows the variance only
+  bool normalise;  // whether to divide by the sum over the exposures + eps
   double floor, eps;
   Stack images;
   Stack values;                    // written by the forward pass
-  Stack grad_output, grad_images;  // of the backward pass
+  Stack grad_output, grad_images;  // read and written by the backward pass
   int threads;
 };
 

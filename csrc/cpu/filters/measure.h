@@ -1,4 +1,4 @@
-// The attributes of the exposures at one row of windows, their products A_k, and gamma.
+// The attributes of the exposures in one row of windows, their products A_k, and gamma.
 #pragma once
 
 #include "cpu/filters/filters.h"
@@ -23,6 +23,7 @@ class Measure : public WindowSweep<T, Op> {
 
   explicit Measure(const FilterPass& pass) : Base(pass.sweep), args_(pass.args) {}
 
+  // Allocates the rows.
   void carve_rows(Arena& arena) {
     rows_ = arena.take<T>(kRows * args_.count * this->stride_);
     means_ = arena.take<T>(args_.count * kBlock * this->stride_);
@@ -31,15 +32,15 @@ class Measure : public WindowSweep<T, Op> {
   }
 
   bool has(Attribute attribute) const { return args_.attributes & attribute; }
-  // Index i is window b0_ + i.
+  // Returns a row of windows; index i is window b0_ + i.
   T* row(int what, int k) const { return rows_ + (what * args_.count + k) * this->stride_; }
-  // E[x] and E[x^2] of exposure k.
+  // Rows of E[x] and E[x^2] of exposure k.
   T* mean(int k) const { return means_ + (k * kBlock + row_) * this->stride_; }
   T* second_moment(int k) const { return second_moments_ + (k * kBlock + row_) * this->stride_; }
-  // sum_k A_k + eps, once add_up() was called.
+  // Returns sum_k A_k + eps; add_up() must have been called.
   const T* total() const { return total_; }
 
-  // The moments of some rows of windows. After that measure() may be called for each of them.
+  // Computes the moments of some rows of windows, for which measure() may then be called.
   void filter(int64_t y, int rows) {
     first_ = y;
     row_ = 0;
@@ -48,7 +49,7 @@ class Measure : public WindowSweep<T, Op> {
     }
   }
 
-  // The attributes of exposure k and their product.
+  // Computes the attributes of exposure k and their product.
   void measure(int64_t y, int k) {
     row_ = y - first_;
     const int64_t middle = y + args_.y.window / 2, centre = args_.x.window / 2;
@@ -64,7 +65,7 @@ class Measure : public WindowSweep<T, Op> {
     importance<true>(args_.attributes, round_up(this->windows_), in, factors, row(kProduct, k));
   }
 
-  // total_ = sum_k A_k + eps, and gamma takes the place of the products.
+  // Computes total_ = sum_k A_k + eps and replaces the products by gamma.
   void add_up() {
     const int64_t n = round_up(this->windows_);
     T* FASTMEF_RESTRICT total = total_;
@@ -87,7 +88,7 @@ class Measure : public WindowSweep<T, Op> {
 
  private:
   T *rows_ = nullptr, *means_ = nullptr, *second_moments_ = nullptr, *total_ = nullptr;
-  int64_t first_ = 0, row_ = 0;  // of windows whose moments are known; the one at hand
+  int64_t first_ = 0, row_ = 0;  // first window row with moments; the current row, counted from it
 };
 
 }  // namespace

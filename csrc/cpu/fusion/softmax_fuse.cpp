@@ -4,8 +4,8 @@
 //   dL/dlogits_k = W_k (t_k - sum_j W_j t_j) / T,   t_k = sum_c dL/dF_c I_kc + dL/dW_k
 //   dL/dI_kc     = W_k dL/dF_c
 //
-// A task takes some rows; a block of columns is converted, weighted and converted back while it
-// lies in the first-level cache. Compiled once for every instruction set.
+// A task handles some rows. It converts, weights and converts back a block of columns while the
+// block is in the first-level cache. This file is compiled once for every instruction set.
 
 #include "cpu/fusion/softmax_fuse.h"
 
@@ -19,9 +19,9 @@
 namespace fastmef {
 namespace {
 
-constexpr int64_t kTaskPixels = 16384;  // pixels a task takes
+constexpr int64_t kTaskPixels = 16384;  // pixels of a task
 
-// sum (+)= weight * image.
+// Computes sum += weight * image, or sum = weight * image if `first` is true.
 template <class S, class T>
 void add_as(const void* from, int64_t step, const T* FASTMEF_RESTRICT weight, bool first, int64_t n,
             T* FASTMEF_RESTRICT sum) {
@@ -37,7 +37,7 @@ void add_as(const void* from, int64_t step, const T* FASTMEF_RESTRICT weight, bo
   }
 }
 
-// out = w0 * a + w1 * b, all rows dense: the usual case in one loop.
+// Computes out = w0 * a + w1 * b for contiguous rows, the usual case, in one loop.
 template <class S, class T>
 void mix_as(const void* from_a, const void* from_b, const T* FASTMEF_RESTRICT w0,
             const T* FASTMEF_RESTRICT w1, int64_t n, void* to) {
@@ -94,6 +94,7 @@ class SoftmaxFuse {
 
   size_t bytes() const { return arena_.used(); }
 
+  // Computes a row of F, and of the weights if they are wanted.
   void forward_row(int64_t b, int64_t y) {
     for (int64_t x = 0; x < args_.width; x += kBlock) {
       const int64_t n = args_.width - x < kBlock ? args_.width - x : kBlock;
@@ -117,6 +118,7 @@ class SoftmaxFuse {
     }
   }
 
+  // Computes a row of the gradients that are wanted.
   void backward_row(int64_t b, int64_t y) {
     for (int64_t x = 0; x < args_.width; x += kBlock) {
       const int64_t n = args_.width - x < kBlock ? args_.width - x : kBlock;
@@ -129,13 +131,14 @@ class SoftmaxFuse {
  private:
   static constexpr int64_t kBlock = FuseWeights<T>::kBlock;
 
-  // Channels beside each other in both images: a row is then one run of numbers.
+  // Returns whether both images are channels last, so that a row is one run of numbers.
   bool interleaved() const {
     const Stack &e = args_.exposures, &f = args_.fused;
     const int64_t c = args_.channels;
     return c > 1 && f.data && e.channel == 1 && e.column == c && f.channel == 1 && f.column == c;
   }
 
+  // Writes n values of F. The weights of exposure k begin at weights + k * distance.
   void combine(int64_t b, int64_t c, int64_t y, int64_t x, int64_t n, int64_t step,
                const T* weights, int64_t distance) {
     const int64_t out_step = interleaved() ? 1 : args_.fused.column;
@@ -153,6 +156,7 @@ class SoftmaxFuse {
     write(args_.fused, out, out_step, n, sum_);
   }
 
+  // Computes the gradient w.r.t. the exposures in columns [x, x + n).
   void exposures_backward(int64_t b, int64_t y, int64_t x, int64_t n) {
     const Stack& out = args_.grad_exposures;
     for (int64_t c = 0; c < args_.channels; ++c) {
@@ -169,6 +173,7 @@ class SoftmaxFuse {
     }
   }
 
+  // Computes the gradient w.r.t. the logits in columns [x, x + n).
   void logits_backward(int64_t b, int64_t y, int64_t x, int64_t n) {
     const int64_t count = args_.exposures_count;
     for (int64_t k = 0; k < count; ++k) {

@@ -1,4 +1,4 @@
-// Softmax over the exposures and the weighted sum, along a row.
+// Softmax over the exposures and their weighted sum, for a row of pixels.
 #pragma once
 
 #include "common/softmax.h"
@@ -7,7 +7,7 @@
 namespace fastmef {
 namespace {
 
-// weights[k][x] = softmax over k of logits[k][x].
+// Computes weights[k][x], the softmax over k of logits[k][x].
 template <class T>
 void softmax_row(const T* const* logits, int count, int64_t n, T* const* weights,
                  T* FASTMEF_RESTRICT highest, T* FASTMEF_RESTRICT total) {
@@ -44,7 +44,7 @@ void softmax_row(const T* const* logits, int count, int64_t n, T* const* weights
   }
 }
 
-// fused[x] = sum_k weights[k][x] exposures[k][x].
+// Computes fused[x] = sum_k weights[k][x] exposures[k][x].
 template <class T>
 void weighted_sum_row(const T* const* weights, const T* const* exposures, int count, int64_t n,
                       T* FASTMEF_RESTRICT fused) {

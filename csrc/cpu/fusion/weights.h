@@ -1,4 +1,4 @@
-// W = softmax_k(logits / T) over the valid exposures, a block of columns at a time.
+// W = softmax_k(logits / T) over the valid exposures, for a block of columns at a time.
 #pragma once
 
 #include <math.h>
@@ -25,10 +25,11 @@ class FuseWeights {
         logit_rows_(arena.take<const T*>(args.exposures_count)),
         weight_rows_(arena.take<T*>(args.exposures_count)) {}
 
-  // Exposure k starts at data() + k * kBlock.
+  // The weights of exposure k begin at data() + k * kBlock.
   const T* data() const { return weights_; }
   T* of(int64_t k) const { return weights_ + k * kBlock; }
 
+  // Computes the weights of columns [x, x + n) of row y; n is at most kBlock.
   void make(int64_t b, int64_t y, int64_t x, int64_t n) {
     const Stack& logits = args_.logits;
     const bool tempered = args_.temperature != 1;
@@ -41,7 +42,7 @@ class FuseWeights {
       logit_rows_[k] = ready ? reinterpret_cast<const T*>(address(logits, offset)) : row;
       weight_rows_[k] = of(k);
     }
-    if (args_.valid.data) leave_out(b, y, x, n);
+    if (args_.valid.data) apply_validity(b, y, x, n);
     softmax_row(logit_rows_, static_cast<int>(args_.exposures_count), n, weight_rows_, highest_,
                 total_);
   }
@@ -53,8 +54,8 @@ class FuseWeights {
     for (int64_t i = 0; i < n; ++i) logit[i] /= temperature;
   }
 
-  // The logits of exposures that are not valid become -inf; where none is valid, all are kept.
-  void leave_out(int64_t b, int64_t y, int64_t x, int64_t n) {
+  // Sets the logits of exposures that are not valid to -inf, unless none is valid.
+  void apply_validity(int64_t b, int64_t y, int64_t x, int64_t n) {
     T* FASTMEF_RESTRICT flag = highest_;
     T* FASTMEF_RESTRICT valid = total_;
     for (int64_t i = 0; i < n; ++i) valid[i] = 0;

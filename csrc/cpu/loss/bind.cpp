@@ -7,7 +7,7 @@ namespace py = pybind11;
 namespace fastmef {
 namespace {
 
-// (height, width, taps_y, taps_x, share)
+// A level: (height, width, taps_y, taps_x, loss_weight).
 using LevelTuple = std::tuple<int64_t, int64_t, std::vector<double>, std::vector<double>, double>;
 
 double weighted_ssim_loss(bool in_double, int64_t batch, int64_t count,
@@ -17,9 +17,9 @@ double weighted_ssim_loss(bool in_double, int64_t batch, int64_t count,
                           double floor, double eps, const Stack& grad, double grad_scale,
                           const Stack& map, int threads) {
   std::vector<Level> rows;
-  for (const auto& [height, width, taps_y, taps_x, share] : levels) {
+  for (const auto& [height, width, taps_y, taps_x, loss_weight] : levels) {
     rows.push_back({height, width, static_cast<int>(taps_y.size()), static_cast<int>(taps_x.size()),
-                    taps_y.data(), taps_x.data(), share});
+                    taps_y.data(), taps_x.data(), loss_weight});
   }
   const LossArgs args{batch,       count,      static_cast<int>(rows.size()),
                       rows.data(), fused,      logits,

@@ -1,9 +1,9 @@
-// The weighted SSIM loss and its gradient w.r.t. the fused image (or the logits behind it) in one
-// sweep of every level.
+// The weighted SSIM loss and its gradient w.r.t. the fused image or the logits, in one sweep of
+// every level.
 //
 //   loss_s = 1 - sum_p m(p) sum_k gamma_k(p) SSIM(F, I_k)(p) / sum_p m(p)
 //
-// Compiled once for every instruction set; FASTMEF_ISA names the set.
+// This file is compiled once for every instruction set; FASTMEF_ISA names the set.
 
 #include "cpu/loss/loss.h"
 
@@ -13,6 +13,7 @@
 namespace fastmef {
 namespace {
 
+// Runs Op over all tiles and returns the sum of its partial sums.
 template <class Op, class T>
 double sum_over_tiles(const LossPass<T>& pass) {
   sweep_tiles<Op>(pass, pass.args.threads);
@@ -21,7 +22,7 @@ double sum_over_tiles(const LossPass<T>& pass) {
   return sum;
 }
 
-// What the sum of weighted qualities is divided by.
+// Returns the sum of the weights of all windows, the divisor of the mean.
 template <class T>
 double weight_sum(const LossPass<T>& pass) {
   if (pass.args.weight.data) {
@@ -30,8 +31,8 @@ double weight_sum(const LossPass<T>& pass) {
   return static_cast<double>(pass.args.batch) * pass.sweep.y.windows() * pass.sweep.x.windows();
 }
 
-// The share of level s in the loss, and its gradient: the finest level writes it, others add to
-// `coarse`.
+// Returns the part of level s in the loss and computes its gradient, which the finest level writes
+// and other levels add to `coarse`.
 template <class T>
 double sweep_level(const LossArgs& args, int s, const CoarseGradient<T>& coarse) {
   const Level& level = args.levels[s];
@@ -53,15 +54,15 @@ double sweep_level(const LossArgs& args, int s, const CoarseGradient<T>& coarse)
                    coarse,
                    0.0,
                    partials.data};
-  const double norm = level.share == 0 ? 1.0 : weight_sum(pass);
-  pass.scale = -level.share * args.grad_scale / norm;
-  return level.share * (1.0 - sum_over_tiles<LossSweep<T>>(pass) / norm);
+  const double norm = level.loss_weight == 0 ? 1.0 : weight_sum(pass);
+  pass.scale = -level.loss_weight * args.grad_scale / norm;
+  return level.loss_weight * (1.0 - sum_over_tiles<LossSweep<T>>(pass) / norm);
 }
 
 template <class T>
 double loss(const LossArgs& args) {
   bool several = false;
-  for (int s = 1; s < args.level_count; ++s) several |= args.levels[s].share != 0;
+  for (int s = 1; s < args.level_count; ++s) several |= args.levels[s].loss_weight != 0;
   const bool sums_up = several && args.grad.data;
   const int64_t height = sums_up ? args.levels[1].height : 0;
   const int64_t width = sums_up ? args.levels[1].width : 0;
@@ -70,7 +71,7 @@ double loss(const LossArgs& args) {
   double total = 0.0;
   for (int i = 1; i <= args.level_count; ++i) {
     const int s = i % args.level_count;  // the finest last
-    if (args.levels[s].share == 0 && !(sums_up && s == 0)) continue;
+    if (args.levels[s].loss_weight == 0 && !(sums_up && s == 0)) continue;
     total += sweep_level(args, s, coarse);
   }
   return total;

@@ -8,7 +8,8 @@
 
 namespace fastmef {
 
-// One scale: images of size (height, width), windows of taps_y x taps_x, its share of the total.
+// One scale: images of size (height, width), windows of taps_y x taps_x, and its weight in the
+// loss; the weights of all levels sum to 1.
 struct Level {
   int64_t height;
   int64_t width;
@@ -16,11 +17,11 @@ struct Level {
   int wx;
   const double* taps_y;
   const double* taps_x;
-  double share;
+  double loss_weight;
 };
 
-// Images have one channel. Everything but the value is stored in one type; float16 and bfloat16 are
-// computed in float32.
+// Images have one channel. All arrays have one storage type; float16 and bfloat16 are computed in
+// float32.
 struct LossArgs {
   int64_t batch;
   int64_t exposures_count;
@@ -29,14 +30,14 @@ struct LossArgs {
   Stack fused;          // (B, 1, H, W); absent when the fused image comes from logits
   Stack logits;         // (B, K, H, W)
   Stack exposures;      // (B, K, H, W)
-  Stack weight;         // optional (B, 1, H, W): importance of window centres, or of windows
-  bool weight_is_mask;  // at centres, normalised by its sum; otherwise an grad_output gradient
+  Stack weight;         // optional: a mask (B, 1, H, W), or the gradient w.r.t. the map
+  bool weight_is_mask;  // a mask weights window centres and is normalised by its sum
   int attributes;
   bool luminance;
   double c1, c2, floor, eps;
-  Stack grad;         // optional: (B, 1, H, W) of fused, or (B, K, H, W) of logits; dense rows
-  double grad_scale;  // what the gradient is multiplied by
-  Stack map;          // optional (B, 1, H', W'), dense rows: 1 - quality, first level only
+  Stack grad;         // optional: w.r.t. fused (B, 1, H, W) or logits (B, K, H, W); dense rows
+  double grad_scale;  // the factor of the gradient
+  Stack map;          // optional (B, 1, H', W'), dense rows: 1 - quality of the first level
   int threads;
 };
 

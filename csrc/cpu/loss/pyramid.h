@@ -1,7 +1,8 @@
-// Where a pixel of a level of the 2x2-mean pyramid comes from in the full-size image.
+// Positions and weights of full-size pixels in the levels of the pyramid of 2x2 means.
 //
-// A level has ceil(size / 2) samples of the one above; an odd last sample is repeated. A sample of
-// level s is then a weighted mean of the samples [i << s, (i + 1) << s) that exist at full size.
+// A level has ceil(size / 2) samples of the next finer one; an odd last sample is repeated. So
+// sample i of level s is a weighted mean of the samples [i << s, (i + 1) << s) that exist at full
+// size.
 #pragma once
 
 #include "cpu/runtime/lanes.h"
@@ -9,26 +10,28 @@
 namespace fastmef {
 namespace {
 
+// Returns the first full-size sample in sample `index` of a level.
 inline int64_t base_begin(int64_t index, int level, int64_t base_size) {
   if (level >= 31) return index > 0 ? base_size : 0;
   const int64_t begin = index << level;
   return begin < base_size ? begin : base_size;
 }
 
-// The share of full-size sample `index` in its sample of level `level`.
-inline double base_share(int64_t index, int level, int64_t base_size) {
-  double share = 1.0;
+// Returns the weight of full-size sample `index` in its sample of a level.
+inline double base_weight(int64_t index, int level, int64_t base_size) {
+  double weight = 1.0;
   int64_t size = base_size;
   for (int s = 0; s < level; ++s) {
     const bool repeated = index % 2 == 0 && index + 1 >= size;
-    if (!repeated) share *= 0.5;
+    if (!repeated) weight *= 0.5;
     index /= 2;
     size = (size + 1) / 2;
   }
-  return share;
+  return weight;
 }
 
-// Means of neighbouring pairs; a last sample without partner is kept. Returns the new length.
+// Computes means of neighbouring pairs; a last sample without a partner is copied. Returns the new
+// length.
 template <class T>
 int64_t halve_row(const T* FASTMEF_RESTRICT in, int64_t n, T* FASTMEF_RESTRICT out) {
   const int64_t pairs = n / 2;
@@ -38,7 +41,7 @@ int64_t halve_row(const T* FASTMEF_RESTRICT in, int64_t n, T* FASTMEF_RESTRICT o
   return pairs + n % 2;
 }
 
-// The backward of halve_row; `n` is the length of `out`.
+// Computes the backward pass of halve_row; `n` is the length of `out`.
 template <class T>
 void halve_row_backward(const T* FASTMEF_RESTRICT in, int64_t n, T* FASTMEF_RESTRICT out) {
   const int64_t pairs = n / 2;

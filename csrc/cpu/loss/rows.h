@@ -1,5 +1,5 @@
-// Rows of the images as a tile reads them: converted to T, F made from the logits where there are
-// any, and coarser levels made from the full-size rows below them.
+// Rows of the images for a tile: converted to T, F computed from the logits if there are any, and
+// coarser levels computed from full-size rows.
 #pragma once
 
 #include "cpu/fusion/softmax_rows.h"
@@ -11,6 +11,7 @@
 namespace fastmef {
 namespace {
 
+// Reads a single value.
 template <class T>
 T value_at(const Stack& stack, int64_t b, int64_t k, int64_t y, int64_t x) {
   T value = 0;
@@ -23,6 +24,7 @@ class LevelRows {
  public:
   explicit LevelRows(const LossPass<T>& pass) : pass_(pass) {}
 
+  // Allocates the rows.
   void carve(Arena& arena) {
     const int count = pass_.count();
     const int64_t wide =
@@ -80,14 +82,14 @@ class LevelRows {
     for (int k = 0; k < count; ++k) put_weights(k, nullptr);
     for (int64_t row = y0; row < y1; ++row) {
       const T* fused = full_row(row, x0, x1 - x0);
-      const T share = static_cast<T>(base_share(row, pass_.index, base.height));
+      const T row_weight = static_cast<T>(base_weight(row, pass_.index, base.height));
       for (int plane = 0; plane <= count; ++plane) {
         const T* FASTMEF_RESTRICT in = plane ? exposure_rows_[plane - 1] : fused;
         T* FASTMEF_RESTRICT sum = sums_ + plane * wide_;
         if (row == y0) {
-          for (int64_t x = 0; x < x1 - x0; ++x) sum[x] = share * in[x];
+          for (int64_t x = 0; x < x1 - x0; ++x) sum[x] = row_weight * in[x];
         } else {
-          for (int64_t x = 0; x < x1 - x0; ++x) sum[x] += share * in[x];
+          for (int64_t x = 0; x < x1 - x0; ++x) sum[x] += row_weight * in[x];
         }
       }
     }
@@ -110,8 +112,8 @@ class LevelRows {
     for (int64_t x = 0; x < x1 - x0; ++x) sums_[x] = 0;
     for (int64_t row = y0; row < y1; ++row) {
       const T* in = dense_row(weight, offset_of(weight, batch_, 0, row, x0), x1 - x0, fused_);
-      const T share = static_cast<T>(base_share(row, pass_.index, base.height));
-      for (int64_t x = 0; x < x1 - x0; ++x) sums_[x] += share * in[x];
+      const T row_weight = static_cast<T>(base_weight(row, pass_.index, base.height));
+      for (int64_t x = 0; x < x1 - x0; ++x) sums_[x] += row_weight * in[x];
     }
     return halve(sums_, x1 - x0);
   }
@@ -153,7 +155,7 @@ class LevelRows {
       values[k + 1] = exposure;
       if (!args.logits.data) continue;
       const T logit = value_at<T>(args.logits, batch_, k, y, x);
-      // Softmax in one pass: the sums so far are rescaled when a larger logit turns up.
+      // This is the softmax in one pass: a larger logit rescales the sums so far.
       if (k == 0 || logit > highest) {
         const T rescale = k == 0 ? T(0) : exp_nonpositive(highest - logit);
         total *= rescale;
@@ -168,7 +170,7 @@ class LevelRows {
   }
 
  private:
-  // Halves n full-size columns down to the level.
+  // Halves n full-size columns until they are those of the level.
   const T* halve(T* from, int64_t n) {
     T* to = step_;
     for (int s = 0; s < pass_.index; ++s) {

@@ -1,7 +1,7 @@
-// The sweep of one level: sum_k gamma_k SSIM(F, I_k) of every window, and from its derivatives
-// w.r.t. the moments of F
+// The sweep of one level: sum_k gamma_k SSIM(F, I_k) of every window, and the gradients, from the
+// derivatives w.r.t. the moments of F:
 //
-//   dL/dF = w * d_mean + 2 F (w * d_second_moment) + sum_k I_k (w * d_cross_k)
+//   dL/dF = w * grad_mean + 2 F (w * grad_second_moment) + sum_k I_k (w * grad_cross_k)
 //   dL/dlogits_k = W_k (I_k - F) dL/dF
 #pragma once
 
@@ -23,15 +23,15 @@ class LossSweep : public WindowSweep<T, LossSweep<T>> {
   explicit LossSweep(const LossPass<T>& pass) : Base(pass.sweep), pass_(pass), rows_(pass) {}
 
   void run(int64_t tile) {
-    this->place(tile);
+    this->locate_tile(tile);
     rows_.start(this->batch_);
-    if (pass_.level.share == 0) return write_coarse_gradient();
+    if (pass_.level.loss_weight == 0) return write_coarse_gradient();
     Base::run(tile);
     pass_.partials[tile] = this->sum();
   }
 
  private:
-  // Derivatives w.r.t. E[F], E[F^2] and, from here on, every E[F I_k].
+  // The derivatives w.r.t. E[F] and E[F^2]; those w.r.t. E[F I_k] follow from kCross on.
   enum { kMean, kSecondMoment, kCross };
 
   void carve_more(Arena& arena) {
@@ -49,9 +49,9 @@ class LossSweep : public WindowSweep<T, LossSweep<T>> {
     }
   }
 
-  // The rows that come in.
+  // Rows of pixels.
 
-  // The weights of exposure k in row y, placed as the pixels of the ring are.
+  // Returns the weights of exposure k in row y, in the layout of ring().
   T* weights(int64_t y, int k) const {
     return this->pixel_row(weights_, y % this->ring_slots() * pass_.count() + k);
   }
@@ -76,7 +76,8 @@ class LossSweep : public WindowSweep<T, LossSweep<T>> {
 
   // Windows.
 
-  // Of the row of windows at hand: E[F], E[F^2], then E[I], E[I^2], E[F I] of each exposure.
+  // Returns a moment of the current row of windows: E[F], E[F^2], then E[I], E[I^2], E[F I] of each
+  // exposure.
   T* moment(int index) const { return moments_ + (index * kBlock + row_) * this->stride_; }
 
   void filter(int64_t y, int rows) {
@@ -108,7 +109,7 @@ class LossSweep : public WindowSweep<T, LossSweep<T>> {
     if (pass_.args.map.data && this->owned() > 0) write_map(y);
   }
 
-  // total_ = weight / (sum_k A_k + eps), importance_[k] = A_k.
+  // Computes total_ = weight / (sum_k A_k + eps) and importance_[k] = A_k.
   void weigh_exposures(int64_t y) {
     const LossArgs& args = pass_.args;
     const Level& level = pass_.level;
@@ -142,6 +143,7 @@ class LossSweep : public WindowSweep<T, LossSweep<T>> {
     }
   }
 
+  // Adds gamma_k SSIM(F, I_k) of the current row of windows, and its derivatives.
   template <bool Luminance, bool Gradient>
   void compare(int k) {
     const LossArgs& args = pass_.args;
@@ -174,6 +176,7 @@ class LossSweep : public WindowSweep<T, LossSweep<T>> {
     }
   }
 
+  // Writes 1 - quality of the windows that the tile owns.
   void write_map(int64_t y) {
     const Stack& map = pass_.args.map;
     const int64_t n = this->owned();
@@ -211,7 +214,7 @@ class LossSweep : public WindowSweep<T, LossSweep<T>> {
     write(grad, offset_of(grad, this->batch_, 0, y, this->c0_), 1, pixels(), grad_fused);
   }
 
-  // A finest level without a share only hands on what the coarser levels found.
+  // Writes the gradient of the coarser levels, if the finest level has the weight 0.
   void write_coarse_gradient() {
     if (pass_.writes_logits()) this->choose_shifts();
     for (int64_t y = this->r0_; y < this->r1_; ++y) {
@@ -223,7 +226,7 @@ class LossSweep : public WindowSweep<T, LossSweep<T>> {
 
   int64_t pixels() const { return this->c1_ - this->c0_; }
 
-  // Adds a row of a coarser level to the rows of level 1 that it is a mean of.
+  // Adds the gradient of a row of a coarser level to the rows of level 1 that it averages.
   void add_to_coarse_gradient(int64_t y, T* grad_fused) {
     const Level& target = pass_.args.levels[1];
     const int steps = pass_.index - 1;
@@ -233,23 +236,24 @@ class LossSweep : public WindowSweep<T, LossSweep<T>> {
     const int64_t y1 = base_begin(y + 1, steps, target.height);
     const T* FASTMEF_RESTRICT in = rows_.upsample(grad_fused, this->c0_, this->c1_);
     for (int64_t row = y0; row < y1; ++row) {
-      const T share = static_cast<T>(base_share(row, steps, target.height));
+      const T row_weight = static_cast<T>(base_weight(row, steps, target.height));
       T* FASTMEF_RESTRICT sum = pass_.coarse.row(this->batch_, row, x0);
       FASTMEF_VECTORIZE
-      for (int64_t x = 0; x < n; ++x) sum[x] += share * in[x];
+      for (int64_t x = 0; x < n; ++x) sum[x] += row_weight * in[x];
     }
   }
 
-  // Adds the gradient that reaches row y from the coarser levels. Tiles begin in even columns.
+  // Adds the gradient of the coarser levels to that of row y. Tiles begin in even columns.
   void add_coarse_gradient(int64_t y, T* FASTMEF_RESTRICT grad_fused) {
     const int64_t n = pixels();
     halve_row_backward(pass_.coarse.row(this->batch_, y / 2, this->c0_ / 2), n, coarse_row_);
-    const T share = static_cast<T>(base_share(y, 1, pass_.level.height));
+    const T row_weight = static_cast<T>(base_weight(y, 1, pass_.level.height));
     const T* FASTMEF_RESTRICT coarse = coarse_row_;
     FASTMEF_VECTORIZE
-    for (int64_t x = 0; x < n; ++x) grad_fused[x] += share * coarse[x];
+    for (int64_t x = 0; x < n; ++x) grad_fused[x] += row_weight * coarse[x];
   }
 
+  // Writes a row of dL/dlogits.
   void write_logits(int64_t y, const T* FASTMEF_RESTRICT grad_fused) {
     const Stack& grad = pass_.args.grad;
     const int64_t first = this->c0_ - this->b0_, n = pixels();
@@ -258,7 +262,7 @@ class LossSweep : public WindowSweep<T, LossSweep<T>> {
       const T* FASTMEF_RESTRICT weight = weights(y, k) + first;
       const T* FASTMEF_RESTRICT exposure = this->ring(y, k + 1) + first;
       const int64_t at = offset_of(grad, this->batch_, k, y, this->c0_);
-      // The array itself where it is of type T.
+      // The row is written directly if the array has the type T.
       T* const row = holds(grad, T()) ? reinterpret_cast<T*>(address(grad, at)) : rows_.spare();
       T* FASTMEF_RESTRICT out = row;
       const T offset = this->shifts_[k + 1] - this->shifts_[0];
@@ -272,12 +276,12 @@ class LossSweep : public WindowSweep<T, LossSweep<T>> {
 
   const LossPass<T>& pass_;
   LevelRows<T> rows_;
-  int64_t first_ = 0, row_ = 0;  // of windows whose moments are known; the one at hand
+  int64_t first_ = 0, row_ = 0;  // first window row with moments; the current row, counted from it
   T *moments_ = nullptr, *importance_ = nullptr, *total_ = nullptr, *value_ = nullptr;
   T *weights_ = nullptr, *coarse_row_ = nullptr;
 };
 
-// The sum of the mask over the centres of the windows that a tile counts.
+// Computes the sum of the mask over the centres of the windows that a tile owns.
 template <class T>
 class MaskSum : public WindowTile {
  public:
@@ -286,7 +290,7 @@ class MaskSum : public WindowTile {
   void carve(Arena& arena) { rows_.carve(arena); }
 
   void run(int64_t tile) {
-    place(tile);
+    locate_tile(tile);
     rows_.start(batch_);
     const Level& level = pass_.level;
     const int64_t begin = c0_ + level.wx / 2, n = owned();

@@ -9,11 +9,11 @@ namespace py = pybind11;
 namespace fastmef {
 namespace {
 
-// Contiguous arrays arrive as addresses, 0 for an absent one; `in_double` tells their type.
+// Contiguous arrays are passed as addresses, 0 for an absent one; `in_double` gives their type.
 template <size_t N>
 using Addresses = std::array<int64_t, N>;
 
-// (B, K, H, W) with windows of these taps.
+// The sizes (B, K, H, W) and the window taps.
 struct Shape {
   std::array<int64_t, 4> sizes;
   TapList taps_y, taps_x;
@@ -39,7 +39,7 @@ MefnetMaps mefnet_maps(const Addresses<5>& a) {
           pointer(a[4])};
 }
 
-// fused, structure, luminance, and the gradients of these two.
+// The addresses are those of fused, structure, luminance, and the gradients of the last two.
 MefScore mef_score(const Addresses<5>& a, double c1, double c2) {
   return {pointer(a[0]), pointer(a[1]), pointer(a[2]), pointer(a[3]), pointer(a[4]), c1, c2};
 }

@@ -1,6 +1,6 @@
-// The next scale's images: means of 2x2 blocks, an odd last row or column repeated.
+// The images of the next scale: means of 2x2 blocks, where an odd last row or column is repeated.
 //
-// Compiled once for every instruction set; FASTMEF_ISA names the set.
+// This file is compiled once for every instruction set; FASTMEF_ISA names the set.
 #include "cpu/mef_ssim/mef_ssim.h"
 #include "cpu/runtime/lanes.h"
 #include "cpu/runtime/parallel.h"

@@ -1,6 +1,6 @@
-// The maps of MEF-SSIM ma2015 that depend on the exposures alone, at one scale, in one sweep.
+// The maps of MEF-SSIM ma2015 that depend on the exposures only, at one scale, in one sweep.
 //
-// Compiled once for every instruction set; FASTMEF_ISA names the set.
+// This file is compiled once for every instruction set; FASTMEF_ISA names the set.
 #include "cpu/mef_ssim/ma2015_structure.h"
 #include "cpu/window/sweep.h"
 
@@ -41,7 +41,7 @@ class Ma2015Level : public Ma2015Structure<T, ExposureSweep<T, Ma2015Level<T>>> 
   }
 
   void windows(int64_t y) {
-    this->find_structure(y);
+    this->compute_structure(y);
     const Axis &rows = pass_.shape.y, &columns = pass_.shape.x;
     const int64_t at = (this->batch_ * rows.windows() + y) * columns.windows() + this->b0_;
     memcpy(static_cast<T*>(pass_.maps.variance) + at, this->structure_variance(),
@@ -60,7 +60,7 @@ class Ma2015Level : public Ma2015Structure<T, ExposureSweep<T, Ma2015Level<T>>> 
   }
 
  private:
-  // The pixels of the tile minus the means of their planes.
+  // Writes the pixels of the tile minus the means of their planes.
   void write_exposures() {
     const int64_t height = pass_.shape.y.size, width = pass_.shape.x.size;
     for (int k = 0; k < this->images(); ++k) {

@@ -1,13 +1,14 @@
-// The score of MEF-SSIM ma2015 at one scale, and its gradient w.r.t. the fused image, in one sweep:
-// from the maps of the exposures, or straight from the exposures, whose maps are then never stored.
+// The score of MEF-SSIM ma2015 at one scale, and its gradient w.r.t. the fused image, in one sweep.
+// The inputs are the maps of the exposures, or the exposures, whose maps are then not stored.
 //
-// Compiled once for every instruction set; FASTMEF_ISA names the set.
+// This file is compiled once for every instruction set; FASTMEF_ISA names the set.
 #include "cpu/mef_ssim/ma2015_score.h"
 #include "cpu/mef_ssim/ma2015_structure.h"
 
 namespace fastmef {
 namespace {
 
+// Scores with maps that were computed before.
 template <class T>
 class Ma2015 : public Ma2015Score<T, Ma2015<T>, ScoreSweep<T, Ma2015<T>>> {
   using Base = Ma2015Score<T, Ma2015<T>, ScoreSweep<T, Ma2015<T>>>;
@@ -17,7 +18,7 @@ class Ma2015 : public Ma2015Score<T, Ma2015<T>, ScoreSweep<T, Ma2015<T>>> {
   explicit Ma2015(const Pass& pass) : Base(pass), maps_(pass.maps) {}
 
   void carve_rows(Arena& arena) { this->carve_score(arena); }
-  void score(int64_t y) { this->find_score(y); }
+  void score(int64_t y) { this->compute_score(y); }
 
   const T* mean_row(int k, int64_t y) const {
     return this->map_row(maps_.means, this->pass_.count(), k, y);
@@ -34,16 +35,17 @@ class Ma2015 : public Ma2015Score<T, Ma2015<T>, ScoreSweep<T, Ma2015<T>>> {
 
 struct Exposures {
   void* exposures;
-  double unit;  // grey levels, of which white has 255, in 1.0
+  double unit;  // the grey level, 0-255, of the value 1.0
 };
 
+// Scores and computes the rows of the maps in the same sweep.
 template <class T>
 class Ma2015Once
     : public Ma2015Score<T, Ma2015Once<T>, Ma2015Structure<T, ScoreSweep<T, Ma2015Once<T>>>> {
   using Base = Ma2015Score<T, Ma2015Once<T>, Ma2015Structure<T, ScoreSweep<T, Ma2015Once<T>>>>;
 
  public:
-  // No maps stream past, so the rows under the window had better stay in the first caches.
+  // This sweep reads no maps, so narrow tiles are faster: their rows stay in the first caches.
   static constexpr int64_t kColumns = 256;
 
   template <class Pass>
@@ -58,8 +60,8 @@ class Ma2015Once
     this->clear_structure();
   }
   void score(int64_t y) {
-    this->find_structure(y);
-    this->find_score(y);
+    this->compute_structure(y);
+    this->compute_score(y);
   }
 
   const T* mean_row(int k, int64_t) const { return this->structure_mean(k); }

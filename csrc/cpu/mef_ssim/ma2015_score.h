@@ -1,4 +1,4 @@
-// The score of MEF-SSIM ma2015 in a row of windows, and its derivatives w.r.t. the window's
+// The score of MEF-SSIM ma2015 in a row of windows, and its derivatives w.r.t. the windows'
 // moments.
 //
 //   q = (2 cov + C) / (var_x + var_y + C),  cov = sum_k g_k (E[x_k y] - E[x_k] E[y])
@@ -9,13 +9,14 @@
 namespace fastmef {
 namespace {
 
-// Base is a ScoreSweep. Op has rows of what the exposures decide: mean_row(k, y), which is
-// mean_shift(k) above the mean of the swept values, gain_row(k, y) and variance_row(y).
+// Base is a ScoreSweep. Op provides rows of the maps of the exposures: mean_row(k, y), which is
+// mean_shift(k) above the mean of the values in the ring, gain_row(k, y) and variance_row(y).
 template <class T, class Op, class Base>
 class Ma2015Score : public Base {
  protected:
   using Base::Base;
 
+  // Allocates the rows.
   void carve_score(Arena& arena) {
     covariance_ = arena.take<T>(this->stride_);
     target_mean_ = arena.take<T>(this->stride_);
@@ -23,7 +24,8 @@ class Ma2015Score : public Base {
     value_ = arena.take<T>(this->stride_);
   }
 
-  void find_score(int64_t y) {
+  // Computes q of window row y, and its derivatives if a gradient is wanted.
+  void compute_score(int64_t y) {
     add_covariances(y);
     const T c = static_cast<T>(this->pass_.score.c2);
     const T* FASTMEF_RESTRICT variance = op().variance_row(y);
@@ -44,7 +46,7 @@ class Ma2015Score : public Base {
  private:
   const Op& op() const { return *static_cast<const Op*>(this); }
 
-  // cov, and sum_k g_k E[x_k].
+  // Computes cov and sum_k g_k E[x_k].
   void add_covariances(int64_t y) {
     const int count = this->pass_.count();
     T* FASTMEF_RESTRICT covariance = covariance_;
@@ -66,6 +68,7 @@ class Ma2015Score : public Base {
     }
   }
 
+  // Computes the derivatives of q w.r.t. the moments of y and the cross moments.
   void derive(int64_t y) {
     const int count = this->pass_.count();
     const T* FASTMEF_RESTRICT mean = this->mean_;

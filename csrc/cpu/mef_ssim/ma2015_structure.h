@@ -1,8 +1,9 @@
-// The desired patch of MEF-SSIM ma2015 in a row of windows. It depends on the exposures alone.
+// The desired patch of MEF-SSIM ma2015 in a row of windows. It depends on the exposures only.
 //
-// With flat windows of N pixels: e_k = |x_k - mu_k| + 0.001, p from how well the exposures agree,
-// w_k ~ (e_k / sqrt(N))^p, a_k = w_k / e_k. Every norm and product of patches is a sum of windowed
-// covariances c_kl, so no patch is formed: |sum_k a_k (x_k - mu_k)|^2 = N sum_kl a_k a_l c_kl.
+// With flat windows of N pixels, e_k = |x_k - mu_k| + 0.001, an exponent p that measures the
+// agreement of the exposures (exponent_of), w_k ~ (e_k / sqrt(N))^p and a_k = w_k / e_k. Every norm
+// and product of patches is a sum of windowed covariances c_kl, so that no patch is formed:
+// |sum_k a_k (x_k - mu_k)|^2 = N sum_kl a_k a_l c_kl.
 #pragma once
 
 #include "common/structure.h"
@@ -13,10 +14,10 @@
 namespace fastmef {
 namespace {
 
-constexpr double kNoise = 8;  // roundings, as in the reference
+constexpr double kNoise = 8;  // rounding of a variance in units of epsilon, as in the reference
 
 // Base is a WindowSweep whose images from `first` on are the exposures. Their values times `unit`
-// are grey levels of 0-255.
+// are grey levels in 0-255.
 template <class T, class Base>
 class Ma2015Structure : public Base {
  protected:
@@ -28,6 +29,7 @@ class Ma2015Structure : public Base {
     area_ = static_cast<T>(shape.y.window) * static_cast<T>(shape.x.window);
   }
 
+  // Allocates the rows.
   void carve_structure(Arena& arena) {
     const int wy = shape_.y.window;
     T** const stacks[] = {&flat_mean_, &flat_second_moment_, &means_, &smooth_,
@@ -43,15 +45,16 @@ class Ma2015Structure : public Base {
     beside_ = arena.take<const T*>(wy);
   }
 
+  // Fills the taps and clears the rows that are read beyond their end.
   void clear_structure() {
     for (int j = 0; j < shape_.y.window; ++j) gauss_[j] = static_cast<T>(shape_.taps_y[j]);
-    // Window sums along a row read a little beyond what was summed down the columns.
+    // Window sums along a row read a little beyond the sums down the columns.
     T* const rows[] = {down_[0], down_[1], flat_down_[0], flat_down_[1], threes_};
     for (T* row : rows) memset(row, 0, sizeof(T) * this->stride_);
   }
 
-  // Means (minus the constants of the planes), gains and variance of window row y.
-  void find_structure(int64_t y) {
+  // Computes means (minus the constants of the planes), gains and variance of window row y.
+  void compute_structure(int64_t y) {
     for (int k = 0; k < images(); ++k) measure(y, k);
     for (int k = 0; k < images(); ++k) {
       for (int l = 0; l < k; ++l) measure_pair(y, k, l);
@@ -74,6 +77,7 @@ class Ma2015Structure : public Base {
   T* of(T* rows, int64_t k) const { return rows + k * this->stride_; }
   T* of_pair(T* rows, int k, int l) const { return of(rows, k * (k - 1) / 2 + l); }
 
+  // Computes flat window means along a row of sums down the columns.
   void flat_along(const T* in, T* out) {
     const int wx = shape_.x.window;
     if (wx == 11) {
@@ -83,7 +87,8 @@ class Ma2015Structure : public Base {
     }
   }
 
-  // Moments of exposure k; |x_k - mu_k| and e_k. What all exposures share starts with the first.
+  // Computes the moments, |x_k - mu_k| and e_k of exposure k, and adds to the rows over all
+  // exposures, which the first one initialises.
   void measure(int64_t y, int k) {
     const int wy = shape_.y.window;
     for (int j = 0; j < wy; ++j) above_[j] = this->ring(y + j, first_ + k);
@@ -120,7 +125,7 @@ class Ma2015Structure : public Base {
     }
   }
 
-  // Covariances; the variance of the sum of all exposures is the sum of them all.
+  // Computes the covariances of a pair, and adds to the variance of the sum of all exposures.
   void measure_pair(int64_t y, int k, int l) {
     const int wy = shape_.y.window;
     for (int j = 0; j < wy; ++j) {
@@ -150,7 +155,7 @@ class Ma2015Structure : public Base {
     }
   }
 
-  // a_k = w_k / e_k, 0 without structure.
+  // Computes w_k and their sum.
   void weigh() {
     T* FASTMEF_RESTRICT norms = sum_;
     T* FASTMEF_RESTRICT exponent = total_;
@@ -173,7 +178,8 @@ class Ma2015Structure : public Base {
     }
   }
 
-  // The variances of sum_k a_k x_k, under the flat and under the Gaussian window.
+  // Computes a_k, 0 without structure, and the variances of sum_k a_k x_k in the flat and in the
+  // Gaussian window.
   void combine_structures() {
     const T* FASTMEF_RESTRICT sum = sum_;
     T* FASTMEF_RESTRICT flat = flat_variance_;
@@ -209,8 +215,8 @@ class Ma2015Structure : public Base {
     }
   }
 
-  // Gives the patch the strongest contrast. Exposures that cancel leave only rounding, which is not
-  // stretched.
+  // Scales the patch to the strongest contrast. Exposures that cancel each other leave only
+  // rounding, which is not amplified.
   void rescale() {
     const T* FASTMEF_RESTRICT flat = flat_variance_;
     const T* FASTMEF_RESTRICT moments = moments_;
@@ -233,7 +239,7 @@ class Ma2015Structure : public Base {
 
   const T unit_;
   T noise_, area_;
-  // One row an exposure, one a pair of them.
+  // One row for each exposure, or for each pair of exposures.
   T *flat_mean_ = nullptr, *flat_second_moment_ = nullptr, *means_ = nullptr, *smooth_ = nullptr;
   T *variance_ = nullptr, *contrast_ = nullptr, *gains_ = nullptr;
   T *flat_pairs_ = nullptr, *smooth_pairs_ = nullptr;

@@ -1,5 +1,5 @@
 // Arguments of the MEF-SSIM sweeps, shared by the binding and the instruction-set variants. All
-// arrays are contiguous and of the type that is computed with.
+// arrays are contiguous and have the type that is used in computations.
 #pragma once
 
 #include <stdint.h>
@@ -17,7 +17,7 @@ struct MefShape {
   int threads;
 };
 
-// Planes (N, H, W) that become (N, ceil(H/2), ceil(W/2)).
+// Planes (N, H, W) are halved to (N, ceil(H/2), ceil(W/2)).
 struct HalveArgs {
   int64_t planes, height, width;
   const void* images;
@@ -54,8 +54,8 @@ struct MefScore {
 
 FASTMEF_KERNEL(ma2015_level,
                void(const MefShape&, const void* images, const Ma2015Maps&, bool in_double))
-// Without the other maps they are computed while the exposures are swept, and never stored; 1.0 is
-// `unit` grey levels then, of which white has 255.
+// If only the exposures are given, the maps are computed in the same sweep and not stored; `unit`
+// is then the grey level, 0-255, of the value 1.0.
 FASTMEF_KERNEL(ma2015_quality, void(const MefShape&, const Ma2015Maps&, double unit,
                                     const MefScore&, bool in_double))
 FASTMEF_KERNEL(halve, void(const HalveArgs&, bool in_double))

@@ -1,9 +1,9 @@
 // MEF-SSIM mefnet: the maps of the exposures, and both factors with their gradients.
 //
-//   cs = (2 cov + C2) / (var_x + var_y + C2)   with the exposure of largest variance at each place
+//   cs = (2 cov + C2) / (var_x + var_y + C2)   with the exposure of largest variance in each window
 //   l  = (2 m t + C1) / (m^2 + t^2 + C1)       with m = E[y] and the desired mean t
 //
-// Compiled once for every instruction set; FASTMEF_ISA names the set.
+// This file is compiled once for every instruction set; FASTMEF_ISA names the set.
 #include "common/attributes.h"
 #include "cpu/mef_ssim/score.h"
 
@@ -57,7 +57,7 @@ class MefnetSources : public WindowSweep<T, MefnetSources<T>> {
   }
 
  private:
-  // The first of the exposures with the largest variance; one that is NaN stays.
+  // Selects the first exposure with the largest variance; NaN counts as the largest.
   void select(int k) {
     const T* FASTMEF_RESTRICT mean = mean_;
     const T* FASTMEF_RESTRICT second_moment = second_moment_;
@@ -76,7 +76,7 @@ class MefnetSources : public WindowSweep<T, MefnetSources<T>> {
     }
   }
 
-  // Adds to sum_k L_k mu_k and to sum_k L_k; the L_k are two well-exposednesses.
+  // Adds to sum_k L_k mu_k and to sum_k L_k; L_k is the product of two well-exposednesses.
   void weigh(int k) {
     const T* FASTMEF_RESTRICT mean = mean_;
     T* FASTMEF_RESTRICT total = total_;
@@ -154,9 +154,9 @@ class Mefnet : public ScoreSweep<T, Mefnet<T>> {
       inverse[x] = 1 / (variance[x] + (second_moment[x] - mean[x] * mean[x]) + c2);
       structure[x] = (2 * covariance[x] + c2) * inverse[x];
       const T m = mean[x] + shift;
-      const T below = 1 / (m * m + target[x] * target[x] + c1);
-      luminance[x] = (2 * m * target[x] + c1) * below;
-      grad_luminance[x] = 2 * below * (target[x] - m * luminance[x]);
+      const T luminance_inverse = 1 / (m * m + target[x] * target[x] + c1);
+      luminance[x] = (2 * m * target[x] + c1) * luminance_inverse;
+      grad_luminance[x] = 2 * luminance_inverse * (target[x] - m * luminance[x]);
     }
     this->count(y, structure_, this->pass_.structure);
     this->count(y, luminance_, this->pass_.luminance);
@@ -164,8 +164,8 @@ class Mefnet : public ScoreSweep<T, Mefnet<T>> {
   }
 
  private:
-  // The covariance with the exposure of largest variance; its index and its mean, minus the
-  // constant of its plane.
+  // Computes the covariance with the exposure of largest variance, the index of this exposure, and
+  // its mean minus the constant of its plane.
   void select(int64_t y) {
     const int count = this->pass_.count();
     const Axis &rows = this->pass_.shape.y, &columns = this->pass_.shape.x;
@@ -194,6 +194,7 @@ class Mefnet : public ScoreSweep<T, Mefnet<T>> {
     }
   }
 
+  // Computes the derivatives of cs w.r.t. the moments of y and the cross moments.
   void derive() {
     const T* FASTMEF_RESTRICT mean = this->mean_;
     const T* FASTMEF_RESTRICT best = best_;

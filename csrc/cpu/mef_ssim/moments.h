@@ -1,6 +1,6 @@
-// Window sums for MEF-SSIM ma2015, which looks at every window twice: with equal and with Gaussian
-// weights. Down the columns both are made of one reading, and since taps are symmetric the rows
-// above and below the middle are added before they are weighted.
+// Window sums for MEF-SSIM ma2015, which weights every window twice, equally and by a Gaussian.
+// Down the columns both are computed from one load. The taps are symmetric, so the rows above and
+// below the middle are added before they are weighted.
 #pragma once
 
 #include "cpu/runtime/lanes.h"
@@ -8,7 +8,8 @@
 namespace fastmef {
 namespace {
 
-// smooth[0], smooth[1] = E[f], E[f^2] by taps; flat[0], flat[1] = the sums of f and f^2.
+// Computes smooth[0] and smooth[1], E[f] and E[f^2] with the taps, and flat[0] and flat[1], the
+// sums of f and f^2.
 template <class T, int Taps>
 void both_moments_down(const T* const* f_rows, const T* taps, int count, int64_t n,
                        T* const* smooth, T* const* flat) {
@@ -59,7 +60,7 @@ void both_moments_down(const T* const* f_rows, const T* taps, int count, int64_t
   }
 }
 
-// smooth = E[a b] by taps; flat, if it is wanted, = the sum of a b.
+// Computes smooth, E[a b] with the taps, and if Flat is true flat, the sum of a b.
 template <class T, int Taps, bool Flat>
 void products_down(const T* const* a_rows, const T* const* b_rows, const T* taps, int count,
                    int64_t n, T* FASTMEF_RESTRICT smooth, T* FASTMEF_RESTRICT flat) {
@@ -102,8 +103,8 @@ void products_down(const T* const* a_rows, const T* const* b_rows, const T* taps
   }
 }
 
-// out[x] = factor * (in[x] + ... + in[x + count - 1]). `threes` holds sums of three neighbours,
-// which takes a third fewer loads than eleven terms.
+// Computes out[x] = factor * (in[x] + ... + in[x + count - 1]). `threes` holds sums of three
+// neighbours, with which eleven terms take a third fewer loads.
 template <class T, int Count>
 void box_along(const T* FASTMEF_RESTRICT in, T factor, int count, int64_t n,
                T* FASTMEF_RESTRICT threes, T* FASTMEF_RESTRICT out) {

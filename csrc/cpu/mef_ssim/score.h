@@ -1,6 +1,6 @@
-// The sweep that scores a fused image y against the exposures x_k, with its gradient w.r.t. y:
+// The sweep that scores a fused image y against the exposures x_k, with the gradient w.r.t. y:
 //
-//   dQ/dy = w * d_mean + 2 y (w * d_second_moment) + sum_k x_k (w * d_cross_k)
+//   dQ/dy = w * grad_mean + 2 y (w * grad_second_moment) + sum_k x_k (w * grad_cross_k)
 //
 // Op derives from ScoreSweep<T, Op> and has void score(int64_t y), which computes the values and,
 // for a gradient, the derivatives of window row y.
@@ -13,7 +13,7 @@
 namespace fastmef {
 namespace {
 
-// Derivatives w.r.t. the moments of y; those w.r.t. E[x_k y] follow.
+// The derivatives w.r.t. the moments of y; those w.r.t. E[x_k y] follow from kGradCross on.
 enum { kGradMean, kGradSecondMoment, kGradCross };
 
 struct ScorePass {
@@ -21,9 +21,9 @@ struct ScorePass {
   const MefScore& score;
   Sweep sweep;
   Stack fused, exposures, grad_structure, grad_luminance;
-  double scale;       // of a window in the mean
-  double* structure;  // one sum a tile
-  double* luminance;  // likewise, only for mefnet
+  double scale;       // the weight of a window in the mean
+  double* structure;  // one sum for each tile
+  double* luminance;  // one sum for each tile, only for mefnet
 
   int count() const { return static_cast<int>(shape.count); }
 };
@@ -62,7 +62,7 @@ class ScoreSweep : public WindowSweep<T, Op> {
             this->batch_ * pass_.exposures.plane + (p - 1) * pass_.exposures.layer};
   }
 
-  // The gradient of the luminance factor takes the place of the first exposure's.
+  // The gradient of the luminance factor is stored as that of the first exposure, which has none.
   Pixels target(int p) const {
     static const Stack absent{};
     const Stack* stacks[] = {&pass_.grad_structure, &pass_.grad_luminance};
@@ -98,7 +98,7 @@ class ScoreSweep : public WindowSweep<T, Op> {
  protected:
   explicit ScoreSweep(const ScorePass& pass) : Base(pass.sweep), pass_(pass) {}
 
-  // E[x_k y] of the windows of row y, both minus their constants, into cross_.
+  // Computes E[x_k y] of the windows of row y, both minus their constants, in cross_.
   void filter_product(int64_t y, int k) {
     const int wy = pass_.shape.y.window;
     for (int j = 0; j < wy; ++j) a_[j] = this->ring(y + j, 0), b_[j] = this->ring(y + j, k + 1);
@@ -110,14 +110,14 @@ class ScoreSweep : public WindowSweep<T, Op> {
     this->filter_along(product_, cross_);
   }
 
-  // Row y of a map (B, layers, H', W'), from the first window that is computed.
+  // Returns row y of a map (B, layers, H', W'), from the first window that is computed.
   const T* map_row(const void* map, int64_t layers, int64_t k, int64_t y) const {
     const Axis &rows = pass_.shape.y, &columns = pass_.shape.x;
     const int64_t row = (this->batch_ * layers + k) * rows.windows() + y;
     return static_cast<const T*>(map) + row * columns.windows() + this->b0_;
   }
 
-  // Counts the values of the windows that the tile owns.
+  // Adds the values of the windows that the tile owns to its sum.
   void count(int64_t y, const T* values, double* sums) const {
     if (!this->owns(y)) return;
     const int64_t n = least(this->c1_, pass_.shape.x.windows()) - this->c0_;
@@ -133,7 +133,7 @@ class ScoreSweep : public WindowSweep<T, Op> {
   const T **a_ = nullptr, **b_ = nullptr;
 };
 
-// Runs Op(pass, maps) over all tiles and forms the means.
+// Runs Op over all tiles and computes the means.
 template <class T, template <class> class Op, class Maps>
 void score_tiles(const MefShape& shape, const Maps& maps, const MefScore& score) {
   const int64_t height = shape.y.size, width = shape.x.size;

@@ -3,10 +3,10 @@
 //   F = E(F') + contrast sum_k gamma_k (J_k - E(J'_k)),   gamma_k = a_k / sum_j a_j,
 //   a_k = share_k m_k (variance_k + floor)^2,             E = expand
 //
-// A task takes a block of columns and some rows. It reads each row of J once, keeps the luma of as
-// many rows as a window has, and makes a row of F out of them. Everything is computed in the unit
-// of F: for the finest level of integers that is one level of theirs. Compiled once for every
-// instruction set.
+// A task handles a block of columns and some rows. It reads each row of J once, keeps the luma of
+// the rows of a window, and computes a row of F. All values are scaled to the range of F: for the
+// finest level of integer exposures that is the range of the integers. This file is compiled once
+// for every instruction set.
 
 #include "cpu/multiscale/band_expansion.h"
 #include "cpu/runtime/parallel.h"
@@ -39,7 +39,7 @@ class Band {
   void run(int64_t begin, int64_t end) {
     int64_t next = most(0, begin - args_.radius);
     for (int64_t y = begin; y < end; ++y) {
-      for (; next <= y + args_.radius && next < args_.height; ++next) weights_.take_in(next);
+      for (; next <= y + args_.radius && next < args_.height; ++next) weights_.read_row(next);
       weights_.make_weights(y);
       for (int64_t c = 0; c < args_.channels; ++c) {
         expansion_.expand(args_.fused_coarse, 0, c, y, unit_, above_);
@@ -54,6 +54,7 @@ class Band {
   }
 
  private:
+  // Computes row y of channel c of F from the expanded rows in above_.
   void mix(int64_t y, int64_t c) {
     const T scale = static_cast<T>(unit_ / highest_of(args_.fine.dtype));
     const int64_t skip = (block_.x - block_.left) * size_of(args_.fine.dtype);
@@ -71,16 +72,17 @@ class Band {
     }
     if (args_.slope.data) {
       const Knee<T> knee = knee_;
-      for (int64_t i = 0; i < block_.n; ++i) slope_[i] = bend_slope(sum[i], knee);
+      for (int64_t i = 0; i < block_.n; ++i) slope_[i] = compress_slope(sum[i], knee);
       write(args_.slope, offset_of(args_.slope, block_.b, 0, c, y, block_.x), args_.slope.column,
             block_.n, slope_);
     }
     const Knee<T> knee = knee_;
     FASTMEF_VECTORIZE
-    for (int64_t i = 0; i < block_.n; ++i) sum[i] = bend(sum[i], knee);
+    for (int64_t i = 0; i < block_.n; ++i) sum[i] = compress(sum[i], knee);
     store(sum, out);
   }
 
+  // Computes a row of F from K exposures without validity and slope.
   template <int K>
   void mix_few(Count<K> count, T scale, void* out) {
     if (args_.finest) {
@@ -97,10 +99,12 @@ class Band {
                         sum)
   }
 
+  // Writes a row in the type of F.
   void store(const T* in, void* out) {
     FASTMEF_FOR_STORAGE(args_.fused.dtype, write_as, in, 1, block_.n, out)
   }
 
+  // Copies the channels of row y, which were computed one by one, to F.
   void unpack(int64_t y) {
     const Stack& fused = args_.fused;
     if (three_neighbours(fused, args_.channels)) {

@@ -1,5 +1,6 @@
-// The backward of one band of multiscale_fuse w.r.t. the fused image of the next level: the
-// backward of expand, applied to grad_fused * slope. Compiled once for every instruction set.
+// The gradient of one band of multiscale_fuse w.r.t. the fused image of the next level: the
+// backward pass of expand, applied to grad_fused * slope. This file is compiled once for every
+// instruction set.
 
 #include "cpu/multiscale/multiscale.h"
 #include "cpu/multiscale/rows.h"
@@ -13,8 +14,8 @@ constexpr int64_t kStrip = 64;  // rows
 
 int64_t parts(int64_t size, int64_t part) { return (size + part - 1) / part; }
 
-// A coarse row gathers the four fine rows that it was expanded to; a border row counts for the one
-// that it was repeated as.
+// A coarse row gathers the gradients of the four fine rows that it was expanded to; a border row
+// also those of its repetition.
 template <class T>
 class Backward {
  public:
@@ -31,15 +32,15 @@ class Backward {
   void run(int64_t b, int64_t c, int64_t y) {
     const int64_t height = args_.height, width = args_.width;
     const int64_t rows = (height + 1) / 2, columns = (width + 1) / 2;
-    T* FASTMEF_RESTRICT sum = sum_ + 1;  // a place before and three after stay 0
+    T* FASTMEF_RESTRICT sum = sum_ + 1;  // one value before the row and three after it stay 0
     for (int64_t x = -1; x < width + 3; ++x) sum[x] = 0;
     for (int64_t j = 0; j < 4; ++j) {
       const int64_t row = 2 * y - 1 + j;
       if (row < 0 || row >= height) continue;
       const T* FASTMEF_RESTRICT grad = row_of(b, c, row);
-      const T share = static_cast<T>(share_of(j, y, rows, row));
+      const T weight = static_cast<T>(expansion_weight(j, y, rows, row));
       FASTMEF_VECTORIZE
-      for (int64_t x = 0; x < width; ++x) sum[x] += share * grad[x];
+      for (int64_t x = 0; x < width; ++x) sum[x] += weight * grad[x];
     }
     T* FASTMEF_RESTRICT out = out_;
     FASTMEF_VECTORIZE
@@ -54,13 +55,14 @@ class Backward {
   }
 
  private:
-  // The weight of a coarse row in the j-th of its fine rows.
-  static double share_of(int64_t j, int64_t y, int64_t rows, int64_t row) {
+  // Returns the weight of a coarse row in the j-th of its fine rows.
+  static double expansion_weight(int64_t j, int64_t y, int64_t rows, int64_t row) {
     if (j == 0 || j == 3) return 0.25;
     const bool repeated = (y == 0 && row == 0) || (y == rows - 1 && row == 2 * y + 1);
     return repeated ? 1.0 : 0.75;
   }
 
+  // Returns a row of grad * slope.
   const T* row_of(int64_t b, int64_t c, int64_t row) {
     read(args_.grad, offset_of(args_.grad, b, 0, c, row, 0), args_.grad.column, args_.width, grad_);
     if (args_.slope.data) {

@@ -1,4 +1,4 @@
-// The next level's images, expanded to the size of a band.
+// Expansion of the next level's images to the size of a band.
 #pragma once
 
 #include "cpu/multiscale/band_weights.h"
@@ -29,7 +29,7 @@ class BandExpansion {
       expand_row(between_ + 1, pairs, out);
       return;
     }
-    // Normalised: what is not valid enters neither side of the ratio.
+    // Pixels that are not valid enter neither side of the ratio.
     T* mask = mask_;
     T* expanded = mask_ + 2 * stride_;
     masked_between_rows(k, c, between, scale, between_, mask);
@@ -41,9 +41,10 @@ class BandExpansion {
  private:
   struct Part {
     int64_t row;
-    double share;
+    double weight;
   };
 
+  // Copies a row of a level that already has the size of the band.
   void copy_row(const Stack& stack, int64_t k, int64_t c, int64_t y, double scale, bool masked,
                 T* out) {
     const T factor = static_cast<T>(scale);
@@ -56,7 +57,7 @@ class BandExpansion {
     for (int64_t i = 0; i < block_.n; ++i) out[i] = own_[i] > 0 ? out[i] : T(0);
   }
 
-  // A row of the next level at the place of a fine one, as wide as the block needs it.
+  // Interpolates between two rows of the next level, for the columns that the block needs.
   void between_rows(const Stack& stack, int64_t k, int64_t c, const Between& between, double scale,
                     T* out) {
     const int64_t width = (args_.width + 1) / 2, begin = block_.x / 2 - 1,
@@ -75,10 +76,12 @@ class BandExpansion {
     repeat_ends(out, begin, end, first, last);
   }
 
+  // Computes out = (3 own + other) / 4 * scale.
   static void combine(DType dtype, const void* own, const void* other, T scale, int64_t n, T* out) {
     FASTMEF_FOR_STORAGE(dtype, between_as, own, other, scale, n, out)
   }
 
+  // Interpolates between two rows, weighted by their validity, and fills the row of weights `mask`.
   void masked_between_rows(int64_t k, int64_t c, const Between& between, double scale, T* out,
                            T* mask) {
     const int64_t width = (args_.width + 1) / 2, begin = block_.x / 2 - 1,
@@ -91,9 +94,9 @@ class BandExpansion {
       read(images, offset_of(images, block_.b, k, c, part.row, first), images.column, n, own_);
       read(validity, offset_of(validity, block_.b, k, 0, part.row, first), validity.column, n,
            other_);
-      const T share = static_cast<T>(part.share);
+      const T weight = static_cast<T>(part.weight);
       for (int64_t i = 0; i < n; ++i) {
-        const T m = share * other_[i];
+        const T m = weight * other_[i];
         mask[first - begin + i] += m;
         if (m > 0) out[first - begin + i] += m * (static_cast<T>(scale) * own_[i]);
       }

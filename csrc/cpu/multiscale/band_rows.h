@@ -1,4 +1,4 @@
-// The arithmetic of a row of a band: luma, expansion, and the sum over the exposures.
+// The arithmetic of a row of a band: luma, interpolation, and the sum over the exposures.
 #pragma once
 
 #include "common/knee.h"
@@ -10,7 +10,7 @@ namespace {
 template <int K>
 struct Count {};
 
-// gray (+)= coefficient * channel.
+// Computes gray += coefficient * channel, or gray = coefficient * channel if `first` is true.
 template <class S, class T>
 void add_gray_as(const void* from, T coefficient, bool first, int64_t n, T* FASTMEF_RESTRICT gray) {
   const S* FASTMEF_RESTRICT in = static_cast<const S*>(from);
@@ -36,7 +36,7 @@ void gray_as(const void* red, const void* green, const void* blue, const T* coef
   }
 }
 
-// out = (3 own + other) / 4 * scale.
+// Computes out = (3 own + other) / 4 * scale.
 template <class S, class T>
 void between_as(const void* own, const void* other, T scale, int64_t n, T* FASTMEF_RESTRICT out) {
   const S* FASTMEF_RESTRICT a = static_cast<const S*>(own);
@@ -46,7 +46,7 @@ void between_as(const void* own, const void* other, T scale, int64_t n, T* FASTM
   for (int64_t x = 0; x < n; ++x) out[x] = near * to_number<T>(a[x]) + far * to_number<T>(b[x]);
 }
 
-// The usual case in one loop: F of one channel from K exposures.
+// Computes one channel of F from K exposures in one loop, the usual case.
 template <class S, class T, class O, int K>
 void mix_row(const void* const* fine, T scale, const T* weights, int64_t distance, const T* above,
              int64_t n, const Knee<T>& knee, O* FASTMEF_RESTRICT out) {
@@ -63,7 +63,7 @@ void mix_row(const void* const* fine, T scale, const T* weights, int64_t distanc
     T sum = above[x];
 #pragma GCC unroll 4
     for (int k = 0; k < K; ++k) sum += w[k][x] * (scale * to_number<T>(j[k][x]) - below[k][x]);
-    from_number(bend(sum, limits), out[x]);
+    from_number(compress(sum, limits), out[x]);
   }
 }
 
@@ -79,7 +79,7 @@ void mix_inner_as(Count<K>, const void* const* fine, T scale, const T* weights, 
   mix_row<S, T, T, K>(fine, scale, weights, distance, above, n, knee, static_cast<T*>(out));
 }
 
-// sum += weight * (fine - below), for pixels with a mask above 0.
+// Computes sum += weight * (fine - below), for pixels with a mask above 0.
 template <class S, class T>
 void add_band_as(const void* fine, T scale, const T* FASTMEF_RESTRICT weight,
                  const T* FASTMEF_RESTRICT below, const T* FASTMEF_RESTRICT mask, int64_t n,

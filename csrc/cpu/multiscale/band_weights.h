@@ -10,22 +10,24 @@
 namespace fastmef {
 namespace {
 
-constexpr int kUsualRadius = 4;  // has loops of its own
+constexpr int kUsualRadius = 4;  // windows of this radius have specialised loops
 constexpr double kGray[3] = {0.298936021293775, 0.587043074451121, 0.114020904255103};
 
-// A block of columns is even, and the luma of all rows of its windows stays in the second-level
-// cache.
+// Returns the columns of a block: an even number with which the luma of all rows of its windows
+// stays in the second-level cache.
 inline int64_t block_columns(const BandArgs& args) {
   const int64_t fit = 40960 / (args.count * (2 * args.radius + 1)) / 256 * 256;
   return most(256, least(fit, 2048));
 }
 
-// Rows of a block in scratch memory: its columns, and those that its windows reach beyond them.
+// Returns the length of a row of a block in scratch memory, with the columns that its windows reach
+// beyond the block.
 inline int64_t block_stride(const BandArgs& args) {
   return round_up(block_columns(args) + 2 * args.radius) + kLane;
 }
 
-// The columns [x, x + n) of image b; [left, right) with those that windows reach in the image.
+// The columns [x, x + n) of image b. [left, right) also contains the columns of the image that
+// windows reach beyond them.
 struct Block {
   int64_t b, x, n, left, right;
 
@@ -63,21 +65,21 @@ class BandWeights {
   // The weights of exposure k begin at weights() + k * block_stride(args).
   const T* weights() const { return weights_; }
 
-  // The channel of an exposure in a row that was taken in, from column block.left on.
+  // Returns a channel of an exposure in a row that was read, from column block.left on.
   char* channel(int64_t k, int64_t c, int64_t y) const {
     const Stack fine = exposure(k);
     if (dense()) return address(fine, offset_of(fine, block_.b, 0, c, y, block_.left));
     return split_ + ((y % taps_ * args_.count + k) * args_.channels + c) * channel_bytes();
   }
 
-  // The validity of an exposure in a row that was taken in, from column block.x on; null if all
+  // Returns the validity of an exposure in a row that was read, from column block.x on; null if all
   // pixels are valid.
   const T* mask(int64_t k, int64_t y) const {
     return masked() ? mask_row(k, y) + args_.radius : nullptr;
   }
 
   // Reads row y of all exposures.
-  void take_in(int64_t y) {
+  void read_row(int64_t y) {
     const int64_t n = block_.right - block_.left, begin = block_.x - args_.radius,
                   end = block_.x + block_.n + args_.radius;
     for (int64_t k = 0; k < args_.count; ++k) {
@@ -104,12 +106,12 @@ class BandWeights {
     }
   }
 
-  // Makes the weights of row y. The rows of its windows were taken in.
+  // Computes the weights of row y. The rows of its windows must have been read.
   void make_weights(int64_t y) {
     const T floor = static_cast<T>(args_.floor), contrast = static_cast<T>(args_.contrast);
     T highest_share = 0;
     for (int64_t k = 0; k < args_.count; ++k) highest_share = larger(highest_share, share_of(k));
-    const bool shared = highest_share > 0;  // shares that leave nothing are ignored
+    const bool shared = highest_share > 0;  // shares that are all 0 are ignored
     for (int64_t k = 0; k < args_.count; ++k) {
       T* activity = weights_ + k * stride_;
       make_variance(k, y, activity);
@@ -119,7 +121,7 @@ class BandWeights {
         activity_row(activity, floor, shared ? share_of(k) : T(1), k == 0, block_.n, total_);
       }
     }
-    if (masked()) leave_out(y);
+    if (masked()) apply_validity(y);
     T* FASTMEF_RESTRICT inverse = total_;
     FASTMEF_VECTORIZE
     for (int64_t i = 0; i < block_.n; ++i) inverse[i] = contrast / inverse[i];
@@ -134,7 +136,7 @@ class BandWeights {
   bool dense() const { return args_.fine.column == 1; }
   bool masked() const { return args_.validity.data; }
 
-  // The level of one exposure; its layer is 0.
+  // Returns one exposure of the level as a Stack with K = 1.
   Stack exposure(int64_t k) const {
     Stack fine = args_.fine;
     fine.data = args_.layers ? const_cast<void*>(args_.layers[k])
@@ -144,7 +146,7 @@ class BandWeights {
 
   int64_t channel_bytes() const { return stride_ * size_of(args_.fine.dtype); }
 
-  // Rows of grey and of masks begin `radius` columns before the block.
+  // Return rows of grey values and masks, which begin `radius` columns before the block.
   T* gray_row(int64_t k, int64_t y) const {
     return gray_ + (y % taps_ * args_.count + k) * stride_;
   }
@@ -152,6 +154,7 @@ class BandWeights {
     return mask_ + (y % taps_ * args_.count + k) * stride_;
   }
 
+  // Computes the luma, or the mean over the channels unless there are three, in [0, 1].
   void make_gray(int64_t k, int64_t y, int64_t n, T* gray) {
     const DType dtype = args_.fine.dtype;
     if (args_.channels == 3) {
@@ -160,9 +163,9 @@ class BandWeights {
       to_gray(channel(k, 0, y), channel(k, 1, y), channel(k, 2, y), coefficients, n, gray);
       return;
     }
-    const T share = static_cast<T>(1 / (highest_of(dtype) * args_.channels));
+    const T coefficient = static_cast<T>(1 / (highest_of(dtype) * args_.channels));
     for (int64_t c = 0; c < args_.channels; ++c) {
-      add_gray(channel(k, c, y), share, c == 0, n, gray);
+      add_gray(channel(k, c, y), coefficient, c == 0, n, gray);
     }
   }
 
@@ -171,9 +174,10 @@ class BandWeights {
     FASTMEF_FOR_STORAGE(args_.fine.dtype, gray_as, r, g, b, coefficients, n, gray)
   }
 
-  void add_gray(const void* in, T share, bool first, int64_t n, T* gray){
-      FASTMEF_FOR_STORAGE(args_.fine.dtype, add_gray_as, in, share, first, n, gray)}
+  void add_gray(const void* in, T coefficient, bool first, int64_t n, T* gray){
+      FASTMEF_FOR_STORAGE(args_.fine.dtype, add_gray_as, in, coefficient, first, n, gray)}
 
+  // Returns the share of exposure k, 1 without shares.
   T share_of(int64_t k) {
     if (!args_.shares.data) return 1;
     T share;
@@ -181,6 +185,7 @@ class BandWeights {
     return share;
   }
 
+  // Computes the variance of exposure k in the windows of row y.
   void make_variance(int64_t k, int64_t y, T* variance) {
     for (int64_t j = 0; j < taps_; ++j) {
       const int64_t row = clamp_index(y - args_.radius + j, args_.height);
@@ -200,8 +205,9 @@ class BandWeights {
     }
   }
 
-  // Validity and shares enter the activity; where shares leave nothing they are ignored.
-  void leave_out(int64_t y) {
+  // Multiplies the activity with validity and shares. Shares are ignored at pixels where they make
+  // all activities 0.
+  void apply_validity(int64_t y) {
     for (int64_t i = 0; i < block_.n; ++i) total_[i] = plain_total_[i] = 0;
     for (int64_t k = 0; k < args_.count; ++k) {
       const T* mask = mask_row(k, y) + args_.radius;

@@ -9,7 +9,7 @@ namespace py = pybind11;
 namespace fastmef {
 namespace {
 
-// (B, K, C, H, W), and the rows of the result to make.
+// (B, K, C, H, W), and the rows [begin, end) of the result to compute.
 using Shape = std::array<int64_t, 5>;
 using Rows = std::pair<int64_t, int64_t>;
 
@@ -75,7 +75,7 @@ void blend_band(bool in_double, const Shape& shape, const Rows& rows, const Stac
   blend_band_kernel(args, in_double);
 }
 
-// Shape (B, C, H, W).
+// `shape` is (B, C, H, W).
 void blend_band_backward(bool in_double, const std::array<int64_t, 4>& shape, const Stack& grad,
                          const Stack& slope, const Stack& grad_coarse, int threads) {
   BandBackwardArgs args{};

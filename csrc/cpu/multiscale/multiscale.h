@@ -1,7 +1,7 @@
 // Arguments of the sweeps of multiscale_fuse, shared by the binding and the instruction-set
-// variants. Rows [row_begin, row_end) of the result are made; the result of a row does not depend
-// on how the rows are divided among calls and threads. An address may lie outside the memory as
-// long as the rows that are read lie inside.
+// variants. Rows [row_begin, row_end) of the result are computed; the result of a row does not
+// depend on how the rows are divided among calls and threads. The address of row 0 may lie outside
+// the allocated memory as long as the rows that are accessed lie inside.
 #pragma once
 
 #include <stdint.h>
@@ -11,7 +11,7 @@
 
 namespace fastmef {
 
-// One level to the next: coarse = reduce(m fine) / reduce(m).
+// Computes the next level: coarse = reduce(m fine) / reduce(m).
 struct ReduceArgs {
   int64_t batch, count, channels, height, width;  // of the fine level
   int64_t row_begin, row_end;                     // of the coarse level
@@ -20,13 +20,14 @@ struct ReduceArgs {
   int threads;
 };
 
-// One band: fused = expand(fused_coarse) + contrast sum_k gamma_k (fine_k - expand(coarse_k)). The
-// next level that was expanded already has the same size.
+// Blends one band: fused = expand(fused_coarse) + contrast sum_k gamma_k (fine_k -
+// expand(coarse_k)). If `same_size` is true, the next level has the size of the band and is not
+// expanded.
 struct BandArgs {
   int64_t batch, count, channels, height, width;  // of the fine level
   int64_t row_begin, row_end;
   Stack fine, coarse;               // (B, K, C, ., .)
-  const void* const* layers;        // optional: where each exposure of `fine` begins, for B = 1
+  const void* const* layers;        // optional: the address of each exposure of `fine`, for B = 1
   Stack fused_coarse, fused;        // (B, 1, C, ., .)
   Stack slope;                      // optional (B, 1, C, H, W): derivative of the compression
   Stack shares;                     // optional (B, K, 1, 1, 1)
@@ -34,12 +35,12 @@ struct BandArgs {
   int radius;
   double floor, contrast;
   bool same_size;
-  bool finest;       // the result is compressed, and stored like `fine`
-  double low, high;  // 0 for none
+  bool finest;       // whether the result is compressed and stored like `fine`
+  double low, high;  // the knee of the compression, 0 for none
   int threads;
 };
 
-// The backward of expand, applied to grad * slope.
+// Computes the backward pass of expand, applied to grad * slope.
 struct BandBackwardArgs {
   int64_t batch, channels, height, width;  // of the fine level
   Stack grad, slope;                       // (B, 1, C, H, W); slope is optional

@@ -1,7 +1,8 @@
-// One level of the pyramid of exposures to the next: coarse = reduce(m fine) / reduce(m), by the
-// window [1 3 3 1]/8 on both axes with border pixels repeated.
+// The next level of the pyramid of exposures: coarse = reduce(m fine) / reduce(m), with the window
+// [1 3 3 1]/8 on both axes and repeated border pixels.
 //
-// A task makes some rows of all channels of an exposure. Compiled once for every instruction set.
+// A task computes some rows of all channels of an exposure. This file is compiled once for every
+// instruction set.
 
 #include "cpu/multiscale/multiscale.h"
 #include "cpu/multiscale/rows.h"
@@ -12,14 +13,15 @@
 namespace fastmef {
 namespace {
 
-constexpr int64_t kRows = 16;  // coarse rows a task makes
+constexpr int64_t kRows = 16;  // coarse rows of a task
 
-// a + 3 (b + c) + d, the window without its division by 8.
+// Returns a + 3 (b + c) + d, 8 times the window mean.
 template <class T>
 FASTMEF_HD T window_sum(T a, T b, T c, T d) {
   return static_cast<T>((a + d) + T(3) * (b + c));
 }
 
+// Filters four rows down the columns, without the division by 8.
 template <class S, class T>
 void window_down_as(const void* const* rows, int64_t n, T* FASTMEF_RESTRICT out) {
   const S* FASTMEF_RESTRICT a = static_cast<const S*>(rows[0]);
@@ -33,16 +35,17 @@ void window_down_as(const void* const* rows, int64_t n, T* FASTMEF_RESTRICT out)
   }
 }
 
-// Sums of bytes over the window fit 16 bits: twice the values in a register. On the scale of 16
-// bits they are 257/64 of the sum, rounded to the nearest, ties to even.
+// Filters sums of bytes along a row. Sums over the window fit 16 bits, so that a register holds
+// twice as many values. The result is 257/64 of the sum, rounded to the nearest, ties to even,
+// which scales the mean to 16 bits.
 inline void bytes_across(const uint16_t* FASTMEF_RESTRICT in, int64_t columns,
                          uint16_t* FASTMEF_RESTRICT out) {
   FASTMEF_VECTORIZE
   for (int64_t x = 0; x < columns; ++x) {
     const uint16_t sum = window_sum(in[2 * x], in[2 * x + 1], in[2 * x + 2], in[2 * x + 3]);
     const uint16_t odd = static_cast<uint16_t>((sum >> 6) & 1);
-    const uint16_t share = static_cast<uint16_t>(static_cast<uint16_t>(sum + 31 + odd) >> 6);
-    out[x] = static_cast<uint16_t>(4 * sum + share);
+    const uint16_t rounded = static_cast<uint16_t>(static_cast<uint16_t>(sum + 31 + odd) >> 6);
+    out[x] = static_cast<uint16_t>(4 * sum + rounded);
   }
 }
 
@@ -65,6 +68,7 @@ class Reduce {
 
   size_t bytes() const { return arena_.used(); }
 
+  // Computes row y of all channels of an exposure.
   void run(int64_t b, int64_t k, int64_t y) {
     if (args_.validity.data) return run_masked(b, k, y);
     if (of_bytes()) return run_bytes(b, k, y);
@@ -103,13 +107,14 @@ class Reduce {
     FASTMEF_FOR_STORAGE(dtype, window_down_as, rows, n, out)
   }
 
+  // Repeats the first and the last pixel of a row that begins at row[1].
   template <class N>
   void repeat_border(N* row) const {
     row[0] = row[1];
     row[args_.width + 1] = row[args_.width + 2] = row[args_.width];
   }
 
-  // The window along a row that begins in row[1].
+  // Filters a row that begins at row[1].
   void window_across(T* row, T scale, T* FASTMEF_RESTRICT out) const {
     const int64_t columns = (args_.width + 1) / 2;
     repeat_border(row);
@@ -122,14 +127,15 @@ class Reduce {
 
   double scale() const { return highest_of(args_.coarse.dtype) / highest_of(args_.fine.dtype); }
 
+  // Filters a row that was filtered down the columns, and writes it.
   void finish(int64_t b, int64_t k, int64_t c, int64_t y, T* row, T* out) const {
-    // Sums of integers are exact, and so is their product with this one.
+    // Sums of integers are exact, and so is their product with this scale.
     window_across(row, static_cast<T>(scale() / 64), out);
     const Stack& to = args_.coarse;
     write(to, offset_of(to, b, k, c, y, 0), to.column, (args_.width + 1) / 2, out);
   }
 
-  // Bytes to 16 bits, all in integers.
+  // Returns whether bytes are reduced to 16 bits, which takes integer arithmetic only.
   bool of_bytes() const {
     const Stack &fine = args_.fine, &to = args_.coarse;
     const bool dense = fine.column == 1 || three_neighbours(fine, args_.channels);
@@ -179,9 +185,9 @@ class Reduce {
       for (int64_t j = 0; j < 4; ++j) {
         const T* mask = mask_ + j * stride_;
         read(fine, offset_of(fine, b, k, c, row_of(y, j), 0), fine.column, width, down_);
-        const T share = j == 1 || j == 2 ? 3 : 1;
+        const T tap = j == 1 || j == 2 ? 3 : 1;
         for (int64_t x = 0; x < width; ++x) {
-          if (mask[x] > 0) padded_[x + 1] += share * mask[x] * down_[x];
+          if (mask[x] > 0) padded_[x + 1] += tap * mask[x] * down_[x];
         }
       }
       window_across(padded_, static_cast<T>(scale() / 64), across_);

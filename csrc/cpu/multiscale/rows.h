@@ -1,4 +1,4 @@
-// Rows of the pyramid: expansion, borders, and the split of pixels into channels.
+// Rows of the pyramid: expansion, borders, and channels of interleaved pixels.
 #pragma once
 
 #include "cpu/runtime/storage.h"
@@ -6,21 +6,22 @@
 namespace fastmef {
 namespace {
 
+// Returns the value that represents 1 in images of this type.
 inline double highest_of(DType dtype) {
   return dtype == kUInt8 ? 255 : dtype == kUInt16 ? 65535 : 1;
 }
 
 inline int64_t clamp_index(int64_t i, int64_t size) { return i < 0 ? 0 : i < size ? i : size - 1; }
 
-// The pair of coarse rows around a fine one. The first is its own, with the weight 3/4.
+// The two coarse rows around a fine row: `own`, which contains it, has the weight 3/4.
 struct Between {
   int64_t own, other;
   Between(int64_t y, int64_t coarse_size)
       : own(y / 2), other(clamp_index(y / 2 + (y % 2 ? 1 : -1), coarse_size)) {}
 };
 
-// out[2 i] = (3 in[i] + in[i - 1]) / 4, out[2 i + 1] = (3 in[i] + in[i + 1]) / 4. `in` is readable
-// from -1 to pairs.
+// Computes out[2 i] = (3 in[i] + in[i - 1]) / 4 and out[2 i + 1] = (3 in[i] + in[i + 1]) / 4. `in`
+// is readable from -1 to pairs.
 template <class T>
 void expand_row(const T* FASTMEF_RESTRICT in, int64_t pairs, T* FASTMEF_RESTRICT out) {
   FASTMEF_VECTORIZE
@@ -31,14 +32,14 @@ void expand_row(const T* FASTMEF_RESTRICT in, int64_t pairs, T* FASTMEF_RESTRICT
   }
 }
 
-// Repeats the first and the last value beyond them.
+// Fills [begin, first) and [last, end) with the first and the last value of [first, last).
 template <class T>
 void repeat_ends(T* row, int64_t begin, int64_t end, int64_t first, int64_t last) {
   for (int64_t x = begin; x < first; ++x) row[x - begin] = row[first - begin];
   for (int64_t x = last; x < end; ++x) row[x - begin] = row[last - 1 - begin];
 }
 
-// Copies of one channel of strided pixels, and of three channels that are neighbours.
+// The functions below copy one channel of strided pixels, or three channels of interleaved pixels.
 template <class S>
 void gather_as(const void* from, int64_t step, int64_t n, void* to) {
   const S* FASTMEF_RESTRICT in = static_cast<const S*>(from);
@@ -81,7 +82,7 @@ void join_three_as(const void* first, const void* second, const void* third, int
   }
 }
 
-// Calls f<S>() for an unsigned integer as large as a value of dtype: nothing is converted.
+// Calls f<S>() for an unsigned integer of the size of dtype; values are copied without conversion.
 #define FASTMEF_FOR_SIZE(dtype, f, ...)       \
   switch (size_of(dtype)) {                   \
     case 1: return f<uint8_t>(__VA_ARGS__);   \
@@ -107,6 +108,7 @@ inline void join_three(const Stack& stack, int64_t offset, int64_t n, const void
   FASTMEF_FOR_SIZE(stack.dtype, join_three_as, a, b, c, n, address(stack, offset))
 }
 
+// Returns whether an image has three channels that are neighbours in memory.
 inline bool three_neighbours(const Stack& stack, int64_t channels) {
   return channels == 3 && stack.channel == 1 && stack.column == 3;
 }

@@ -1,8 +1,8 @@
-// The variance of luma in flat windows, and from it the weights of a band.
+// The variance of luma in flat windows, and the activity computed from it.
 //
-// The moments of each column of a window are taken around its middle pixel, those of the row of
-// columns around the middle column's mean: rounding is relative to the variance itself, however
-// bright the window, and no sum is carried from one row to the next.
+// From each column of a window its middle pixel is subtracted, and from the means of the columns
+// that of the middle column. So rounding errors are relative to the variance for any brightness of
+// the window, and no sum is carried from one row to the next.
 #pragma once
 
 #include "cpu/runtime/lanes.h"
@@ -10,11 +10,11 @@
 namespace fastmef {
 namespace {
 
-// The mean of each column of nine rows, and the sum of its squared deviations.
+// Computes the mean of each column of nine rows, and the sum of its squared deviations.
 template <class T>
 void column_moments_of_nine(const T* const* rows, int64_t n, T* FASTMEF_RESTRICT mean,
                             T* FASTMEF_RESTRICT deviation) {
-  constexpr T kShare = T(1) / 9;
+  constexpr T kInverse = T(1) / 9;
   const T* r[9];
   for (int j = 0; j < 9; ++j) r[j] = rows[j];
   FASTMEF_VECTORIZE
@@ -28,12 +28,12 @@ void column_moments_of_nine(const T* const* rows, int64_t n, T* FASTMEF_RESTRICT
       sum += d;
       squares += d * d;
     }
-    mean[x] = middle + kShare * sum;
-    deviation[x] = squares - kShare * sum * sum;
+    mean[x] = middle + kInverse * sum;
+    deviation[x] = squares - kInverse * sum * sum;
   }
 }
 
-// Joins three sets of `pixels` pixels each: their means, and the sum of their squared deviations.
+// Merges three sets of `pixels` pixels each. `deviations` is the sum of their squared deviations.
 template <class T>
 FASTMEF_HD void join_three_moments(T before, T middle, T after, T deviations, T pixels, T& mean,
                                    T& deviation) {
@@ -42,8 +42,8 @@ FASTMEF_HD void join_three_moments(T before, T middle, T after, T deviations, T 
   deviation = deviations + pixels * (a * a + b * b - T(1) / 3 * sum * sum);
 }
 
-// The variance of windows of nine columns of nine pixels: threes of columns, and threes of those.
-// Means `m` and deviations `d` begin four columns before the windows.
+// Computes the variance of windows of nine columns of nine pixels by merging three columns, and
+// then three of the results. Means `m` and deviations `d` begin four columns before the windows.
 template <class T>
 void row_variance_of_nine(const T* FASTMEF_RESTRICT m, const T* FASTMEF_RESTRICT d, int64_t n,
                           T* FASTMEF_RESTRICT variance, T* FASTMEF_RESTRICT mean_of_three,
@@ -59,16 +59,16 @@ void row_variance_of_nine(const T* FASTMEF_RESTRICT m, const T* FASTMEF_RESTRICT
     T all, total;
     join_three_moments(u[0], u[3], u[6], e[0] + e[3] + e[6], T(27), all, total);
     const T v = T(1) / 81 * total;
-    variance[x] = v < 0 ? T(0) : v;  // a NaN stays
+    variance[x] = v < 0 ? T(0) : v;  // NaN is kept
   }
 }
 
-// The same for any radius. `sum` and `squares` are rows of scratch.
+// The two functions below do the same for any radius. `sum` and `squares` are rows of scratch.
 template <class T>
 void column_moments(const T* const* rows, int radius, int64_t n, T* FASTMEF_RESTRICT mean,
                     T* FASTMEF_RESTRICT deviation, T* FASTMEF_RESTRICT sum,
                     T* FASTMEF_RESTRICT squares) {
-  const T share = T(1) / (2 * radius + 1);
+  const T inverse = T(1) / (2 * radius + 1);
   const T* FASTMEF_RESTRICT middle = rows[radius];
   for (int64_t x = 0; x < n; ++x) sum[x] = squares[x] = 0;
   for (int j = 0; j < 2 * radius + 1; ++j) {
@@ -82,8 +82,8 @@ void column_moments(const T* const* rows, int radius, int64_t n, T* FASTMEF_REST
   }
   FASTMEF_VECTORIZE
   for (int64_t x = 0; x < n; ++x) {
-    mean[x] = middle[x] + share * sum[x];
-    deviation[x] = squares[x] - share * sum[x] * sum[x];
+    mean[x] = middle[x] + inverse * sum[x];
+    deviation[x] = squares[x] - inverse * sum[x] * sum[x];
   }
 }
 
@@ -91,7 +91,7 @@ template <class T>
 void row_variance(const T* FASTMEF_RESTRICT mean, const T* FASTMEF_RESTRICT deviation, int radius,
                   int64_t n, T* FASTMEF_RESTRICT variance, T* FASTMEF_RESTRICT sum,
                   T* FASTMEF_RESTRICT squares) {
-  const T share = T(1) / (2 * radius + 1);
+  const T inverse = T(1) / (2 * radius + 1);
   for (int64_t x = 0; x < n; ++x) sum[x] = squares[x] = variance[x] = 0;
   for (int j = 0; j < 2 * radius + 1; ++j) {
     FASTMEF_VECTORIZE
@@ -104,12 +104,12 @@ void row_variance(const T* FASTMEF_RESTRICT mean, const T* FASTMEF_RESTRICT devi
   }
   FASTMEF_VECTORIZE
   for (int64_t x = 0; x < n; ++x) {
-    const T v = share * (share * variance[x] + (squares[x] - share * sum[x] * sum[x]));
-    variance[x] = v < 0 ? T(0) : v;  // a NaN stays
+    const T v = inverse * (inverse * variance[x] + (squares[x] - inverse * sum[x] * sum[x]));
+    variance[x] = v < 0 ? T(0) : v;  // NaN is kept
   }
 }
 
-// Windows in which pixels have weights: sums in double, so that they need no constant.
+// Computes the variance of weighted pixels. Sums are double, so that no constant is subtracted.
 template <class T>
 void masked_variance(const T* const* rows, const T* const* masks, int radius, int64_t n,
                      double* FASTMEF_RESTRICT weight, double* FASTMEF_RESTRICT sum,
@@ -140,7 +140,8 @@ void masked_variance(const T* const* rows, const T* const* masks, int radius, in
   }
 }
 
-// activity = share (variance + floor)^2, in place; total (+)= activity.
+// Replaces the variance by activity = share (variance + floor)^2, and adds it to total, which is
+// set to 0 before if `first` is true.
 template <class T>
 void activity_row(T* FASTMEF_RESTRICT variance, T floor, T share, bool first, int64_t n,
                   T* FASTMEF_RESTRICT total) {

@@ -4,16 +4,18 @@
 //   g = dL/dy where z > 0,   dL/dx = scale (g - s0 / n - (x - mean) s1 / (n (variance + eps)))
 //
 // with s0 and s1 the sums of g and of g (x - mean) over the n values of a channel. Pixels are
-// divided into chunks that depend on their number alone, so that threads change no bit.
+// divided into chunks that depend on their number only, so that results are bit-identical for any
+// number of threads.
 //
-// Compiled once for every instruction set, whose name is FASTMEF_ISA, and once for the binding.
+// This file is compiled once for every instruction set, whose name is FASTMEF_ISA, and once for the
+// binding.
 
 #include "common/stack.h"
 #include "cpu/runtime/instruction_sets.h"
 
 namespace fastmef {
 
-// Images are (pixels, channels), of one storage type; the vectors have a value for each channel.
+// Images are (pixels, channels) and have one storage type; vectors have one value for each channel.
 struct NormActArgs {
   int64_t pixels, channels;
   Stack x;
@@ -21,8 +23,8 @@ struct NormActArgs {
   Stack weight, bias;  // optional
   double eps;
   Stack grad_y;
-  Stack sums, count;  // optional: s0 and s1, and n; without them the statistics have no gradient
-  Stack out;          // (3, channels) mean, variance, n; y; (2, channels) s0, s1; dL/dx
+  Stack sums, count;  // optional: s0 and s1, and n; without them the statistics are constants
+  Stack out;  // of each step: (3, channels) mean, variance, n; y; (2, channels) s0, s1; dL/dx
   int threads;
 };
 
@@ -43,13 +45,14 @@ FASTMEF_KERNEL(norm_act, void(const NormActArgs&, NormActStep step))
 namespace fastmef {
 namespace {
 
-// Values of a chunk: they stay in the second cache between two passes, and are few enough to be
-// summed in float.
+// The number of values of a chunk, which stay in the second-level cache between two passes and are
+// few enough to be summed in float.
 constexpr int64_t kChunk = 16384;
-// Factors of the channels are repeated until there are so many, for loops that are long enough to
-// vectorise.
+// The factors of the channels are repeated until there are at least this many, so that loops are
+// long enough to vectorise.
 constexpr int64_t kPeriod = 64;
 
+// Returns a value of a vector, or `absent` if the vector is absent.
 double value_of(const Stack& vector, int64_t channel, double absent) {
   double value = absent;
   if (vector.data) read(vector, channel * vector.column, 1, 1, &value);
@@ -88,7 +91,7 @@ class NormAct {
  private:
   enum { kMean, kScale, kBias, kConstant, kSlope, kFactors };
 
-  // The gradient w.r.t. z, and x - mean, of value i of a period.
+  // The gradient w.r.t. z, and x - mean.
   struct Gradient {
     float z, distance;
   };
@@ -99,20 +102,21 @@ class NormAct {
     return {distance * scale + bias <= 0.0f ? 0.0f : to_number<float>(grad_y), distance};
   }
 
-  // The sum of a channel in an array of a period.
+  // Returns the sum over the repetitions of a channel in an array of a period.
   double sum_of(const float* sums, int64_t channel) const {
     double sum = 0.0;
     for (int64_t i = channel; i < period_; i += channels_) sum += sums[i];
     return sum;
   }
 
+  // Returns the two values of a chunk and channel.
   double* part(int64_t chunk, int64_t channel) const {
     return parts_ + 2 * (chunk * channels_ + channel);
   }
 
   float* factor(int which) const { return factors_.data + which * period_; }
 
-  // Fills what a pixel of each channel is computed with.
+  // Fills the factors of each channel.
   void prepare(NormActStep step) {
     for (int64_t i = 0; i < period_; ++i) {
       const int64_t c = i % channels_;
@@ -144,7 +148,8 @@ class NormAct {
     }
   }
 
-  // Mean of the chunk and squares of the distances from it, which no common offset cancels.
+  // Computes the mean of the chunk and the sum of squared deviations from it, which lose no
+  // precision if all values have a common offset.
   template <class S>
   void add_moments(const S* FASTMEF_RESTRICT x, int64_t n, float* FASTMEF_RESTRICT sums,
                    int64_t chunk) {
@@ -172,7 +177,7 @@ class NormAct {
       }
     }
     for (int64_t c = 0; c < channels_; ++c) {
-      const double sum = sum_of(sums, c);  // what rounding the mean has left
+      const double sum = sum_of(sums, c);  // not 0, because the mean is rounded
       part(chunk, c)[0] = mean[c] + sum / pixels;
       part(chunk, c)[1] = sum_of(squares, c) - sum * sum / pixels;
     }
@@ -236,6 +241,7 @@ class NormAct {
     }
   }
 
+  // Adds up the sums of the chunks, in their order.
   void merge_sums() {
     for (int64_t c = 0; c < channels_; ++c) {
       double sum = 0.0, product = 0.0;
@@ -270,7 +276,7 @@ class NormAct {
   const NormActArgs& args_;
   const int64_t channels_, period_, pixels_of_chunk_, chunks_;
   const Array<float> factors_;
-  double* parts_ = nullptr;  // two numbers for each chunk and channel
+  double* parts_ = nullptr;  // two values for each chunk and channel
   NormActStep step_ = kForward;
 };
 

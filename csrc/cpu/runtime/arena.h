@@ -1,5 +1,5 @@
-// Carves one block of scratch memory into cache-line aligned arrays; without a block it only
-// counts.
+// Divides a block of scratch memory into arrays that are aligned to cache lines. Without a block it
+// only counts the bytes.
 #pragma once
 
 #include <stddef.h>
@@ -12,6 +12,7 @@ class Arena {
  public:
   explicit Arena(void* block) : block_(static_cast<char*>(block)) {}
 
+  // Returns an array of `count` values, null without a block.
   template <class T>
   T* take(int64_t count) {
     char* out = block_ ? block_ + used_ : nullptr;

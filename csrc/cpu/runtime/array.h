@@ -1,5 +1,5 @@
-// Not a std::vector: its code would be compiled for several instruction sets under one name, and
-// the linker keeps one of them.
+// std::vector is not used: its code would be compiled for several instruction sets under one name,
+// of which the linker keeps one.
 #pragma once
 
 #include <stdint.h>
@@ -7,7 +7,7 @@
 namespace fastmef {
 namespace {
 
-// A small array that frees itself, zero at first.
+// A small array that frees itself. Its values are 0 at first.
 template <class T>
 struct Array {
   explicit Array(int64_t count) : data(count ? new T[count]() : nullptr) {}

@@ -1,4 +1,4 @@
-// What Python can ask and set at run time: instruction sets and threads.
+// Python's interface to instruction sets and threads.
 
 #include <string>
 #include <vector>
@@ -10,7 +10,7 @@
 namespace fastmef {
 namespace {
 
-// Best first; "baseline" is always the last.
+// Returns the usable instruction sets, best first; "baseline" is always the last.
 std::vector<std::string> available_isas() {
   std::vector<std::string> names;
   for (int i = 0; i < kInstructionSets; ++i) {
@@ -21,7 +21,7 @@ std::vector<std::string> available_isas() {
 
 std::string active_isa() { return instruction_sets()[active_instruction_set()].name; }
 
-// Returns false if this processor or build does not have the set.
+// Selects an instruction set. Returns false if this processor or build does not have it.
 bool use_isa(const std::string& name) {
   for (int i = 0; i < kInstructionSets; ++i) {
     if (!instruction_sets()[i].usable || name != instruction_sets()[i].name) continue;

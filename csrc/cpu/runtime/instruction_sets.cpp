@@ -3,6 +3,7 @@
 namespace fastmef {
 namespace {
 
+// Returns the position of the best usable set in the list.
 int best() {
   int position = 0;
   while (!instruction_sets()[position].usable) ++position;

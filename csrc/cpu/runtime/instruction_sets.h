@@ -1,6 +1,7 @@
 // The instruction sets that operations are compiled for.
 //
-// This is their only list. setup.py reads it: every feature becomes the compiler's -m<feature>.
+// setup.py reads this list, which is the only one: every feature becomes the compiler's
+// -m<feature>.
 #pragma once
 
 #if defined(FASTMEF_X86)
@@ -21,17 +22,18 @@ constexpr int kInstructionSets = FASTMEF_INSTRUCTION_SETS(FASTMEF_COUNT_, );
 
 struct InstructionSet {
   const char* name;
-  bool usable;  // this processor has it
+  bool usable;  // whether this processor has it
 };
 
-// All kInstructionSets of the list.
+// Returns all kInstructionSets sets of the list.
 const InstructionSet* instruction_sets();
 
-// The position of the active set in the list: at first the best that this processor has.
+// Returns the position of the active set in the list, at first the best that this processor has.
 int active_instruction_set();
 void use_instruction_set(int position);
 
-// An operation's entry points, one for each instruction set. A call runs that of the active set.
+// The entry points of an operation, one for each instruction set. A call runs that of the active
+// set.
 template <class Function>
 struct Kernel;
 

@@ -1,4 +1,4 @@
-// What loops along rows share, so that compilers vectorise them.
+// Constants and macros with which compilers vectorise loops along rows.
 #pragma once
 
 #include <stdint.h>

@@ -1,4 +1,4 @@
-// Memory of large results.
+// Large pages for the memory of results.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,9 @@
 
 namespace fastmef {
 
-// Asks for large pages below a result that nobody has written to. The first touch of each 4 KiB
-// page costs a fault, a quarter of the time of a fusion of 24 megapixels; a refusal costs nothing.
+// Requests large pages for a result that was not written to yet. The first access to each 4 KiB
+// page costs a fault, in total a quarter of the time of a fusion of 24 megapixels. If the system
+// refuses, nothing is lost.
 inline void prefer_large_pages(const Stack& result, int64_t count) {
 #if defined(__linux__)
   constexpr uintptr_t kPage = uintptr_t{1} << 21;

@@ -17,9 +17,11 @@
 namespace fastmef {
 namespace {
 
-// Scratch that a thread keeps between calls: fresh pages cost more than a small image.
+// Scratch memory that a thread keeps between calls, because new pages cost more time than a small
+// image.
 class Scratch {
  public:
+  // Returns memory that is aligned to a cache line, or null if it cannot be allocated.
   void* get(size_t bytes) {
     if (bytes + 64 > size_) {
       block_.reset();
@@ -40,6 +42,7 @@ class Scratch {
   size_t size_ = 0;
 };
 
+// One parallel loop.
 struct Region {
   int64_t tasks;
   size_t scratch_bytes;
@@ -48,6 +51,7 @@ struct Region {
   std::atomic<int64_t> next{0};
   std::atomic<bool> failed{false};
 
+  // Runs tasks until none is left; called by every thread.
   void work() {
     thread_local Scratch scratch;
     void* memory = scratch.get(scratch_bytes);
@@ -61,10 +65,10 @@ struct Region {
 
 void work_on(void* region) { static_cast<Region*>(region)->work(); }
 
-// PyTorch brings its own OpenMP run-time. A second one would be a second pool of threads: for a
-// while after each loop its threads still spin, and the other pool's have to share the cores with
-// them. So the loop enters the one that is already loaded, through the function that GCC's OpenMP
-// code calls (LLVM's and Intel's run-times export it as well).
+// PyTorch loads its own OpenMP run-time. A second one would be a second pool of threads, which spin
+// for a while after each loop and slow down the threads of the first pool. So the loop uses the
+// run-time that is already loaded, through the function that GCC's OpenMP code calls (LLVM's and
+// Intel's run-times export it as well).
 using GompParallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
 
 GompParallel find_openmp() {
@@ -77,17 +81,18 @@ GompParallel find_openmp() {
 
 std::atomic<bool> prefer_own{false};
 
+// Returns the entry of the OpenMP run-time, or null if the pool is to be used.
 GompParallel openmp() {
   static const GompParallel found = find_openmp();
   return prefer_own ? nullptr : found;
 }
 
-// The pool where there is no OpenMP run-time to share.
+// The pool of threads that is used if no OpenMP run-time is loaded.
 class Pool {
  public:
   static Pool& instance() {
-    // Never destroyed: threads may still be waiting on it when the process ends. After a fork the
-    // threads are gone, so the child makes a new pool.
+    // The pool is never destroyed, because threads may still be waiting on it when the process
+    // ends. After a fork the child has none of the threads, so it makes a new pool.
     static std::mutex guard;
     static Pool* pool = nullptr;
     static long owner = 0;
@@ -100,6 +105,7 @@ class Pool {
     return *pool;
   }
 
+  // Runs a loop on the calling thread and threads - 1 workers.
   void run(Region& region, int threads) {
     const std::lock_guard<std::mutex> one_at_a_time(callers_);
     {
@@ -129,6 +135,7 @@ class Pool {
 #endif
   }
 
+  // The loop of a worker, which waits for regions and works on them.
   void loop(int id) {
     uint64_t seen = 0;
     for (;;) {
@@ -165,7 +172,7 @@ void parallel_for(int64_t tasks, int threads, size_t scratch_bytes, Task task, v
   } else {
     Pool::instance().run(region, threads);
   }
-  // Threads that got their memory have done all the tasks; only if none did is anything missing.
+  // Threads that got their memory run all tasks; tasks are missing only if no thread got any.
   if (region.failed && region.next < tasks) throw std::bad_alloc();
 }
 

@@ -8,7 +8,7 @@ namespace fastmef {
 
 // Runs task(context, index, scratch) for every index in [0, tasks) on at most `threads` threads.
 // Each thread gets `scratch_bytes` of its own memory, aligned to a cache line and not initialised.
-// Throws std::bad_alloc when that memory cannot be had.
+// Throws std::bad_alloc if that memory cannot be allocated.
 using Task = void (*)(void* context, int64_t index, void* scratch);
 void parallel_for(int64_t tasks, int threads, size_t scratch_bytes, Task task, void* context);
 

@@ -1,4 +1,4 @@
-// Rows of any storage type, read into and written from the type that is computed with.
+// Reads and writes rows of any storage type, converted to the type that is used in computations.
 #pragma once
 
 #include "common/stack.h"
@@ -7,7 +7,7 @@
 namespace fastmef {
 namespace {
 
-// Reads n values at distance `step`.
+// Reads n values, `step` elements apart.
 template <class S, class T>
 void read_as(const void* from, int64_t step, int64_t n, T* FASTMEF_RESTRICT out) {
   const S* FASTMEF_RESTRICT in = static_cast<const S*>(from);
@@ -44,6 +44,7 @@ void write_as(const T* FASTMEF_RESTRICT in, int64_t step, int64_t n, void* to) {
     case kFloat64: return f<double>(__VA_ARGS__);  \
   }
 
+// Returns the address of an element.
 inline char* address(const Stack& stack, int64_t offset) {
   return static_cast<char*>(stack.data) + offset * size_of(stack.dtype);
 }
@@ -52,7 +53,7 @@ inline int64_t offset_of(const Stack& stack, int64_t b, int64_t k, int64_t c, in
                          int64_t x) {
   return b * stack.plane + k * stack.layer + c * stack.channel + y * stack.row + x * stack.column;
 }
-// In an array of one channel.
+// Returns the offset in an array of one channel.
 inline int64_t offset_of(const Stack& stack, int64_t b, int64_t k, int64_t y, int64_t x) {
   return offset_of(stack, b, k, 0, y, x);
 }
@@ -67,10 +68,11 @@ void write(const Stack& stack, int64_t offset, int64_t step, int64_t n, const T*
   FASTMEF_FOR_STORAGE(stack.dtype, write_as, in, step, n, address(stack, offset))
 }
 
+// Returns whether an array has the type of the second argument.
 inline bool holds(const Stack& stack, float) { return stack.dtype == kFloat32; }
 inline bool holds(const Stack& stack, double) { return stack.dtype == kFloat64; }
 
-// `n` values of a row: the array itself where it is dense and of type T, else a copy.
+// Returns n values of a row: the array itself if it is dense and has the type T, else a copy.
 template <class T>
 const T* dense_row(const Stack& stack, int64_t offset, int64_t n, T* copy) {
   if (stack.column == 1 && holds(stack, T())) {

@@ -1,8 +1,9 @@
-// SSIM of two images: its map, its sum, and its gradients w.r.t. both images, in one sweep.
+// SSIM of two images: the map, the sum, and the gradients w.r.t. both images, in one sweep.
 //
-//   dL/da = w * d_mean_a + 2 a (w * d_second_moment) + b (w * d_cross),   likewise for b
+//   dL/da = w * grad_mean_a + 2 a (w * grad_second_moment) + b (w * grad_cross),   likewise for b
 //
-// Compiled once for every instruction set, whose name is FASTMEF_ISA, and once for the binding.
+// This file is compiled once for every instruction set, whose name is FASTMEF_ISA, and once for the
+// binding.
 
 #include "common/stack.h"
 #include "cpu/runtime/instruction_sets.h"
@@ -19,7 +20,7 @@ struct SsimArgs {
   bool luminance;
   Stack a, b;
   Stack values;       // optional: the map
-  Stack grad_output;  // optional gradient of the map; without it every window counts `weight`
+  Stack grad_output;  // optional gradient w.r.t. the map; without it that is `weight` everywhere
   double weight;
   Stack grad_a, grad_b;  // optional gradients
   int threads;
@@ -41,7 +42,7 @@ namespace {
 struct SsimPass {
   const SsimArgs& args;
   Sweep sweep;
-  double* sums;  // optional: one sum of values a tile
+  double* sums;  // optional: the sum of values of each tile
 };
 
 // Rows of moments, and of derivatives w.r.t. them.
@@ -93,10 +94,10 @@ class Ssim : public WindowSweep<T, Ssim<T>> {
     } else {
       gradient ? compare<false, true>(row) : compare<false, false>(row);
     }
-    if (this->owns(y)) keep(y);
+    if (this->owns(y)) keep_owned(y);
   }
 
-  // `row` is where the moments of the row of windows begin.
+  // `row` is the offset of the moments of the row of windows.
   template <bool Luminance, bool Gradient>
   void compare(int64_t row) {
     const int64_t n = round_up(this->windows_);
@@ -126,8 +127,8 @@ class Ssim : public WindowSweep<T, Ssim<T>> {
     }
   }
 
-  // The values of the windows that the tile owns.
-  void keep(int64_t y) {
+  // Writes or sums the values of the windows that the tile owns.
+  void keep_owned(int64_t y) {
     if (args_.values.data && this->owned() > 0) {
       write(args_.values, of(args_.values).at(y, this->c0_), args_.values.column, this->owned(),
             value_ + this->first_owned());
@@ -152,7 +153,7 @@ class Ssim : public WindowSweep<T, Ssim<T>> {
   double* const sums_;
   T* moments_[kMoments] = {};
   T *value_ = nullptr, *weight_ = nullptr;
-  int64_t first_ = 0;  // row of windows whose moments are known
+  int64_t first_ = 0;  // the first row of windows whose moments are known
 };
 
 template <class T>
@@ -193,7 +194,7 @@ namespace py = pybind11;
 namespace fastmef {
 namespace {
 
-// `shape` is (N, H, W). Returns the sum of the map if the map itself is not written.
+// `shape` is (N, H, W). Returns the sum of the map, or 0 if `values` or `grad_output` is given.
 double ssim(bool in_double, const std::array<int64_t, 3>& shape, const TapList& taps_y,
             const TapList& taps_x, int border, bool luminance, double c1, double c2, const Stack& a,
             const Stack& b, const Stack& values, const Stack& grad_output, double weight,

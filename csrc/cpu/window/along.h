@@ -9,6 +9,7 @@
 namespace fastmef {
 namespace {
 
+// Handles any number of taps.
 template <class T>
 void mean_along(const T* FASTMEF_RESTRICT in, const T* taps, int count, int64_t n,
                 T* FASTMEF_RESTRICT out) {
@@ -22,7 +23,7 @@ void mean_along(const T* FASTMEF_RESTRICT in, const T* taps, int count, int64_t 
   }
 }
 
-// An odd number of symmetric taps takes half as many registers.
+// Handles an odd number of symmetric taps, which take half as many registers.
 template <class T, int Taps>
 void mean_along(const T* FASTMEF_RESTRICT in, const T* taps, int64_t n, T* FASTMEF_RESTRICT out) {
   constexpr int kHalf = Taps / 2;
@@ -46,15 +47,15 @@ void mean_along_11(const T* FASTMEF_RESTRICT in, const T* taps, int64_t n,
 
 #if defined(__AVX512F__)
 
-// in[x + Offset] of 16 columns, from registers with in[x] and in[x + 16].
+// Returns in[x + Offset] for 16 columns, from registers with in[x] and in[x + 16].
 template <int Offset>
 __m512 shifted(__m512 here, __m512 next) {
   const __m512i high = _mm512_castps_si512(next), low = _mm512_castps_si512(here);
   return _mm512_castsi512_ps(_mm512_maskz_alignr_epi32(__mmask16(0xffff), high, low, Offset));
 }
 
-// A load of 64 bytes that crosses a cache line takes the time of two. Every second shifted row is
-// made of registers instead, which takes the loads as long as the arithmetic.
+// A load of 64 bytes that crosses a cache line takes the time of two loads. Every second shifted
+// row is assembled from registers instead; the loads then take as long as the arithmetic.
 inline void mean_along_11(const float* FASTMEF_RESTRICT in, const float* taps, int64_t n,
                           float* FASTMEF_RESTRICT out) {
   n = round_up(n);

@@ -1,7 +1,7 @@
-// One axis of an image under a window filter: where windows lie and what continues the image.
+// One axis of an image under a window filter: the positions of windows and the padding.
 //
-// Padded positions count from the first pixel that a window touches, so window w covers the padded
-// positions [w, w + window). "valid" has no padding.
+// Padded positions count from the first position of the first window, so that window w covers the
+// padded positions [w, w + window). "valid" has no padding.
 #pragma once
 
 #include <stdint.h>
@@ -20,7 +20,7 @@ struct Axis {
   int64_t padded() const { return size + 2 * pad(); }
   int64_t windows() const { return padded() - window + 1; }
 
-  // The pixel that a padded position shows, -1 for none. Windows are never longer than the axis, so
+  // Returns the pixel at a padded position, -1 for none. Windows are never longer than the axis, so
   // one reflection is enough.
   int64_t source(int64_t position) const {
     const int64_t i = position - pad();
@@ -29,13 +29,13 @@ struct Axis {
     return i < 0 ? -i : 2 * (size - 1) - i;
   }
 
-  // The first and the last padded position that show pixel i.
+  // Return the first and the last padded position that repeat pixel i.
   int64_t first(int64_t i) const {
     return border == kReflect && i >= 1 && i <= pad() ? pad() - i : i + pad();
   }
   int64_t last(int64_t i) const { return padded() - 1 - first(size - 1 - i); }
 
-  // Padded positions [begin, end) that show a pixel of [first, last) span this range.
+  // Return the range [begin, end) that contains all padded positions of the pixels [first, last).
   int64_t begin(int64_t first, int64_t last) const {
     const int64_t p = pad();
     if (border != kReflect || first > p || last <= 1) return first + p;

@@ -1,4 +1,4 @@
-// An axis of windows as the binding of an operation makes it.
+// Helpers of bindings of operations on windows.
 #pragma once
 
 #include <vector>

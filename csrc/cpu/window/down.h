@@ -1,7 +1,7 @@
 // Window filters down the columns of a block of rows.
 //
-// All rows can be read and written up to the next multiple of kLane beyond their length, so the
-// loops have no tail. Overloads without a template argument for the taps take any number of them.
+// All rows can be read and written up to the next multiple of kLane beyond their length, so that
+// the loops have no tail. Overloads without a template argument for the taps handle any number.
 #pragma once
 
 #include <stdint.h>
@@ -11,7 +11,7 @@
 namespace fastmef {
 namespace {
 
-// E[f], E[f^2] down the columns, for windows that begin in each of `Rows` rows.
+// Computes E[f] and E[f^2] down the columns, for windows that begin in each of `Rows` rows.
 template <class T, int Taps, int Rows>
 void moments_down(const T* const* f_rows, const T* taps, int64_t n, int64_t stride, T* mean,
                   T* second_moment) {
@@ -58,7 +58,7 @@ void moments_down(const T* const* f_rows, const T* taps, int count, int64_t n,
   }
 }
 
-// E[i], E[i^2], E[f i] down the columns, for windows that begin in each of `Rows` rows.
+// Computes E[i], E[i^2] and E[f i] down the columns, for windows that begin in each of `Rows` rows.
 template <class T, int Taps, int Rows>
 void cross_moments_down(const T* const* f_rows, const T* const* i_rows, const T* taps, int64_t n,
                         int64_t stride, T* mean, T* second_moment, T* cross) {
@@ -113,7 +113,7 @@ void cross_moments_down(const T* const* f_rows, const T* const* i_rows, const T*
   }
 }
 
-// out_r = sum_j taps[j] rows[r + j] down the columns, for each of `Rows` rows.
+// Computes out_r = sum_j taps[j] rows[r + j] down the columns, for each of `Rows` rows.
 template <class T, int Taps, int Rows>
 void mean_down(const T* const* rows, const T* taps, int64_t n, int64_t stride, T* out) {
   n = round_up(n);

@@ -1,5 +1,5 @@
-// The importance of one exposure in a row of windows: the product A of its attributes, read around
-// the windows' centres.
+// The importance of one exposure in a row of windows: the product A of its attributes at the
+// windows' centres.
 #pragma once
 
 #include "common/attributes.h"
@@ -8,8 +8,8 @@
 namespace fastmef {
 namespace {
 
-// What one exposure's attributes are made of. Pixels are those of the rows above, at and below the
-// centres of the windows, minus `shift`; index x is window x.
+// The inputs of the attributes of one exposure. Pixels are those of the rows above, at and below
+// the centres of the windows, minus `shift`; index x is window x.
 template <class T>
 struct ImportanceInputs {
   const T *mean, *second_moment;  // only for the variance
@@ -17,13 +17,13 @@ struct ImportanceInputs {
   T floor, shift;
 };
 
-// Rows of the factors for a backward pass, as they are before they are multiplied.
+// Rows of the attributes before they are multiplied, for a backward pass.
 template <class T>
 struct FactorRows {
   T *variance, *gx, *gy, *gradient, *well_exposedness;
 };
 
-// Fills `product`, and `keep` as far as the attributes are wanted.
+// Fills `product`, and if Keep is true the rows of `keep` for the attributes that are wanted.
 template <bool Keep, class T>
 void importance(int attributes, int64_t n, const ImportanceInputs<T>& in, const FactorRows<T>& keep,
                 T* FASTMEF_RESTRICT product) {

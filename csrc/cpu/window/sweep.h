@@ -1,17 +1,17 @@
-// The window engine: a sweep down a tile of images. Rows of pixels come in, window values or pixel
-// gradients go out.
+// The window engine: a sweep down a tile of images that reads rows of pixels and computes window
+// values or pixel gradients.
 //
-// A ring keeps the rows under the windows, minus a constant of the tile. New rows complete a block
-// of up to kBlock rows of windows, of which the operation `Op` makes values and derivatives w.r.t.
-// the window's moments. The derivatives are filtered along the row into a second ring, and a window
-// of its rows makes the gradient of the pixel row that leaves the first ring. Pixels mirrored
-// beyond the border give their gradient back to their originals. So every input is read once, the
-// gradient is written once, and nothing else leaves the cache.
+// A ring buffer keeps the rows under the windows, minus a constant of the tile. New rows complete a
+// block of up to kBlock rows of windows, for which the operation `Op` computes values and
+// derivatives w.r.t. the windows' moments. The derivatives are filtered along the row into a second
+// ring buffer; filtering its rows down the columns gives the gradient of the pixel row that leaves
+// the first ring buffer. Gradients of reflected pixels are added to the pixels themselves. So every
+// input is read once, the gradient is written once, and nothing else leaves the cache.
 //
-// Op derives from WindowSweep<T, Op>. It has
-//   void carve_more(Arena&)                 its own scratch memory,
-//   void windows(int64_t y)                 values, and rows derivative(m), of window row y
-// and, where the defaults below are not enough, functions that hide them.
+// Op derives from WindowSweep<T, Op>. It has the functions
+//   void carve_more(Arena&)   which allocates its scratch memory,
+//   void windows(int64_t y)   which computes values, and rows derivative(m), of window row y,
+// and functions that hide those of the defaults below that are not sufficient.
 #pragma once
 
 #include <string.h>
@@ -51,7 +51,7 @@ class WindowSweep : public WindowTile {
   }
 
   void run(int64_t tile) {
-    place(tile);
+    locate_tile(tile);
     memset(sums_, 0, sizeof(double) * stride_);
     if (windows_ <= 0 || a1_ <= a0_) return;
     choose_shifts();
@@ -76,41 +76,42 @@ class WindowSweep : public WindowTile {
  protected:
   explicit WindowSweep(const Sweep& sweep) : WindowTile(sweep) {}
 
-  // What an operation may hide.
+  // Functions that an operation may hide.
 
   void clear_more() {}
-  // Moments of the windows that begin in the rows [y, y + rows), of which windows() is called next.
+  // Computes moments of the windows that begin in the rows [y, y + rows); windows() follows.
   void filter(int64_t y, int rows) { (void)y, (void)rows; }
-  // Rows below the last windows, in sweeps for gradients.
+  // Called instead of windows() for rows below the last windows, in sweeps for gradients.
   void no_windows(int64_t y) { (void)y; }
-  // The images, and where their gradients go.
+  // Return image p and the array for its gradient.
   Pixels image(int p) const { return (void)p, Pixels{}; }
   Pixels target(int p) const { return (void)p, Pixels{nullptr, 0}; }
   bool wants_gradient(int p) {
     const Pixels target = self().target(p);
     return target.stack && target.stack->data;
   }
-  // Gradients of the padded row g, from column g0_ on.
+  // Computes the gradient of image p in the padded row g, from column g0_ on.
   void combine(int64_t g, int p, T* out) { (void)g, (void)p, (void)out; }
-  // The values of all images at a pixel.
+  // Reads the values of all images at a pixel.
   void sample(int64_t y, int64_t x, T* values) {
     for (int p = 0; p < sweep_.images; ++p) {
       const Pixels image = self().image(p);
       read(*image.stack, image.at(y, x), 1, 1, values + p);
     }
   }
-  // Columns [begin, end) of row y, in `buffer` or elsewhere. Called for all images in their order.
+  // Returns columns [begin, end) of row y, in `buffer` or elsewhere. It is called for all images in
+  // their order.
   const T* image_row(int p, int64_t y, int64_t begin, int64_t end, T* buffer) {
     const Pixels image = self().image(p);
     return dense_row(*image.stack, image.at(y, begin), end - begin, buffer);
   }
-  // Takes the gradient of the tile's pixels in row y.
+  // Stores the gradient of the tile's pixels in row y.
   void store(int p, int64_t y, T* row) {
     const Pixels target = self().target(p);
     write(*target.stack, target.at(y, c0_), target.stack->column, c1_ - c0_, row);
   }
 
-  // What an operation may use.
+  // Functions that an operation may use.
 
   // Rows of pixels: index i is padded column b0_ + i, from -1 to inputs_.
   T* pixel_row(T* rows, int64_t index) const { return rows + index * stride_ + kLane; }
@@ -124,9 +125,9 @@ class WindowSweep : public WindowTile {
   // g0_ + i.
   const T* gathered(int m) const { return gathered_ + (m * kBlock + gathered_row_) * stride_; }
 
-  // Chooses a constant near the values of each image in the tile, from a coarse sample: without it
-  // E[x^2] - E[x]^2 would cancel. Values that are not finite are left out: they would spoil the
-  // whole tile, not only the windows over them.
+  // Chooses a constant near the values of each image in the tile, the mean of a coarse sample.
+  // Without it E[x^2] - E[x]^2 would lose precision by cancellation. Values that are not finite are
+  // ignored: they would make the whole tile NaN, not only the windows that contain them.
   void choose_shifts() {
     const int64_t step_y = most(1, (r1_ - r0_) / 8), step_x = most(1, (c1_ - c0_) / 8);
     for (int p = 0; p < sweep_.images; ++p) sample_sums_[p] = 0.0, sample_counts_[p] = 0;
@@ -146,7 +147,7 @@ class WindowSweep : public WindowTile {
     }
   }
 
-  // Brings the padded row into the ring.
+  // Reads a padded row into the ring buffer.
   void load(int64_t row) {
     const Axis& axis = sweep_.x;
     const int64_t y = sweep_.y.source(row);
@@ -169,11 +170,11 @@ class WindowSweep : public WindowTile {
     }
   }
 
-  // Filters along rows that were filtered down the columns.
+  // Filters a row along its columns.
   void filter_along(const T* in, T* out) const { taps_.along(in, windows_, out); }
 
-  // E[x], E[x^2] of image p in the windows of `rows` rows from y on. Row r of each result begins
-  // at r * stride_.
+  // Computes E[x] and E[x^2] of image p in the windows of `rows` rows from y on. Row r of each
+  // result begins at r * stride_.
   void moments(int64_t y, int rows, int p, T* mean, T* second_moment) {
     find_rows(y, rows, p, rows_a_);
     taps_.moments(rows_a_, rows, inputs_, stride_, down(0), down(1));
@@ -181,7 +182,7 @@ class WindowSweep : public WindowTile {
     filter_block(1, rows, second_moment);
   }
 
-  // E[x], E[x^2], E[x a] of the images p and a.
+  // Computes E[x], E[x^2] and E[x a] of the images p and a.
   void cross_moments(int64_t y, int rows, int a, int p, T* mean, T* second_moment, T* cross) {
     find_rows(y, rows, a, rows_a_);
     find_rows(y, rows, p, rows_b_);
@@ -191,7 +192,7 @@ class WindowSweep : public WindowTile {
     filter_block(2, rows, cross);
   }
 
-  // E[a], E[b], E[a^2 + b^2], E[a b] of the images 0 and 1.
+  // Computes E[a], E[b], E[a^2 + b^2] and E[a b] of the images 0 and 1.
   void pair_moments(int64_t y, int rows, T* const* out) {
     find_rows(y, rows, 0, rows_a_);
     find_rows(y, rows, 1, rows_b_);
@@ -213,7 +214,7 @@ class WindowSweep : public WindowTile {
     FASTMEF_VECTORIZE
     for (int64_t x = 0; x < n; ++x) sums[x] += value[x];
   }
-  // The sum of what was added, over the windows that the tile counts.
+  // Returns the sum of the values that were added, over the windows that the tile owns.
   double sum() const {
     double sum = 0.0;
     for (int64_t x = first_owned(); x < first_owned() + owned(); ++x) sum += sums_[x];
@@ -231,15 +232,17 @@ class WindowSweep : public WindowTile {
   int64_t filtered_slots() const { return sweep_.y.window + kBlock; }
   T* down(int index) const { return down_ + index * kBlock * stride_; }
 
+  // Lists the rows of pixels under `rows` rows of windows from y on.
   void find_rows(int64_t y, int rows, int p, const T** out) const {
     for (int j = 0; j < sweep_.y.window + rows - 1; ++j) out[j] = ring(y + j, p);
   }
 
+  // Filters a block of rows, which were filtered down the columns, along the rows.
   void filter_block(int index, int rows, T* out) const {
     for (int r = 0; r < rows; ++r) filter_along(down(index) + r * stride_, out + r * stride_);
   }
 
-  // Buffers whose padding is read as zero.
+  // Clears the buffers whose padding is read as zero.
   void clear() {
     const Sweep& s = sweep_;
     memset(ring_, 0, sizeof(T) * ring_slots() * s.images * stride_);
@@ -252,7 +255,7 @@ class WindowSweep : public WindowTile {
     self().clear_more();
   }
 
-  // Columns [from, to) beside the image; the image's nearest is repeated outside the padding.
+  // Fills columns [from, to) beside the image; outside the padding the nearest column is repeated.
   void extend(T* out, int64_t from, int64_t to, int64_t nearest, T shift) {
     const Axis& axis = sweep_.x;
     for (int64_t i = from; i < to; ++i) {
@@ -263,6 +266,7 @@ class WindowSweep : public WindowTile {
     }
   }
 
+  // Returns a row of the second ring buffer.
   T* filtered(int64_t y, int m) const {
     const int64_t slots = filtered_slots();
     return filtered_ + ((y + slots) % slots * sweep_.maps + m) * stride_;
@@ -282,13 +286,13 @@ class WindowSweep : public WindowTile {
     }
   }
 
-  // The gradients of the padded rows [begin, end), at most kBlock, from the window rows that cover
-  // them.
+  // Computes and stores the gradients of the padded rows [begin, end), at most kBlock, from the
+  // window rows that cover them.
   void emit(int64_t begin, int64_t end) {
     if (begin >= end) return;
     const int rows = static_cast<int>(end - begin);
     for (int m = 0; m < sweep_.maps; ++m) {
-      // The taps are symmetric, so the rows may come from the last to the first.
+      // The taps are symmetric, so the rows may be listed from the last to the first.
       for (int j = 0; j < sweep_.y.window + rows - 1; ++j) rows_a_[j] = filtered(end - 1 - j, m);
       taps_.down(rows_a_, rows, g1_ - g0_, stride_, gathered_ + m * kBlock * stride_);
     }
@@ -306,7 +310,7 @@ class WindowSweep : public WindowTile {
     }
   }
 
-  // Adds to the tile's pixels what their mirror images beyond the columns got.
+  // Adds the gradients of reflected columns to those of the tile's pixels.
   void reflect_columns_backward() {
     const Axis& axis = sweep_.x;
     if (axis.border != kReflect) return;
@@ -319,7 +323,8 @@ class WindowSweep : public WindowTile {
     }
   }
 
-  // Gathers the rows that show pixel row y; true when the last of them has made `row` complete.
+  // Adds up the gradients of the padded rows that repeat pixel row y. Returns true when the last of
+  // them was added, and `row` is the sum.
   bool reflect_row_backward(int64_t g, int64_t y, int p, T* row) {
     const Axis& axis = sweep_.y;
     const int64_t first = axis.first(y), last = axis.last(y);

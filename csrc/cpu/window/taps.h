@@ -1,5 +1,5 @@
-// The window of a sweep, in the type that is computed with. The usual 11 taps are unrolled, and the
-// 5 of the descent in inference.
+// The taps of a sweep, in the type that is used in computations. The loops for the usual 11 taps
+// are unrolled, and those for the 5 taps of the descent in inference.
 #pragma once
 
 #include "cpu/runtime/arena.h"
@@ -9,8 +9,8 @@
 namespace fastmef {
 namespace {
 
-// Rows of windows that are computed at once: each row of pixels under several of them is loaded
-// once.
+// The number of rows of windows that are computed at once, so that each row of pixels under several
+// of them is loaded once.
 constexpr int kBlock = 4;
 
 template <class T>
@@ -23,19 +23,22 @@ class Taps {
         y_(arena.take<T>(count_y)),
         x_(arena.take<T>(count_x)) {}
 
+  // Converts the taps.
   void fill(const double* taps_y, const double* taps_x) {
     for (int j = 0; j < count_y_; ++j) y_[j] = static_cast<T>(taps_y[j]);
     for (int j = 0; j < count_x_; ++j) x_[j] = static_cast<T>(taps_x[j]);
   }
 
+  // Filters a row.
   void along(const T* in, int64_t n, T* out) const {
     if (count_x_ == 11) return mean_along_11(in, x_, n, out);
     if (count_x_ == 5) return mean_along<T, 5>(in, x_, n, out);
     mean_along(in, x_, count_x_, n, out);
   }
 
-  // Filter down the columns, for the windows that begin in each of `rows` rows, at most kBlock. The
-  // first argument holds the rows under all of them. Row r of a result begins at r * stride.
+  // The functions below filter down the columns, for the windows that begin in each of `rows` rows,
+  // at most kBlock. The first argument holds the rows under all of them. Row r of a result begins
+  // at r * stride.
   void down(const T* const* in, int rows, int64_t n, int64_t stride, T* out) const {
     if (count_y_ == 11) return unrolled_down<11>(in, rows, n, stride, out);
     if (count_y_ == 5) return unrolled_down<5>(in, rows, n, stride, out);

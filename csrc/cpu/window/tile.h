@@ -1,5 +1,5 @@
-// What a window filter is swept over, and the part of it that one tile needs: its pixels, the
-// padded positions that show them, and the windows over those.
+// The images and taps of a sweep, and the part of it that one tile needs: its pixels, the padded
+// positions that repeat them, and the windows that cover those.
 #pragma once
 
 #include "cpu/runtime/storage.h"
@@ -22,10 +22,10 @@ struct Sweep {
   const double* taps_y;
   const double* taps_x;
   Tiles tiles;
-  int images;       // that are swept together
-  int maps;         // of derivatives w.r.t. window moments
-  bool gradient;    // pixel gradients are wanted
-  bool neighbours;  // the pixels beside a window's centre are looked at, beyond windows of size 1
+  int images;       // the number of images that are swept together
+  int maps;         // the number of derivatives w.r.t. window moments
+  bool gradient;    // whether pixel gradients are wanted
+  bool neighbours;  // whether the 3x3 pixels around a window's centre are read
 };
 
 class WindowTile {
@@ -35,7 +35,8 @@ class WindowTile {
     lag_x_ = sweep.neighbours && sweep.x.window == 1;
   }
 
-  void place(int64_t tile) {
+  // Sets the ranges of a tile.
+  void locate_tile(int64_t tile) {
     const Tiles& t = sweep_.tiles;
     const Axis &y = sweep_.y, &x = sweep_.x;
     batch_ = tile / (t.rows * t.columns);
@@ -57,14 +58,14 @@ class WindowTile {
     lead_ = b0_ - (g0_ - x.window + 1);
   }
 
-  // Row y of pixels, or of the windows whose values the tile counts.
+  // Returns whether row y of pixels, or of windows by their first row, belongs to the tile.
   bool owns(int64_t y) const { return y >= r0_ && y < r1_; }
-  // In a row of windows from b0_ on, those that the tile counts are [first_owned(), + owned()).
+  // In a row of windows from b0_ on, the tile owns `owned()` windows from first_owned() on.
   int64_t first_owned() const { return c0_ - b0_; }
   int64_t owned() const { return most(0, least(c1_, sweep_.x.windows()) - c0_); }
 
-  // The distance of rows in scratch memory: room for the widest tile with its halo, for kLane
-  // values before it, and for what filters read beyond their last result.
+  // Returns the distance of rows in scratch memory: the widest tile with its halo, kLane values
+  // before it, and the values that filters read beyond their last result.
   int64_t row_stride() const {
     const Axis& x = sweep_.x;
     return 2 * kLane + round_up(sweep_.tiles.tile_columns + 2 * x.pad() + 2 * x.window) +
@@ -73,10 +74,10 @@ class WindowTile {
 
   const Sweep sweep_;
   int64_t batch_ = 0;
-  int64_t r0_ = 0, r1_ = 0, c0_ = 0, c1_ = 0;  // pixels; the windows whose values it counts
-  int64_t h0_ = 0, h1_ = 0, g0_ = 0, g1_ = 0;  // padded positions that show them
-  int64_t a0_ = 0, a1_ = 0, b0_ = 0, b1_ = 0;  // windows that are computed
-  int64_t windows_ = 0, inputs_ = 0;           // in a row
+  int64_t r0_ = 0, r1_ = 0, c0_ = 0, c1_ = 0;  // the pixels and windows that the tile owns
+  int64_t h0_ = 0, h1_ = 0, g0_ = 0, g1_ = 0;  // the padded positions that repeat its pixels
+  int64_t a0_ = 0, a1_ = 0, b0_ = 0, b1_ = 0;  // the windows that are computed
+  int64_t windows_ = 0, inputs_ = 0;           // windows, and pixels under them, in a row
   int64_t lag_y_ = 0, lag_x_ = 0, lead_ = 0;
 };
 

@@ -1,5 +1,5 @@
-// The division of a stack of images among tasks. It depends on the shape alone, so sums are formed
-// in the same order for any number of threads.
+// The division of a stack of images among tasks. It depends on the shape only, so that sums are
+// formed in the same order for any number of threads.
 #pragma once
 
 #include "cpu/runtime/lanes.h"
@@ -8,10 +8,10 @@ namespace fastmef {
 namespace {
 
 struct Tiles {
-  // The rows of two images under a window then fit the first-level cache.
+  // With this width the rows of two images under a window fit the first-level cache.
   static constexpr int64_t kColumns = 256;
   static constexpr int64_t kRows = 128;   // halo rows are computed twice
-  static constexpr int64_t kWanted = 64;  // enough for many threads; strips are not cut further
+  static constexpr int64_t kWanted = 64;  // tiles: enough for many threads
 
   int64_t tile_rows, tile_columns, rows, columns, count;
 

@@ -1,11 +1,12 @@
-// How softmax_fuse and its gradients divide the pixels among threads, by the arrays of a call.
+// The division of pixels among threads in softmax_fuse and its backward pass, which depends on the
+// layout of the arrays.
 #pragma once
 
 #include "cuda/fusion/softmax_fuse.h"
 
 namespace fastmef {
 
-// Runs of `pixels` in a row; the last one may be shorter.
+// Returns the number of runs of `pixels` in a row; the last one may be shorter.
 FASTMEF_HD int64_t runs_of(const FuseArgs& a, int pixels) {
   return (a.width + pixels - 1) / pixels;
 }
@@ -14,18 +15,18 @@ inline int64_t blocks_for(const FuseArgs& a, int pixels) {
   return (a.batch * a.height * runs_of(a, pixels) + kThreads - 1) / kThreads;
 }
 
-// Does a run of V numbers fill 16-byte accesses? Only kernels of such runs have tails.
+// Whether a run of V numbers fills 16-byte accesses. Only kernels of such runs have tails.
 template <class S, int V>
 constexpr bool kWide = V * sizeof(S) >= 16;
 
-// Strides of axes with one element say nothing, and must not count as misaligned.
+// Sets the strides of axes of size 1 to 0: they are never used and must not count as misaligned.
 inline void forget_unused_strides(FuseArgs& a) {
   for (Stack* x : {&a.fused, &a.grad_fused}) x->layer = 0;
   for (Stack* x : {&a.logits, &a.valid, &a.weights, &a.grad_weights, &a.grad_logits})
     x->channel = 0;
 }
 
-// Rows that follow each other in memory become one, and then any width has aligned rows.
+// Joins rows that follow each other in memory to one row, so that rows are aligned for any width.
 inline void join_rows(FuseArgs& a) {
   const Stack* all[] = {&a.logits,       &a.valid,       &a.exposures,
                         &a.fused,        &a.weights,     &a.grad_fused,
@@ -37,8 +38,9 @@ inline void join_rows(FuseArgs& a) {
   a.height = 1;
 }
 
-// Can every array be read in runs of `pixels`? Those of the images have `channels` numbers a pixel.
-// WithTails, one thread handles what is left of a row pixel by pixel: that pays in long rows only.
+// Returns whether every array can be accessed in runs of `pixels`, where the images have `channels`
+// neighbouring numbers for each pixel. With tails, one thread handles the rest of a row pixel by
+// pixel, which pays in long rows only.
 template <bool WithTails>
 bool in_runs(const FuseArgs& a, int pixels, int channels) {
   if (a.width % pixels && (!WithTails || a.width < 8 * pixels)) return false;
@@ -52,7 +54,7 @@ bool in_runs(const FuseArgs& a, int pixels, int channels) {
   return true;
 }
 
-// Arrays that both directions read.
+// Checks the arrays that the forward and the backward pass read.
 inline void check_inputs(const char* operation, const FuseArgs& a, Arrays& arrays) {
   check_count(operation, a.count);
   check_sizes(operation, {a.batch, a.count, a.channels, a.height, a.width});
@@ -66,7 +68,7 @@ inline void check_inputs(const char* operation, const FuseArgs& a, Arrays& array
   arrays.read("exposures", a.exposures, {a.batch, a.count, a.channels, a.height, a.width});
 }
 
-// Arrays of weights are of any floating-point type, images of that of the exposures.
+// Checks types: weights have any floating-point type, images have that of the exposures.
 inline void check_types(const char* operation, const FuseArgs& a) {
   for (const Stack* x : {&a.weights, &a.grad_weights, &a.grad_logits}) {
     if (x->data && !is_single_float(x->dtype)) {

@@ -1,5 +1,5 @@
-// What the kernels of softmax_fuse and of its gradients begin with: the pixels of a thread and the
-// weights of their exposures.
+// The first steps of the kernels of softmax_fuse and its backward pass: the pixels of a thread and
+// the weights of their exposures.
 #pragma once
 
 #include "common/softmax.h"
@@ -20,7 +20,8 @@ struct Length {
   static constexpr int value = V;
 };
 
-// Divisions of 64-bit numbers take about a hundred instructions, and few images need them.
+// Returns the first pixel of this thread. A division of 64-bit numbers takes about a hundred
+// instructions, and few images need it, so there are two variants.
 template <int V, class Index>
 __device__ __forceinline__ Spot locate_among(const FuseArgs& a) {
   const Index runs = static_cast<Index>(runs_of(a, V));
@@ -34,7 +35,7 @@ __device__ __forceinline__ Spot locate_among(const FuseArgs& a) {
 
 template <int V>
 __device__ __forceinline__ Spot locate(const FuseArgs& a) {
-  // Blocks are rounded up: the index of the last thread must fit too.
+  // The number of blocks is rounded up, and the index of the last thread must fit as well.
   const bool few = a.batch * a.height * runs_of(a, V) <= UINT32_MAX - kThreads;
   return few ? locate_among<V, uint32_t>(a) : locate_among<V, uint64_t>(a);
 }
@@ -43,7 +44,7 @@ __device__ __forceinline__ int64_t offset(const Stack& x, const Spot& spot) {
   return spot.batch * x.plane + spot.row * x.row + spot.column * x.column;
 }
 
-// Bit k of use[v]: exposure k counts at pixel v. Where none is valid all count.
+// Sets bit k of use[v] if exposure k counts at pixel v. If none is valid, all count.
 template <int K, int V>
 __device__ __forceinline__ void read_valid(const FuseArgs& a, const Spot& spot, int count,
                                            unsigned (&use)[V]) {
@@ -64,7 +65,7 @@ __device__ __forceinline__ void read_valid(const FuseArgs& a, const Spot& spot, 
   for (int v = 0; v < V; ++v) use[v] = use[v] ? use[v] : ~0u;
 }
 
-// w[k][v], the weights of the pixels.
+// Computes w[k][v], the weight of exposure k at pixel v.
 template <int K, int V>
 __device__ __forceinline__ void weigh(const FuseArgs& a, const Spot& spot, int count,
                                       float (&w)[K][V]) {
@@ -105,8 +106,8 @@ __device__ __forceinline__ void weigh(const FuseArgs& a, const Spot& spot, int c
   }
 }
 
-// Calls run(spot, V), or run(spot, 1) for every pixel of a run that the end of the row cuts off,
-// if there can be one.
+// Calls run(spot, V), or run(spot, 1) for every pixel of a run that is cut off by the end of the
+// row. Such runs exist only with tails.
 template <int V, bool WithTails, class Run>
 __device__ __forceinline__ void for_pixels(const FuseArgs& a, const Run& run) {
   Spot spot = locate<V>(a);

@@ -2,11 +2,11 @@
 //
 //   F_c = sum_k W_k I_kc, W = softmax(logits / temperature) over the valid exposures
 //
-// A thread owns V neighbouring pixels and holds all weights of them in registers. V = 1 takes any
-// strides; otherwise rows are dense, or, Interleaved, the three channels of a pixel are neighbours.
-// Runs that fill 16-byte accesses to the images are the first choice; 4 pixels, whose logits are 16
-// bytes, remain for 8- and 16-bit images whose planes are less aligned. Two exposures have kernels
-// of their own; K = 0 takes up to eight.
+// A thread handles V neighbouring pixels and holds all their weights in registers. V = 1 supports
+// any strides; otherwise rows are dense, or, if Interleaved, the three channels of a pixel are
+// neighbours. Runs that fill 16-byte accesses to the images are the first choice; runs of 4 pixels,
+// whose logits are 16 bytes, are used for 8- and 16-bit images with less aligned planes. Two
+// exposures have specialised kernels; K = 0 handles up to eight.
 
 #include "cuda/fusion/pixels.h"
 #include "cuda/runtime/storage.h"
@@ -14,8 +14,8 @@
 namespace fastmef {
 namespace {
 
-// The sum over the exposures of V numbers `step` further in every exposure. Number i belongs to the
-// pixel (i + first) / channels of the thread.
+// Computes V numbers of the fused image, the weighted sums over the exposures. Number i belongs to
+// the pixel (i + first) / channels of the thread.
 template <class S, int K, int V>
 __device__ __forceinline__ void mix(const FuseArgs& a, const S* exposures, const float (&w)[K][V],
                                     int count, int first, int channels, S* fused) {
@@ -32,6 +32,7 @@ __device__ __forceinline__ void mix(const FuseArgs& a, const S* exposures, const
   store_run(sum, fused);
 }
 
+// Fuses V pixels of one thread.
 template <class S, int K, int V, bool Interleaved>
 __device__ __forceinline__ void fuse_run(const FuseArgs& a, const Spot& spot) {
   constexpr int most = K ? K : kMostExposures;

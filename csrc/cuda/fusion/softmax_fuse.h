@@ -1,4 +1,4 @@
-// Arguments of softmax_fuse, passed to the kernels as they are.
+// Arguments of softmax_fuse and its kernels.
 #pragma once
 
 #include "cuda/runtime/checks.h"
@@ -9,13 +9,14 @@ namespace fastmef {
 struct FuseArgs {
   int64_t batch, channels, height, width;
   int count;                  // exposures
-  float inverse_temperature;  // the logits are multiplied by it
+  float inverse_temperature;  // multiplies the logits
   Stack logits;               // (B, K, 1, H, W)
-  Stack valid;                // optional uint8 (B, K, 1, H, W): 0 leaves an exposure out of a pixel
-  Stack exposures;            // (B, K, C, H, W)
-  Stack fused;                // (B, 1, C, H, W), written by the forward pass
-  Stack weights;              // (B, K, 1, H, W), optional
-  // Backward: gradients of fused and, optionally, weights come in; the two others go out.
+  Stack valid;      // optional uint8 (B, K, 1, H, W): an exposure is ignored where it is 0
+  Stack exposures;  // (B, K, C, H, W)
+  Stack fused;      // (B, 1, C, H, W), written by the forward pass
+  Stack weights;    // (B, K, 1, H, W), optional
+  // The backward pass reads the gradients w.r.t. fused and, optionally, weights, and writes those
+  // w.r.t. logits and exposures.
   Stack grad_fused, grad_weights;
   Stack grad_logits, grad_exposures;
 };

@@ -1,4 +1,4 @@
-// The gradients of softmax_fuse in one pass; threads and pixels as in softmax_fuse.cu.
+// The backward pass of softmax_fuse in one kernel. Threads handle pixels as in softmax_fuse.cu.
 //
 //   dL/dlogits_k = W_k (t_k - sum_j W_j t_j) / temperature, t_k = sum_c dL/dF_c I_kc + dL/dW_k
 //   dL/dI_kc = W_k dL/dF_c
@@ -9,12 +9,13 @@
 namespace fastmef {
 namespace {
 
-// V numbers of grad_output and what follows from them. Number i belongs to the pixel (i + first) /
-// channels of the thread.
+// Reads V numbers of grad_fused, adds to the terms t_k and writes grad_exposures. Number i belongs
+// to the pixel (i + first) / channels of the thread.
 template <class S, int K, int V>
-__device__ __forceinline__ void unmix(const FuseArgs& a, const S* grad_fused, const S* exposures,
-                                      S* grad_exposures, const float (&w)[K][V], int count,
-                                      int first, int channels, float (&terms)[K][V]) {
+__device__ __forceinline__ void mix_backward(const FuseArgs& a, const S* grad_fused,
+                                             const S* exposures, S* grad_exposures,
+                                             const float (&w)[K][V], int count, int first,
+                                             int channels, float (&terms)[K][V]) {
   float grad_output[V];
   load_run(grad_fused, grad_output);
 #pragma unroll
@@ -35,6 +36,7 @@ __device__ __forceinline__ void unmix(const FuseArgs& a, const S* grad_fused, co
   }
 }
 
+// Computes the gradients for V pixels of one thread.
 template <class S, int K, int V, bool Interleaved>
 __device__ __forceinline__ void fuse_backward_run(const FuseArgs& a, const Spot& spot) {
   constexpr int most = K ? K : kMostExposures;
@@ -60,14 +62,14 @@ __device__ __forceinline__ void fuse_backward_run(const FuseArgs& a, const Spot&
     if (Interleaved) {
 #pragma unroll
       for (int j = 0; j < 3; ++j) {
-        unmix(a, grad_fused + j * V, exposures + j * V,
-              grad_exposures ? grad_exposures + j * V : nullptr, w, count, j * V, 3, terms);
+        mix_backward(a, grad_fused + j * V, exposures + j * V,
+                     grad_exposures ? grad_exposures + j * V : nullptr, w, count, j * V, 3, terms);
       }
     } else {
       for (int64_t c = 0; c < a.channels; ++c) {
-        unmix(a, grad_fused + c * a.grad_fused.channel, exposures + c * a.exposures.channel,
-              grad_exposures ? grad_exposures + c * a.grad_exposures.channel : nullptr, w, count, 0,
-              1, terms);
+        mix_backward(a, grad_fused + c * a.grad_fused.channel, exposures + c * a.exposures.channel,
+                     grad_exposures ? grad_exposures + c * a.grad_exposures.channel : nullptr, w,
+                     count, 0, 1, terms);
       }
     }
   }
@@ -130,7 +132,7 @@ void fuse_backward(const FuseArgs& a, const DeviceAndStream& on) {
 void softmax_fuse_backward(FuseArgs args, const DeviceAndStream& on) {
   const char* name = "softmax_fuse_backward";
   if (!args.grad_fused.data) {
-    args.exposures = Stack{};  // of any type: not read
+    args.exposures = Stack{};  // it is not read and may have any type
     args.exposures.dtype = kFloat32;
   }
   Arrays arrays(name);

@@ -1,10 +1,10 @@
-// guided_upsample_fuse at full size: a guide, and the fusion by lines over it.
+// guided_upsample_fuse at full size: the guide, and the fusion with logits that are linear in it.
 //
 //   g = sum_k Y(I_k) / K, F = sum_k softmax_k(a_k g + b_k) I_k
 //
-// with a and b of a smaller size, enlarged bilinearly (pixel centres, edges repeated). A thread
-// owns V neighbouring columns and all rows between two rows of a and b, which it reads and filters
-// along x once. Positions are exact: integers, divided once.
+// where a and b have a smaller size and are enlarged bilinearly (pixel centres, repeated edges). A
+// thread handles V neighbouring columns and all rows between two rows of a and b, which it reads
+// and interpolates along x once. Positions are exact: they are integers, divided once.
 
 #include "common/softmax.h"
 #include "cuda/runtime/launch.h"
@@ -16,13 +16,13 @@ namespace fastmef {
 
 struct GuidedArgs {
   int64_t batch, height, width;  // of the exposures
-  int64_t rows, columns;         // of the small images, at most as many
+  int64_t rows, columns;         // of the small images, at most those of the exposures
   int count;                     // exposures: up to eight
-  float gray[3];                 // the guide of a pixel: their products with R, G, B, summed
+  float gray[3];                 // the weights of R, G and B in the guide
   Stack exposures;               // (B, K, 3, H, W)
   Stack fused;                   // (B, 1, 3, H, W)
   const float* slopes;           // (B, K, h, w), contiguous
-  const float* offsets;          // the same
+  const float* offsets;          // (B, K, h, w), contiguous
   float* guide;                  // (B, 1, h, w), contiguous
 };
 
@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(kThreads) guide_kernel(const GuidedArgs a) {
   a.guide[index] = total / static_cast<float>((bottom - top) * (right - left));
 }
 
-// The first full-size row that lies at or below the centre of a small row.
+// Returns the first full-size row whose centre is at or below that of a small row.
 __device__ __forceinline__ int first_row(const GuidedArgs& a, int row) {
   const unsigned height = a.height, rows = a.rows;
   if (row < 0) return 0;
@@ -65,27 +65,28 @@ __device__ __forceinline__ int first_row(const GuidedArgs& a, int row) {
   return (height * (2 * row + 1) + rows - 1) / (2 * rows);
 }
 
-// Where a full-size column lies between two small ones.
+// The position of a full-size column between two small ones.
 struct Between {
   int left, right;
-  float share;  // of the right one
+  float fraction;  // the weight of the right column
 
   __device__ __forceinline__ float of(const float* image) const {
-    return image[left] + share * (image[right] - image[left]);
+    return image[left] + fraction * (image[right] - image[left]);
   }
 };
 
+// Returns the position of full-size column x.
 __device__ __forceinline__ Between between(const GuidedArgs& a, unsigned x) {
   const unsigned width = a.width, columns = a.columns;
   const unsigned position = (2 * x + 1) * columns + width;
   const unsigned right = position / (2 * width);
-  const float share =
+  const float fraction =
       static_cast<float>(position - right * 2 * width) / static_cast<float>(2 * width);
   return {static_cast<int>(right > 0 ? right - 1 : 0),
-          static_cast<int>(right < columns ? right : columns - 1), share};
+          static_cast<int>(right < columns ? right : columns - 1), fraction};
 }
 
-// The V pixels of one exposure in one row: R, G, B one after the other, or pixel by pixel.
+// Reads V pixels of a row of one exposure, which is planar or interleaved.
 template <class S, int V, bool Interleaved>
 __device__ __forceinline__ void read_pixels(const S* from, int64_t channel, float (&to)[3][V]) {
 #pragma unroll
@@ -100,6 +101,7 @@ __device__ __forceinline__ void read_pixels(const S* from, int64_t channel, floa
   }
 }
 
+// Writes V pixels of a row of the fused image, which is planar or interleaved.
 template <class S, int V, bool Interleaved>
 __device__ __forceinline__ void write_pixels(const float (&from)[3][V], int64_t channel, S* to) {
 #pragma unroll
@@ -123,10 +125,10 @@ __global__ void __launch_bounds__(kThreads) guided_kernel(const GuidedArgs a) {
   const unsigned index = blockIdx.x * kThreads + threadIdx.x;
   const unsigned strip = index / runs, x = (index - strip * runs) * V;
   const int64_t batch = strip / intervals;
-  const int above = static_cast<int>(strip % intervals) - 1;  // the small row over the strip
+  const int above = static_cast<int>(strip % intervals) - 1;  // the small row above the strip
   if (batch >= a.batch) return;
 
-  // Lines at the small row above, and their change to the one below.
+  // Slopes and offsets at the small row above, and their change towards the small row below.
   float slope[most][V], slope_change[most][V], offset[most][V], offset_change[most][V];
   const int64_t upper = (above > 0 ? above : 0) * a.columns;
   const int64_t lower = (above + 1 < a.rows ? above + 1 : a.rows - 1) * a.columns;
@@ -190,11 +192,11 @@ __global__ void __launch_bounds__(kThreads) guided_kernel(const GuidedArgs a) {
   }
 }
 
-constexpr int64_t kLongestSide = 46340;  // twice its square fits into 32 bits
+constexpr int64_t kLongestSide = 46340;  // 2 * 46340^2 fits into 32 bits
 
 int64_t blocks_for(int64_t threads) {
   if (threads > UINT32_MAX - kThreads) {
-    refuse("guided_upsample_fuse", "more than 2^32 threads");
+    refuse("guided_upsample_fuse", "needs more than 2^32 threads");
   }
   return (threads + kThreads - 1) / kThreads;
 }
@@ -202,8 +204,8 @@ int64_t blocks_for(int64_t threads) {
 void check_size(const char* operation, const GuidedArgs& a) {
   check_sizes(operation, {a.batch, a.count, 3, a.height, a.width});
   if (a.height > kLongestSide || a.width > kLongestSide) {
-    refuse(operation, "sides of at most 46340 pixels, got " + std::to_string(a.height) + " x " +
-                          std::to_string(a.width));
+    refuse(operation, "takes sides of at most 46340 pixels, got " + std::to_string(a.height) +
+                          " x " + std::to_string(a.width));
   }
   if (a.rows < 1 || a.columns < 1 || a.rows > a.height || a.columns > a.width) {
     refuse(operation, "the small size must be from 1 x 1 to " + std::to_string(a.height) + " x " +
@@ -218,6 +220,7 @@ void guide(const GuidedArgs& a, const DeviceAndStream& on) {
          on);
 }
 
+// Returns whether images can be accessed in runs of 4 pixels of `channels` values.
 bool in_runs(const GuidedArgs& a, int channels) {
   return a.width % 4 == 0 && image_in_runs(a.exposures, 4, channels, a.height) &&
          image_in_runs(a.fused, 4, channels, a.height);
@@ -240,7 +243,7 @@ void fuse(const GuidedArgs& a, const DeviceAndStream& on) {
 
 }  // namespace
 
-// The mean of the guide over the pixels of each small one.
+// Computes the mean of the guide over the full-size pixels of each small pixel.
 void guided_guide(const GuidedArgs& args, const DeviceAndStream& on) {
   const char* name = "guided_guide";
   check_size(name, args);
@@ -251,7 +254,7 @@ void guided_guide(const GuidedArgs& args, const DeviceAndStream& on) {
   dispatch_storage(name, args.exposures.dtype, [&](auto type) { guide<decltype(type)>(args, on); });
 }
 
-// The fusion by logits slope * guide + offset, slopes and offsets enlarged.
+// Fuses with the logits slope * guide + offset, where slopes and offsets are enlarged.
 void guided_fuse(const GuidedArgs& args, const DeviceAndStream& on) {
   const char* name = "guided_fuse";
   check_count(name, args.count);
@@ -270,7 +273,7 @@ void guided_fuse(const GuidedArgs& args, const DeviceAndStream& on) {
 
 }  // namespace fastmef
 
-// Compiling for a GPU needs nothing of what follows.
+// The binding is not needed in the compiler's passes for a GPU.
 #ifndef __CUDA_ARCH__
 
 #include "cuda/runtime/binding.h"
@@ -309,7 +312,7 @@ void bound_fuse(const DeviceAndStreamTuple& on, const Shape& shape, int64_t rows
   args.slopes = static_cast<const float*>(pointer(slopes));
   args.offsets = static_cast<const float*>(pointer(offsets));
   args.fused = fused;
-  args.fused.layer = 0;  // there is one: its stride says nothing
+  args.fused.layer = 0;  // the stride of an axis of size 1 is never used
   const py::gil_scoped_release release;
   guided_fuse(args, device_and_stream(on));
 }

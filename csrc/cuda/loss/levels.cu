@@ -1,8 +1,9 @@
-// The coarser levels of the one-pass loss: 2x2 means of F and the exposures, all of them in one
-// launch. The last row or column of an odd size has no partner and is kept.
+// The coarser levels of the one-pass loss: 2x2 means of F and the exposures, for all levels in one
+// launch. The last row or column of an odd size has no partner and is copied.
 //
-// A block owns a square of pixels of the finest level. A thread averages four of them, and the
-// levels after the first one come from shared memory. The first block also sets the counters to 0.
+// A block handles a square of pixels of the finest level. A thread averages four of them for level
+// 1; the coarser levels are computed from shared memory. The first block also sets the counters to
+// 0.
 
 #include "common/attributes.h"
 #include "cuda/loss/tile.h"
@@ -14,18 +15,18 @@ constexpr int kSide = 32;
 static_assert(kSide == 1 << (kMostLevels - 1), "a square has a pixel on every level");
 static_assert(kThreads == kSide * kSide / 4, "a thread averages four pixels");
 
-// The means of one level, of F and the exposures.
+// The means of F and the exposures at one level.
 template <int K>
 using Square = float[K + 1][kSide / 2][kSide / 2];
 
-// Where pixel (y, x) of plane m (F, then the exposures) of a coarser level is written.
+// Returns the address of pixel (y, x) in plane m (F, then the exposures) of a coarser level.
 __device__ __forceinline__ float* pixel_of(const Level& level, int m, int64_t batch, int y, int x) {
   float* const data = static_cast<float*>(m ? level.exposures.data : level.source.data);
   const int64_t layer = m ? (m - 1) * level.exposures.layer : 0;
   return data + batch * level.source.plane + layer + static_cast<int64_t>(y) * level.width + x;
 }
 
-// The mean of four pixels; those beyond the border are replaced by their neighbours.
+// Returns the mean of four pixels; those beyond the border are replaced by their neighbours.
 __device__ __forceinline__ float mean(float a, float b, float c, float d, bool below, bool right) {
   if (!right) b = a, d = c;
   if (!below) c = a, d = b;
@@ -98,6 +99,7 @@ __global__ void __launch_bounds__(kThreads) levels_kernel(const __grid_constant_
   }
 }
 
+// Launches the kernel that was compiled for these arguments.
 template <bool FromLogits, int K>
 void prepare(const LossArgs& a, const DeviceAndStream& on) {
   const Level& finest = a.level[0];

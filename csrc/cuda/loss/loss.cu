@@ -2,23 +2,26 @@
 // launch of blocks that march down the levels.
 //
 //   L = 1 - sum_s scale_s mean_p sum_k gamma_k(p) SSIM(F, I_k)(p)
-//   dL/dF = w * d_mean + 2 F (w * d_power) + sum_k I_k (w * d_cross_k)
+//   dL/dF = w * grad_mean + 2 F (w * grad_second_moment) + sum_k I_k (w * grad_cross_k)
 //
-// A block owns a strip of columns and a chunk of rows, a thread one column. For every two new rows
-// of pixels it forms F and dF / dlogits, keeps them in shared memory, filters the products of the
-// rows along them, and adds the results to the windows that are open in its column: sums in
-// registers, moved on by two windows (out[j] = in[j + 2] + tap * x + tap' * x', two instructions
-// and no move). The windows that the rows complete give SSIM, gamma and derivatives; those go
-// through shared memory along the rows, through the same kind of sums down the column, and leave as
-// the gradient of the rows of pixels ten rows further up. Each input is read once but for the halo
-// of ten pixels around the blocks, and nothing but the gradient is written.
+// A block handles a strip of columns and a chunk of rows, a thread handles one column. For every
+// two new rows of pixels a thread computes F and dF / dlogits, stores them in shared memory,
+// filters products of the rows along x, and adds the results to the incomplete windows of its
+// column. These are sums in registers, which move on by two windows (out[j] = in[j + 2] + tap * x +
+// tap' * x', two instructions and no move). From the windows that the rows complete it computes
+// SSIM, gamma and derivatives. The derivatives are filtered along x through shared memory and down
+// the column by the same kind of sums, which gives the gradient of the pixels ten rows further up.
+// Each input is read once, except for the halo of ten pixels around the blocks, and only the
+// gradient is written.
 //
-// The coarser levels come from levels.cu, and their blocks come first: the gradient of the finest
-// level contains theirs. Its blocks wait before they write the first row, for blocks of lower
-// numbers only, which a GPU starts earlier. The last block that is done adds up the sums.
+// levels.cu computes the images of the coarser levels. The blocks of coarser levels have the lower
+// numbers, because the gradient of the finest level contains theirs: its blocks wait for them
+// before they write the first row. A GPU starts blocks of lower numbers earlier, so that this ends.
+// The last block to finish adds up the sums.
 //
-// Two or three exposures: the (4 + 4 K) * 10 open sums of a thread stay in registers. Four need all
-// 255 and spill, five have 240 sums alone; Triton's two passes handle those.
+// The kernels handle two or three exposures: the (4 + 4 K) * 10 sums of a thread stay in registers.
+// Four exposures need all 255 registers and spill, five have 240 sums; Triton's two passes handle
+// those.
 
 #include "cuda/loss/window.h"
 #include "cuda/runtime/checks.h"
@@ -26,22 +29,23 @@
 namespace fastmef {
 namespace {
 
-// What one pixel counts in a pixel of the next level, along one axis: a half, or 1 if its partner
-// lies beyond the border. `at` is the pixel of the next level, `finer_size` the size of this one.
-__device__ __forceinline__ float share(int at, int size, int finer_size) {
+// Returns the weight of a pixel in a pixel of the next level, along one axis: 1/2, or 1 if its
+// partner is beyond the border. `at` is the pixel of the next level, whose size is `size`, and
+// `finer_size` is the size of this level.
+__device__ __forceinline__ float halving_weight(int at, int size, int finer_size) {
   return at == size - 1 && finer_size % 2 ? 1.0f : 0.5f;
 }
 
-// What dL/dF at pixel (y, x) of the finest level receives from the levels below it. Their gradients
-// hold the shares of the last halving already.
+// Returns the gradient w.r.t. F at pixel (y, x) of the finest level through the coarser levels. The
+// stored gradients of these already contain the weights of their last halving.
 __device__ __forceinline__ float from_coarser(const LossArgs& a, int batch, int y, int x) {
   float sum = 0.0f;
   for (int l = a.levels - 1; l > 0; --l) {
     const Level& level = a.level[l];
     const int row = y >> l, column = x >> l;
     if (l < a.levels - 1) {
-      sum *= share(row, level.height, a.level[l - 1].height) *
-             share(column, level.width, a.level[l - 1].width);
+      sum *= halving_weight(row, level.height, a.level[l - 1].height) *
+             halving_weight(column, level.width, a.level[l - 1].width);
     }
     if (level.blocks) {
       const float* from = static_cast<const float*>(level.gradient.data);
@@ -51,7 +55,7 @@ __device__ __forceinline__ float from_coarser(const LossArgs& a, int batch, int 
   return sum;
 }
 
-// Until all blocks of coarser levels are done and their gradients can be read.
+// Waits until all blocks of coarser levels have finished and their gradients can be read.
 __device__ __forceinline__ void wait_for_coarser(const LossArgs& a) {
   if (threadIdx.x == 0) {
     const volatile unsigned* done = a.counters;
@@ -61,23 +65,23 @@ __device__ __forceinline__ void wait_for_coarser(const LossArgs& a) {
   __syncthreads();
 }
 
-// Handles tile p of level l and returns this thread's part of the sum of SSIM.
+// Computes tile p of level l and returns this thread's part of the sum of SSIM.
 template <bool FromLogits, int K, bool Common, class Memory>
 __device__ __forceinline__ float march(const LossArgs& a, int l, const Tile& p, Memory& rows) {
   const int t = threadIdx.x;
   const Level& level = a.level[l];
   const float (&shifts)[K + 1] = rows.shifts;
-  float open[2 + 3 * K][kHalo] = {};  // windows of moments
-  float spread[2 + K][kHalo] = {};    // pixels of derivatives
-  float sum = 0.0f, lost = 0.0f;      // what rounding takes from the sum is added again
+  float open[2 + 3 * K][kHalo] = {};     // windows of moments
+  float open_pixels[2 + K][kHalo] = {};  // pixels of derivatives
+  float sum = 0.0f, lost = 0.0f;         // what rounding takes from the sum is added again
   const bool with_gradient = level.gradient.data != nullptr;
   const int last = (with_gradient ? p.r1 : p.a1) + kHalo;
   if (t < kHalo) {
     const float2 none[2 + K] = {};
-    rows.spread.store(t, none);
+    rows.derivatives.store(t, none);
   }
   int slot = 0;
-  // Where registers allow, rows are read one step ahead and offsets are kept.
+  // If there are enough registers, rows are read one step ahead and offsets are kept.
   constexpr bool kAhead = Common || K == 2;
   Pair<FromLogits, K> next;
   int64_t from_exposures = offset(level.exposures, p.batch, p.a0, p.x);
@@ -110,10 +114,10 @@ __device__ __forceinline__ float march(const LossArgs& a, int l, const Tile& p, 
       for (int k = 0; k < K; ++k) pairs[k] = {exposures[0][k], exposures[1][k]};
       rows.exposures[slot].store(t, pairs);
       if constexpr (FromLogits) {
-        float2 of_both[kSlopes<K>];
+        float2 both_slopes[kSlopes<K>];
 #pragma unroll
-        for (int k = 0; k < kSlopes<K>; ++k) of_both[k] = {slopes[0][k], slopes[1][k]};
-        rows.slopes[slot].store(t, of_both);
+        for (int k = 0; k < kSlopes<K>; ++k) both_slopes[k] = {slopes[0][k], slopes[1][k]};
+        rows.slopes[slot].store(t, both_slopes);
       }
       from_exposures += 2 * level.exposures.row;
       from_source += 2 * level.source.row;
@@ -182,10 +186,11 @@ __device__ __forceinline__ float march(const LossArgs& a, int l, const Tile& p, 
       }
     }
     if (with_gradient && w >= p.a0) {
-      float2 of_windows[2 + K];
+      float2 window_derivatives[2 + K];
 #pragma unroll
-      for (int m = 0; m < 2 + K; ++m) of_windows[m] = {derivatives[0][m], derivatives[1][m]};
-      rows.spread.store(t + kHalo, of_windows);
+      for (int m = 0; m < 2 + K; ++m)
+        window_derivatives[m] = {derivatives[0][m], derivatives[1][m]};
+      rows.derivatives.store(t + kHalo, window_derivatives);
       __syncthreads();
       if (waits && w >= p.r0) {
         wait_for_coarser(a);
@@ -196,7 +201,7 @@ __device__ __forceinline__ float march(const LossArgs& a, int l, const Tile& p, 
 #pragma unroll
         for (int i = 0; i < kWindow; ++i) {
           float2 d[2 + K];
-          rows.spread.load(t + kHalo - i, d);
+          rows.derivatives.load(t + kHalo - i, d);
 #pragma unroll
           for (int m = 0; m < 2 + K; ++m) {
             along[m].x += a.taps[i] * d[m].x;
@@ -205,7 +210,7 @@ __device__ __forceinline__ float march(const LossArgs& a, int l, const Tile& p, 
         }
 #pragma unroll
         for (int m = 0; m < 2 + K; ++m) {
-          grad_moments[m] = push<false>(spread[m], a.taps, along[m]);
+          grad_moments[m] = push<false>(open_pixels[m], a.taps, along[m]);
         }
         if (w >= p.r0) {
           const int oldest = slot >= kHalo / 2 ? slot - kHalo / 2 : slot + kPairs - kHalo / 2;
@@ -223,7 +228,7 @@ __device__ __forceinline__ float march(const LossArgs& a, int l, const Tile& p, 
           float scale = 2.0f * level.gradient_scale;
           float coarser = 0.0f;
           if (l > 0) {
-            scale *= share(p.x, level.width, a.level[l - 1].width);
+            scale *= halving_weight(p.x, level.width, a.level[l - 1].width);
           } else if (level.first > 0) {
             coarser = from_coarser(a, p.batch, w, p.x);  // of both rows: w is even
           }
@@ -231,7 +236,7 @@ __device__ __forceinline__ float march(const LossArgs& a, int l, const Tile& p, 
           for (int r = 0; r < 2; ++r) {
             if (r == 1 && w + 1 >= p.r1) break;
             float grad = (r ? grad_fused.y : grad_fused.x) * scale + coarser;
-            if (l > 0) grad *= share(w + r, level.height, a.level[l - 1].height);
+            if (l > 0) grad *= halving_weight(w + r, level.height, a.level[l - 1].height);
 #pragma unroll
             for (int k = 0; k < (FromLogits ? K : 1); ++k) {
               float result[1] = {grad};
@@ -258,11 +263,12 @@ __device__ __forceinline__ float march(const LossArgs& a, int l, const Tile& p, 
   return sum - lost;
 }
 
-// The blocks' sums become the value, in the block that is done last.
+// Adds up the blocks' sums to the value, in the block that finishes last.
 __device__ __forceinline__ void finish(const LossArgs& a, double mine, double* memory,
                                        unsigned* turn, bool coarser) {
   const int t = threadIdx.x;
-  const double sum = sum_of_block(memory, mine);  // a barrier: all of the gradient is written
+  // The barriers inside also ensure that the block has written its whole gradient.
+  const double sum = sum_of_block(memory, mine);
   if (t == 0) {
     a.partials[blockIdx.x] = sum;
     __threadfence();
@@ -272,14 +278,15 @@ __device__ __forceinline__ void finish(const LossArgs& a, double mine, double* m
   __syncthreads();
   if (*turn != gridDim.x - 1) return;
   __threadfence();
-  double share = 0.0;
+  double part = 0.0;
   for (int i = t; i < static_cast<int>(gridDim.x); i += static_cast<int>(blockDim.x)) {
-    share += __ldcg(a.partials + i);
+    part += __ldcg(a.partials + i);
   }
-  const double total = sum_of_block(memory, share);
+  const double total = sum_of_block(memory, part);
   if (t == 0) *a.value = static_cast<float>(1.0 - total);
 }
 
+// Handles this block, which belongs to level l.
 template <bool FromLogits, int K, bool Common>
 __device__ __forceinline__ void handle(const LossArgs& a, int l, float4* memory) {
   Rows<FromLogits, K>& rows = *reinterpret_cast<Rows<FromLogits, K>*>(memory);
@@ -305,12 +312,13 @@ __global__ void __launch_bounds__(kMostThreads<K>, 1)
   }
 }
 
-// Strips are of one width, and blocks have the threads that fill them best. Chunks are long,
-// because each repeats 20 rows of its neighbours, but short enough for a block on every
-// multiprocessor of a large GPU. By the shape alone: the order of sums must not depend on the GPU.
-// Not timed on a GPU.
+// Strips have one width, and blocks the number of threads that leaves the fewest idle. Chunks are
+// long, because each repeats 20 rows of its neighbours, but short enough for a block on every
+// multiprocessor of a large GPU. The division depends on the shape only, because the order of sums
+// must not depend on the GPU. It was not timed on a GPU.
 constexpr int kMultiprocessors = 132, kFewestRows = 64;
 
+// Returns the number of strips for blocks of this many threads.
 int strips_of(int width, int threads) {
   if (width <= threads) return 1;
   if ((width + 1) / 2 + kHalo <= threads) return 2;
@@ -318,6 +326,7 @@ int strips_of(int width, int threads) {
   return (width + columns - 1) / columns;
 }
 
+// Sets the strips, chunks and blocks of all levels, and the threads of a block.
 void divide(LossArgs& a) {
   const Level& finest = a.level[0];
   const int most = a.count == 2 ? kMostThreads<2> : kMostThreads<3>;
@@ -344,13 +353,13 @@ void divide(LossArgs& a) {
     const int64_t here = level.weight == 0.0f ? 0 : a.batch * level.strips * level.chunks;
     level.blocks = static_cast<int>(here);
     blocks += here;
-    if (blocks > INT32_MAX) refuse("fusion_loss", "more than 2^31 - 1 blocks of threads");
+    if (blocks > INT32_MAX) refuse("fusion_loss", "needs more than 2^31 - 1 blocks of threads");
   }
   a.blocks = static_cast<int>(blocks);
 }
 
-// The memory of a call: counters, the sums of blocks, and of every coarser level F, the exposures
-// and the gradient w.r.t. F. Returns how many float64 it takes.
+// Divides the workspace of a call: counters, the sums of blocks, and for every coarser level F, the
+// exposures and the gradient w.r.t. F. Returns the number of float64 that it takes.
 int64_t lay_out(LossArgs& a, void* workspace) {
   double* const begin = static_cast<double*>(workspace);
   int64_t size = 1 + a.blocks;
@@ -371,25 +380,26 @@ int64_t lay_out(LossArgs& a, void* workspace) {
   return size;
 }
 
-// Fills in sizes, the division of work and memory.
+// Returns the arguments of the kernels: sizes, the division of work, and memory. `size` is the
+// number of float64 in the workspace.
 LossArgs plan(const LossCall& call, int64_t& size) {
   const char* name = "fusion_loss";
   check_sizes(name, {call.batch, call.count, 1, call.height, call.width});
   if (call.count != 2 && call.count != 3) {
-    refuse(name, "2 or 3 exposures, got " + std::to_string(call.count));
+    refuse(name, "takes 2 or 3 exposures, got " + std::to_string(call.count));
   }
   if (call.levels < 1 || call.levels > kMostLevels) {
-    refuse(name, "1 to 6 scales, got " + std::to_string(call.levels));
+    refuse(name, "takes 1 to 6 scales, got " + std::to_string(call.levels));
   }
   const int shrunk = call.levels - 1;
   if (((call.height - 1) >> shrunk) + 1 < kWindow || ((call.width - 1) >> shrunk) + 1 < kWindow) {
-    refuse(name, "images of at least 11 x 11 pixels at every scale, got " +
+    refuse(name, "takes images of at least 11 x 11 pixels at every scale, got " +
                      std::to_string(call.height) + " x " + std::to_string(call.width) + " at " +
                      std::to_string(call.levels) + " scales");
   }
   constexpr int64_t most = INT32_MAX - 1024;
   if (call.height > most || call.width > most) {
-    refuse(name, "images of less than 2^31 rows and columns");
+    refuse(name, "takes images of less than 2^31 rows and columns");
   }
   LossArgs a{};
   a.batch = call.batch;
@@ -423,14 +433,14 @@ LossArgs plan(const LossCall& call, int64_t& size) {
   return a;
 }
 
-// Those that bench/machine_code/cuda_kernels.py tells the occupancy by.
+// bench/machine_code/cuda_kernels.py computes the occupancy from these numbers.
 static_assert(kMostThreads<2> == 256 && kMostThreads<3> == 192, "threads have changed");
 static_assert(sizeof(Rows<false, 2>) == 52000 && sizeof(Rows<true, 2>) == 66224, "sizes changed");
 static_assert(sizeof(Rows<false, 3>) == 51456 && sizeof(Rows<true, 3>) == 83488, "sizes changed");
 
 template <bool FromLogits, int K, bool Common>
 void run(const LossArgs& a, const DeviceAndStream& on) {
-  // Rows of the finest level are the larger ones.
+  // The finest level needs the most shared memory for its rows.
   launch("fusion_loss", loss_kernel<FromLogits, K, Common>, a, a.blocks, a.threads, on,
          sizeof(Rows<FromLogits, K>));
 }

@@ -1,5 +1,5 @@
-// gradient *= grad_output / divisor, in place. Where the factor is 1 nothing is read or written
-// but the factor.
+// gradient *= grad_output / divisor, in place. If the factor is 1, the gradient is neither read nor
+// written.
 
 #include "cuda/loss/loss.h"
 #include "cuda/runtime/runs.h"

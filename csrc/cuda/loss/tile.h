@@ -1,5 +1,5 @@
-// The part of a level that a block of the one-pass loss works on, its pixels, and what it keeps of
-// them in shared memory.
+// The part of a level that a block of the one-pass loss handles, its pixels, and its rows in shared
+// memory.
 #pragma once
 
 #include "common/softmax.h"
@@ -8,17 +8,17 @@
 
 namespace fastmef {
 
-// Threads of a block, one for each of its columns. More than two warps for each of the four
-// schedulers would leave a thread 168 registers, with spills; three exposures fill the shared
-// memory first.
+// The most threads of a block, one for each of its columns. With more than two warps for each of
+// the four schedulers a thread would have 168 registers and spill; with three exposures the limit
+// is shared memory.
 template <int K>
 constexpr int kMostThreads = K == 2 ? 256 : 192;
-// Pairs of rows in shared memory: the one that is added, five before it whose pixels still wait for
-// their gradient, and one that slower threads may still be reading.
+// The number of pairs of rows in shared memory: the newest one, five before it whose pixels have no
+// gradient yet, and one that slower threads may still be reading.
 constexpr int kPairs = kHalo / 2 + 2;
 
-// Rows and columns of pixels, and of the windows named by their first pixel. In 32 bits, because
-// registers are short; only offsets in memory are longer. r0 and a0 are even.
+// The rows and columns of pixels of a block, and of windows, which are identified by their first
+// pixel. They have 32 bits to save registers; only offsets in memory have more. r0 and a0 are even.
 struct Tile {
   int batch, r0, r1, c0, c1;
   int a0, a1;  // window rows
@@ -27,6 +27,7 @@ struct Tile {
   bool loads, has_window, counts, owns;
 };
 
+// Returns the tile of a block of the level, for this thread.
 __device__ __forceinline__ Tile tile_of(const Level& level, int block) {
   Tile p;
   p.batch = block / (level.strips * level.chunks);
@@ -45,11 +46,12 @@ __device__ __forceinline__ Tile tile_of(const Level& level, int block) {
   return p;
 }
 
-// Where a pixel lies.
+// Returns the offset of a pixel.
 __device__ __forceinline__ int64_t offset(const Stack& x, int batch, int row, int column) {
   return batch * x.plane + row * x.row + column * x.column;
 }
 
+// Reads a value; Single says that the array is float32.
 template <bool Single>
 __device__ __forceinline__ float number(const Stack& from, int64_t offset) {
   if constexpr (Single) {
@@ -68,7 +70,7 @@ struct Pixel {
   float exposures[K];
   float source[kSources];
 
-  // `e` and `s` are offsets of the pixel; what is not `inside` becomes 0.
+  // `e` and `s` are the offsets of the pixel; the values are 0 if it is not `inside`.
   template <bool Single>
   __device__ __forceinline__ void read(const Level& level, int64_t e, int64_t s, bool inside) {
 #pragma unroll
@@ -81,7 +83,7 @@ struct Pixel {
     }
   }
 
-  // F; the logits become weights.
+  // Returns F and replaces the logits by the weights.
   __device__ __forceinline__ float fuse() {
     if constexpr (!FromLogits) {
       return source[0];
@@ -94,7 +96,8 @@ struct Pixel {
     }
   }
 
-  // dF / dlogits, after fuse(): W_k (I_k - F), which is +-W_1 W_2 (I_1 - I_2) of two exposures.
+  // Computes dF / dlogits after fuse(): W_k (I_k - F), which is +-W_1 W_2 (I_1 - I_2) for two
+  // exposures.
   __device__ __forceinline__ void slopes(float fused, float (&to)[K == 2 ? 1 : K]) const {
     if constexpr (K == 2) {
       to[0] = source[0] * source[1] * (exposures[0] - exposures[1]);
@@ -120,11 +123,12 @@ struct Pair {
   }
 };
 
-// How many numbers of a pixel hold dF / dlogits: of two exposures the second is minus the first.
+// The number of values of dF / dlogits that are stored for each pixel. For two exposures the second
+// value is minus the first.
 template <int K>
 constexpr int kSlopes = K == 2 ? 1 : K;
 
-// Two rows of N planes, of which one access moves two planes.
+// Two rows of N planes; one access moves the values of two planes.
 template <int N, int Columns>
 class Planes {
  public:
@@ -158,20 +162,20 @@ class Planes {
   float2 two_[N % 2 ? Columns : 1];
 };
 
-// The rows that the block still needs, two by two: F and the exposures minus a constant each, and
-// dF / dlogits. Rows y and y + 1 lie in slot y / 2 % kPairs.
+// The pairs of rows that the block still needs: F and the exposures minus their constants, and
+// dF / dlogits. Rows y and y + 1 are in slot y / 2 % kPairs.
 template <bool FromLogits, int K>
 struct Rows {
   static constexpr int kThreads = kMostThreads<K>;
   Planes<1, kThreads> fused[kPairs];
   Planes<K, kThreads> exposures[kPairs];
   Planes<FromLogits ? kSlopes<K> : 1, FromLogits ? kThreads : 1> slopes[kPairs];
-  Planes<K + 2, kHalo + kThreads> spread;  // derivatives of windows, after columns of zeros
-  float shifts[K + 1];                     // the constants; here, for registers are short
-  unsigned turn;                           // how many blocks were done before this one
+  Planes<K + 2, kHalo + kThreads> derivatives;  // derivatives of windows, after columns of zeros
+  float shifts[K + 1];                          // the constants; here, for registers are short
+  unsigned turn;                                // how many blocks were done before this one
 };
 
-// The sum over the threads, in an order that depends on their number alone.
+// Returns the sum over the threads, in an order that depends on their number only.
 __device__ __forceinline__ double sum_of_block(double* memory, double mine) {
   const int t = threadIdx.x;
   memory[t] = mine;
@@ -187,13 +191,13 @@ __device__ __forceinline__ double sum_of_block(double* memory, double mine) {
   return total;
 }
 
-// Constants near the values of the block: around them E[x^2] - E[x]^2 does not cancel. Means over
-// 4 x 32 pixels.
+// Computes constants near the values of the block, the means of 4 x 32 pixels. They are subtracted
+// because E[x^2] - E[x]^2 would lose precision by cancellation.
 template <bool Single, bool FromLogits, int K>
 __device__ __forceinline__ void sample_means(const Level& level, const Tile& p,
                                              Rows<FromLogits, K>& rows) {
   constexpr int kRows = 4, kLanes = 32;
-  float* const memory = reinterpret_cast<float*>(&rows.spread);
+  float* const memory = reinterpret_cast<float*>(&rows.derivatives);
   const int t = threadIdx.x;
   if (t < kLanes) {
     const int columns = min(p.c1 + kHalo, level.width) - p.first;
@@ -206,7 +210,7 @@ __device__ __forceinline__ void sample_means(const Level& level, const Tile& p,
       pixel.template read<Single>(level, offset(level.exposures, p.batch, y, x),
                                   offset(level.source, p.batch, y, x), true);
       const float fused = pixel.fuse();
-      // One value that is not a number must not reach the whole block.
+      // A single NaN must not make the whole block NaN.
       if (fused - fused == 0.0f) sums[0] += fused;
 #pragma unroll
       for (int k = 0; k < K; ++k) {

@@ -1,5 +1,5 @@
-// The sums of the windows that are open in a column of the one-pass loss, and what a complete
-// window gives.
+// The sums of incomplete windows in a column of the one-pass loss, and the values of a complete
+// window.
 #pragma once
 
 #include "common/attributes.h"
@@ -8,8 +8,8 @@
 
 namespace fastmef {
 
-// Adds a number of each of two rows to the sums that are open, moves these on by two, and returns
-// the two that are complete. The window `last` rows away gets taps[last].
+// Adds the values of two rows to the sums of incomplete windows, moves these on by two, and returns
+// the two sums that are complete.
 template <bool Forward>
 __device__ __forceinline__ float2 push(float (&open)[kHalo], const float (&taps)[kWindow],
                                        float2 x) {
@@ -25,19 +25,19 @@ __device__ __forceinline__ float2 push(float (&open)[kHalo], const float (&taps)
 }
 
 // The centres of two windows of this thread that follow each other down the column: Sobel
-// magnitudes, and values less their constant.
+// magnitudes, and values minus their constant.
 struct Centres {
   float magnitude[2], value[2];
 };
 
-// Those in the second row of slot `above` and the first row of the next slot.
+// Computes the centres in the second row of slot `above` and the first row of the next slot.
 template <bool FromLogits, int K>
 __device__ __forceinline__ void find_centres(const Rows<FromLogits, K>& rows, int above,
                                              bool with_magnitude, Centres (&found)[K]) {
   const int below = above + 1 < kPairs ? above + 1 : 0;
   const int column = threadIdx.x + kWindow / 2;
   float2 a[3][K], b[3][K];
-  // Three exposures one after the other: all of them at once would spill.
+  // Three exposures are handled one after the other: all of them at once would spill.
   constexpr bool kTogether = K == 2;
   if (kTogether) {
 #pragma unroll
@@ -69,7 +69,8 @@ __device__ __forceinline__ void find_centres(const Rows<FromLogits, K>& rows, in
   }
 }
 
-// A_k of one window, from the moments of the exposure and what its centre has.
+// Returns A_k of one window, from the moments of the exposure and the magnitude and value of the
+// centre.
 template <bool Common>
 __device__ __forceinline__ float importance(const LossArgs& a, float mean, float second_moment,
                                             float magnitude, float value) {
@@ -85,7 +86,7 @@ __device__ __forceinline__ float importance(const LossArgs& a, float mean, float
 }
 
 // Returns sum_k gamma_k SSIM, gamma_k = A_k / (sum_j A_j + eps). `derivatives` are those w.r.t.
-// 2 E[F], E[F^2] and every 2 E[F I_k], which leaves the gradient a factor of 2 for all of them.
+// 2 E[F], E[F^2] and every 2 E[F I_k], so that the gradient has a common factor of 2.
 template <bool Common, int K>
 __device__ __forceinline__ float compare(const LossArgs& a, const float (&shifts)[K + 1],
                                          const float (&moments)[2 + 3 * K],
@@ -102,13 +103,13 @@ __device__ __forceinline__ float compare(const LossArgs& a, const float (&shifts
 #pragma unroll
     for (int k = 0; k < K; ++k) {
       const float mean_i = moments[2 + 3 * k];
-      const float below = reciprocal(base + (moments[3 + 3 * k] - mean_i * mean_i));
-      const float structure = (2.0f * (moments[4 + 3 * k] - mean_f * mean_i) + a.c2) * below;
-      const float share = weights[k] * below;
+      const float inverse_k = reciprocal(base + (moments[3 + 3 * k] - mean_i * mean_i));
+      const float structure = (2.0f * (moments[4 + 3 * k] - mean_f * mean_i) + a.c2) * inverse_k;
+      const float scaled = weights[k] * inverse_k;
       value += weights[k] * structure;
-      derivatives[0] += share * (mean_f * structure - mean_i);
-      derivatives[1] -= share * structure;
-      derivatives[2 + k] = share * inverse;
+      derivatives[0] += scaled * (mean_f * structure - mean_i);
+      derivatives[1] -= scaled * structure;
+      derivatives[2 + k] = scaled * inverse;
     }
   } else {
 #pragma unroll

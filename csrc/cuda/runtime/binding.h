@@ -1,5 +1,5 @@
-// What every launch is given by Python. Arrays arrive as addresses and strides, device and stream
-// as numbers, so that nothing of PyTorch is needed to build the module.
+// The common arguments of bindings. Python passes arrays as addresses and strides, and device and
+// stream as numbers, so that the module is built without PyTorch.
 #pragma once
 
 #include "common/binding.h"

@@ -1,5 +1,5 @@
-// What is refused before anything is launched: cases in which a kernel would read or write what it
-// must not, and the GPU would report it late or never. Errors begin with the operation's name.
+// Checks before a launch. They refuse cases in which a kernel would access memory out of bounds,
+// which the GPU would report late or never. Errors begin with the operation's name.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +12,7 @@
 
 namespace fastmef {
 
-constexpr int kMostExposures = 8;  // whose weights fit into the registers of a thread
+constexpr int kMostExposures = 8;  // the weights of more do not fit into a thread's registers
 
 // (B, K, C, H, W) of an array.
 using Sizes = std::array<int64_t, 5>;
@@ -23,11 +23,11 @@ using Sizes = std::array<int64_t, 5>;
 
 inline void check_count(const char* operation, int count) {
   if (count < 1 || count > kMostExposures) {
-    refuse(operation, "1 to 8 exposures, got " + std::to_string(count));
+    refuse(operation, "takes 1 to 8 exposures, got " + std::to_string(count));
   }
 }
 
-// Of no pixels there is no result, and the sizes of the division of work would be 0 too.
+// Refuses empty arrays, for which the division of work would have sizes of 0.
 inline void check_sizes(const char* operation, const Sizes& sizes) {
   std::string text;
   bool empty = false;
@@ -35,17 +35,17 @@ inline void check_sizes(const char* operation, const Sizes& sizes) {
     text += (text.empty() ? "" : " x ") + std::to_string(size);
     empty = empty || size < 1;
   }
-  if (empty) refuse(operation, "images with at least one pixel, got " + text);
+  if (empty) refuse(operation, "takes images with at least one pixel, got " + text);
 }
 
 inline bool is_single_float(DType dtype) { return dtype >= kFloat16 && dtype <= kFloat32; }
 
-// Memory without gaps as a stack of one row.
+// Returns contiguous memory as a stack of one row.
 inline Stack dense(const void* data, DType dtype) {
   return {const_cast<void*>(data), dtype, 0, 0, 0, 0, 1};
 }
 
-// The arrays of one call: first those that are read, then those that are written.
+// Checks the arrays of one call: first those that are read, then those that are written.
 class Arrays {
  public:
   explicit Arrays(const char* operation) : operation_(operation) {}
@@ -54,7 +54,8 @@ class Arrays {
     if (x.data) add(name, x, sizes);
   }
 
-  // Must neither share memory with another array nor place two numbers at one address.
+  // A written array must neither share memory with another array nor have two values at one
+  // address.
   void written(const char* name, const Stack& x, const Sizes& sizes) {
     if (!x.data) return;
     if (!elements_are_apart(x, sizes)) refuse(operation_, name + std::string(" overlaps itself"));
@@ -77,7 +78,7 @@ class Arrays {
     return {x.plane, x.layer, x.channel, x.row, x.column};
   }
 
-  // Does every axis step over all that the shorter steps reach?
+  // Returns whether the stride of every axis exceeds the range of the axes with smaller strides.
   static bool elements_are_apart(const Stack& x, const Sizes& sizes) {
     std::array<std::pair<int64_t, int64_t>, 5> axes;  // stride and size
     for (int i = 0; i < 5; ++i) axes[i] = {strides(x)[i], sizes[i]};
@@ -91,6 +92,7 @@ class Arrays {
     return true;
   }
 
+  // Checks the alignment of an array and records its range of addresses.
   Range add(const char* name, const Stack& x, const Sizes& sizes) {
     const int64_t bytes = size_of(x.dtype);
     const uintptr_t begin = reinterpret_cast<uintptr_t>(x.data);

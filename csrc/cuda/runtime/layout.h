@@ -1,16 +1,16 @@
-// Whether runs of neighbouring pixels can be read in one access.
+// Tests whether runs of neighbouring pixels can be read in one access.
 #pragma once
 
 #include "common/stack.h"
 
 namespace fastmef {
 
-// Does every row begin where the one before it ends?
+// Returns whether every row begins where the row before it ends.
 inline bool rows_join(const Stack& x, int64_t height, int64_t width) {
   return !x.data || height == 1 || x.row == width * x.column;
 }
 
-// Are runs of `length` elements aligned to the accesses they are read with?
+// Returns whether runs of `length` elements are aligned to the accesses that read them.
 inline bool runs_align(const Stack& x, int64_t length, int64_t height) {
   if (!x.data) return true;
   int64_t bytes = length * size_of(x.dtype);
@@ -19,7 +19,7 @@ inline bool runs_align(const Stack& x, int64_t length, int64_t height) {
   return reinterpret_cast<uintptr_t>(x.data) % bytes == 0 && steps * size_of(x.dtype) % bytes == 0;
 }
 
-// Can runs of `pixels` be read whose pixels have `channels` neighbouring numbers each?
+// Returns whether runs of `pixels`, each with `channels` neighbouring values, can be read.
 inline bool image_in_runs(const Stack& x, int pixels, int channels, int64_t height) {
   if (!x.data) return true;
   if (x.column != channels || (channels > 1 && x.channel != 1)) return false;

@@ -1,4 +1,5 @@
-// Runs of V neighbouring numbers of any storage type, in accesses of at most 16 bytes.
+// Loads and stores runs of V neighbouring values of any storage type, in accesses of at most 16
+// bytes.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -12,7 +13,7 @@ struct alignas(sizeof(S) * V) Pack {
   S at[V];
 };
 
-// The type whose stores compilers keep whole: one of a Pack is split into its members.
+// A type whose stores compilers do not split; they split a store of a Pack into its members.
 template <int Bytes>
 struct Word;
 template <>
@@ -36,7 +37,7 @@ struct Word<16> {
   using type = uint4;
 };
 
-// How many numbers one access holds.
+// The number of values in one access.
 template <class S, int V>
 constexpr int kPack = V * sizeof(S) < 16 ? V : static_cast<int>(16 / sizeof(S));
 
@@ -65,7 +66,7 @@ __device__ __forceinline__ void store_run(const float (&from)[V], S* to) {
   }
 }
 
-// The same for a type known at run time: the floating-point types that logits come in.
+// The functions below do the same for a floating-point type that is known at run time only.
 template <int V>
 __device__ __forceinline__ void load_float_run(const void* from, DType dtype, int64_t offset,
                                                float (&to)[V]) {

@@ -1,4 +1,4 @@
-// From the storage type of a call to the kernel that was compiled for it.
+// Selects the kernel that was compiled for the storage type of a call.
 #pragma once
 
 #include "cuda/runtime/checks.h"
@@ -18,7 +18,7 @@ void dispatch_storage(const char* operation, DType dtype, const Function& functi
   }
 }
 
-// The same for the types that have gradients.
+// Does the same for the types that have gradients.
 template <class Function>
 void dispatch_float(const char* operation, DType dtype, const Function& function) {
   switch (dtype) {

@@ -1,1 +1,1 @@
-"""What the operations share: their declaration, tensors as kernels take them, autograd helpers."""
+"""Shared parts of the operations: declaration, tensors in the form of kernels, autograd helpers."""

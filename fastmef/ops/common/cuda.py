@@ -1,4 +1,4 @@
-"""What every launch of a CUDA C++ kernel needs to know about the GPU."""
+"""The device and stream of a launch of a CUDA C++ kernel, and limits of these kernels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fastmef.ops.common.operation import RefusedError
 
-# The weights of more exposures do not fit into a thread's registers.
+# With more exposures the weights of a pixel do not fit into a thread's registers.
 MOST_EXPOSURES = 8
 
 
@@ -18,6 +18,7 @@ def device_and_stream(operation: str, *tensors: Tensor | None) -> tuple[int, int
 
 
 def common_device(operation: str, *tensors: Tensor | None) -> torch.device:
+    """Return the GPU that all tensors are on."""
     devices = {x.device for x in tensors if x is not None}
     if len(devices) != 1 or next(iter(devices)).type != "cuda":
         found = ", ".join(sorted(map(str, devices)))

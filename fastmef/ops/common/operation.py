@@ -1,9 +1,8 @@
-"""An operation is declared once: :class:`Operation`.
+"""The declaration of an operation, :class:`Operation`.
 
-The record says which dtypes and cases the kernels of each backend handle. Everything else reads
-it: the choice that :mod:`fastmef.ops` makes before it calls an operation, the dispatch among GPU
-kernels inside a registered operation, :func:`fastmef.show_config`, and the list of operations for
-``opcheck``.
+The record says which dtypes and cases the kernels of each backend handle. All other code reads it:
+the choice of a backend in :mod:`fastmef.ops`, the dispatch among GPU kernels inside a registered
+operation, :func:`fastmef.show_config`, and the list of operations for ``opcheck``.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ OPERATIONS: dict[str, Operation] = {}
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 STORED = (torch.uint8, torch.uint16, *FLOATS)
-# float64 on a GPU is left to the reference.
+# On a GPU, float64 falls back to the reference.
 GPU_FLOATS, GPU_STORED = FLOATS[:-1], STORED[:-1]
 
 _SCHEMA_TYPES = {
     **{bool: "bool", int: "int", str: "str", float: "float", float | None: "float?"},
-    float | Tensor: "float",  # the reference alone takes tensors
+    float | Tensor: "float",  # only the reference takes tensors
 }
 
 
@@ -43,13 +42,14 @@ class LaunchError(RuntimeError):
 
 
 def any_case(*tensors: Tensor | None, **limits: Any) -> bool:
+    """Accept every case."""
     return True
 
 
 class Support(NamedTuple):
-    """What the kernels of one backend handle.
+    """The dtypes and cases that the kernels of one backend handle.
 
-    ``covers`` is given the tensors and keyword arguments of :meth:`Operation.backend`.
+    ``covers`` takes the tensors and keyword arguments of :meth:`Operation.backend`.
     """
 
     dtypes: tuple[torch.dtype, ...]
@@ -57,7 +57,7 @@ class Support(NamedTuple):
 
 
 def every_tensor(*arguments: Any, **options: Any) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
-    """Return the case of a registered operation whose tensors all decide, and no option does."""
+    """Return all tensors and no options, for operations whose backend depends on tensors only."""
     return tuple(x for x in arguments if isinstance(x, Tensor)), {}
 
 
@@ -65,13 +65,15 @@ class Operation:
     """A public operation: what each backend supports, and the registered operations behind it."""
 
     def __init__(self, name: str, *, in_transforms: bool = False, **support: Support) -> None:
-        """Declare what is supported by backend: ``cpp``, ``cuda`` and ``triton``.
+        """Declare the support of the backends ``cpp``, ``cuda`` and ``triton``.
 
-        ``in_transforms`` says that kernels also run under transforms of ``torch.func``: every
-        ``autograd.Function`` is a :class:`~fastmef.ops.common.transforms.Function` then.
+        ``in_transforms`` says that kernels also run under transforms of ``torch.func``. Every
+        ``autograd.Function`` of the operation must then be a
+        :class:`~fastmef.ops.common.transforms.Function`.
         """
         self.name, self.in_transforms, self.support = name, in_transforms, support
-        self.kernels: dict[str, dict[str, Callable[..., Any]]] = {}  # by registered operation
+        self.kernels: dict[str, dict[str, Callable[..., Any]]] = {}
+        """The functions of each backend, for each registered operation."""
         OPERATIONS[name] = self
 
     def backends(self, *tensors: Tensor | None, **limits: Any) -> Iterator[str]:
@@ -90,7 +92,7 @@ class Operation:
                 yield backend
 
     def backend(self, *tensors: Tensor | None, **limits: Any) -> str:
-        """Return the backend that runs this case; the reference where no kernel does."""
+        """Return the backend that runs this case, the reference if no kernel handles it."""
         for backend in self.backends(*tensors, **limits):
             return backend
         return backends.REFERENCE
@@ -105,10 +107,10 @@ class Operation:
         case: Callable[..., tuple[tuple[Tensor | None, ...], dict[str, Any]]] = every_tensor,
         **kernels: Callable[..., Any],
     ) -> Callable[..., Any]:
-        """Define ``fastmef::<schema>``; to ``torch.compile`` it is one opaque call.
+        """Define ``fastmef::<schema>``, which ``torch.compile`` sees as one opaque call.
 
-        ``fake`` makes outputs without values. ``kernels`` holds one function a backend, all with
-        the arguments of the schema; ``case`` turns these into those of :meth:`backend`. Under
+        ``fake`` allocates the outputs. ``kernels`` holds one function for each backend, all with
+        the arguments of the schema; ``case`` maps these to the arguments of :meth:`backend`. Under
         Triton's interpreter the Triton kernels run on CPU tensors.
         """
         name = schema.split("(")[0]
@@ -129,7 +131,7 @@ class Operation:
     def dispatcher(
         self, name: str, kernels: dict[str, Callable[..., Any]], case: Callable[..., Any]
     ) -> Callable[..., Any]:
-        """Return a function that runs the first kernel of this case that starts."""
+        """Return a function that runs the first kernel that handles the case and can be started."""
 
         def run(*arguments: Any, **options: Any) -> Any:
             tensors, limits = case(*arguments, **options)
@@ -147,7 +149,7 @@ class Operation:
         return run
 
     def give_up(self, backend: str, error: Exception) -> None:
-        """Use ``backend`` no more for this operation, and say so once."""
+        """Warn that ``backend`` failed, and do not use it again for this operation."""
         reason = " ".join(str(error).split()) or repr(error)
         backends.FAILED[backend, self.name] = reason
         warnings.warn(
@@ -158,13 +160,16 @@ class Operation:
 
 
 def options_schema(options: Any) -> str:
-    """Return the fields of a ``NamedTuple`` as arguments of a schema."""
+    """Return the fields of a ``NamedTuple`` class as arguments of a schema."""
     fields = get_type_hints(options).items()
-    return ", ".join(f"{_SCHEMA_TYPES[kind]} {name}" for name, kind in fields)
+    return ", ".join(f"{_SCHEMA_TYPES[type_]} {name}" for name, type_ in fields)
 
 
 def triton_launcher(module: str, name: str) -> Callable[..., Any]:
-    """Return ``fastmef.kernels.<module>.<name>``, imported on the first call: Triton is slow."""
+    """Return ``fastmef.kernels.<module>.<name>``, which is imported on the first call.
+
+    Importing Triton takes long.
+    """
 
     def launch(*args: Any, **options: Any) -> Any:
         return getattr(importlib.import_module(f"fastmef.kernels.{module}"), name)(*args, **options)

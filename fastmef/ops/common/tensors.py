@@ -1,4 +1,4 @@
-"""Tensors as the kernels take them: addresses, strides, window taps, and memory for results."""
+"""Convert tensors to addresses, types and strides, allocate results, and make window taps."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ def color_stack(images: Tensor | None) -> Stack:
 
 
 def fused_stack(fused: Tensor | None) -> Stack:
-    """Return a ``(B, C, H, W)`` tensor as a stack of one image each."""
+    """Return a ``(B, C, H, W)`` tensor as a stack with K = 1."""
     return color_stack(None if fused is None else fused.unsqueeze(1))
 
 
 def gray_stack(images: Tensor | None) -> Stack:
-    """Return ``(B, K, H, W)`` or ``(B, H, W)`` as a stack of one channel (and one image)."""
+    """Return ``(B, K, H, W)`` or ``(B, H, W)`` as a stack with C = 1, and K = 1 for the latter."""
     if images is None:
         return ABSENT
     plane, *layers, row, column = images.stride()
-    # The strides of single images and channels, as views would have them.
+    # The stride of an axis of size 1 is never used; a contiguous view would have this one.
     channel = images.shape[-2] * row
     layer = layers[0] if layers else channel
     return (images.data_ptr(), _NUMBERS[images.dtype], plane, layer, channel, row, column)
@@ -57,12 +57,13 @@ def gray_stack(images: Tensor | None) -> Stack:
 
 @lru_cache
 def attribute_bits(attributes: str) -> int:
-    """Return the bits of a name like ``"variance_gradient"``, as in csrc/common/attributes.h."""
+    """Return the bits of csrc/common/attributes.h for a name like ``"variance_gradient"``."""
     return sum(1 << ATTRIBUTES.index(name) for name in parse_attributes(attributes) or ())
 
 
 @lru_cache(maxsize=256)
 def axis_taps(window: int, sigma: float | None, size: int) -> tuple[float, ...]:
+    """Return the taps of the window along an axis of ``size`` pixels."""
     require(window > 0 and window % 2 == 1, "a window has an odd number of pixels")
     return gaussian_taps(effective_window(window, size), sigma)
 
@@ -79,7 +80,7 @@ def flatten_planes(images: Tensor) -> Tensor:
 
 
 def map_shape(images: Tensor, window: int, border: str) -> tuple[int, ...]:
-    """Return the shape of the values of all windows of ``(..., H, W)``."""
+    """Return the shape of the map with one value for each window of ``(..., H, W)``."""
     if border != "valid":
         return tuple(images.shape)
     height, width = images.shape[-2:]
@@ -89,7 +90,7 @@ def map_shape(images: Tensor, window: int, border: str) -> tuple[int, ...]:
 
 
 def map_like(images: Tensor, window: int, border: str = "valid") -> Tensor:
-    """Allocate the values of all windows, uninitialised."""
+    """Allocate an uninitialised map with one value for each window."""
     return images.new_empty(map_shape(images, window, border))
 
 
@@ -99,7 +100,7 @@ def gradient_like(x: Tensor, wanted: bool = True) -> Tensor:
 
 
 def scalar_dtype(x: Tensor) -> torch.dtype:
-    """Return the dtype of sums over ``x``: half precision could not hold them."""
+    """Return the dtype of sums over ``x``, at least float32."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
@@ -112,9 +113,10 @@ def fused_like(exposures: Tensor) -> Tensor:
 
 
 def require(fits: bool, what: str) -> None:
-    """Stop a direct call of a registered operation that would leave the memory of its tensors.
+    """Refuse a direct call of a registered operation that would access memory out of bounds.
 
-    :mod:`fastmef.functional` has checked everything before and explains what is allowed.
+    Calls through :mod:`fastmef.functional` were checked there, with messages that explain what is
+    allowed.
     """
     if not fits:
         raise RefusedError(f"fastmef: {what}")

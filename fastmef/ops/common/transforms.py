@@ -1,7 +1,8 @@
-"""Kernels under transforms of ``torch.func``: which transforms they take, and batched calls.
+"""Run kernels under transforms of ``torch.func``.
 
-``grad`` and ``vmap`` in any order run the kernels, as long as nothing is differentiable twice;
-plain PyTorch has second derivatives. A batched call is one call for each sample, with its bits.
+``grad`` and ``vmap`` in any order run the kernels, as long as nothing is differentiated twice;
+second derivatives fall back to plain PyTorch. A batched call is one call for each sample, and its
+results are bit-identical to those calls.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _functorch: Any = torch._C._functorch
 
 
 def _gradient_levels(tensor: Tensor) -> set[int]:
-    """Return the levels that differentiate w.r.t. the tensor; 0 is autograd outside of them."""
+    """Return the transform levels that differentiate w.r.t. the tensor; 0 is plain autograd."""
     levels = set()
     while _functorch.is_functorch_wrapped_tensor(tensor):
         if tensor.requires_grad:
@@ -30,23 +31,23 @@ def _gradient_levels(tensor: Tensor) -> set[int]:
 
 
 def requires_grad(tensor: Tensor) -> bool:
-    """Return whether a gradient w.r.t. the tensor is recorded, in this transform or around it."""
+    """Return whether autograd or an active transform records a gradient w.r.t. the tensor."""
     if not backends.transforms_active():
         return tensor.requires_grad
     return bool(_gradient_levels(tensor))
 
 
 def kernels_suffice(tensors: list[Tensor]) -> bool:
-    """Return whether the active transforms ask for batches and first derivatives alone."""
-    kinds = {x.key() for x in _functorch.get_interpreter_stack() or ()}
+    """Return whether the active transforms need only batches and first derivatives."""
+    transforms = {x.key() for x in _functorch.get_interpreter_stack() or ()}
     allowed = {_functorch.TransformType.Grad, _functorch.TransformType.Vmap}
-    return kinds <= allowed and len(set().union(*map(_gradient_levels, tensors))) <= 1
+    return transforms <= allowed and len(set().union(*map(_gradient_levels, tensors))) <= 1
 
 
 def call_each(
     function: Callable[..., Any], info: Any, in_dims: tuple[Any, ...], *arguments: Any
 ) -> tuple[Any, Any]:
-    """Call ``function`` for each sample of a batch: a rule for ``vmap``."""
+    """Implement the rule for ``vmap``: call ``function`` for each sample of a batch."""
     results = [
         function(
             *(
@@ -67,13 +68,13 @@ class Function(torch.autograd.Function):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        # PyTorch asks for it in every call; forming it anew is a fifth of a call's host time.
+        # PyTorch reads the signature in every call; computing it takes a fifth of the host time.
         forward: Any = cls.forward
         forward.__signature__ = inspect.signature(forward)
 
     @classmethod
     def apply(cls, *arguments: Any) -> Any:
-        """Call the function, outside of transforms without binding its arguments to names."""
+        """Call the function. Outside of transforms its arguments are not bound to names."""
         if backends.transforms_active():
             return super().apply(*arguments)
         return super(torch.autograd.Function, cls).apply(*arguments)  # type: ignore[misc]
@@ -84,9 +85,9 @@ class Function(torch.autograd.Function):
 
 
 def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark a backward pass as PyTorch's decorator does, which cannot be transformed.
+    """Mark a backward pass as not differentiable; unlike PyTorch's decorator, allow transforms.
 
-    Without any gradient the backward pass is not called.
+    If no output has a gradient, the backward pass is skipped.
     """
     marked = torch.autograd.function.once_differentiable(backward)
 
