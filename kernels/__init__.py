@@ -1,10 +1,9 @@
 """Triton kernels, one folder for each operation; installed as ``fastmef.kernels``.
 
-A folder holds the kernels of each pass with their formulas, their launchers, and CONFIGURATIONS:
-the variants that launchers use, as data. ``python -m bench.machine_code triton``
-compiles them all without a GPU and fails on spills or where too few warps would fit a
-multiprocessor. The tables that pick block sizes are static: nothing is tuned, and no driver is
-asked, when a file is imported.
+A folder holds the kernels of each pass with their formulas, their launchers, and CONFIGURATIONS, a
+list of the variants that the launchers use by default. ``python -m bench.machine_code triton``
+compiles them all without a GPU and fails on spills or if too few warps would fit a multiprocessor.
+The tables that pick block sizes are static: importing a file tunes nothing and calls no driver.
 
 These rules hold in all kernels:
 
@@ -12,12 +11,12 @@ These rules hold in all kernels:
   reference.
 - Offsets that depend on program ids or strides are int64 (:func:`.common.tiles.locate`); only
   positions along one axis, and up to four times those, are int32. So an image may have any number
-  of pixels, fewer than 2**29 along an axis. Inside loops pointers are advanced by one stride at a
-  time: ``k * stride`` would be an int32 product. ``bench.machine_code.offsets``
-  looks for such products.
-- Triton takes sizes, strides and addresses for granted only where a layout of the kernel says so
-  (:class:`.common.launching.Layout`): what compiles on a GPU was compiled ahead of time, up to
-  types and constants such as taps and numbers of exposures.
+  of pixels, but fewer than 2**29 along an axis. Inside loops pointers are advanced by one stride at
+  a time, because ``k * stride`` would be an int32 product. ``bench.machine_code.offsets`` looks for
+  such products.
+- Triton specialises a kernel on values of sizes, strides and addresses only as a layout of the kernel
+  says (:class:`.common.launching.Layout`). So all variants are compiled ahead of time, except for
+  types and for constants such as taps and numbers of exposures.
 - Window taps are ``tl.constexpr`` tuples: they become immediate operands and cost no registers.
 - A program writes one partial sum; ``partials.sum()`` adds them in a fixed order. No kernel uses
   atomics.

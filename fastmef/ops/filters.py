@@ -265,6 +265,7 @@ class Map(Function):
 def _run(
     operation: MapOperation, compute: Callable[..., Tensor], images: Tensor, options: Options
 ) -> Tensor:
+    """Run the kernels of ``operation``, or its reference ``compute``."""
     if operation.has_kernels_for(images, **options.limits):
         try:
             return Map.apply(operation, compute, images, options)

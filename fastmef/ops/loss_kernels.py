@@ -1,8 +1,9 @@
 """Call the kernels of weighted_ssim_loss and fusion_loss.
 
-The C++ kernels handle every case in one sweep. The CUDA C++ kernels, one launch for the coarser
-scales and one for the loss of all, know windows of 11 pixels and two or three exposures without a
-mask; Triton runs everything else, up to the windows that its threads can hold.
+The C++ kernels handle every case in one sweep. The CUDA C++ kernels take one launch for the images
+of the coarser scales and one for the loss of all scales. They handle windows of 11 pixels and two
+or three exposures without a mask; on a GPU, Triton handles all other windows that fit into the
+registers of a thread.
 """
 
 from __future__ import annotations

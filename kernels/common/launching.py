@@ -165,7 +165,7 @@ def launch(kernel: Kernel, programs: int, device: torch.device, *args: Any, **op
     if programs == 0:
         return
     with _on(device):
-        # Contraction to fused multiply-add: Triton 3.10 changes the default.
+        # Products and sums become fused multiply-adds. The default changes in Triton 3.10.
         kernel.variant_for(args)[(programs,)](*args, enable_fp_fusion=True, **options)
 
 

@@ -53,7 +53,7 @@ def map_area(planes, height, width, MARGIN_Y: tl.constexpr, MARGIN_X: tl.constex
 
 @triton.jit
 def load_group(pointers, COUNT: tl.constexpr, inside=None):
-    """Load the COUNT (1, 2 or 4) interleaved numbers behind each address."""
+    """Load the COUNT (1, 2 or 4) interleaved values at each address."""
     COLUMNS: tl.constexpr = pointers.shape[0]
     if COUNT == 1:
         return (tl.load(pointers, mask=inside),)

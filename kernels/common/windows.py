@@ -163,13 +163,14 @@ def columns_each(taps: tuple[float, ...], maps: int) -> int:
 
 
 def strip_rows(planes: int, height: int, width: int, each: int = 1) -> int:
-    """Return the rows of a program: by the shape alone, so that sums have one order everywhere."""
+    """Return the rows of a strip. They depend on the shape only, so the order of sums is fixed."""
     strips = strip_programs(planes, 1, width, 1, each)
     rows = height // cdiv(ENOUGH_PROGRAMS[each], max(1, strips))
     return max(LEAST_ROWS, min(MOST_ROWS, rows))
 
 
 def strip_programs(planes: int, height: int, width: int, rows: int, each: int = 1) -> int:
+    """Return the number of programs that march down strips of ``rows`` rows."""
     return planes * cdiv(height, rows) * cdiv(width, each * COLUMNS)
 
 

@@ -87,7 +87,7 @@ def attributes_backward_kernel(
         ring = zero_rows(2 * EACH * size, COLUMNS)
     if sobels is not None:
         open_rows = zero_rows(2 * EACH, COLUMNS)
-        # The march may begin far above; one row of zeros is like any other.
+        # The march may begin more than one row above the map; all rows there are zero.
         y = tl.maximum(start + 1 - top, -1)
         at_sobel = map_offset(plane, y, x, map_height, map_width, MARGIN_Y, MARGIN_X)
     # Pointers step from row to row, so that no product is formed in the loop.
@@ -114,12 +114,12 @@ def attributes_backward_kernel(
             through_sobel = ()
             pushed = ()
             for c in tl.static_range(EACH):
-                own_share, own_sum = edge_shares(column + c, width) if at_edges else (0.0, 2.0)
+                own_weight, own_sum = edge_weights(column + c, width) if at_edges else (0.0, 2.0)
                 h_x = beside[c][0] - beside[c + 2][0]
                 h_y = beside[c][1] + own_sum * beside[c + 1][1] + beside[c + 2][1]
                 if at_edges:
-                    # Of its own column a pixel receives g_x only at an edge.
-                    h_x += tl.where(own_share == 0, 0.0, own_share * beside[c + 1][0])
+                    # A pixel receives a gradient from g_x in its own column only at an edge.
+                    h_x += tl.where(own_weight == 0, 0.0, own_weight * beside[c + 1][0])
                 done, opened = push_sobel_backward(
                     (open_rows[2 * c], open_rows[2 * c + 1]), h_x, h_y, row + 1, height, at_edges
                 )
@@ -192,6 +192,7 @@ def _configuration(
     dtype: str = "fp32",
     layout: int = 0,
 ) -> Configuration:
+    """Return a variant with the given maps."""
     given = {"images": f"*{dtype}", "gradient": f"*{dtype}"}
     given |= dict.fromkeys(maps, "*fp32")
     if "variances" in maps:

@@ -23,7 +23,7 @@ from ..common.configurations import MARGINS, WINDOW, configuration, with_window
 from ..common.launching import (
     ARITHMETIC,
     BYTES,
-    BYTES_ON_THE_WAY,
+    BYTES_IN_FLIGHT,
     MANY_MAPS,
     Layout,
     compiled_for,
@@ -163,9 +163,9 @@ def gamma_kernel(
     image_step = tl.cast(image_row, tl.int64)
     to_center = (center_y - before) * image_step + center_x * tl.cast(image_column, tl.int64)
     here = batch * K * layer + tl.cast(first - before, tl.int64) * map_width + column
-    if upstream is not None:
-        at_upstream = row_at(upstream, first - before, column, upstream_row, upstream_column)
-        upstream_step = tl.cast(upstream_row, tl.int64)
+    if grad_output is not None:
+        at_grad = row_at(grad_output, first - before, column, grad_output_row, grad_output_column)
+        grad_output_step = tl.cast(grad_output_row, tl.int64)
         at_map = map_offset(
             batch * K, first - before, column, map_height, map_width, MARGIN_Y, MARGIN_X
         )
@@ -220,9 +220,9 @@ def gamma_kernel(
             else:
                 grads = ()
                 for k in tl.static_range(K):
-                    u = tl.load(at_upstream + k * upstream_layer, mask=inside, other=0)
+                    u = tl.load(at_grad + k * grad_output_layer, mask=inside, other=0)
                     u = u.to(tl.float32)
-                    given = given + (u,)
+                    grads = grads + (u,)
                 for k in tl.static_range(K):
                     difference = grads[k] * eps
                     for j in tl.static_range(K):
@@ -243,12 +243,12 @@ def gamma_kernel(
                         store_maps(sobels, to, 0, values, inside)
                     if EXPOSEDNESS:
                         offset = tl.load(center + k * image_layer).to(tl.float32) - 0.5
-                        e = by_product * variance * magnitude * exposedness * (-25.0 * offset)
+                        e = grad_product * variance * magnitude * exposedness * (-25.0 * offset)
                         store_maps(pointwise, to, 0, (e,), inside)
         at += image_step
         here += map_width
-        if upstream is not None:
-            at_upstream += upstream_step
+        if grad_output is not None:
+            at_grad += grad_output_step
             at_map += map_width + 2 * MARGIN_X
 
 
@@ -337,13 +337,14 @@ def gamma_weights_backward(
 def _configuration(
     count: int, attributes: str, dtype: str = "fp32", backward: bool = False, layout: int = 0
 ) -> Configuration:
+    """Return a variant for K = ``count`` and the attributes in a name."""
     given = {"exposures": f"*{dtype}", "floor": "fp32", "eps": "fp32"}
     names = ("variance", "gradient", "well_exposedness")
     used = [x in attributes for x in names]
     backward_tensors = ["grad_output", "shifts", "variances", "sobels", "pointwise"]
     if backward:
-        given |= {"upstream": f"*{dtype}", "shifts": "*fp32"}
-        maps = zip(of_backward[2:], used, strict=True)
+        given |= {"grad_output": f"*{dtype}", "shifts": "*fp32"}
+        maps = zip(backward_tensors[2:], used, strict=True)
         given |= {name: "*fp32" for name, is_used in maps if is_used}
     else:
         given |= {"out": f"*{dtype}"}
@@ -362,10 +363,10 @@ def _configuration(
             "GRADIENT": used[1],
             "EXPOSEDNESS": used[2],
             **MARGINS["valid"],
-            **{x: None for x in ("out", *of_backward) if x not in given},
+            **{x: None for x in ("out", *backward_tensors) if x not in given},
         },
         count * (size + written),
-        resident={2: BYTES_ON_THE_WAY, 3: ARITHMETIC}.get(count, MANY_MAPS),
+        resident={2: BYTES_IN_FLIGHT, 3: ARITHMETIC}.get(count, MANY_MAPS),
         layout=layout,
     )
 

@@ -227,8 +227,8 @@ def sobel_backward_kernel(
         down = ()
         for j in tl.static_range(3):
             counts = exists[j] & row_exists
-            given = tl.load(at_grad + (j - 1) * step, mask=counts, other=0).to(tl.float32)
-            a, b = scaled_differences(given, differences[2 * j], differences[2 * j + 1], counts)
+            grad = tl.load(at_grad + (j - 1) * step, mask=counts, other=0).to(tl.float32)
+            a, b = scaled_differences(grad, differences[2 * j], differences[2 * j + 1], counts)
             across = across + (a,)
             down = down + (b,)
         # A pixel receives a gradient from g_x in its own column only at an edge.
@@ -250,7 +250,7 @@ def sobel_backward_kernel(
 
 
 def _launch(kernel: Kernel, *tensors: Tensor) -> None:
-    """``tensors``: ``(N, H, W)``, the last one, contiguous, is filled."""
+    """Launch a kernel on ``(N, H, W)`` tensors; it fills the last one, which is contiguous."""
     *inputs, out = tensors
     planes, height, width = out.shape
     rows = strip_rows(planes, height, width)
@@ -283,6 +283,7 @@ def sobel_gradient_backward(grad_output: Tensor, images: Tensor) -> Tensor:
 
 
 def _configuration(kernel: Kernel, dtype: str, layout: int = 0) -> Configuration:
+    """Return a variant of the forward or the backward kernel."""
     pointers = ("images", "out", "grad_output", "grad_images")
     given = {x: f"*{dtype}" for x in kernel.arg_names if x in pointers}
     name = "sobel_gradient" if kernel is sobel_kernel else "sobel_gradient backward"

@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 
 from ..common.configurations import MARGINS, WINDOW, configuration, with_window
-from ..common.launching import BYTES, BYTES_ON_THE_WAY, Layout, compiled_for, launch
+from ..common.launching import BYTES, BYTES_IN_FLIGHT, Layout, compiled_for, launch
 from ..common.maps import clear_margins, map_offset, margins, new_maps, store_maps
 from ..common.reflect_pad import reflect_pad, reflect_pad_backward
 from ..common.tiles import stored
@@ -77,12 +77,12 @@ def moment_rows(
     rows = ()
     for c in tl.static_range(EACH):
         mean = TAPS[middle] * values[c + middle]
-        power = TAPS[middle] * squares[c + middle]
-        # Taps are symmetric: two pixels share one.
+        second_moment = TAPS[middle] * squares[c + middle]
+        # The taps are symmetric, so two pixels have the same tap.
         for j in tl.static_range(middle):
             mean += TAPS[j] * (values[c + j] + values[c + last - j])
-            power += TAPS[j] * (squares[c + j] + squares[c + last - j])
-        rows = rows + (mean, power)
+            second_moment += TAPS[j] * (squares[c + j] + squares[c + last - j])
+        rows = rows + (mean, second_moment)
     return rows
 
 
@@ -124,8 +124,8 @@ def variance_kernel(
     program = tl.program_id(0)
     plane, first, end, column = locate_strip(program, map_height, map_width, rows, COLUMNS, EACH)
     image_step = tl.cast(image_row, tl.int64)
-    upstream_step = tl.cast(upstream_row, tl.int64)
-    # What lies beyond the map is computed like its last column, and not stored.
+    grad_output_step = tl.cast(grad_output_row, tl.int64)
+    # Lanes beyond the map repeat its last column and are not stored.
     from_column = tl.minimum(column, map_width - 1) - left
     images += plane * image_plane
     shift = plane_constant(images, height, width, image_row, image_column)
@@ -142,8 +142,8 @@ def variance_kernel(
     at = row_at(images, first - top, from_column, image_row, image_column)
     done = first - (size - 1)
     here = plane * map_height * map_width + tl.cast(done, tl.int64) * map_width + column
-    if upstream is not None:
-        given = row_at(upstream, done, column, upstream_row, upstream_column)
+    if grad_output is not None:
+        at_grad = row_at(grad_output, done, column, grad_output_row, grad_output_column)
         at_map = map_offset(plane, done, column, map_height, map_width, MARGIN_Y, MARGIN_X)
     for row in range(first - top, end - top + size - 1):
         present = present_width(row, height, width, PADDED)
@@ -154,13 +154,13 @@ def variance_kernel(
                 inside = column + c < map_width
                 mean = ring[2 * c * size]
                 variance = ring[(2 * c + 1) * size] - mean * mean
-                if upstream is not None:
-                    at_window = given + c * tl.cast(upstream_column, tl.int64)
+                if grad_output is not None:
+                    at_window = at_grad + c * tl.cast(grad_output_column, tl.int64)
                     d = tl.load(at_window, mask=inside, other=0).to(tl.float32)
                     d = tl.where(variance >= floor, d, 0.0)
                     store_maps(maps, at_map + c, 0, (d, d * mean), inside)
                 else:
-                    # A comparison with NaN is false: NaN stays.
+                    # A comparison with NaN is false, so NaN is kept.
                     variance = tl.where(variance < floor, floor, variance)
                     variance = stored(variance, out.dtype.element_ty)
                     tl.store(out + here + c, variance, mask=inside)
@@ -169,8 +169,8 @@ def variance_kernel(
                     total += tl.where(inside, mean + shift, 0.0)
         at += image_step
         here += map_width
-        if upstream is not None:
-            given += upstream_step
+        if grad_output is not None:
+            at_grad += grad_output_step
             at_map += map_width + 2 * MARGIN_X
     if means is not None:
         tl.store(sums + program, tl.sum(total, axis=0))
@@ -247,12 +247,13 @@ def local_variance_backward(
 def _configuration(
     dtype: str, border: str, backward: bool = False, layout: int = 0
 ) -> Configuration:
+    """Return a variant of the forward pass or of the first backward pass."""
     given = {"images": f"*{dtype}", "floor": "fp32"}
     if backward:
-        given |= {"upstream": f"*{dtype}", "maps": "*fp32", "shifts": "*fp32"}
+        given |= {"grad_output": f"*{dtype}", "maps": "*fp32", "shifts": "*fp32"}
     else:
         given |= {"out": f"*{dtype}"}
-    absent = ("upstream", "out", "maps", "shifts", "means", "sums")
+    absent = ("grad_output", "out", "maps", "shifts", "means", "sums")
     size = BYTES[dtype]
     return configuration(
         f"local_variance{' backward, first pass' if backward else ''}, {border} border, {dtype}"
@@ -267,7 +268,7 @@ def _configuration(
             **{x: None for x in absent if x not in given},
         },
         2 * size + (8 if backward else 0),
-        resident=BYTES_ON_THE_WAY,
+        resident=BYTES_IN_FLIGHT,
         layout=layout,
     )
 

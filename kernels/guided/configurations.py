@@ -6,7 +6,7 @@ from typing import Any
 
 from ..common.launching import (
     BYTES,
-    BYTES_ON_THE_WAY,
+    BYTES_IN_FLIGHT,
     MANY_MAPS,
     SINGLE_VALUES,
     Configuration,
@@ -19,7 +19,7 @@ LAYOUTS = ("planar", "channels last", "any strides")  # of both kernels
 
 
 def _configuration(kernel: Kernel, dtype: str, count: int, layout: int = 0) -> Configuration:
-    """RGB exposures; small images of a quarter of each side."""
+    """Return a variant for RGB exposures and small images of a quarter of each side."""
     size = BYTES[dtype]
     full, small = kernel is fuse_kernel, 1 / 16
     lines, columns = tile_size(count) if full else (0, SMALL_COLUMNS)

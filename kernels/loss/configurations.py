@@ -9,7 +9,7 @@ from ..common.configurations import MARGINS, WINDOW, configuration, with_window
 from ..common.launching import (
     ARITHMETIC,
     BYTES,
-    BYTES_ON_THE_WAY,
+    BYTES_IN_FLIGHT,
     MANY_MAPS,
     SINGLE_VALUES,
     Configuration,
@@ -36,6 +36,7 @@ def _configuration(
     maxnreg: dict[int, int] | None = None,
     layout: int = 0,
 ) -> Configuration:
+    """Return a variant with the arguments that all kernels of the loss have in common."""
     constants = {**constants, "K": count, "FROM_LOGITS": from_logits}
     images = ("source", "exposures", "gradient")
     singles = ("partials", "shifts", "value", "levels", "coarse")
@@ -117,6 +118,7 @@ def _backward(
 
 
 def _pyramid(count: int, from_logits: bool, layout: int = 0) -> Configuration:
+    """Return a variant of the pyramid kernel for two levels."""
     constants: dict[str, Any] = {"mask": None, "LEVELS": 2, "SIDE": SIDE}
     read = 4 * _planes(count, from_logits)
     return _configuration(
@@ -127,12 +129,13 @@ def _pyramid(count: int, from_logits: bool, layout: int = 0) -> Configuration:
         from_logits,
         constants,
         read,
-        BYTES_ON_THE_WAY,
+        BYTES_IN_FLIGHT,
         layout=layout,
     )
 
 
 def _scale(dtype: str, layout: int = 0) -> Configuration:
+    """Return a variant of the kernel that scales the gradient."""
     return scale_kernel.configuration(
         f"scaling of the gradient, {dtype}" + (", any address" if layout else ""),
         {"gradient": f"*{dtype}", "grad_output": "*fp32", "divisor": "fp32"},

@@ -24,7 +24,7 @@ import triton
 import triton.language as tl
 
 from ..common.configurations import TAPS, WINDOW, configuration
-from ..common.launching import ARITHMETIC, BYTES_ON_THE_WAY, Layout, compiled_for, launch
+from ..common.launching import ARITHMETIC, BYTES_IN_FLIGHT, Layout, compiled_for, launch
 from ..common.windows import (
     Taps,
     locate_strip,

@@ -258,6 +258,7 @@ def quality_backward_kernel(
 
 
 def _configuration(variant: str, count: int, second: bool, gradient: bool = True) -> Configuration:
+    """Return a variant of the first or the second pass."""
     kernel: Kernel = quality_backward_kernel if second else quality_kernel
     is_mefnet = variant == "mefnet"
     absent = ["gains"] if is_mefnet else ["chosen", "luminance", "luminance_sums"]

@@ -7,7 +7,7 @@ from typing import Any
 from ..common.configurations import configuration
 from ..common.launching import (
     BYTES,
-    BYTES_ON_THE_WAY,
+    BYTES_IN_FLIGHT,
     MANY_MAPS,
     SINGLE_VALUES,
     Configuration,
@@ -31,12 +31,14 @@ def _configuration(
     size: float,
     **others: Any,
 ) -> Configuration:
+    """Return a variant with the float32 arguments that the kernel has."""
     given = {x: f"*{dtype}" for x, dtype in types.items()}
     given |= {x: "fp32" for x in _FLOATS if x in kernel.arg_names}
     return configuration(name, kernel, given, constants, size, **others)
 
 
 def _reduce_configuration(dtype: str, to: str, layout: int = 0) -> Configuration:
+    """Return a variant of the kernel for the next level."""
     return _configuration(
         f"reduce, {dtype} to {to}{STRIDES[layout]}",
         reduce_kernel,
@@ -50,6 +52,7 @@ def _reduce_configuration(dtype: str, to: str, layout: int = 0) -> Configuration
 
 
 def _activity_configuration(dtype: str, layout: int = 0) -> Configuration:
+    """Return a variant of the activity kernel for two RGB exposures."""
     colours = {"RED": 0.3, "GREEN": 0.59, "BLUE": 0.11}
     return _configuration(
         f"activity, {dtype}{STRIDES[layout]}",
@@ -89,13 +92,14 @@ def _blend_configuration(
         + count * (3 * BYTES[fine] + 4)
         + 3 * BYTES[out]
         + 12 * with_slope,
-        resident=BYTES_ON_THE_WAY if count <= 3 else MANY_MAPS,
+        resident=BYTES_IN_FLIGHT if count <= 3 else MANY_MAPS,
         pixels=columns,
         layout=list(LAYOUTS).index(layout),
     )
 
 
 def _backward_configuration(dtype: str, bends: bool, layout: int = 0) -> Configuration:
+    """Return a variant of the backward kernel."""
     slope = {"slope": "fp32"} if bends else {}
     return _configuration(
         f"backward, {dtype}"
@@ -105,7 +109,7 @@ def _backward_configuration(dtype: str, bends: bool, layout: int = 0) -> Configu
         {"grad": dtype, "grad_coarse": "fp32", **slope},
         {"C": 3, "COLUMNS": 256, **({} if bends else {"slope": None})},
         4 * BYTES[dtype] + 16 * bends + 4,
-        resident=BYTES_ON_THE_WAY,
+        resident=BYTES_IN_FLIGHT,
         pixels=256,
         layout=layout,
     )

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING
 
 import triton.language as tl
 
-from ..common.launching import BYTES_ON_THE_WAY, SINGLE_VALUES, Configuration, Kernel, cdiv
+from ..common.launching import BYTES_IN_FLIGHT, SINGLE_VALUES, Configuration, Kernel, cdiv
 from .channels import (
     activation,
     affine,
+    batchnorm_correction,
     by_vectors,
     configuration,
     launch_tiles,
@@ -90,7 +91,7 @@ def apply_kernel(
         begin += ROWS * tl.cast(channels, tl.int64)
 
 
-@by_vectors("x", "by_y", "by_x", "parts", "mean", "variance", "weight", "bias", "sums")
+@by_vectors("x", "grad_y", "grad_x", "parts", "mean", "variance", "weight", "bias", "sums")
 def backward_kernel(
     x,
     grad_y,

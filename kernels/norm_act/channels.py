@@ -28,7 +28,7 @@ def widest(channels: int) -> int:
 
 
 def launch_tiles(kernel: Kernel, count: int, x: Tensor, *arguments: Any, **options: Any) -> None:
-    """Starts ``count`` programs for each block of channels of ``x``, its first argument."""
+    """Launch ``count`` programs for each block of channels of ``x``, the first argument."""
     channels = x.shape[1]
     programs = count * cdiv(channels, widest(channels))
     launch(kernel, programs, x.device, x, *arguments, CHANNELS=widest(channels), **options)
@@ -118,7 +118,7 @@ def configuration(
     channels need not be a multiple of a vector's size.
     """
     integers = ("rows", "height", "width", "cells", "steps", "pieces", "channels")
-    images = ("x", "y", "pooled", "up", "by_y", "by_pooled", "by_up", "by_x", "by_z")
+    images = ("x", "y", "pooled", "up", "grad_y", "grad_pooled", "grad_up", "grad_x", "grad_z")
     constants: dict[str, Any] = {**tile, "CHANNELS": 64, **dict.fromkeys(absent)}
     types = {
         **dict.fromkeys(integers, "i32"),

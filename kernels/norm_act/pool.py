@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import triton
 import triton.language as tl
 
-from ..common.launching import ARITHMETIC, BYTES_ON_THE_WAY, Configuration, Kernel, cdiv
+from ..common.launching import ARITHMETIC, BYTES_IN_FLIGHT, Configuration, Kernel, cdiv
 from .activation import steps_for
 from .channels import (
     activation,
     affine,
+    batchnorm_correction,
     by_vectors,
     configuration,
     launch_tiles,
@@ -102,7 +103,9 @@ def pool_kernel(
         tl.store(pooled + at, best.to(pooled.dtype.element_ty), mask=there)
 
 
-@by_vectors("x", "by_y", "by_pooled", "by_x", "parts", "mean", "variance", "weight", "bias", "sums")
+@by_vectors(
+    "x", "grad_y", "grad_pooled", "grad_x", "parts", "mean", "variance", "weight", "bias", "sums"
+)
 def pool_backward_kernel(
     x,
     grad_y,
@@ -207,6 +210,7 @@ def backward(
 
 
 def _launch(kernel: Kernel, elements: int, x: Tensor, *arguments: Any) -> None:
+    """Launch a kernel with the sizes and the tile that both have in common."""
     _, channels, height, width = x.shape
     programs, steps = slabs(x, elements)
     sizes = (_cell_count(x), height, width, channels, steps)
@@ -215,9 +219,10 @@ def _launch(kernel: Kernel, elements: int, x: Tensor, *arguments: Any) -> None:
 
 
 def _variants(dtype: str, size: int, aligned: bool = True) -> list[Configuration]:
+    """Return the variants of the forward pass, the sums and the gradient."""
     forward, backward = (pool_kernel, FORWARD), (pool_backward_kernel, BACKWARD)
     rows: list[tuple[str, tuple[Kernel, int], tuple[str, ...], float, int]] = [
-        ("forward", forward, ("y",), 1.25, BYTES_ON_THE_WAY),
+        ("forward", forward, ("y",), 1.25, BYTES_IN_FLIGHT),
         ("forward, both results", forward, (), 2.25, ARITHMETIC),
         ("sums", backward, ("grad_y", "grad_x", "sums", "count"), 1.25, BYTES_IN_FLIGHT),
         ("sums, both results", backward, ("grad_x", "sums", "count"), 2.25, ARITHMETIC),

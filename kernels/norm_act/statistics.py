@@ -23,7 +23,7 @@ import triton.language as tl
 
 from ..common.launching import BYTES_IN_FLIGHT, SINGLE_VALUES, Configuration, cdiv, launch
 from .activation import WARPS, slabs, tile_rows
-from .channels import by_vectors, configuration, launch_tiles, place, slab_rows
+from .channels import by_vectors, configuration, launch_tiles, locate_tile, slab_rows
 
 if TYPE_CHECKING:
     from torch import Tensor

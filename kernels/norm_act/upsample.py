@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import triton
 import triton.language as tl
 
-from ..common.launching import BYTES_ON_THE_WAY, MANY_MAPS, Kernel, cdiv
+from ..common.launching import BYTES_IN_FLIGHT, MANY_MAPS, Kernel, cdiv
 from .channels import (
     activation,
     affine,
@@ -130,7 +130,7 @@ def _gathered_row(row, first, second, channels, fourth, inside):
     return 0.25 * outer + 0.75 * inner
 
 
-@by_vectors("x", "by_up", "by_z", "parts", "mean", "variance", "weight", "bias")
+@by_vectors("x", "grad_up", "grad_z", "parts", "mean", "variance", "weight", "bias")
 def gather_kernel(
     x,
     grad_up,
@@ -209,6 +209,7 @@ def gather(
 
 
 def _launch(kernel: Kernel, x: Tensor, *arguments: Any) -> None:
+    """Launch a kernel with the sizes and the tile that both have in common."""
     _, channels, height, width = x.shape
     programs, rows = strips(x)
     tile = {"PIXELS": tile_pixels(channels), "num_warps": WARPS}

@@ -56,7 +56,7 @@ def ssim_backward_kernel(
     b += plane * b_plane
     shift_a = tl.load(shifts + plane)
     shift_b = tl.load(shifts + planes + plane)
-    # What lies beyond the image is computed like its last column, and not stored.
+    # Lanes beyond the image repeat its last column and are not stored.
     x = tl.minimum(column, width - 1) + (right - len(TAPS_X) + 1)
     y = first - size + 1 + down
     first_tap = map_offset(plane, y, x, map_height, map_width, MARGIN_Y, MARGIN_X)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..common.configurations import MARGINS, WINDOW, configuration, with_window
-from ..common.launching import ARITHMETIC, BYTES_ON_THE_WAY, Configuration, Kernel
+from ..common.launching import ARITHMETIC, BYTES_IN_FLIGHT, Configuration, Kernel
 from .backward import ssim_backward_kernel
 from .forward import ssim_kernel
 
@@ -18,6 +18,7 @@ def _configuration(
     gradients: str = "",
     layout: int = 0,
 ) -> Configuration:
+    """Return a variant; arguments without a type in ``pointers`` are ``None``."""
     given = {x: f"*{dtype}" for x, dtype in pointers.items()}
     given |= {x: "fp32" for x in ("c1", "c2", "scale") if x in kernel.arg_names}
     optional = ("grad_output", "values", "sums", "shifts", "maps", "gradient_a", "gradient_b")
@@ -33,7 +34,7 @@ def _configuration(
         given,
         {**WINDOW, **fixed, **dict.fromkeys(absent)},
         bytes_per_pixel,
-        resident=ARITHMETIC if kernel is ssim_kernel else BYTES_ON_THE_WAY,
+        resident=ARITHMETIC if kernel is ssim_kernel else BYTES_IN_FLIGHT,
         layout=layout,
     )
 

@@ -71,15 +71,15 @@ def pair_rows(
     for c in tl.static_range(EACH):
         mean_a = TAPS[middle] * x[c + middle]
         mean_b = TAPS[middle] * y[c + middle]
-        power = TAPS[middle] * squares[c + middle]
+        second_moments = TAPS[middle] * squares[c + middle]
         cross = TAPS[middle] * products[c + middle]
-        # Taps are symmetric: two pixels share one.
+        # The taps are symmetric, so two pixels have the same tap.
         for j in tl.static_range(middle):
             mean_a += TAPS[j] * (x[c + j] + x[c + last - j])
             mean_b += TAPS[j] * (y[c + j] + y[c + last - j])
-            power += TAPS[j] * (squares[c + j] + squares[c + last - j])
+            second_moments += TAPS[j] * (squares[c + j] + squares[c + last - j])
             cross += TAPS[j] * (products[c + j] + products[c + last - j])
-        rows = rows + (mean_a, mean_b, power, cross)
+        rows = rows + (mean_a, mean_b, second_moments, cross)
     return rows
 
 
@@ -129,7 +129,7 @@ def ssim_kernel(
     left: tl.constexpr = len(TAPS_X) // 2 if PADDED else 0
     program = tl.program_id(0)
     plane, first, end, column = locate_strip(program, map_height, map_width, rows, COLUMNS, EACH)
-    # What lies beyond the map is computed like its last column, and not stored.
+    # Lanes beyond the map repeat its last column and are not stored.
     from_column = tl.minimum(column, map_width - 1) - left
     a += plane * a_plane
     b += plane * b_plane
@@ -190,7 +190,7 @@ def ssim_kernel(
                 inside = column + c < map_width
                 mean_a = ring[4 * c * size]
                 mean_b = ring[(4 * c + 1) * size]
-                value, by_mean_a, by_mean_b, by_power, by_cross = similarity(
+                value, grad_mean_a, grad_mean_b, grad_second_moment, grad_cross = similarity(
                     mean_a,
                     mean_b,
                     ring[(4 * c + 2) * size] - mean_a * mean_a - mean_b * mean_b,
@@ -207,15 +207,15 @@ def ssim_kernel(
                 if sums is not None:
                     total += tl.where(inside, value, 0.0)
                 if maps is not None:
-                    given = scale
+                    grad = scale
                     if grad_output is not None:
                         at_window = at_grad + c * tl.cast(grad_output_column, tl.int64)
-                        given = tl.load(at_window, mask=inside, other=0).to(tl.float32)
-                    derivatives = (given * by_power, given * by_cross)
+                        grad = tl.load(at_window, mask=inside, other=0).to(tl.float32)
+                    derivatives = (grad * grad_second_moment, grad * grad_cross)
                     if FOR_A:
-                        derivatives = derivatives + (given * by_mean_a,)
+                        derivatives = derivatives + (grad * grad_mean_a,)
                     if FOR_B:
-                        derivatives = derivatives + (given * by_mean_b,)
+                        derivatives = derivatives + (grad * grad_mean_b,)
                     store_maps(maps, at_map + c, area, derivatives, inside)
         at_a += a_step
         at_b += b_step
