@@ -64,7 +64,7 @@ def _clamp(x, most):
     return tl.minimum(tl.maximum(x, 0.0), most)
 
 
-_COARSE = ("coarse_column", "below_column")
+_COARSE = ("coarse_column", "fused_coarse_column")
 _PLANAR = ("fine_column", *_COARSE, "fused_column")
 _VECTORS = ("fine", "activity", "fused", "slope", "width", "pixels")
 _VECTORS += tuple(f"fine_{x}" for x in ("batch", "layer", "channel", "row"))

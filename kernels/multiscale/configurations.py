@@ -86,7 +86,7 @@ def _blend_configuration(
         blend_kernel,
         {"fine": fine, "coarse": coarse, "fused_coarse": "fp32", "activity": "fp32", "fused": out}
         | ({"slope": "fp32"} if with_slope else {}),
-        {"K": count, "C": 3, "COLUMNS": columns, "BENDS": finest, "SAME": same_size}
+        {"K": count, "C": 3, "COLUMNS": columns, "COMPRESS": finest, "SAME": same_size}
         | ({} if with_slope else {"slope": None}),
         3 * (count * BYTES[coarse] + 4) * (1 if same_size else 1 / 4)
         + count * (3 * BYTES[fine] + 4)
