@@ -1,4 +1,4 @@
-"""How long a fusion takes as a multiple of the convolutions in it."""
+"""Compare the time of a fusion with that of its convolutions."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ ROUNDS = 3
 def measure_share(run: Callable[[], Any]) -> dict[str, float]:
     """Return the seconds of ``run``, those of its convolutions alone, and their ratio.
 
-    Every convolution that ``run`` calls is called again, as often and on features of the same
-    size, dtype and layout, but without what lies between: padding, activation, pools and copies.
-    Both are the best of three rounds.
+    Every convolution that ``run`` calls is called again as often, on features of the same size,
+    dtype and layout, but without padding, activation, pooling and copies in between. Both times are
+    the best of three rounds.
     """
     calls: Counter[tuple[nn.Module, tuple[int, ...]]] = Counter()
     inputs: dict[tuple[nn.Module, tuple[int, ...]], Tensor] = {}

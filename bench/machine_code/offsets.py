@@ -1,9 +1,9 @@
-"""Finds addresses that a kernel computes with products of 32 bits, in Triton's own assembly.
+"""Find addresses that a kernel computes with 32-bit products, in Triton's intermediate code.
 
-A product of two numbers that are known only at run time, such as a row and a stride, can exceed
-2**31 where images are large, and so can two strides. Products that are widened before the sum
-(``arith.extsi``) are coordinates and counts, not distances in memory; so are constants times what
-the kernel computes itself, such as its first column.
+A product of two run-time values, such as a row and a stride, can exceed 2**31 for large images, and
+so can a product of two strides. Products that are widened before the sum (``arith.extsi``) are
+coordinates and counts, not offsets in memory. So are constants times values that the kernel
+computes, such as its first column.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DEFINITION = re.compile(r"\s*(%[\w-]+)(?::\d+)? = (\S+) ?(.*)")
 
 
 def narrow_products(ttir: str) -> list[str]:
-    """Return the ``arith.muli`` of 32 bits that reach an address without being widened."""
+    """Return the 32-bit ``arith.muli`` that reach an address without being widened."""
     made = _definitions(ttir)
     given: set[str] = set()  # the kernel's arguments
     for line in ttir.splitlines():
@@ -78,7 +78,7 @@ def _definitions(ttir: str) -> dict[str, tuple[str, str]]:
 
 
 def _origin(name: str, made: dict[str, tuple[str, str]]) -> str:
-    """Return the number that a tensor repeats."""
+    """Return the scalar that a tensor repeats, or the name itself."""
     while made.get(name, ("", ""))[0] in ("tt.splat", "tt.broadcast", "tt.expand_dims"):
         name = NAME.findall(made[name][1])[0]
     return name

@@ -10,7 +10,7 @@ from bench import convolutions
 
 
 def test_counts_and_ratio(monkeypatch):
-    """By a clock that convolutions move by a second, and the run by two more."""
+    """A fake clock advances by a second per convolution, and by two more for the run."""
     now = [0.0]
     small, large = nn.Conv2d(1, 1, 1), nn.Conv2d(1, 2, 1)
     for module in (small, large):

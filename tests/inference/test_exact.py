@@ -19,7 +19,7 @@ from tests.support.photographs import as_stack, photographs
 
 
 def trained_network(**options) -> FusionNet:
-    """A network in float64 whose statistics and weights are none of the initial ones."""
+    """Return a float64 network whose statistics and weights are not the initial ones."""
     torch.manual_seed(3)
     network = FusionNet(width=4, **options).double()
     torch.nn.init.normal_(network.body.head.weight)
@@ -58,7 +58,7 @@ def test_bands_and_strips_equal_the_whole(
 
 
 def test_receptive_field():
-    """By the gradient of one logit w.r.t. the rows of the input."""
+    """The gradient of one logit w.r.t. the input shows which rows it depends on."""
     network = trained_network()
     images = torch.rand(1, 2, 3, 512, 8, dtype=torch.float64, requires_grad=True)
     network.logits(images)[0, 0, 256, 4].backward()

@@ -1,4 +1,4 @@
-"""Numbers further than 2**31 from the first one are found: no offset is computed in 32 bits."""
+"""Kernels reach elements with offsets of more than 2**31: no offset is computed in 32 bits."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _constant(out, image, height, width, row_stride, column_stride):
 
 @pytest.mark.parametrize("wide", [False, True])
 def test_plane_constant(wide: bool, tmp_path: Path, device: torch.device) -> None:
-    """What stands in for a plane's mean lies inside it, however long its rows or columns are."""
+    """The sampled constant that replaces a plane's mean lies inside the plane for any shape."""
     length, samples = (2**27, 16) if wide else (2**28, 8)
     if device.type == "cpu":
         # As many again on either side, so that addresses which have wrapped find zeros.
@@ -157,7 +157,7 @@ FUNCTIONS: dict[str, tuple[str, Callable[[Tensor], Tensor], int]] = {
 def test_windowed(name: str, axis: int, far: Far, device: torch.device) -> None:
     operation, function, axes = FUNCTIONS[name]
     if backends.TRITON not in OPERATIONS[operation].support:
-        pytest.skip("the reference serves this operation")
+        pytest.skip("the reference runs this operation")
     if axis >= axes:
         pytest.skip(f"{axes} axes only")
     shape = [1] * (axes - 2) + [3, 3]

@@ -1,4 +1,4 @@
-"""What every registered operation says of its results before it runs: shape, type, strides, device.
+"""Fakes of registered operations have the shape, dtype, strides and device of real results.
 
 ``torch.compile`` lays out memory by it. Fake CUDA tensors need no GPU; where the C++ kernels run
 an operation its real results on the CPU are compared too.
@@ -41,7 +41,7 @@ def last(*shape: int, dtype: torch.dtype = HALF) -> Meta:
 
 
 def norm(*more: Any) -> tuple[Any, ...]:
-    """What batch normalisation has beside its input."""
+    """Return the arguments of batch normalisation other than its input."""
     each = planar(NORM[1])
     return each, each, each, each, 1e-5, *more
 

@@ -116,7 +116,7 @@ def test_kernels_that_fit(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What is wrong with each variant, by its name; each alone makes the exit status 1."""
+    """Return name of a variant → what is wrong with it; each alone makes the exit status 1."""
     centers = [FITS, SPILLS, EXCEEDS, ODD]
     result = run(tmp_path_factory.mktemp("wrong"), centers, "rows, two_layers, carried_rows")
     assert result.returncode == 1
