@@ -67,6 +67,14 @@ CALLS: list[tuple[str, tuple[Any, ...], list[Meta]]] = [
         )
     ),
     *(
+        ("fuse_restored", (planar(*STACK), color, 0.5, wanted), [like, weights])
+        for color, like in (
+            (planar(*COLOR, dtype=BYTE), planar(*FUSED, dtype=BYTE)),
+            (last(*COLOR, dtype=BYTE), last(*FUSED, dtype=BYTE)),
+        )
+        for wanted, weights in ((True, planar(*STACK)), (False, NONE))
+    ),
+    *(
         (
             "softmax_fuse_backward",
             (last(*FUSED, dtype=HALF), None, planar(*STACK), last(*COLOR), *wanted),

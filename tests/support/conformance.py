@@ -72,7 +72,7 @@ class Case:
         function: the operation as a function of the tensors alone.
         reference: the same function in plain PyTorch.
         inputs: returns float64 tensors for planes of a height and a width.
-        grads: positions of the inputs that have a gradient.
+        grads: positions of the inputs that have a gradient, if any.
         noise: allowed errors of outputs and gradients in addition to rounding, if terms cancel.
         roundings: how often a gradient in half precision is rounded.
         thorough: whether all promises are tested, not only values and gradients.
@@ -104,7 +104,8 @@ class Case:
         ]
         wanted = [x for x in given if x.requires_grad]
         pairs = [(x, w) for x, w in zip(outputs, weights, strict=True) if x.requires_grad]
-        grads = torch.autograd.grad([x for x, _ in pairs], wanted, [w for _, w in pairs])
+        sums = [x for x, _ in pairs], wanted, [w for _, w in pairs]
+        grads = torch.autograd.grad(*sums) if wanted else ()
         assert [x.dtype for x in grads] == [x.dtype for x in wanted]
         return [x.detach().cpu() for x in (*outputs, *grads)]
 
