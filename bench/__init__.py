@@ -1,1 +1,1 @@
-"""Benchmarks and checks of compiled code; README.md is the method."""
+"""Benchmarks and checks of compiled code; README.md describes the method."""

@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-COPY = "copy of 1 GiB"  # the group whose speed the others are judged by
+COPY = "copy of 1 GiB"  # the group with which the bandwidth of the others is compared
 
 
 def bytes_per_ms(benchmark: dict[str, Any]) -> float:
-    """Return bytes moved per millisecond of GPU time; 0 where either is unknown."""
+    """Return bytes moved per millisecond of GPU time; 0 if either is unknown."""
     info = benchmark.get("extra_info", {})
     return info["bytes"] / info["device_ms"] if {"bytes", "device_ms"} <= info.keys() else 0.0
 
@@ -66,7 +66,7 @@ def table(benchmarks: list[dict[str, Any]]) -> str:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a result file; return {} where pytest-benchmark was stopped before it wrote anything."""
+    """Read a result file; return {} if pytest-benchmark was stopped before it wrote anything."""
     try:
         return json.loads(path.read_text())
     except ValueError:

@@ -1,7 +1,7 @@
-"""The packages of other authors that the benchmarks time, by operation.
+"""Packages of other authors that the benchmarks time for each operation.
 
-A factory gets the package that it names and returns a function that computes the operation as the
-public function of fastmef does; its benchmarks then check and time it.
+A factory gets the package that it names. It returns a function that computes the operation as the
+public function of fastmef does; the benchmarks of the operation check and time it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ class Competitor:
     """Module that is imported; without it the competitor is skipped."""
     make: Callable[[Any], Function]
     gradient: bool = False
-    """Autograd differentiates it. What returns its gradient itself is an operation of its own."""
+    """Whether autograd differentiates it. A function that returns its own gradient is registered as
+    another operation."""
     border: str = "valid"
-    """Border of its windows, where a competitor for SSIM cannot use that of fastmef."""
+    """Border of the windows of a competitor for SSIM that cannot use fastmef's."""
     margin: int = 0
-    """Pixels along the frame where its gradient counts other windows, and is not compared."""
+    """Width in pixels of the border that is not compared, because its gradient counts other windows
+    there."""
     small_only: bool = False
-    """The larger size would take many seconds a call."""
+    """Whether only the smaller size is timed; the larger would take many seconds per call."""
 
     def load(self) -> Function:
         """Return the function, or skip the benchmark."""
@@ -57,7 +59,7 @@ def competitor(
 
 
 def competitors(op: str) -> dict[str, Competitor]:
-    """Return the competitors of an operation by name."""
+    """Return name → competitor for an operation."""
     return {name: entry for (of, name), entry in _REGISTRY.items() if of == op}
 
 
@@ -67,7 +69,7 @@ def _each_plane(function: Callable[[Any], Any]) -> Function:
 
 
 def _variance_from(mean: Function) -> Function:
-    """Return E[x²] − E[x]² of the window means that ``mean`` computes, above fastmef's floor."""
+    """Return a function for E[x²] − E[x]² with the window means of ``mean`` and fastmef's floor."""
     return lambda x: (mean(x * x) - mean(x).square()).clamp_min(1e-4)
 
 
@@ -76,7 +78,7 @@ def _with_threads(cv2: Any) -> Any:
     return cv2
 
 
-# local_variance of an 11×11 window, Gaussian with σ = 1.5 or box, mirrored borders.
+# local_variance with an 11×11 window, Gaussian with σ = 1.5 or box, and mirrored borders.
 
 
 @competitor("local_variance, Gaussian 11", "kornia", needs="kornia.filters", gradient=True)
@@ -109,7 +111,7 @@ def opencv_box(package: Any) -> Function:
     return _variance_from(_each_plane(blur))
 
 
-# sobel_gradient, repeated borders.
+# sobel_gradient with replicated borders.
 
 
 @competitor("sobel_gradient", "kornia", needs="kornia.filters", gradient=True)
@@ -170,7 +172,7 @@ SCIKIT_IMAGE_SSIM = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covaria
 
 @competitor("ssim, value and gradient", "scikit-image", needs="skimage.metrics", margin=10)
 def scikit_image_ssim_and_gradient(package: Any) -> Function:
-    """The gradient is the one w.r.t. the second image, so the images are swapped."""
+    """Swap the images, because scikit-image returns the gradient w.r.t. the second image."""
 
     def run(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         results = [
@@ -197,7 +199,7 @@ def fused_ssim(package: Any) -> Function:
 
 @competitor("weighted_ssim_loss on a GPU", "fused-ssim", needs="fused_ssim", gradient=True)
 def fused_ssim_loss(package: Any) -> Function:
-    """The SSIM has a luminance factor. γ is fastmef's own kernel: what is compared is SSIM."""
+    """Use SSIM with a luminance factor, and γ from fastmef's kernel: only SSIM is compared."""
     gamma_weights = importlib.import_module("fastmef.functional").gamma_weights
 
     def loss(fused: Tensor, exposures: Tensor) -> Tensor:
@@ -208,7 +210,7 @@ def fused_ssim_loss(package: Any) -> Function:
     return loss
 
 
-# The fusion of photographs (H, W, 3), uint8, into float32 of about [0, 1].
+# Fusion of photographs (H, W, 3), uint8, to float32 in about [0, 1].
 
 
 @competitor("fuse", "OpenCV Mertens", needs="cv2")

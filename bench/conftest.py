@@ -1,4 +1,4 @@
-"""What every benchmark shares: the kernels it must run with, metadata, and the way it is timed."""
+"""Fixtures and checks that all benchmarks share: kernels, metadata, timing and comparison."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GPU_FOLDER = Path(__file__).parent / "gpu"
 
 
 def missing_kernels() -> str:
-    """Say why figures of fastmef would not be those of its C++ kernels; empty if they would."""
+    """Say why times of fastmef would not be those of its C++ kernels; empty if they would."""
     found = Path(fastmef.__file__).parent
     if backends.CPU is None:
         return (
@@ -60,16 +60,16 @@ def pytest_benchmark_update_machine_info(
 
 
 # Largest errors of (value, gradient), relative to the largest value. Competitors subtract no
-# constant before they form variances, and are allowed more.
+# constant before they compute variances, so larger errors are allowed.
 OURS = (2e-6, 1e-5)
 COMPETITORS = (1e-5, 2e-3)
 
 
 @pytest.fixture
 def clock(benchmark: Any) -> Callable[..., None]:
-    """Time a call: 1 to 3 warm-up calls, then as many as fit in a second, 3 to 50.
+    """Time a call: 1 to 3 warm-up calls, then as many as fit into a second, from 3 to 50.
 
-    ``op`` names the table, ``row`` its row and ``name`` its column in docs/benchmarks.
+    ``op`` names the table in docs/benchmarks, ``row`` its row and ``name`` its column.
     """
 
     def run(function: Callable[[], object], op: str, row: str, name: str) -> None:
@@ -89,7 +89,7 @@ def clock(benchmark: Any) -> Callable[..., None]:
 
 @pytest.fixture
 def compiled() -> Iterator[Callable[..., Any]]:
-    """Return ``torch.compile`` for one shape, without what earlier benchmarks have compiled."""
+    """Return ``torch.compile`` for static shapes, without code that earlier benchmarks compiled."""
     torch._dynamo.reset()
     yield partial(torch.compile, dynamic=False)
     torch._dynamo.reset()
@@ -109,7 +109,7 @@ def photograph() -> Callable[..., Tensor]:
 
 @pytest.fixture(scope="session")
 def once() -> Callable[..., Any]:
-    """Keep the last float64 result, which several implementations are compared with."""
+    """Keep the last float64 result, with which several implementations are compared."""
     last: dict[Any, Any] = {}
 
     def get(key: Any, make: Callable[[], Any]) -> Any:

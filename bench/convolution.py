@@ -1,7 +1,7 @@
-"""Window means as other packages form them: by ``conv2d`` with a single channel.
+"""Compute window means with ``conv2d`` on a single channel, as other packages do.
 
-The reference adds shifted images, which is several times faster on a CPU. Most loss
-functions use convolutions, and a GPU launches fewer kernels for them.
+The reference adds shifted images, which is several times faster on a CPU. Most loss functions use
+convolutions, and a GPU launches fewer kernels for them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fastmef.reference import filters
 T = TypeVar("T")
 
 
-@lru_cache(maxsize=64)  # a CUDA graph cannot hold the copy to the GPU
+@lru_cache(maxsize=64)  # a CUDA graph must not contain the copy to the GPU
 def _kernel(
     taps: tuple[float, ...], vertical: bool, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
@@ -36,8 +36,8 @@ class _Convolution:
         return F.conv2d(planes, kernel, padding=(padding, 0) if vertical else (0, padding))
 
 
-def by_convolution(function: Callable[..., T]) -> Callable[..., T]:
-    """Return ``function`` with windows by convolution; it may be what ``torch.compile`` returns."""
+def with_conv2d(function: Callable[..., T]) -> Callable[..., T]:
+    """Return ``function``, compiled or not, with window means from ``conv2d``."""
 
     def run(*args: object, **options: object) -> T:
         with mock.patch.object(filters, "_WindowSum", _Convolution):

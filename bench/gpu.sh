@@ -1,25 +1,25 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, in a bare checkout and without a network, in calls of less than eight
-# minutes each. A call builds in place what is not there and writes bench/results/gpu-NAME.CALL.json,
-# whatever failed; merge makes bench/results/gpu-NAME.json of them.
+# Run all tests and benchmarks that need a GPU, in a bare checkout and without a network, in calls of
+# less than eight minutes each. A call builds missing kernels in place and writes
+# bench/results/gpu-NAME.CALL.json even if stages fail; merge writes bench/results/gpu-NAME.json.
 #
 #   bench/gpu.sh tests        builds, and tests the kernels as compiled
 #   bench/gpu.sh bench        times them, and checks instruction counts with ncu
 #   bench/gpu.sh triton       tests the Triton kernels, also of operations that CUDA C++ runs
 #   bench/gpu.sh sanitizer    runs a small selection under compute-sanitizer's four tools
-#   bench/gpu.sh merge        merges what the four have written
+#   bench/gpu.sh merge        merges the results of these four calls
 #   bench/gpu.sh              all of them, in this order
 #   bench/gpu.sh aot          compiles the Triton kernels; needs no GPU
 #
 # It needs Python with torch, Triton >= 3.4, pytest, pytest-benchmark, setuptools and pybind11, a C++
-# compiler, and nvcc for the CUDA kernels; with pytest-xdist tests run side by side. Every stage has a
-# time limit, and what fails leaves the others alone. The CUDA kernels are built for this GPU alone,
-# unless FASTMEF_CUDA_ARCHS says more.
+# compiler, and nvcc for the CUDA kernels. With pytest-xdist, tests run in parallel. Every stage has a
+# time limit, and a failed stage does not stop the others. The CUDA kernels are built for this GPU only,
+# unless FASTMEF_CUDA_ARCHS is set.
 #   PYTHON   the interpreter (python3)
-#   OUT      where results and log go (bench/results)
-#   SECONDS_IN_ALL   of a call, after which no stage goes on (470)
-# Exit status: 0 if no stage failed, also where there is no GPU: then bench, triton and sanitizer
-# are skipped, which is said. Otherwise 1.
+#   OUT      the folder for results and log (bench/results)
+#   SECONDS_IN_ALL   time limit of a call (470)
+# Exit status: 0 if no stage failed, otherwise 1. Without a GPU, bench, triton and sanitizer are
+# skipped with a message, which is not a failure.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
@@ -35,12 +35,12 @@ case " ${calls[*]} " in *" tests "*) : >"$log" ;; esac # the first of several ca
 failed=0
 unset TRITON_INTERPRET
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
-# Where a toolkit puts nvcc and compute-sanitizer, which need not be on the path.
+# A toolkit's nvcc and compute-sanitizer may not be on the path.
 export PATH=$PATH:${CUDA_HOME:-/usr/local/cuda}/bin
-# Where fastmef is not installed its kernels are found through this link.
+# If fastmef is not installed, its kernels are found through this link.
 [ -e fastmef/kernels ] || ln -s ../kernels fastmef/kernels
 
-# run NAME SECONDS COMMAND...: a stage; what it prints goes to the log.
+# run NAME SECONDS COMMAND...: run a stage; its output goes to the log.
 run() {
   local name=$1 limit=$2 begin=$SECONDS rc=0
   shift 2
@@ -49,7 +49,7 @@ run() {
   if [ "$limit" -lt 5 ]; then
     rc=124
   else
-    # An interrupt first: pytest still writes the results it has.
+    # After an interrupt, pytest still writes the results that it has.
     timeout -s INT -k 15 "$limit" "$@" >"$scratch/log" 2>&1 || rc=$?
     cat "$scratch/log" >>"$log"
   fi
@@ -81,22 +81,22 @@ if [ -z "$gpu" ] && nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then
 fi
 echo "GPU: ${gpu:-no GPU}" | tee -a "$log"
 
-# Tests side by side where pytest-xdist is installed: compiling for a GPU takes most of the time. Each
-# process has a core for what it computes on the CPU.
+# With pytest-xdist, tests run in parallel, because compiling for a GPU takes most of the time. Each
+# process uses one core.
 parallel=()
 [ -n "$gpu" ] && "$python" -c 'import xdist' 2>/dev/null && parallel=(-n 12 --dist worksteal)
 
-# Whether there is a GPU for a call.
+# needs_gpu CALL: succeed if there is a GPU; otherwise say that the call is skipped.
 needs_gpu() {
   [ -n "$gpu" ] || echo "$1: skipped, no GPU"
   [ -n "$gpu" ]
 }
 
-# The CUDA C++ kernels of this checkout are there, or cannot be.
+# build: compile the kernels of this checkout in place.
 build() {
   local command=("$python" setup.py build_ext --inplace)
   if [ -n "$gpu" ]; then
-    # Its kernels are wanted: without them the build has failed.
+    # On a GPU, a build without CUDA kernels is a failure.
     export FASTMEF_CUDA_ARCHS=${FASTMEF_CUDA_ARCHS:-$capability}
     command=(env FASTMEF_CUDA="${FASTMEF_CUDA:-1}" "${command[@]}")
   fi
@@ -108,7 +108,7 @@ build_once() {
 
 call_bench() {
   build_once
-  # Everything once and side by side, untimed: what is timed then finds its kernels compiled.
+  # All benchmarks run once in parallel and untimed, so that their kernels are compiled.
   run compile 100 "${pytest[@]}" "${parallel[@]}" --benchmark-disable bench/gpu
   local file name
   for file in bench/gpu/test_*.py; do
@@ -128,7 +128,7 @@ call_sanitizer() {
     return
   fi
   build_once
-  # Each tensor has its own allocation, or an access beyond one would fall into another.
+  # Each tensor needs its own allocation, or an access out of bounds would hit another tensor.
   local tool
   for tool in memcheck racecheck initcheck synccheck; do
     PYTORCH_NO_CUDA_MEMORY_CACHING=1 run "$tool" 100 \

@@ -1,4 +1,4 @@
-"""Fuse files to files with fastmef and its peers: time, memory and score of whole processes.
+"""Measure time, memory and score of whole processes that fuse files, for fastmef and its peers.
 
 python -m bench.inference PAIR                            # every case; an hour, on an idle machine
 python -m bench.inference PAIR --case 24x2 --method fastmef --method mertens
@@ -6,11 +6,11 @@ python -m bench.inference PAIR --curve                    # seconds and bytes fr
 python -m bench.inference PAIR --exact                    # exact against its convolutions alone
 python -m bench.inference --page                          # table and figure from the result file
 
-PAIR is a folder with two photographs of at least 12 MP, under- and over-exposed. Cases are
-megapixels x frames, and 16 for 16 bits: 24x2, 24x5, 100x2x16. Other sizes are reduced from the pair
-or tiled by its mirror images; frames between the two are their geometric means. Results of cases
-and methods that are not chosen stay in the file. enfuse is Debian's package; it is skipped where it
-is not installed.
+PAIR is a folder with two photographs of at least 12 MP, under- and over-exposed. A case is
+megapixels x frames, with x16 for 16 bits: 24x2, 24x5, 100x2x16. Other sizes are reduced from the
+pair or tiled with its mirror images; frames between the two are their weighted geometric means.
+Results of cases and methods that are not selected stay in the file. enfuse is Debian's package; it
+is skipped if it is not installed.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Case:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Return height and width, 2 to 3, even."""
+        """Return height and width, both even, in a ratio of 2 to 3."""
         width = round((1.5e6 * self.numbers[0]) ** 0.5 / 2) * 2
         return round(width / 1.5 / 2) * 2, width
 
@@ -98,11 +98,11 @@ TITLES = {
 }
 
 
-def merge_by_mertens(output: Path, paths: list[Path]) -> None:
-    """Read, fuse and write files as OpenCV's tutorial does."""
+def fuse_with_mertens(output: Path, paths: list[Path]) -> None:
+    """Read, fuse and write files as in OpenCV's tutorial."""
     images = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in paths]
     highest = np.iinfo(images[0].dtype).max
-    if highest != 255:  # Mertens scales by 1 / 255, whatever the dtype
+    if highest != 255:  # Mertens scales by 1 / 255 for every dtype
         images = [np.float32(image) * np.float32(255 / highest) for image in images]
     fused = cv2.createMergeMertens().process(images)
     dtype = np.uint8 if highest == 255 else np.uint16
@@ -139,7 +139,7 @@ def make_frames(pair: Path, case: Case, folder: Path) -> list[Path]:
 def mirrored_strips(
     ends: list[NDArray[Any]], tones: list[NDArray[Any]], height: int, width: int, highest: int
 ) -> Iterator[NDArray[Any]]:
-    """Yield rows of the geometric mean of both ends, tiled by their mirror images."""
+    """Yield rows of the geometric mean of both ends, tiled with their mirror images."""
     rows, columns = ends[0].shape[:2]
     x = mirror_index(np.arange(width), columns)
     dtype = np.uint8 if highest == 255 else np.uint16
@@ -162,7 +162,7 @@ def write_tiff(path: Path, strips: Iterator[NDArray[Any]], shape: Any, dtype: An
     )
 
 
-# A process begins with the peak of the one that started it, so a small one starts it.
+# A process inherits the peak memory of its parent, so a small process launches it.
 LAUNCHER = """
 import json, os, subprocess, sys, time
 begun = time.perf_counter()
@@ -177,7 +177,7 @@ print(json.dumps([seconds, processor, peak, os.waitstatus_to_exitcode(status), s
 
 
 def measure(command: list[str], output: Path) -> dict[str, Any]:
-    """Run a process and return seconds, processor seconds and peak bytes, or how it ended."""
+    """Run a process; return seconds, processor seconds, peak bytes, and how it failed if it did."""
     output.unlink(missing_ok=True)
     launched = [sys.executable, "-I", "-S", "-c", LAUNCHER, *command]
     answer = subprocess.run(launched, check=True, capture_output=True, cwd=ROOT, text=True)
@@ -189,7 +189,7 @@ def measure(command: list[str], output: Path) -> dict[str, Any]:
 
 
 def score(paths: list[Path], output: Path) -> float:
-    """Return MEF-SSIM (ma2015, 3 scales) of a result, both reduced by the mean over areas."""
+    """Return MEF-SSIM (ma2015, 3 scales) of a result, at about SCORED pixels."""
     import torch
 
     from fastmef.metrics import mef_ssim
@@ -225,7 +225,7 @@ def run_case(case: Case, methods: list[str], pair: Path, folder: Path, repeat: i
 
 
 def middle(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the run of median time, and the largest peak of all."""
+    """Return the run with the median time, with the largest peak of all runs."""
     failed = [run for run in runs if "failed" in run]
     if failed:
         return failed[0]
@@ -259,7 +259,7 @@ def run_curve(pair: Path, folder: Path, repeat: int) -> list[dict[str, Any]]:
 
 
 def run_exact(pair: Path, folder: Path) -> dict[str, Any]:
-    """Compare the exact mode at 24 MP x 2, in this process, with its convolutions alone."""
+    """Compare the exact mode at 24 MP x 2 with its convolutions alone, in this process."""
     from bench.convolutions import measure_share
     from fastmef.allocator import keep_freed_memory
     from fastmef.inference.fuser import Fuser
@@ -273,7 +273,7 @@ def run_exact(pair: Path, folder: Path) -> dict[str, Any]:
 
 
 def merge(results: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    """Replace the rows of the same case and method, and order all by case."""
+    """Replace the rows with the same case and method, and sort all rows by case."""
     kept = {(row["case"], row["method"]): row for row in results.get("cases", [])}
     kept |= {(row["case"], row["method"]): row for row in rows}
     order = [(case, method) for case in CASES for method in METHODS]
@@ -282,7 +282,7 @@ def merge(results: dict[str, Any], rows: list[dict[str, Any]]) -> None:
 
 
 def table(results: dict[str, Any]) -> str:
-    """Return the cases as a table: seconds, peak memory and score by method."""
+    """Return a table of the cases with seconds, peak memory and score for each method."""
     machine = results["machine"]
     lines = [
         f"`inference.json`, {results['date']}: {machine['cpu']}, {machine['threads']} threads."
@@ -315,7 +315,7 @@ def cell(row: dict[str, Any] | None) -> str:
 
 
 def draw(results: dict[str, Any]) -> None:
-    """Draw seconds and bytes a megapixel by size."""
+    """Draw seconds and bytes per megapixel against size."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -355,15 +355,15 @@ def main() -> None:
     parser.add_argument("pair", nargs="?", type=Path, help="folder with the two photographs")
     parser.add_argument("--case", action="append", metavar="MPxK[x16]", help="default: all")
     parser.add_argument("--method", action="append", choices=METHODS, help="default: all")
-    parser.add_argument("--curve", action="store_true", help="seconds and bytes by size, only")
-    parser.add_argument("--exact", action="store_true", help="exact and its convolutions, only")
-    parser.add_argument("--repeat", type=int, default=3, help="runs of which the median counts")
-    parser.add_argument("--folder", type=Path, help="for photographs and results, some 5 GB")
+    parser.add_argument("--curve", action="store_true", help="only seconds and bytes by size")
+    parser.add_argument("--exact", action="store_true", help="only exact and its convolutions")
+    parser.add_argument("--repeat", type=int, default=3, help="runs, of which the median is taken")
+    parser.add_argument("--folder", type=Path, help="folder for some 5 GB of temporary files")
     parser.add_argument("--page", action="store_true", help="rewrite table and figure")
     parser.add_argument("--mertens", nargs="+", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.mertens:
-        merge_by_mertens(given.mertens[0], given.mertens[1:])
+        fuse_with_mertens(given.mertens[0], given.mertens[1:])
         return
     if given.page:
         page()
@@ -372,7 +372,7 @@ def main() -> None:
         parser.error("PAIR is needed")
     results: dict[str, Any] = json.loads(FILE.read_text()) if FILE.exists() else {}
     results |= {"date": time.strftime("%Y-%m-%d"), "machine": machine()}
-    for package in ("fastmef", "kernels", "bench"):  # as pip does, whatever the environment says
+    for package in ("fastmef", "kernels", "bench"):  # pip compiles modules too
         compileall.compile_dir(ROOT / package, quiet=1)
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         if given.curve:

@@ -1,4 +1,4 @@
-"""Draw docs/figures from the result files: speed beside peers, and cost by size.
+"""Draw docs/figures from the result files: speed of fastmef and peers, and cost against size.
 
 python -m bench.plots    # needs matplotlib: pip install '.[bench]'
 """
@@ -18,7 +18,7 @@ from matplotlib.axes import Axes  # noqa: E402
 from bench.tables import RESULTS, ROOT  # noqa: E402
 
 FIGURES = ROOT / "docs" / "figures"
-# Operation and row of cpu.json or fuse.json, from the top of the figure to its bottom.
+# (Operation, row) of cpu.json or fuse.json → label, from the top of the figure to its bottom.
 ROWS = {
     ("weighted_ssim_loss", "8x250x250, 1 scale"): "loss and gradient\n8×250×250",
     ("weighted_ssim_loss", "1x1080x1920, 1 scale"): "loss and gradient\n1920×1080",
@@ -33,8 +33,8 @@ ROWS = {
     ("fuse, two photographs", "0.7 MP"): "photographs fused\n0.7 MP",
     ("fuse, two photographs", "24 MP"): "photographs fused\n24 MP",
 }
-# Markers, colours (Okabe and Ito's, which colour-blind readers tell apart) and labels. Others than
-# these are drawn as crosses.
+# Markers, colours (Okabe and Ito's, which colour-blind readers can distinguish) and labels. Other
+# implementations are drawn as crosses.
 STYLES = {
     "eager": ("o", "#0072B2", "PyTorch"),
     "eager, conv2d": ("s", "#56B4E9", "PyTorch, conv2d"),
@@ -47,7 +47,7 @@ STYLES = {
     "torchmetrics": ("P", "#A6761D", "torchmetrics"),
     "copy into memory in use": ("|", "#000000", "copy of as many bytes"),
 }
-# Drawn in tables only: variants of what is in the figure.
+# Variants that appear in tables only.
 NOT_DRAWN = (
     "fastmef",
     "fastmef into memory in use",
@@ -58,7 +58,7 @@ NOT_DRAWN = (
 
 
 def medians() -> dict[tuple[str, str], dict[str, float]]:
-    """Return seconds by (operation, row) and implementation."""
+    """Return (operation, row) → implementation → seconds."""
     times: dict[tuple[str, str], dict[str, float]] = {}
     for name in ("cpu.json", "fuse.json"):
         for benchmark in json.loads((RESULTS / name).read_text())["benchmarks"]:
@@ -70,7 +70,7 @@ def medians() -> dict[tuple[str, str], dict[str, float]]:
 
 def draw_speed(axes: Axes, times: dict[tuple[str, str], dict[str, float]]) -> None:
     """Draw times divided by fastmef's: right of the line an implementation is slower."""
-    for place, key in enumerate(ROWS):
+    for row, key in enumerate(ROWS):
         for name, time in times[key].items():
             if name in NOT_DRAWN:
                 continue
@@ -78,7 +78,7 @@ def draw_speed(axes: Axes, times: dict[tuple[str, str], dict[str, float]]) -> No
             if label in axes.get_legend_handles_labels()[1]:
                 label = None
             ratio = time / times[key]["fastmef"]
-            axes.plot(ratio, place, marker, color=color, label=label, markersize=7)
+            axes.plot(ratio, row, marker, color=color, label=label, markersize=7)
     axes.axvline(1, color="black", linewidth=1)
     axes.axvspan(axes.get_xlim()[0], 1, color="black", alpha=0.06, linewidth=0)
     axes.set_xscale("log")
@@ -92,7 +92,7 @@ def draw_speed(axes: Axes, times: dict[tuple[str, str], dict[str, float]]) -> No
 
 
 def draw_cost(axes: Axes, times: dict[tuple[str, str], dict[str, float]]) -> None:
-    """Draw the seconds of one fusion by the megapixels of its two photographs."""
+    """Draw the seconds of a fusion against the megapixels of its two photographs."""
     sizes = [row for op, row in times if op == "fuse, two photographs"]
     megapixels = [float(size.split()[0]) for size in sizes]
     for name, style in (
@@ -111,7 +111,7 @@ def draw_cost(axes: Axes, times: dict[tuple[str, str], dict[str, float]]) -> Non
 
 
 def main() -> None:
-    # Fixed names and no date: the same results give the same file.
+    # Fixed identifiers and no date make files reproducible.
     plt.rcParams.update({"svg.hashsalt": "fastmef", "font.size": 9})
     times = medians()
     FIGURES.mkdir(exist_ok=True)

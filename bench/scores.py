@@ -1,4 +1,4 @@
-"""Write the score tables of README.md and of the weights' card from bench/results/quality.json.
+"""Write the score tables of README.md and the card of the weights from bench/results/quality.json.
 
 python -m bench.quality DATA --cache FOLDER --write
 python -m bench.scores
@@ -15,20 +15,20 @@ from bench.tables import RESULTS, ROOT, rewrite
 
 CARD = ROOT / "fastmef" / "weights" / "default.md"
 FRONT_PAGE = ROOT / "README.md"
-# Methods and MEF-SSIM variants of the table of the front page.
+# Methods and MEF-SSIM variants in the table of the front page.
 METHODS = ("plain mean", "OpenCV Mertens", "enfuse", "FMMEF", "fastmef")
 VARIANTS = ("ma2015_3_scales", "mefnet", "color2018")
 
 
 def card(result: Mapping[str, Any]) -> str:
-    """Return every score of the validation pairs."""
+    """Return the table for the card: all scores on the validation pairs."""
     pairs = page.unpack(result, "pairs")
     lines = [
-        f"Means over the {len(pairs)} validation pairs, 8-bit results, every method with its "
-        "defaults: MEF-SSIM by",
-        "variant (1 is best), HSV saturation, luma (0 to 255), shares of pixels by luma. The",
-        "default before this one is `previous`. Longer brackets and failed checks are in",
-        "`docs/quality.md`.",
+        f"The table has means over the {len(pairs)} validation pairs, for 8-bit results of all "
+        "methods with",
+        "their defaults: MEF-SSIM in its variants (1 is best), HSV saturation, mean luma (0 to",
+        "255), and shares of pixels with the given luma. `previous` is the former default. Longer",
+        "brackets and failed checks are in `docs/quality.md`.",
         "",
         *page.table(checks.means(pairs)),
     ]
@@ -36,14 +36,15 @@ def card(result: Mapping[str, Any]) -> str:
 
 
 def front_page(result: Mapping[str, Any]) -> str:
-    """Return MEF-SSIM of pairs and of longer brackets, beside public methods."""
+    """Return the table for the front page: MEF-SSIM of public methods on pairs and brackets."""
     groups = {name: page.unpack(result, name) for name in ("pairs", "held_out")}
     pairs, held_out = (checks.means(records) for records in groups.values())
     titles = [page.TITLES[column] for column in VARIANTS]
     lines = [
-        f"Mean MEF-SSIM of 8-bit results (1 is best): {len(groups['pairs'])} pairs of photographs, "
-        f"and {len(groups['held_out'])} brackets of 3 to 30",
-        "frames of scenes held back from training. fastmef is trained on these measures.",
+        "The table has the mean MEF-SSIM of 8-bit results (1 is best) on "
+        f"{len(groups['pairs'])} pairs of photographs and on",
+        f"{len(groups['held_out'])} brackets of 3 to 30 frames from scenes held back from "
+        "training. fastmef is trained on these measures.",
         "Brightness, colour and failed checks: [Quality](docs/quality.md).",
         "",
         f"| | {' | '.join(f'pairs, {title}' for title in titles)} "

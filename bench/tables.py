@@ -14,7 +14,7 @@ RESULTS = ROOT / "bench" / "results"
 CPU_PAGE = ROOT / "docs" / "benchmarks" / "cpu.md"
 COMPILED_PAGE = ROOT / "docs" / "benchmarks" / "compiled.md"
 TRAINING_PAGE = ROOT / "docs" / "benchmarks" / "training.md"
-# Pages by the name of the marks between which a table stands.
+# Name of the marks around a table → page.
 PAGES = {
     "speed": CPU_PAGE,
     "fusion": CPU_PAGE,
@@ -25,7 +25,7 @@ PAGES = {
     "cuda": COMPILED_PAGE,
     "training": TRAINING_PAGE,
 }
-# Operation and row of the result file, and what it is called in the summary.
+# (Operation, row) of the result file → label in the summary.
 SUMMARY = {
     ("weighted_ssim_loss", "8x250x250, 1 scale"): "loss and gradient, 8×250×250",
     ("weighted_ssim_loss", "1x1080x1920, 1 scale"): "loss and gradient, 1920×1080",
@@ -35,11 +35,11 @@ SUMMARY = {
     ("MEF-SSIM ma2015", "score"): "MEF-SSIM, 12 MP, 3 scales",
 }
 OURS = ("eager, conv2d", "eager", "torch.compile")  # in the order of the columns
-PHASES = ("network", "loss", "optimizer")  # of a training step, forward and backward together
+PHASES = ("network", "loss", "optimizer")  # of a training step; forward and backward are added
 
 
 def rewrite(name: str, text: str, file: Path | None = None) -> None:
-    """Put ``text`` between the marks of this name, by default on its page of the documentation."""
+    """Write ``text`` between the marks of this name, by default on its documentation page."""
     file = PAGES[name] if file is None else file
     begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"
     before, rest = file.read_text().split(begin)
@@ -72,7 +72,7 @@ def table(op: str, benchmarks: list[dict[str, Any]]) -> list[str]:
 
 
 def summary(results: dict[str, Any]) -> str:
-    """Return the times of PyTorch and of the fastest peer, divided by fastmef's."""
+    """Return a table with the times of PyTorch and of the fastest peer, divided by fastmef's."""
     lines = [
         "| | fastmef | PyTorch, `conv2d` | PyTorch | `torch.compile` | fastest peer |",
         "|---|---:|---:|---:|---:|---:|",

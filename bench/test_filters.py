@@ -1,6 +1,6 @@
-"""local_variance, sobel_gradient and gamma_weights, alone and with their gradient.
+"""Time local_variance, sobel_gradient and gamma_weights, alone and with their gradient.
 
-Variances have mirrored borders, Sobel gradients repeated ones: so has every competitor.
+Variances have mirrored borders and Sobel gradients replicated ones, as with every competitor.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fastmef import functional, reference
 SIZES = {"8x250x250": (8, 250, 250), "1x1080x1920": (1, 1080, 1920)}
 Filter = Callable[[Tensor], Tensor]
 
-# By the name of the operation in the tables: the function, and its options.
+# Name of the operation in the tables → function and options.
 OPS: dict[str, tuple[str, dict[str, Any]]] = {
     "local_variance, Gaussian 11": ("local_variance", {"border": "reflect"}),
     "local_variance, box 11": ("local_variance", {"border": "reflect", "sigma": None}),
@@ -28,7 +28,7 @@ OPS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 OURS = ["fastmef", "eager", "torch.compile"]
-# What is compiled is timed with its gradient.
+# Compiled functions are timed with their gradient only.
 CASES = [
     (op, mode, name)
     for op in OPS

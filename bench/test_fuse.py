@@ -1,4 +1,4 @@
-"""fastmef.fuse as a whole, in memory, beside competitors; and the cost of its base by length."""
+"""Time fastmef.fuse in memory and its competitors, and its base for brackets of several lengths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""softmax_fuse of two 24-megapixel exposures, beside copies of as many bytes."""
+"""Time softmax_fuse of two 24-megapixel exposures, and copies of as many bytes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_fuse(
     function = {"fastmef": fastmef, "eager": eager}.get(name) or compiled(eager)
     part = (..., slice(0, 50), slice(None))
     exact = reference.softmax_fuse(logits[part].double(), exposures[part].double())[0]
-    # Half a level for integers, and float32 rounding of values up to 255.
+    # Integers may differ by half a level; float32 rounds values up to 255.
     allowed = (0.0 if dtype.is_floating_point else 0.5) + 1e-4
     assert (function(logits, exposures)[part] - exact).abs().max() < allowed
     clock(lambda: function(logits, exposures), OP, f"{name_of(dtype)}, {layout}", name)
@@ -64,7 +64,7 @@ def test_fuse(
 @pytest.mark.skipif(backends.CPU is None, reason=f"C++ kernels: {backends.cpu_status()}")
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=["uint8", "float32"])
 def test_fuse_into_memory_in_use(clock: Callable[..., None], dtype: torch.dtype) -> None:
-    """Time the kernel alone: no page of the result is touched for the first time."""
+    """Time the kernel alone: all pages of the result are already in use."""
     logits, exposures = inputs(dtype, "planar")
     given = Inputs(logits, exposures, 1.0, None)
     fused = torch.zeros_like(exposures[:, 0])

@@ -1,6 +1,6 @@
-"""Host time of a loss on a GPU: Python and dispatch of both passes, with launches stubbed.
+"""Time the host side of a loss on a GPU: Python and dispatch of both passes, launches stubbed.
 
-The images are small CPU tensors that stand for a GPU's: host time does not depend on their size.
+The images are small CPU tensors that replace GPU tensors: host time does not depend on their size.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fastmef import functional
 
 @pytest.fixture
 def silent():
-    """Stand for compiled CUDA kernels: nothing is started."""
+    """Replace compiled CUDA kernels by stubs that launch nothing."""
     module = SimpleNamespace(
         loss_workspace=lambda *sizes: 1,
         fusion_loss=lambda *given: None,

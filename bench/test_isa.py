@@ -1,4 +1,4 @@
-"""The C++ kernels by instruction set, as processors without AVX-512 or AVX2 run them."""
+"""Time the C++ kernels with each instruction set, as on processors without AVX-512 or AVX2."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SETS = ["avx512", "avx2", "baseline"]
 
 @pytest.fixture
 def instructions(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Run the kernels with one set; FASTMEF_CPU_ISA would choose it for the whole process."""
+    """Run the kernels with one set; FASTMEF_CPU_ISA would select it for the whole process."""
     if backends.CPU is None:
         pytest.skip(f"C++ kernels: {backends.cpu_status()}")
     before = backends.CPU.active_isa()
@@ -39,7 +39,7 @@ def differentiated(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], t
 
 
 def calls(exposures: Tensor) -> dict[str, Callable[[Tensor], tuple[Tensor, ...]]]:
-    """Return each operation as a function of F or of the logits; float64 runs the reference."""
+    """Return operation → function of F or of the logits; float64 runs the reference."""
     exact = exposures.dtype == torch.float64
     module: Any = reference if exact else functional
     score = reference_mef_ssim if exact else functional.mef_ssim

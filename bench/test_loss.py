@@ -1,7 +1,7 @@
-"""weighted_ssim_loss and fusion_loss, value and gradient.
+"""Time weighted_ssim_loss and fusion_loss, value and gradient.
 
-Eager PyTorch is timed twice: with windows by conv2d, as in other packages, and with the shifted
-additions of the reference.
+Eager PyTorch is timed twice: with window means from conv2d, as in other packages, and with the
+shifted additions of the reference.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.convolution import by_convolution
+from bench.convolution import with_conv2d
 from fastmef import functional, reference
 
 SIZES = {"8x250x250": (8, 2, 250, 250), "1x1080x1920": (1, 2, 1080, 1920)}
@@ -69,7 +69,7 @@ def test_loss(
     if "torch.compile" in name:
         function = compiled(function)
     if "conv2d" in name:
-        function = by_convolution(function)
+        function = with_conv2d(function)
     run = step(function)
     check(run(source, exposures, SCALES[scales]), exact(op, size, SCALES[scales]), name)
     clock(lambda: run(source, exposures, SCALES[scales]), op, f"{size}, {scales}", name)

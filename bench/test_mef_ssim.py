@@ -1,4 +1,4 @@
-"""MEF-SSIM ma2015, 3 scales, of two 12-megapixel exposures: the score, and with its gradient."""
+"""Time MEF-SSIM ma2015 at 3 scales of two 12-megapixel exposures, alone and with its gradient."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEIGHT, WIDTH = 3000, 4000
 
 
 class Reference:
-    """MEFSSIM in plain PyTorch."""
+    """MEFSSIM computed in plain PyTorch."""
 
     def __init__(self, exposures: Tensor) -> None:
         self.sources: MefSsimSources = mef_ssim_sources(exposures)

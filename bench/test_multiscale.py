@@ -1,4 +1,4 @@
-"""multiscale_fuse of two 24-megapixel exposures, and with its gradient in training."""
+"""Time multiscale_fuse of two 24-megapixel exposures, and with its gradient at training size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRAINED_LEVELS = 2
 
 
 def bracket(layout: str) -> tuple[Tensor, Tensor]:
-    """Return logits and exposures of noise. No branch depends on a value."""
+    """Return logits and exposures of noise; the time does not depend on their values."""
     generator = torch.Generator().manual_seed(0)
     shape = (1, 2, 3, HEIGHT, WIDTH)
     exposures = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
@@ -46,7 +46,7 @@ def test_fuse(
     rows = 512 // 2**LEVELS
     part = exposures[..., :512, :].double() / 255
     exact = 255 * reference.multiscale_fuse(logits[..., :rows, :].double(), part, LEVELS)
-    # Half a level for rounding, and the error of pyramid levels with 16 bits.
+    # The limit allows half a level for rounding, and the error of 16-bit pyramid levels.
     assert (function(logits, exposures)[..., :256, :] - exact[..., :256, :]).abs().max() < 0.52
     clock(lambda: function(logits, exposures), OP, f"uint8, {layout}", name)
 
@@ -63,7 +63,7 @@ def test_competitor(clock: Callable[..., None], name: str) -> None:
 @pytest.mark.parametrize("into", ["new memory", "memory in use"])
 @pytest.mark.parametrize("layout", ["planar", "channels last"])
 def test_copy(clock: Callable[..., None], layout: str, into: str) -> None:
-    # A copy reads as much as it writes: half of what exposures and result take together.
+    # A copy reads as much as it writes: half of the bytes of exposures and result together.
     source = torch.ones(3 * (2 + 1) * HEIGHT * WIDTH // 2, dtype=torch.uint8)
     target = torch.zeros_like(source)
     copy = source.clone if into == "new memory" else lambda: target.copy_(source)

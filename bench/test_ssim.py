@@ -1,6 +1,6 @@
-"""ssim: the mean, alone and with its gradient w.r.t. the first image, beside the public packages.
+"""Time mean ssim of fastmef and other packages, alone and with its gradient w.r.t. the first image.
 
-Competitors keep their own border, and are compared with the reference that has the same.
+Competitors keep their own border and are compared with the reference for the same border.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MODES = {"value": False, "value and gradient": True}
 
 
 def entrants(mode: str) -> dict[str, Competitor]:
-    """Return the competitors that compute the value, or the gradient too."""
+    """Return the competitors for a mode: all, or those that compute the gradient too."""
     if mode == "value":
         return competitors("ssim")
     own_gradient = competitors("ssim, value and gradient")
@@ -44,7 +44,7 @@ def entrants(mode: str) -> dict[str, Competitor]:
 
 
 SLOW = [x.name for x in competitors("ssim").values() if x.small_only]
-# What is compiled is timed with its gradient.
+# Compiled functions are timed with their gradient only.
 CASES = [
     (name, size, mode)
     for mode in MODES

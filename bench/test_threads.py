@@ -1,7 +1,7 @@
-"""The cost of a second pool of threads in the process: a loss after a loop of PyTorch.
+"""Time a loss after a loop of PyTorch, with one or two pools of threads in the process.
 
 ``fastmef`` runs its loops on the OpenMP threads that PyTorch has loaded. "threads of its own" is
-the pool that it falls back to where there are none: PyTorch's threads still spin when it begins.
+its own pool, which it falls back to without OpenMP: PyTorch's threads still spin when it starts.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Time a step of training, by plain eager PyTorch and by fastmef, whose losses must agree.
+"""Time a training step in plain eager PyTorch and in fastmef, and compare their losses.
 
 python -m bench.training_step                 # writes bench/results/training_step.json
 python -m bench.training_step --steps 5 --rounds 1
 python -m bench.training_step --table         # the table of the result file
 
 The network and the loss are the paper's, at width 16 (batch 4 of 250×250) and 64 (batch 2), with
-borders repeated, as fastmef trains. Every variant runs in processes of its own, in turns, since
-fastmef's training changes how memory is allocated. The fastest step of each counts. Batches are
-made beforehand: only the step is timed.
+replicated borders, as in fastmef. Every variant runs in processes of its own, in turns, because
+fastmef's training changes how memory is allocated. The fastest step of each variant is reported.
+Batches are made beforehand, so only the step is timed.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ PADDING = "replicate"
 REORDERED = "plain, channels last"  # the same arithmetic in another order
 EXACT = "plain, float64"  # not timed
 VARIANTS = ("plain", REORDERED, "fastmef float32", "fastmef bfloat16")
-# Largest difference of the first loss to that of plain PyTorch, relative to it.
+# Largest relative difference of the first loss from that in float64.
 FIRST = {REORDERED: 1e-5, "fastmef float32": 1e-5, "fastmef bfloat16": 1e-2}
-# Adam's first steps have the size of the learning rate whatever the gradient, so rounding grows. A
-# later loss may be so many times as far from float64's as plain PyTorch's is in any step.
+# Adam's first steps have the size of the learning rate for any gradient, so rounding errors grow.
+# The error of later losses may be this many times the largest error of plain PyTorch in float32.
 ROOM = 3
 RATE = 1e-4
 WARM_UP = 2
@@ -45,7 +45,7 @@ Step = Callable[[Tensor], float]
 
 
 def batches(count: int, size: int) -> Tensor:
-    """Return pairs ``(count, size, 2, 3, 250, 250)`` of light that is clipped at two exposures."""
+    """Return pairs ``(count, size, 2, 3, 250, 250)``: light at two exposures, clipped."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(count * size, 3, 16, 16, generator=generator)
     light = torch.nn.functional.interpolate(coarse, (250, 250), mode="bicubic").clamp(0, 1)
@@ -67,9 +67,9 @@ def plain_step(
     memory_format: torch.memory_format = torch.contiguous_format,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[Step, Callable[[], dict[str, float]]]:
-    """Return a step as one writes it in plain PyTorch, with its default optimiser."""
+    """Return a step in plain PyTorch with its default optimiser, as users write it."""
     from bench.baselines.plain_training import PlainNet
-    from bench.convolution import by_convolution
+    from bench.convolution import with_conv2d
     from fastmef import reference
     from fastmef.reference.color import rgb_to_gray
 
@@ -77,7 +77,7 @@ def plain_step(
     network.take_over(new_network(width, padding))
     network.to(memory_format=memory_format, dtype=dtype)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=1e-4)
-    loss_of = by_convolution(reference.fusion_loss)
+    loss_of = with_conv2d(reference.fusion_loss)
 
     def step(exposures: Tensor) -> float:
         gray = rgb_to_gray(exposures.to(dtype))
@@ -93,7 +93,7 @@ def plain_step(
 def our_step(
     width: int, padding: str, precision: str
 ) -> tuple[Step, Callable[[], dict[str, float]]]:
-    """Return a step as fastmef train takes it, without the making of batches."""
+    """Return a step of ``fastmef train``, without making batches."""
     from fastmef.allocator import keep_freed_memory
     from fastmef.training import TrainConfig, set_learning_rate
     from fastmef.training.distributed import World
@@ -125,7 +125,7 @@ def our_step(
 
 
 def run(variant: str, width: int, size: int, steps: int) -> dict[str, Any]:
-    """Take steps; return every loss, and the time of the fastest step and of its parts."""
+    """Take steps; return all losses, and the time of the fastest step and of its phases."""
     if variant == REORDERED:
         step, phases = plain_step(width, PADDING, torch.channels_last)
     elif variant == EXACT:
@@ -163,7 +163,7 @@ def measure(cases: Sequence[tuple[int, int]], steps: int, rounds: int) -> dict[s
 
 
 def run_alone(variant: str, width: int, size: int, steps: int) -> dict[str, Any]:
-    """Return what :func:`run` finds in a process of its own."""
+    """Return the result of :func:`run` in a process of its own."""
     arguments = [variant, str(width), str(size), str(steps)]
     command = [sys.executable, "-m", "bench.training_step", "--run", *arguments]
     output = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
@@ -175,7 +175,7 @@ def check(width: int, found: dict[str, dict[str, Any]], exact: list[float]) -> N
     """Compare the losses of every step with float64's; add the largest ``disagreement``.
 
     Raises:
-        SystemExit: a variant computes something else.
+        SystemExit: the losses of a variant differ too much.
     """
     rounding = disagreement(found["plain"]["losses"], exact)
     for result in found.values():

@@ -1,4 +1,4 @@
-"""Shared by all tests."""
+"""Fixtures and options that all tests share."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from filelock import FileLock
 
 @pytest.fixture(autouse=True, scope="session")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Leave the checkout: a process that a test starts there would import its package without the
-    compiled kernels instead of the one that is tested."""
+    """Run the tests outside the checkout.
+
+    A process that a test starts in the checkout would import the package there, without compiled
+    kernels, instead of the package under test.
+    """
     before = Path.cwd()
     os.chdir(tmp_path_factory.mktemp("elsewhere"))
     yield
@@ -30,12 +33,12 @@ def seeded() -> None:
 
 @pytest.fixture(scope="session")
 def emulation(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    """The CUDA C++ kernels, compiled for the CPU."""
+    """Return the CUDA C++ kernels compiled for the CPU."""
     if reason := cuda_emulation.why_not():
         pytest.skip(reason)
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # of all workers: one of them compiles
+        folder = folder.parent  # the folder of all workers, of which one compiles
     with FileLock(folder / "emulation.lock"):
         return cuda_emulation.load(folder / "emulation")
 
@@ -51,7 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="run every Nth of the tests: a sample where all would take long",
+        help="run every Nth test: a sample if all tests would take long",
     )
 
 
@@ -63,11 +66,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_configure(config: pytest.Config) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
-        # Two threads beside those of another worker are slower than one.
+        # With another worker running, two threads are slower than one.
         torch.set_num_threads(1)
         os.environ.setdefault("OMP_NUM_THREADS", "1")
     if getattr(config.option, "dist", "no") == "load":
-        # A worker that has no tests left takes some of the other's: a few of them take a minute.
+        # A few tests take a minute, so a worker without tests takes over some of another's.
         config.option.dist = "worksteal"
     config.fault_counts = []  # type: ignore[attr-defined]
 

@@ -14,7 +14,7 @@ from fastmef.ops.common.operation import OPERATIONS
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
 pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="a checkout")
-# What the operations share.
+# Files and folders that the operations share.
 FILES = ("setup.py", "pyproject.toml", "fastmef/backends.py", "fastmef/ops/__init__.py")
 FILES += ("tests/support/conformance.py", "tests/support/emulation.py")
 FOLDERS = ("fastmef/ops/common", "kernels/common", "csrc/common", "csrc/cpu/runtime")
@@ -42,7 +42,7 @@ def test_an_operation_has_at_most_eight_files() -> None:
 
 
 def test_what_operations_share_names_none_of_them() -> None:
-    """Declarations, sources and bindings are found by their folders, and stand in no list."""
+    """Declarations, sources and bindings are found by their folders and not listed anywhere."""
     folders = {path.stem for path in (ROOT / "fastmef" / "ops").glob("[a-z]*.py")}
     operations, places = "|".join(OPERATIONS), "|".join(folders)
     named = rf"[\"']({operations})[\"']|import .*\b({places})\b|\w/({places})/"

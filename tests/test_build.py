@@ -21,7 +21,7 @@ FAILING = ("no-such-compiler", sys.executable)
 
 
 def build(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Builds into ``folder``; an extension is off unless ``variables`` say otherwise."""
+    """Build into ``folder``; extensions are off unless ``variables`` switch them on."""
     into = [f"--build-lib={folder / 'lib'}", f"--build-temp={folder / 'temp'}"]
     return subprocess.run(
         [sys.executable, "setup.py", "--quiet", "build_ext", *into],
@@ -38,7 +38,7 @@ def own_lines(result: subprocess.CompletedProcess[str]) -> list[str]:
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The names of setup.py, which declares nothing to build here."""
+    """Return the names of setup.py, which declares nothing to build here."""
     import setuptools
 
     monkeypatch.chdir(ROOT)
@@ -61,7 +61,7 @@ def test_every_source_is_compiled(names: dict[str, Any]) -> None:
     sources = {str(x.relative_to(ROOT)) for x in (ROOT / "csrc").rglob("*.c*")}
     variants, common = names["VARIANT_SOURCES"], names["COMMON_SOURCES"]
     assert sources == {*variants, *common, *names["CUDA_SOURCES"], *names["CUDA_BINDINGS"]}
-    # What instruction sets compile has none of pybind11's code, which the linker takes from any.
+    # Sources for instruction sets contain no code of pybind11, which the linker would merge.
     for text in ((ROOT / x).read_text() for x in {*variants} & {*common}):
         assert text.index("#ifdef FASTMEF_ISA") < text.index("#else") < text.index("binding.h")
 

@@ -48,7 +48,7 @@ def methods(owner: type) -> dict[str, object]:
 
 @pytest.mark.parametrize("name", CALLABLE)
 def test_examples_run(name):
-    """As they would in a session after the imports of ``NAMES``."""
+    """The examples run in a session with the imports of ``NAMES``."""
     torch.manual_seed(0)
     runner = doctest.DocTestRunner(verbose=False)
     given = {name: CALLABLE[name]}

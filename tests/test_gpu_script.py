@@ -52,7 +52,7 @@ BENCHMARKS = sorted(ROOT.glob("bench/gpu/test_*.py"))
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """What the script reads of a checkout."""
+    """Copy the files of a checkout that the script reads."""
     root = tmp_path / "checkout"
     ignored = shutil.ignore_patterns("__pycache__", "weights", "samples", "kernels", "results")
     for name in ("fastmef", "bench", "tests/gpu"):
@@ -119,7 +119,7 @@ def test_one_failure_leaves_the_other_stages(checkout: Path, pretender: dict[str
 
 
 def test_calls_are_merged_later(checkout: Path, pretender: dict[str, str]) -> None:
-    """Each call may run on another day: what one has written, the last one finds."""
+    """Calls may run on different days: the last one finds the results of the others."""
     for call in ("tests", "bench", "sanitizer"):
         run(checkout, call, **pretender)
     names = {x.name for x in (checkout / "out").glob("*.json")}
@@ -172,7 +172,7 @@ def collector() -> SimpleNamespace:
 
 
 def rehearse(checkout: Path, chosen: str, interpreted: bool) -> dict[str, Any]:
-    """Runs the chosen benchmarks once on the CPU, and returns the result file."""
+    """Run the selected benchmarks once on the CPU, and return the result file."""
     (checkout / "fastmef" / "kernels").symlink_to("../kernels")
     if interpreted:
         pytest.importorskip("triton", minversion="3.4", reason="Triton 3.4 interprets them")

@@ -1,4 +1,4 @@
-"""Runs tests/kernels and the promises of every backend by Triton's interpreter.
+"""Run tests/kernels and the promises of every backend in Triton's interpreter.
 
 Each file has a process of its own, in which every fifth test runs: all of them take a core 25
 minutes. They run by ``TRITON_INTERPRET=1 pytest tests/ops tests/kernels``.
@@ -23,7 +23,7 @@ FILES = {f"{x.parent.name}/{x.stem}": x for x in [*(HERE / "kernels").glob("test
 
 pytestmark = pytest.mark.skipif(backends.INTERPRETED, reason="the interpreter is running already")
 
-EVERY = 5  # Not a divisor of what tests are parametrized with, so that every part has its turn.
+EVERY = 5  # no divisor of the numbers of parameters, so that all parameters are tested
 
 Run = subprocess.CompletedProcess[str]
 

@@ -1,4 +1,4 @@
-"""What is said twice in the files of the project is the same in both places."""
+"""Values that two files of the project repeat agree."""
 
 from __future__ import annotations
 

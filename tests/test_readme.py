@@ -77,13 +77,13 @@ def test_copy_in_strips(folder):
 
 
 def test_readme_is_short():
-    """One screen beside its pictures and its tables."""
+    """The README fits on one screen, without its pictures and tables."""
     assert len((ROOT / "README.md").read_text().splitlines()) < 80
 
 
 @pytest.mark.parametrize("page", ["README.md", "fastmef/samples/README.md"])
 def test_links(page):
-    """mkdocs checks those of the other pages."""
+    """mkdocs checks the links of the other pages."""
     text = (ROOT / page).read_text()
     links = re.findall(r"\]\((?!\w+:)([^)#\s]+)", text)
     missing = [link for link in links if not (ROOT / page).parent.joinpath(link).exists()]

@@ -1,1 +1,1 @@
-"""Fusion methods of other authors that no package on PyPI offers."""
+"""Methods of other authors that no package on PyPI offers, and plain training for comparison."""

@@ -1,4 +1,4 @@
-"""Exposure fusion by enfuse (Debian's package of that name), with its default options."""
+"""Exposure fusion with enfuse (Debian's package of that name) and its default options."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Image = NDArray[np.uint8]
 
 
 def missing() -> str | None:
-    """Say why enfuse cannot run here; ``None`` where it can."""
+    """Say why enfuse cannot run here; ``None`` if it can."""
     return None if shutil.which("enfuse") else "no program named enfuse (apt install enfuse)"
 
 
 def enfuse(images: Sequence[Image]) -> Image:
-    """Fuse two or more aligned exposures ``(H, W, 3)`` RGB, uint8; the result is likewise.
+    """Fuse two or more aligned RGB exposures ``(H, W, 3)``, uint8, to an image of the same kind.
 
     Raises:
-        RuntimeError: enfuse is missing, or fails; the message has what it printed.
+        RuntimeError: enfuse is missing or fails; the message contains its output.
     """
     if (reason := missing()) is not None:
         raise RuntimeError(reason)

@@ -10,18 +10,18 @@ of one scale is
 
 .. math::
     D = \sum_k \langle w_k \rangle\, x_k - \langle w_k \mu_k \rangle, \qquad
-    w_k = \frac{\max_j c_j \; c_k^{p-1}}{\sum_j c_j^p}, \quad p = 4,
+    w_k = \frac{\max_j c_j \; c_k^{p-1}}{\sum_j c_j^p}, \quad p = 4.
 
-which is the strength of the strongest exposure times the weighted mean of the unit structures
-:math:`(x_k - \mu_k) / c_k`, aggregated over all windows that hold the pixel. The exposures of the
-next scale are every second row and column of the means :math:`\mu_k`, without colour. Below the
-coarsest detail lies the base
+This is the strength of the strongest exposure times the weighted mean of the unit structures
+:math:`(x_k - \mu_k) / c_k`, aggregated over all windows that contain the pixel. The exposures of
+the next scale are every second row and column of the means :math:`\mu_k`, without colour. The base
+below the coarsest detail is
 
 .. math::
     B = \sum_k \langle v_k \mu_k \rangle, \qquad
     v_k \propto |\nabla^2 x_k| \cdot \tfrac{2}{\pi} \arctan\big(20 \min(x_k, 1 - x_k)\big)
 
-and each finer scale adds its detail to the enlarged result of the coarser ones.
+Each finer scale adds its detail to the upsampled result of the coarser ones.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Plane = NDArray[np.float64]
 
 
 def fmmef(images: Sequence[Image]) -> Image:
-    """Fuse two or more aligned exposures ``(H, W, 3)`` RGB, uint8; the result is likewise."""
+    """Fuse two or more aligned RGB exposures ``(H, W, 3)``, uint8, to an image of the same kind."""
     exposures = [image / 255 for image in images]
     detail, means = _detail(exposures)
     details = [detail]
@@ -72,7 +72,7 @@ def _detail(exposures: Sequence[Plane]) -> tuple[Plane, list[Plane]]:
         channels = exposure.reshape(*exposure.shape[:2], -1)
         mean = _box(channels.mean(axis=2))
         variance = _box((channels**2).mean(axis=2)) - mean**2
-        numbers = channels.shape[2] * (2 * RADIUS + 1) ** 2  # in one window
+        numbers = channels.shape[2] * (2 * RADIUS + 1) ** 2  # values in a window
         means.append(mean)
         strengths.append(np.sqrt(np.maximum(variance, 0) * numbers) + _TINY)
     strongest = np.max(strengths, axis=0)
@@ -80,7 +80,7 @@ def _detail(exposures: Sequence[Plane]) -> tuple[Plane, list[Plane]]:
     detail = np.zeros_like(exposures[0])
     for exposure, mean, strength in zip(exposures, means, strengths, strict=True):
         weight = strongest * strength ** (POWER - 1) / total
-        # Planes weigh every channel of a colour image.
+        # The same plane weights all channels of a colour image.
         gain, offset = (
             plane.reshape(*plane.shape, *[1] * (exposure.ndim - 2))
             for plane in (_box(weight), _box(weight * mean))
@@ -90,7 +90,7 @@ def _detail(exposures: Sequence[Plane]) -> tuple[Plane, list[Plane]]:
 
 
 def _base(exposures: Sequence[Plane], means: Sequence[Plane]) -> Plane:
-    """Return what is left of the exposures below the detail of the coarsest scale."""
+    """Return the fused base of the coarsest scale."""
     weights = []
     for exposure in exposures:
         contrast = np.abs(cv2.Laplacian(exposure, cv2.CV_64F, borderType=cv2.BORDER_REPLICATE))
@@ -116,8 +116,8 @@ def _halve(planes: Sequence[Plane]) -> list[Plane]:
 
 
 def _enlarge(plane: Plane, shape: tuple[int, ...]) -> Plane:
-    """Undo the halving by the mean of the samples within the window around each pixel."""
-    samples, places = np.zeros(shape), np.zeros(shape)
+    """Upsample by a factor of 2 with the mean of the samples in the window around each pixel."""
+    samples, counts = np.zeros(shape), np.zeros(shape)
     samples[::2, ::2] = plane
-    places[::2, ::2] = 1
-    return _window_sum(samples) / _window_sum(places)
+    counts[::2, ::2] = 1
+    return _window_sum(samples) / _window_sum(counts)

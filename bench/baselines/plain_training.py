@@ -1,6 +1,6 @@
-"""The paper's network in plain PyTorch, as one writes it without this package.
+"""The paper's network in plain PyTorch, as users write it without this package.
 
-Its parameters have the order and the shapes of those of FusionNet(2), whose weights it takes over.
+Its parameters have the same order and shapes as those of FusionNet(2), so it can copy them.
 """
 
 from __future__ import annotations

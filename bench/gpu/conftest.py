@@ -1,4 +1,4 @@
-"""How everything in this folder is timed, and what it runs on."""
+"""Fixtures for the benchmarks on a GPU: timing, devices and images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from fastmef import backends
 
 HERE = Path(__file__).parent
-LARGEST = 48  # pixels along a side in a rehearsal: three scales of eleven
+LARGEST = 48  # largest side in pixels in a rehearsal, enough for three scales of 11-pixel windows
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -23,12 +23,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _rehearsed(config: pytest.Config) -> bool:
-    # The option is unknown where pytest found this file after it had read the options.
+    # The option is unknown if pytest finds this file after reading the options.
     return bool(config.getoption("--rehearse", default=False))
 
 
 def missing_kernels() -> str:
-    """Say why figures of fastmef would be those of plain PyTorch; empty if some kernels run."""
+    """Say why times of fastmef would be those of plain PyTorch; empty if some kernels run."""
     if backends.WHY_NO_TRITON and backends.WHY_NO_CUDA:
         return (
             f"fastmef has no kernels for the GPU. Triton: {backends.WHY_NO_TRITON}. "
@@ -62,7 +62,7 @@ def pytest_benchmark_update_machine_info(
 
 
 def device_ms(function: Callable[[], object]) -> float:
-    """Return the median time of 30 replays of a CUDA graph, which has no launches from the host."""
+    """Return the median time of 30 replays of a CUDA graph, which excludes launches by the host."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -90,7 +90,7 @@ def device(pytestconfig: pytest.Config) -> torch.device:
 
 @pytest.fixture(scope="session")
 def fitted(pytestconfig: pytest.Config) -> Callable[..., tuple[int, ...]]:
-    """Return the shape of a benchmark; the shape of its rehearsal is small."""
+    """Return the shape of a benchmark; in a rehearsal a small one."""
     rehearsed = _rehearsed(pytestconfig)
 
     def fit(*shape: int) -> tuple[int, ...]:
@@ -103,10 +103,10 @@ def fitted(pytestconfig: pytest.Config) -> Callable[..., tuple[int, ...]]:
 
 @pytest.fixture
 def clock(benchmark: Any, pytestconfig: pytest.Config) -> Callable[..., None]:
-    """Time a call and the wait for its result.
+    """Time a call, including the wait for its result.
 
-    ``moved`` are the bytes that it must read and write, whichever way it goes about it. In
-    ``extra_info`` of the result file they stand beside the GPU's own time.
+    ``moved`` is the number of bytes that every implementation must read and write. It is stored in
+    ``extra_info`` of the result file, together with the GPU's own time.
     """
 
     def run(function: Callable[[], object], group: str, moved: int = 0) -> None:
@@ -133,13 +133,13 @@ def clock(benchmark: Any, pytestconfig: pytest.Config) -> Callable[..., None]:
 
 @pytest.fixture(autouse=True)
 def full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Switch TensorFloat-32 off: convolutions with it fail every comparison of windows."""
+    """Disable TensorFloat-32: convolutions with it are not accurate enough for window means."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 @pytest.fixture
 def compiled(pytestconfig: pytest.Config) -> Callable[..., Any]:
-    """Return ``torch.compile`` for one shape, without what earlier benchmarks have compiled."""
+    """Return ``torch.compile`` for static shapes, without code that earlier benchmarks compiled."""
     torch._dynamo.reset()
     backend = "eager" if _rehearsed(pytestconfig) else "inductor"
     return lambda function: torch.compile(function, dynamic=False, backend=backend)
@@ -153,7 +153,7 @@ def triton_runs() -> None:
 
 @pytest.fixture
 def triton_only(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Keep the CUDA C++ kernels from running what Triton runs too."""
+    """Disable the CUDA C++ kernels, so that Triton runs their operations."""
     return lambda: monkeypatch.setattr(backends, "WHY_NO_CUDA", "Triton is timed")
 
 

@@ -1,4 +1,4 @@
-"""The memory accesses of fused-ssim's two passes, without their filters: its time at the least."""
+"""The memory accesses of fused-ssim's two passes without filters: a lower limit of its time."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# Of one pair, in images: 2 read and 4 maps written; 6 read and the gradient written. And the fills
-# with zeros of what is written.
+# Number of images that are moved for a pair. The forward pass reads 2 and writes 4 maps, the
+# backward pass reads 6 and writes the gradient. All outputs are filled with zeros before.
 PASSES, FILLS = 13, 5
 
 
@@ -34,7 +34,7 @@ def _backward_traffic(a, b, m, d, s, c, gradient, size, BLOCK: tl.constexpr):
 
 
 def traffic(a: Tensor, b: Tensor) -> Tensor:
-    """Compute a²−b² + 2 a³ + a b² of one pair: only the memory traffic matters."""
+    """Compute a²−b² + 2 a³ + a b² of a pair; only the memory traffic matters."""
     maps = [torch.zeros_like(a) for _ in range(4)]
     grid = (triton.cdiv(a.numel(), 1024),)
     _forward_traffic[grid](a, b, *maps, a.numel(), BLOCK=1024, enable_fp_fusion=True)

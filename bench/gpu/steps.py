@@ -1,4 +1,4 @@
-"""Groups, steps with gradient and their comparison, for the benchmarks of losses."""
+"""Names of groups, steps with gradient and their comparison, for the benchmarks of losses."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def with_gradient(function: Callable[..., Tensor]) -> Step:
 
 
 def check(step: Step, plain: Callable[..., Tensor], *images: Tensor) -> None:
-    """Compare a step with that of ``plain`` in float64."""
+    """Compare value and gradient of a step with those of ``plain`` in float64."""
     value, gradient = step(*images)
     exact, exact_gradient = with_gradient(plain)(*(x.double() for x in images))
     assert (value - exact).abs().max() <= 1e-5

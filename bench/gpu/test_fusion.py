@@ -1,4 +1,4 @@
-"""softmax_fuse of two 24-megapixel exposures, beside a copy of as many bytes."""
+"""Time softmax_fuse of two 24-megapixel exposures, and a copy of as many bytes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_fuse(
     for rows in (slice(0, 50), slice(max(0, height - 50), height)):
         part = (..., rows, slice(None))
         exact = reference.softmax_fuse(logits[part].double(), exposures[part].double())[0]
-        # Half a level for integers, and rounding of values up to 255.
+        # Integers may differ by half a level; float32 rounds values up to 255.
         allowed = (0.5 if dtype == "uint8" else 0.0) + 2e-4
         assert (result[part] - exact).abs().max() < allowed
     group = f"softmax_fuse, 24 MP x 2 {dtype}, {layout}"

@@ -1,4 +1,4 @@
-"""guided_upsample_fuse of two 24-megapixel exposures by logits of an eighth of each side."""
+"""Time guided_upsample_fuse of two 24-megapixel exposures with logits at an eighth of each side."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_guided(
     allowed = 1e-4 + (0.5 / 255 if dtype == "uint8" else 0.0)
     assert (function(logits, exposures).double() / unit - exact).abs().max() <= allowed
     del exact
-    # The exposures are read for the guide, and to be fused.
+    # The exposures are read twice: for the guide, and for the fusion.
     size = exposures.numel() * exposures.element_size()
     moved = 2 * size + size // count + 4 * logits.numel()
     group = f"guided_upsample_fuse, 24 MP x 2 {dtype}, {layout}"

@@ -1,4 +1,4 @@
-"""Fuser on arrays of 24 megapixels in main memory, beside the bare copies to the GPU and back."""
+"""Time Fuser on arrays of 24 megapixels in main memory, and only the copies to and from the GPU."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_fuse_arrays(
 
 
 def copy_all(images: list[Any], device: torch.device) -> None:
-    """Copy every exposure to the GPU twice, and one back, from and to memory as it is."""
+    """Copy every exposure to the GPU twice, and one back, with ordinary pageable memory."""
     for image in images:
         for _ in range(2):
             on_device = torch.from_numpy(image).to(device)

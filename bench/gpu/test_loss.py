@@ -1,4 +1,4 @@
-"""The losses with their gradient."""
+"""Time the losses with their gradient."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from torch import Tensor
 
 from bench.competitors import competitors
-from bench.convolution import by_convolution
+from bench.convolution import with_conv2d
 from bench.gpu.steps import EXPOSURES, SHAPES, check, label, loss_group, with_gradient
 from fastmef import functional, reference
 
@@ -38,10 +38,10 @@ def test_loss(
     plain: Any = getattr(reference, loss)
     if name == "triton":  # two passes instead of one
         triton_only()
-    others = {"eager": by_convolution(plain), "torch.compile": compiled(plain)}
+    others = {"eager": with_conv2d(plain), "torch.compile": compiled(plain)}
     both = with_gradient(others.get(name, getattr(functional, loss)))
     check(both, plain, source, exposures)
-    # F or the logits once, the exposures, and a gradient as large as the first.
+    # A pass reads F or the logits, and the exposures, and writes the gradient.
     moved = 4 * (2 * source.numel() + exposures.numel())
     clock(lambda: both(source, exposures), loss_group(loss, shape), moved)
 

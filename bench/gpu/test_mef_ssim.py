@@ -1,4 +1,4 @@
-"""MEF-SSIM of two 12-megapixel exposures: the score, and with its gradient."""
+"""Time MEF-SSIM of two 12-megapixel exposures, alone and with its gradient."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_mef_ssim(
     fused = exposures.mean(dim=1)
 
     def plain(x: Tensor) -> Tensor:
-        # In the type of what is scored: this is also the float64 reference.
+        # The dtype is that of x, so this is also the float64 reference.
         return mef_ssim_score(mef_ssim_sources(exposures.to(x.dtype), variant), x)
 
     group = f"mef_ssim {variant}, 12 MP x 2, {mode}"

@@ -1,7 +1,7 @@
-"""Batch normalisation, ReLU and what follows, with gradient, as FusionNet trains it.
+"""Time batch normalisation, ReLU and pool or upsampling, with gradient, as FusionNet trains them.
 
-Eight patches of 256×256 (250 continued to a multiple of 8), 64 to 512 channels, bfloat16, channels
-last.
+The inputs are eight patches of 256×256 (250 padded to a multiple of 8), with 64 to 512 channels, in
+bfloat16 and channels last.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fastmef import backends
 from fastmef.nn.blocks import follow
 from fastmef.nn.norm_act import fused_norm_act, is_fused
 
-# Shape, what follows, and whether the network reads the activation itself too.
+# Shape, operation that follows, and whether the activation itself is an output too.
 CASES = [
     ((8, 64, 256, 256), "", True),
     ((8, 64, 256, 256), "pool", False),
@@ -49,7 +49,7 @@ def fused(x: Tensor, norm: nn.Module, then: str, keep: bool) -> tuple[Tensor, ..
 
 
 def step(function: Any, norm: nn.Module, then: str, keep: bool) -> Step:
-    """Return a training step of the layer alone; its ``grad_output`` is the output itself."""
+    """Return forward and backward pass of the layer; ``grad_output`` is the output itself."""
 
     def both(x: Tensor) -> tuple[Tensor, ...]:
         x = x.detach().requires_grad_()
@@ -62,8 +62,11 @@ def step(function: Any, norm: nn.Module, then: str, keep: bool) -> Step:
 
 
 def bytes_moved(x: Tensor, then: str, keep: bool) -> int:
-    """Count forward x twice (the statistics come first) and the outputs once; backward all that,
-    and x and the outputs' gradients once more, for the sums come first there too."""
+    """Return the bytes that both passes must move.
+
+    The forward pass reads x twice, first for the statistics, and writes the outputs. The backward
+    pass reads x and the gradients of the outputs twice, first for sums, and writes the gradient.
+    """
     share = {"": 0.0, "pool": 0.25, "bilinear": 4.0}[then] + keep
     size = x.numel() * x.element_size()
     return round(size * ((2 + share) + (2 * (1 + share) + 1)))
@@ -93,7 +96,7 @@ def test_norm_act(
     function = {"fastmef": fused, "eager": plain, "torch.compile": compiled(plain)}[name]
     both = step(function, norm, then, keep)
     for got, right, other in zip(both(x), exact, usual, strict=True):
-        # A few units beyond what PyTorch's own bfloat16 is off; equal values may share a maximum.
+        # The limit is a few times the error of PyTorch in bfloat16; a pool may choose among ties.
         limit = 3 * (other - right).abs().mean() + 0.01 * right.abs().mean()
         assert (got - right).abs().mean() <= limit
     del exact, usual

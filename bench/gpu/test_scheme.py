@@ -1,4 +1,4 @@
-"""The least that fused-ssim's scheme can cost, in the groups of the loss and of SSIM."""
+"""Time the memory traffic of fused-ssim's scheme, in the groups of the loss and of SSIM."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_memory_traffic_of_fused_ssim(
     shape: tuple[int, ...],
     loss: str,
 ) -> None:
-    """Time one pair, or all pairs of the weighted loss without the cost of its weights."""
+    """Time one pair, or all pairs of the weighted loss without its weights."""
     from bench.gpu.scheme import FILLS, PASSES, check_traffic, traffic
 
     fused = scene(*fitted(*shape), seed=EXPOSURES)

@@ -1,4 +1,4 @@
-"""Mean SSIM with the gradient w.r.t. one image."""
+"""Time mean SSIM with the gradient w.r.t. one image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from torch import Tensor
 
 from bench.competitors import competitors
-from bench.convolution import by_convolution
+from bench.convolution import with_conv2d
 from bench.gpu.steps import SHAPES, check, label, ssim_group, with_gradient
 from fastmef import functional, reference
 
@@ -37,7 +37,7 @@ def test_ssim(
     if name in COMPETITORS:
         function = COMPETITORS[name].load()
     else:
-        others = {"eager": by_convolution(plain), "torch.compile": compiled(plain)}
+        others = {"eager": with_conv2d(plain), "torch.compile": compiled(plain)}
         function = others.get(name, functional.ssim)
     both = with_gradient(function)
     check(both, plain, a, b)

@@ -1,7 +1,7 @@
-"""Limits of what operations may execute for each pixel, in budgets.json.
+"""Limits of the instructions that operations execute for each pixel, in budgets.json.
 
-``goal`` is what an operation is meant to reach; ``most`` is the goal where it has been met, and a
-little more than the last count where it has not. ``least_by_16_bytes`` is the share of bytes in
+``goal`` is the count that an operation should reach. ``most`` is the limit: the goal if it has been
+met, otherwise a little more than the last count. ``least_by_16_bytes`` is the share of bytes in
 global memory that 16-byte accesses must move.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 FILE = Path(__file__).with_name("budgets.json")
-MARGIN = 1.02  # another version of a compiler counts a little more
+MARGIN = 1.02  # another version of a compiler may need a few more instructions
 
 
 def read() -> dict[str, dict[str, float]]:
@@ -21,7 +21,7 @@ def read() -> dict[str, dict[str, float]]:
 
 
 def exceeded(counted: dict[str, Any], budgets: dict[str, dict[str, float]]) -> list[str]:
-    """Return a line for every pass outside of its budget, and for every one without a budget."""
+    """Return a line for every pass that exceeds its budget or has none."""
     lines = []
     for key, entry in counted.items():
         if key not in budgets:
@@ -39,7 +39,7 @@ def exceeded(counted: dict[str, Any], budgets: dict[str, dict[str, float]]) -> l
 def tightened(
     counted: dict[str, Any], budgets: dict[str, dict[str, float]]
 ) -> dict[str, dict[str, float]]:
-    """Lower limits to what has been counted, but not below the goal; drop what is not counted."""
+    """Lower limits to the counts, but not below the goal; drop limits of passes without a count."""
     found = {}
     for key, entry in counted.items():
         budget = dict(budgets.get(key, {}))

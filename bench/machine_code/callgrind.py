@@ -1,11 +1,11 @@
-"""Count instructions and cache misses of the C++ kernels for each pixel, by valgrind's callgrind.
+"""Count instructions and cache misses of the C++ kernels for each pixel with callgrind.
 
 FASTMEF_CUDA=0 FASTMEF_CPU_FLAGS=-g python setup.py build_ext --inplace --force
 python -m bench.machine_code callgrind            # a table on the screen, some ten minutes
 python -m bench.machine_code callgrind --write    # also machine_code.json and cpu.md
 
-Valgrind knows no AVX-512: the AVX2 kernels are counted, on one thread, with the processor's own
-first cache simulated. Code is counted in the file in which it was written.
+Valgrind does not support AVX-512, so the AVX2 kernels are counted, on one thread. It simulates the
+first-level cache of this processor. Inlined code counts for the file in which it is written.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from fastmef import functional
 
 SIZE = 250
 LINE = 64  # bytes
-# The C++ function of each operation.
+# Operation → its C++ function.
 FUNCTIONS = {
     "weighted_ssim_loss": "weighted_ssim_loss",
     "fusion_loss": "weighted_ssim_loss",
     "softmax_fuse": "softmax_fuse",
     "mef_ssim": "ma2015_quality",
 }
-SHOWN = 0.03  # of an operation's instructions: files with less are shown together
+SHOWN = 0.03  # files with a smaller share of an operation's instructions are shown together
 OTHERS, MISSES = "other files", "bytes that miss the first cache"
 
 
@@ -58,7 +58,7 @@ def run(op: str) -> None:
 
 
 def parse(profile: str) -> tuple[Counter[str], int]:
-    """Return instructions by file, and lines that missed the first cache."""
+    """Return file → instructions, and the cache lines that missed the first cache."""
     events: list[str] = []
     by_file: Counter[str] = Counter()
     misses = 0
@@ -72,10 +72,10 @@ def parse(profile: str) -> tuple[Counter[str], int]:
             if not match[1].startswith("c"):
                 file = names[match[2]]
         elif line.startswith("calls="):
-            of_callee = True  # the next line repeats what the callee is charged with
+            of_callee = True  # the next line repeats the costs of the callee
         elif re.match(r"[+\-*\d]", line):
             costs = dict(zip(events, map(int, line.split()[1:]), strict=False))
-            # Every byte that memset clears by one instruction is counted as an instruction.
+            # callgrind counts every byte that one instruction of memset clears as an instruction.
             if not of_callee and not Path(file).name.startswith("memset"):
                 by_file[file] += costs.get("Ir", 0)
                 misses += costs.get("D1mr", 0) + costs.get("D1mw", 0)

@@ -1,4 +1,4 @@
-"""The operations whose launches are counted: calls of public functions, with their shapes."""
+"""The calls of public functions whose launches are counted, with their shapes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Call = Callable[[], Tensor]
 
 @dataclass(frozen=True)
 class Case:
-    """A call. ``needed`` are the bytes that forward and backward must move for a pixel."""
+    """A call. ``needed`` are the bytes per pixel that forward and backward pass must move."""
 
     operation: str
     shape: tuple[int, ...]
@@ -39,7 +39,7 @@ class Case:
 
 
 def _images(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return images without values; untouched memory costs nothing."""
+    """Return uninitialised images: memory that is not touched is not allocated."""
     return torch.empty(shape, dtype=dtype)
 
 
@@ -116,7 +116,7 @@ def _multiscale(b: int, h: int, w: int) -> Call:
 
 
 def cases() -> Iterator[Case]:
-    """Yield every case, the patches of training before large images."""
+    """Yield all cases, training patches before large images."""
     both = ("cuda", "triton")
     for shape in (PATCHES, LARGE):
         yield Case("local_variance", shape, _variance, (8, 12))

@@ -1,4 +1,4 @@
-"""What SASS instructions compute that sets, combines or reads conditions."""
+"""Semantics of SASS instructions that set, combine or read conditions."""
 
 from __future__ import annotations
 
@@ -120,5 +120,5 @@ def pack_conditions(read: Reader) -> list[Value]:
 
 
 def check_division(read: Reader) -> list[Value]:
-    """Return false: divisors and dividends of ordinary size need no slow path."""
+    """Return false: divisors and dividends of ordinary size do not need the slow path."""
     return [FALSE]

@@ -1,4 +1,4 @@
-"""Basic blocks of a kernel, and which instructions its branches and addresses depend on."""
+"""Find the basic blocks of a kernel, and the instructions that decide branches and addresses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.machine_code.sass import Instruction, Kernel
 GLOBAL_LOADS = ("LDG", "LD", "LDGSTS")
 GLOBAL_STORES = ("STG", "ST", "RED", "ATOMG", "ATOM")
 GLOBAL = (*GLOBAL_LOADS, *GLOBAL_STORES)
-# A block ends with these: lanes part or meet.
+# A block ends with these instructions, at which lanes diverge or converge.
 ENDS = ("BRA", "EXIT", "BSYNC", "CALL", "RET", "BRX", "KILL", "BREAK")
 NAMED = re.compile(r"\b(U?)(R|P)(\d+)((?:\.\w+)*)")
 
@@ -19,7 +19,7 @@ NAMED = re.compile(r"\b(U?)(R|P)(\d+)((?:\.\w+)*)")
 @dataclass(frozen=True)
 class Block:
     start: int  # index of its first instruction
-    end: int  # of the one after its last
+    end: int  # index of the instruction after its last
 
 
 def blocks_of(kernel: Kernel) -> list[Block]:
@@ -31,7 +31,7 @@ def blocks_of(kernel: Kernel) -> list[Block]:
 
 
 def successors(kernel: Kernel, index: int) -> list[int]:
-    """Return the instructions that may follow one, in any thread."""
+    """Return the indices of the instructions that may follow an instruction in any thread."""
     instruction = kernel.instructions[index]
     after = [index + 1] if index + 1 < len(kernel.instructions) else []
     conditional = bool(instruction.guard) or any(map(is_condition, instruction.operands))
@@ -65,7 +65,7 @@ def _named(operand: str, width: int = 1) -> int:
 
 
 def address_of(instruction: Instruction) -> str:
-    """Return the operand with the address in global memory, without the descriptor."""
+    """Return the operand that holds the address in global memory, without the descriptor."""
     for operand in instruction.operands:
         if operand.startswith("desc["):
             return operand.split("]", 1)[1]
@@ -105,7 +105,7 @@ def _demanded(instruction: Instruction) -> int:
             found |= _named(operand)
         found |= _named(instruction.guard)
     elif instruction.kind in GLOBAL:
-        # The base in uniform registers, as in [R2.64+UR4], is a pair like the other.
+        # In [R2.64+UR4], both the register and the uniform register are pairs.
         address = address_of(instruction)
         wide = 2 if ".64" in address else 1
         found = _named(address, wide) | _named(instruction.guard)
@@ -126,7 +126,7 @@ def relevant(kernel: Kernel, blocks: list[Block]) -> set[int]:
             before[j].append(i)
 
     def walk(i: int, found: set[int]) -> int:
-        """Add the instructions of a block that matter; return what is live before it."""
+        """Add the relevant instructions of a block; return the registers live before it."""
         live = 0
         for j in after[i]:
             live |= live_in[j]

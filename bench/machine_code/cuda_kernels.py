@@ -3,8 +3,8 @@
 python -m bench.machine_code cuda            # a table on the screen
 python -m bench.machine_code cuda --write    # also machine_code.json and compiled.md
 
-Exit status 1: a kernel spills registers, or a block of it does not fit a multiprocessor. CUDACXX
-names another nvcc.
+The exit status is 1 if a kernel spills registers or a block does not fit into a multiprocessor.
+CUDACXX selects another nvcc.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from bench.machine_code import results
 from bench.tables import rewrite
 
 ROOT = Path(__file__).parents[2]
-# Of a multiprocessor: KiB of shared memory and threads. Each has 65536 registers and takes 1 KiB of
-# shared memory a block for itself; a block may have all the rest.
+# Architecture → KiB of shared memory and threads of a multiprocessor. Each has 65536 registers and
+# reserves 1 KiB of shared memory per block; a block may have all the rest.
 MULTIPROCESSORS = {
     80: (164, 2048),
     86: (100, 1536),
@@ -33,8 +33,8 @@ MULTIPROCESSORS = {
     120: (100, 1536),
 }
 THREADS = 256  # kThreads of csrc/cuda/runtime/launch.h
-# The most threads of a block of loss_kernel<L, K, C>, and the shared memory that its launcher asks
-# for, as csrc/cuda/loss/loss.cu asserts them.
+# The most threads of a block of loss_kernel<L, K, C>, and the dynamic shared memory of its launch,
+# as asserted in csrc/cuda/loss/loss.cu.
 LOSS = {
     "loss_kernel<false, 2": (256, 52000),
     "loss_kernel<true, 2": (256, 66224),
@@ -51,7 +51,7 @@ ENTRY = re.compile(
 
 
 def entries(report: str) -> list[dict[str, Any]]:
-    """Return what ``ptxas -v`` says of every kernel."""
+    """Parse the output of ``ptxas -v``: one entry for every kernel and architecture."""
     found = []
     for entry in ENTRY.finditer(report):
         shared = re.search(r"(\d+) bytes smem", entry["rest"])
@@ -71,14 +71,14 @@ def blocks(result: dict[str, Any]) -> int:
     """Return how many blocks of a kernel one multiprocessor holds."""
     threads, _ = LOSS.get(result["kernel"].rsplit(",", 1)[0], (THREADS, 0))
     memory, most_threads = MULTIPROCESSORS[result["architecture"]]
-    # Warps take registers in units of 256.
+    # Registers are allocated to warps in units of 256.
     registers = -(-32 * result["registers"] // 256) * 256 * (threads // 32)
     by_memory = memory * 1024 // (result["shared"] + 1024)
     return min(65536 // registers, by_memory, most_threads // threads)
 
 
 def readable(kernels: list[str]) -> dict[str, str]:
-    """Return ``fuse_kernel<uint8, 2, 16, false>`` of mangled names."""
+    """Return mangled name → readable name, such as ``fuse_kernel<uint8, 2, 16, false>``."""
     text = subprocess.run(
         ["c++filt"], input="\n".join(kernels), capture_output=True, text=True, check=True
     ).stdout
@@ -113,19 +113,19 @@ def compile_all(nvcc: str, architectures: list[int]) -> list[dict[str, Any]]:
 
 
 def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return an entry for each kernel; one number where all architectures agree."""
+    """Return an entry for each kernel; a single number if all architectures agree."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for result in found:
         groups.setdefault(f"{result['file']}: {result['kernel']}", []).append(result)
     entries = {}
     for name, group in groups.items():
-        by_key = {key: [x[key] for x in group] for key in SHOWN}
-        entries[name] = {key: x[:1] if len(set(x)) == 1 else x for key, x in by_key.items()}
+        values = {key: [x[key] for x in group] for key in SHOWN}
+        entries[name] = {key: x[:1] if len(set(x)) == 1 else x for key, x in values.items()}
     return entries
 
 
 def table(entries: dict[str, Any]) -> str:
-    """Return a line for each kernel."""
+    """Return a table with a line for each kernel."""
     architectures = ", ".join(f"sm_{x}" for x in entries["architectures"])
     lines = [
         f"nvcc {entries['version']}. Architectures: {architectures}, separated by slashes where "

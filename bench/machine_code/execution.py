@@ -1,8 +1,8 @@
-"""Follow the threads of a launch through a kernel's machine code, and count what they execute.
+"""Simulate the threads of a launch on a kernel's machine code, and count executed instructions.
 
-All threads go side by side. Of the blocks of instructions that threads wait at, the one with the
-lowest address runs next, as on a GPU whose diverged threads meet again where BSYNC says. Values in
-memory are unknown. A branch that depends on one is decided as :func:`_expected` says, and listed.
+All threads are simulated together. Of the basic blocks that threads wait for, the one with the
+lowest address runs next; diverged threads converge at BSYNC, as on a GPU. Values in memory are
+unknown. :func:`_expected` decides branches that depend on them, and these branches are listed.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from bench.machine_code.values import (
 
 WARP = 32
 SECTOR = 32  # bytes
-MOST_THREADS = 1 << 14  # followed at once: more are a sample of the blocks
-WARPS_OF_A_REQUEST = 32  # whose sectors are counted in one access
+MOST_THREADS = 1 << 14  # most threads that are simulated; of more, a sample of the blocks is
+WARPS_OF_A_REQUEST = 32  # number of warps whose sectors are counted for an access
 MOST_STEPS = 1 << 20
 GONE = -1
-# A kernel that reads a register which it has not written makes no use of what it finds.
+# A kernel that reads an unwritten register does not use its value.
 UNWRITTEN = constant(0)
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What a kernel is started with. ``parameters`` are the bytes of its constant bank."""
+    """Grid, block size and arguments of a launch. ``parameters`` are bytes of the constant bank."""
 
     grid: tuple[int, int, int]
     threads: int
@@ -54,11 +54,11 @@ class Launch:
 
 @dataclass
 class Counts:
-    """What a launch executes, over all of its blocks."""
+    """Counts of a launch over all of its blocks."""
 
-    instructions: float = 0.0  # of warps
+    instructions: float = 0.0  # instructions that warps issue
     kinds: Counter[str] = field(default_factory=Counter)
-    bytes_by_width: Counter[int] = field(default_factory=Counter)  # that global accesses ask for
+    bytes_by_width: Counter[int] = field(default_factory=Counter)  # bytes of global accesses
     stored: float = 0.0  # bytes
     requests: float = 0.0
     sectors: float = 0.0
@@ -67,7 +67,7 @@ class Counts:
 
 
 def _chosen(blocks: int, threads: int) -> NDArray:
-    """Return the blocks to follow: all, or as many of them at random as may go side by side."""
+    """Return the blocks to simulate: all, or a random sample of at most MOST_THREADS threads."""
     most = max(1, MOST_THREADS // threads)
     if blocks <= most:
         return np.arange(blocks)
@@ -75,7 +75,7 @@ def _chosen(blocks: int, threads: int) -> NDArray:
 
 
 class Machine:
-    """Registers and places of the threads of some blocks."""
+    """The registers and the position of every simulated thread."""
 
     def __init__(self, kernel: Kernel, launch: Launch) -> None:
         self.kernel, self.counts = kernel, Counts()
@@ -91,7 +91,7 @@ class Machine:
         )
         chosen = _chosen(gx * gy * gz, launch.threads)
         self.share = len(chosen) / (gx * gy * gz)
-        # Warps are whole, whatever the number of threads.
+        # The last warp of a block is simulated completely.
         warps = -(-launch.threads // WARP)
         thread = np.tile(np.arange(WARP * warps), len(chosen)).astype(np.uint32)
         block = np.repeat(chosen, WARP * warps)
@@ -108,13 +108,13 @@ class Machine:
         self.count = len(thread)
         self.registers: dict[tuple[str, int], Value] = {}
         self.predicates: dict[str, Value] = {}
-        # The block that a thread stands before; GONE after EXIT.
-        self.place = np.where(thread < launch.threads, 0, GONE).astype(np.int32)
-        self.waits = np.full(self.count, -1, np.int32)  # the barrier that holds a thread
-        self.members: dict[int, NDArray] = {}  # threads that meet at a barrier
-        self.visits = np.zeros(len(self.blocks))  # of a block, by warps
+        # The basic block that a thread executes next; GONE after EXIT.
+        self.next_block = np.where(thread < launch.threads, 0, GONE).astype(np.int32)
+        self.waits = np.full(self.count, -1, np.int32)  # barrier at which a thread waits, or -1
+        self.members: dict[int, NDArray] = {}  # barrier → threads that converge there
+        self.visits = np.zeros(len(self.blocks))  # basic block → number of warps that executed it
 
-    # What operands.Reader asks for.
+    # The next methods are the interface for operands.Reader.
 
     def register(self, kind: str, name: str) -> Value:
         if name == "Z":
@@ -163,7 +163,7 @@ Step = Callable[[Machine, Known], None]
 
 
 def _compute(instruction: Instruction, machine: Machine, mask: Known) -> None:
-    """Run one instruction in the threads of ``mask``."""
+    """Execute an instruction in the threads of ``mask``."""
     operands, _ = results_of(instruction)
     function = semantics_of(instruction)
     if function is None:
@@ -190,7 +190,7 @@ def _and(mask: Known, other: NDArray) -> Known:
 
 
 def _address(machine: Machine, operand: str) -> Value:
-    """Evaluate [R2.64+UR4+0x10]."""
+    """Evaluate an address such as [R2.64+UR4+0x10]."""
     total = Value(np.zeros(1, np.uint64), True)
     for part in operand.strip("[]").replace("+-", "-").replace("-", "+-").split("+"):
         name = part.split(".")[0]
@@ -210,10 +210,10 @@ def _address(machine: Machine, operand: str) -> Value:
 
 
 def _access(instruction: Instruction, machine: Machine, mask: Known) -> None:
-    """Count one access to global memory."""
+    """Count bytes, requests and sectors of an access to global memory."""
     if instruction.guard:
         guard = machine.condition(instruction.guard)
-        # A thread whose guard is unknown is taken to access memory.
+        # A thread whose guard is unknown counts as accessing memory.
         mask = _and(mask, guard.bits | ~np.asarray(guard.known))
     active = np.broadcast_to(np.asarray(mask), machine.count).reshape(-1, WARP)
     warps = np.flatnonzero(active.any(axis=1))
@@ -239,7 +239,7 @@ def _access(instruction: Instruction, machine: Machine, mask: Known) -> None:
 
 
 def _expected(machine: Machine, instruction: Instruction, index: int) -> bool:
-    """Decide a branch on unknown values: the side that calls no slow path, else straight on."""
+    """Decide a branch on unknown values: avoid a side that calls a slow path, else fall through."""
 
     def calls(at: int) -> bool:
         for x in machine.kernel.instructions[at : at + 24]:
@@ -257,7 +257,7 @@ def _expected(machine: Machine, instruction: Instruction, index: int) -> bool:
 
 
 class Program:
-    """A kernel as steps by block: only what decides about branches and addresses is computed."""
+    """The steps of each block of a kernel; only values for branches and addresses are computed."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
@@ -281,11 +281,11 @@ class Program:
     def run(self, launch: Launch) -> Counts:
         machine = Machine(self.kernel, launch)
         for _ in range(MOST_STEPS):
-            ready = (machine.place >= 0) & (machine.waits < 0)
+            ready = (machine.next_block >= 0) & (machine.waits < 0)
             if not ready.any():
                 break
-            at = int(machine.place[ready].min())
-            here = ready & (machine.place == at)
+            at = int(machine.next_block[ready].min())
+            here = ready & (machine.next_block == at)
             mask: Known = True if here.all() else here
             machine.visits[at] += here.reshape(-1, WARP).any(axis=1).sum()
             for step in self.steps[at]:
@@ -311,40 +311,40 @@ def _forget(operand: str, width: int, machine: Machine, mask: Known) -> None:
 
 
 def _gather(instruction: Instruction, machine: Machine, mask: Known) -> None:
-    """BSSY: the threads of each warp that are here now will meet again."""
+    """BSSY: register the threads that execute it as members of the barrier."""
     barrier = int(instruction.operands[0].lstrip("B"))
     here = np.broadcast_to(np.asarray(mask), machine.count)
-    here = here & (machine.place >= 0)
+    here = here & (machine.next_block >= 0)
     warps = np.repeat(here.reshape(-1, WARP).any(axis=1), WARP)
     old = machine.members.get(barrier, np.zeros(machine.count, np.bool_))
     machine.members[barrier] = np.where(warps, here, old)
 
 
 def _release(machine: Machine) -> None:
-    """Let threads go whose barrier everybody has reached who has not left."""
+    """Release threads from barriers that all remaining members have reached."""
     for barrier, members in machine.members.items():
         held = machine.waits == barrier
         if not held.any():
             continue
-        missing = members & ~held & (machine.place >= 0)
+        missing = members & ~held & (machine.next_block >= 0)
         free = held & ~np.repeat(missing.reshape(-1, WARP).any(axis=1), WARP)
         machine.waits[free] = -1
 
 
 def _leave(machine: Machine, block: Block, here: NDArray) -> None:
-    """Move the threads of ``here`` on from the end of a block."""
+    """Move the threads of ``here`` from the end of a block to their next block."""
     index = block.end - 1
     instruction = machine.kernel.instructions[index]
     after = machine.block_at.get(block.end, GONE)
     kind = instruction.kind
     if kind == "BSYNC":
         barrier = int(instruction.operands[0].lstrip("B"))
-        machine.place[here] = after
+        machine.next_block[here] = after
         machine.waits[here] = barrier
         _release(machine)
         return
     if kind not in control_flow.ENDS:
-        machine.place[here] = after
+        machine.next_block[here] = after
         return
     condition = TRUE
     for operand in (instruction.guard, *instruction.operands):
@@ -356,21 +356,21 @@ def _leave(machine: Machine, block: Block, here: NDArray) -> None:
     if not known[here].all():
         taken = np.where(known, taken, _expected(machine, instruction, index))
     taken = here & taken
-    machine.place[here] = after
+    machine.next_block[here] = after
     if kind == "BREAK":
         barrier = int(next(x for x in instruction.operands if x.startswith("B")).lstrip("B"))
         members = machine.members.get(barrier, np.zeros(machine.count, np.bool_))
         machine.members[barrier] = members & ~taken
         _release(machine)
     elif kind in ("EXIT", "KILL"):
-        machine.place[taken] = GONE
+        machine.next_block[taken] = GONE
         _release(machine)
     elif kind in ("BRA", "CALL"):
         to = machine.kernel.labels[instruction.target]
-        machine.place[taken] = machine.block_at[to]
+        machine.next_block[taken] = machine.block_at[to]
     elif kind == "RET":
         back = machine.register("R", instruction.operands[0].lstrip("R").split(" ")[0])
-        machine.place[taken] = _block_with_address(machine, back, taken)
+        machine.next_block[taken] = _block_with_address(machine, back, taken)
     else:
         raise RuntimeError(f"{machine.kernel.name}: {instruction.name} cannot be followed")
 

@@ -1,4 +1,4 @@
-"""What SASS instructions compute in float32: for divisions of integers, and for coordinates."""
+"""Semantics of SASS instructions in float32, for integer divisions and coordinates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.machine_code.values import UNKNOWN, Value, all_known, constant, float
 
 
 def _of_floats(function: Callable[..., NDArray], *given: Value) -> list[Value]:
-    """Apply a function of float32 numbers; what is unknown is not computed."""
+    """Apply a function of float32 numbers, unless an input is unknown in all threads."""
     if (known := all_known(*given)) is False:
         return [UNKNOWN]
     with np.errstate(all="ignore"):
@@ -21,7 +21,7 @@ def _of_floats(function: Callable[..., NDArray], *given: Value) -> list[Value]:
 
 
 def half_constant(read: Reader) -> list[Value]:
-    """HFMA2 of zeros: how the compiler writes a constant as two float16 numbers."""
+    """HFMA2 of zeros: the compiler uses it to load a constant as two float16 numbers."""
     if [x.lstrip("-") for x in read.operands[:2]] != ["RZ", "RZ"]:
         return [UNKNOWN]
     try:
@@ -45,7 +45,7 @@ def to_float(read: Reader) -> list[Value]:
 
 
 def rounding(modifiers: Sequence[str]) -> Callable[..., NDArray]:
-    """Return the way of rounding that modifiers name; without one, to the nearest."""
+    """Return the rounding function that modifiers name; by default, round to the nearest."""
     ways = {"FLOOR": np.floor, "CEIL": np.ceil, "TRUNC": np.trunc}
     return next((function for way, function in ways.items() if way in modifiers), np.rint)
 

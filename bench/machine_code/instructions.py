@@ -1,13 +1,13 @@
-"""Count what operations execute on a GPU for each pixel, in the machine code of sm_90.
+"""Count the instructions and bytes of operations per pixel in the machine code of sm_90.
 
 python -m bench.machine_code instructions            # a table on the screen
-python -m bench.machine_code instructions loss       # operations whose names hold "loss"
+python -m bench.machine_code instructions loss       # operations whose names contain "loss"
 python -m bench.machine_code instructions --write    # also machine_code.json and compiled.md
 
-The launches of a call are recorded without a GPU and followed through their machine code: halo,
-strips and loops count as often as they run. Exit status 1: a count exceeds its budget in
-budgets.json, whose limits --write lowers to what is counted. CUDACXX names another nvcc; without
-one only Triton is counted.
+The launches of a call are recorded without a GPU, and their machine code is simulated: halo, strips
+and loops count as often as they run. The exit status is 1 if a count exceeds its budget in
+budgets.json; --write lowers the budgets to the counts. CUDACXX selects another nvcc; without nvcc
+only Triton is counted.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from bench.machine_code.recording import CudaKernels, Recorded, TritonKernels, r
 from bench.machine_code.sass import spills
 from bench.tables import rewrite
 
-# Of an H100's multiprocessor.
+# Limits of an H100's multiprocessor.
 REGISTERS, SHARED, WARPS, BLOCKS = 65536, 228 << 10, 64, 32
-RESERVED = 1 << 10  # bytes of shared memory that each block takes for itself
+RESERVED = 1 << 10  # bytes of shared memory that the hardware reserves per block
 
 
 def occupancy(recorded: Recorded) -> float:
-    """Return the share of a multiprocessor's warps that can be there at once."""
+    """Return the occupancy: the share of a multiprocessor's warps that can be resident."""
     warps = -(-recorded.launch.threads // WARP)
-    # Warps take registers in units of 256.
+    # Registers are allocated to warps in units of 256.
     registers = -(-WARP * recorded.kernel.resources["REG"] // 256) * 256 * warps
     shared = recorded.shared + RESERVED
     blocks = min(REGISTERS // registers, SHARED // shared, WARPS // warps, BLOCKS)
@@ -45,7 +45,7 @@ def occupancy(recorded: Recorded) -> float:
 
 
 def readable(name: str) -> str:
-    """Return ``loss_kernel<false, 2>`` for a mangled name."""
+    """Return a readable name such as ``loss_kernel<false, 2>`` for a mangled name."""
     if not name.startswith("_Z"):
         return name
     done = subprocess.run(["c++filt", name], capture_output=True, text=True, check=True)
@@ -78,7 +78,7 @@ def _share(kernels: list[dict[str, Any]]) -> float:
 
 
 class Counter:
-    """Counts cases; programs that were prepared for one case are there for the next."""
+    """Count cases, and reuse prepared programs between them."""
 
     def __init__(self, nvcc: str | None) -> None:
         self.cuda = CudaKernels(nvcc) if nvcc else None
@@ -95,9 +95,9 @@ class Counter:
         return _entry(recorded, program.run(recorded.launch), pixels)
 
     def count(self, case: Case, backend: str) -> dict[str, dict[str, Any]]:
-        """Return the figures of the forward and the backward pass by their keys.
+        """Return key → figures for the forward and the backward pass.
 
-        There are none for CUDA C++ where Triton's kernels run the case.
+        The result is empty for CUDA C++ if Triton's kernels run the case.
         """
         order = ("cuda", "triton") if backend == "cuda" else ("triton",)
         found: dict[str, dict[str, Any]] = {}
@@ -131,7 +131,7 @@ def find_nvcc() -> str | None:
 
 
 def table(counted: dict[str, Any]) -> str:
-    """Return a row for each pass of each case, with the figures of its largest kernel."""
+    """Return a table with a row for each pass, with the figures of its largest kernel."""
     lines = [
         "| pass | launches | instructions, goal | bytes needed, asked for, in sectors "
         "| by 16 bytes | sectors a request | registers | spills | shared | occupancy |",

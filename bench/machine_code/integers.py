@@ -1,4 +1,4 @@
-"""What SASS instructions compute with integers: exactly, in 32 and in 64 bits."""
+"""Exact semantics of SASS instructions on integers of 32 and 64 bits."""
 
 from __future__ import annotations
 

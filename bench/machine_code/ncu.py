@@ -1,10 +1,10 @@
-"""Check counted instructions against those that a GPU executes, as Nsight Compute measures them.
+"""Compare counted instructions with those that Nsight Compute measures on a GPU.
 
 python -m bench.machine_code ncu              # a line for each kernel; needs a GPU and ncu
 python -m bench.machine_code ncu --json FILE  # also a file
 
-The cases on patches run once under ncu, with noise for images. Exit status 1: a kernel is missing,
-or its count is off by more than 5 %.
+The cases on patches run once under ncu, with noise as images. The exit status is 1 if a kernel is
+missing or its count differs by more than 5 %.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def compare(
 
 
 def _expected() -> list[tuple[str, dict[str, Any]]]:
-    """Count what the cases start with the kernels that are preferred here."""
+    """Return key and counts of the kernels that the cases launch with the preferred backend."""
     counter = instructions.Counter(instructions.find_nvcc())
     found = []
     for case in chosen():
@@ -111,7 +111,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench.machine_code ncu", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("--json", type=Path, help="where to write what has been compared")
+    parser.add_argument("--json", type=Path, help="file for the compared counts")
     parser.add_argument("--run", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.run:

@@ -1,4 +1,4 @@
-"""The operands of SASS instructions: which are written, how wide they are, and what they hold."""
+"""Operands of SASS instructions: which ones are written, their width, and their values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BANK = re.compile(r"([-~|]*)c\[(0x[0-9a-f]+)\]\[(?:(U?R\d+|URZ|RZ)\+?)?(-?0x[0-9
 DOUBLE = ("DADD", "DMUL", "DFMA")
 WITH_CARRY = ("IADD3", "UIADD3", "LEA", "ULEA", "IMAD", "UIMAD", "LOP3", "ULOP3")
 CONDITIONS = ("SETP", "PLOP3", "FCHK")
-# These write no register.
+# Instructions that write no register.
 NO_RESULT = (
     *(
         "ST",
@@ -43,7 +43,7 @@ def is_condition(operand: str) -> bool:
 
 
 def width_of(instruction: Instruction) -> int:
-    """Return how many registers the result takes."""
+    """Return the number of registers of the result."""
     name, modifiers = instruction.kind, instruction.modifiers
     if name in ("LDG", "LDS", "LDC", "ULDC", "LDL", "LD", "ATOMG"):
         return max(1, instruction.bytes // 4)
@@ -77,7 +77,7 @@ def results_of(instruction: Instruction) -> tuple[list[str], int]:
 
 
 def number(operand: str, floating: bool) -> Value | None:
-    """Return an immediate operand; None if it is none."""
+    """Return the value of an immediate operand; ``None`` for other operands."""
     try:
         if not floating or "0x" in operand:
             return constant(int(operand, 16 if "0x" in operand else 10))
@@ -91,7 +91,7 @@ def number(operand: str, floating: bool) -> Value | None:
 
 
 class Reader:
-    """The operands of an instruction; the machine holds registers and constants."""
+    """Read the operands of an instruction from the registers and constants of a machine."""
 
     def __init__(self, machine: Any, instruction: Instruction) -> None:
         self.machine, self.instruction = machine, instruction
@@ -137,11 +137,11 @@ class Reader:
         if bank := BANK.match(operand):
             return self.machine.constant(bank[2], bank[3], bank[4], 8)
         low = self.value(index)
-        # An immediate is extended with its sign.
+        # An immediate is sign-extended.
         return Value(low.bits.view(np.int32).astype(np.int64).view(np.uint64), low.known)
 
     def addend(self, index: int) -> Value:
-        """Return an operand of a sum in 64 bits: minus b is 2**32 - b, for the carry."""
+        """Return an operand of a sum in 64 bits; -b is 2**32 - b, so that the carry is right."""
         operand = self.operands[index]
         if operand.startswith("-") and number(operand, False) is None:
             plain = inverted(negated(self.value(index)))

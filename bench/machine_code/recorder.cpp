@@ -1,6 +1,6 @@
-// A stand-in for the CUDA runtime that starts no kernel: it tells what would be started. Linked
-// with the CUDA C++ kernels in the place of cudart, so that their own launchers decide grids and
-// arguments.
+// A replacement for the CUDA runtime that runs no kernel and reports each launch to a listener. It
+// is linked with the CUDA C++ kernels instead of cudart, so that their own launchers choose grids
+// and arguments.
 
 #include <cuda_runtime_api.h>
 
@@ -14,7 +14,7 @@ std::map<const void*, std::string>& names() {
   return found;
 }
 
-// kernel, grid, threads of a block, bytes of dynamic shared memory, addresses of the arguments
+// Arguments: kernel, grid, threads per block, bytes of dynamic shared memory, kernel arguments.
 using Listener = void (*)(const char*, unsigned, unsigned, unsigned, unsigned, unsigned, void**);
 Listener listener = nullptr;
 dim3 pushed_grid, pushed_block;
@@ -76,5 +76,5 @@ cudaError_t cudaGetDevice(int* device) {
 }
 cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 cudaError_t cudaGetLastError() { return cudaSuccess; }
-const char* cudaGetErrorString(cudaError_t) { return "nobody listens to the recorder"; }
+const char* cudaGetErrorString(cudaError_t) { return "the recorder has no listener"; }
 }

@@ -1,8 +1,8 @@
-"""Record the kernels that an operation starts on a GPU, with CPU tensors and without a GPU.
+"""Record the kernels that an operation launches on a GPU, with CPU tensors and without a GPU.
 
-Within :func:`recording` the operations of fastmef take CPU tensors for those of a GPU: the public
-function checks, chooses a backend and prepares the launch as usual, and the launch itself is noted
-instead. Results hold no values.
+Within :func:`recording`, the operations of fastmef treat CPU tensors as GPU tensors: the public
+function checks, selects a backend and prepares the launch as usual, and the launch is recorded
+instead of run. Results are not computed.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ LISTENER = ctypes.CFUNCTYPE(
 
 @dataclass(frozen=True)
 class Recorded:
-    """One launch, and the kernel that it starts."""
+    """A launch, and the kernel that it runs."""
 
     toolchain: str
     name: str
     kernel: Kernel
     launch: Launch
-    shared: int  # bytes of a block
+    shared: int  # bytes of shared memory of a block
 
 
 def _run(*command: Any) -> None:
@@ -80,7 +80,7 @@ def _build(nvcc: str, folder: Path) -> Path:
 
 
 class CudaKernels:
-    """The CUDA C++ kernels: their binding, which records, and their machine code."""
+    """The CUDA C++ kernels: a binding that records launches, and their machine code."""
 
     def __init__(self, nvcc: str) -> None:
         sources = sorted(x for x in CSRC.rglob("*") if x.is_file() and "cpu" not in x.parts)
@@ -89,7 +89,7 @@ class CudaKernels:
         folder = ROOT / "build" / "machine_code" / digest
         library = folder / f"{NAME}.so"
         folder.mkdir(parents=True, exist_ok=True)
-        # Tests run side by side: one process compiles.
+        # Tests run in parallel, so only one process may compile.
         with FileLock(folder / "lock"):
             if not library.exists():
                 _build(nvcc, folder)
@@ -98,7 +98,7 @@ class CudaKernels:
         self.module: ModuleType = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(self.module)
         self.library = ctypes.CDLL(str(library))
-        self.cubins: dict[str, bytes] = {}  # by mangled names
+        self.cubins: dict[str, bytes] = {}  # mangled name → cubin
         for path in folder.glob("*.cubin"):
             cubin = path.read_bytes()
             self.cubins.update(dict.fromkeys(sass.names_of(cubin), cubin))
@@ -132,7 +132,7 @@ class CudaKernels:
 
 
 class TritonKernels:
-    """The Triton kernels, compiled for what each launch asks for."""
+    """The Triton kernels, compiled for the arguments of each launch."""
 
     def __init__(self) -> None:
         from triton.backends.compiler import GPUTarget
@@ -181,7 +181,7 @@ class TritonKernels:
 
 
 def _pack(kernel: Kernel, values: list[Any]) -> bytes:
-    """Lay run-time arguments out as in the constant bank; Triton's own pointers stay 0."""
+    """Lay out run-time arguments as in the constant bank; Triton's own pointers are 0."""
     size = max((offset + n for offset, n in kernel.parameters), default=0)
     content = bytearray(size)
     for (offset, length), value in zip(kernel.parameters, _flat(values), strict=False):
@@ -207,7 +207,10 @@ def _flat(values: Any) -> Iterator[Any]:
 def recording(
     backends_in_use: tuple[str, ...], cuda: CudaKernels | None, triton: TritonKernels
 ) -> Iterator[list[Recorded]]:
-    """Take CPU tensors for a GPU's and list what is started. ``cuda`` is None without nvcc."""
+    """Treat CPU tensors as GPU tensors and yield a list that collects the launches.
+
+    ``cuda`` is ``None`` without nvcc.
+    """
     from fastmef import backends
     from fastmef.ops.common import cuda as common
     from fastmef.ops.common.operation import OPERATIONS

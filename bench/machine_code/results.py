@@ -1,4 +1,4 @@
-"""Keep the figures of all commands in one file, one line an entry, and their tables in the docs."""
+"""Keep the figures of all commands in one file, with one line per entry."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ def text_of(sections: dict[str, dict[str, Any]]) -> str:
 
 
 def replace(section: str, entries: dict[str, Any]) -> None:
-    """Replace one section; the others stay as they are."""
+    """Replace one section of the file."""
     FILE.write_text(text_of({**read(), section: entries}))

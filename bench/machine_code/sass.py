@@ -37,10 +37,10 @@ def _tool(name: str, *arguments: str, folder: str | None = None) -> str:
 @dataclass(frozen=True)
 class Instruction:
     address: int
-    guard: str  # the predicate in front of it, such as "!P0"; empty if there is none
-    name: str  # with its modifiers: "LDG.E.128"
+    guard: str  # predicate of the instruction, such as "!P0"; empty if there is none
+    name: str  # name with modifiers, such as "LDG.E.128"
     operands: tuple[str, ...]
-    target: str  # the label that it names
+    target: str  # label of a branch or call
 
     @property
     def kind(self) -> str:
@@ -52,7 +52,7 @@ class Instruction:
 
     @property
     def bytes(self) -> int:
-        """Return how many bytes a memory access moves for each thread."""
+        """Return the bytes that a memory access moves for each thread."""
         found = WIDTHS.search(self.name)
         return int(found.group(1)) // 8 if found else 4
 
@@ -64,18 +64,18 @@ class Kernel:
     name: str
     instructions: list[Instruction] = field(default_factory=list)
     labels: dict[str, int] = field(default_factory=dict)
-    parameter_base: int = 0  # in constant bank 0
+    parameter_base: int = 0  # offset of the parameters in constant bank 0
     parameters: list[tuple[int, int]] = field(default_factory=list)  # (offset, bytes)
     resources: dict[str, int] = field(default_factory=dict)
 
 
 def _split(operands: str) -> tuple[str, ...]:
-    """Split at commas outside brackets, which the disassembler never nests commas in."""
+    """Split operands at commas; the disassembler writes no commas inside brackets."""
     return tuple(x.strip().replace(".reuse", "") for x in operands.split(",") if x.strip())
 
 
 def parse(sass: str) -> dict[str, Kernel]:
-    """Return the kernels of a listing by nvdisasm."""
+    """Return name → kernel for a listing of nvdisasm."""
     kernels: dict[str, Kernel] = {}
     kernel: Kernel | None = None
     for line in sass.splitlines():
@@ -117,7 +117,9 @@ def _attributes(info: bytes) -> Iterator[tuple[int, bytes]]:
     while at + 4 <= len(info):
         form, attribute, size = struct.unpack_from("<BBH", info, at)
         at += 4
-        if form == 4:  # a value of its own length; others are held in ``size``
+        if (
+            form == 4
+        ):  # the value follows, ``size`` bytes long; in other forms ``size`` is the value
             yield attribute, info[at : at + size]
             at += size
 
@@ -137,7 +139,7 @@ def _add_parameters(elf: bytes, kernels: dict[str, Kernel]) -> None:
 
 
 def cubin_of(object_file: Path) -> bytes:
-    """Return the machine code that nvcc has put into an object file for one architecture."""
+    """Return the machine code in an object file that nvcc has compiled for one architecture."""
     with tempfile.TemporaryDirectory() as folder:
         _tool("cuobjdump", "-xelf", "all", str(object_file.resolve()), folder=folder)
         (cubin,) = Path(folder).glob("*.cubin")
@@ -151,7 +153,7 @@ def names_of(cubin: bytes) -> list[str]:
 
 
 def kernels_of(cubin: bytes) -> dict[str, Kernel]:
-    """Return the kernels of a cubin by their mangled names."""
+    """Return mangled name → kernel for a cubin."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(cubin)
@@ -166,5 +168,5 @@ def kernels_of(cubin: bytes) -> dict[str, Kernel]:
 
 
 def spills(kernel: Kernel) -> int:
-    """Return how many instructions access local memory."""
+    """Return the number of instructions that access local memory."""
     return sum(x.kind in ("LDL", "STL") for x in kernel.instructions)

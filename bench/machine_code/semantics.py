@@ -1,7 +1,7 @@
-"""What SASS instructions compute, as far as branches and addresses depend on it.
+"""Semantics of the SASS instructions that branches and addresses depend on.
 
-Integer arithmetic and conditions are exact. Floating-point arithmetic in float32 is there for
-divisions of integers and for coordinates. The result of every other instruction is unknown.
+Integer arithmetic and conditions are exact. Arithmetic in float32 is modelled as far as integer
+divisions and coordinates need it. The results of all other instructions are unknown.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ SEMANTICS: Mapping[str, Callable[[Reader], list[Value]]] = {
 
 
 def semantics_of(instruction: Instruction) -> Callable[[Reader], list[Value]] | None:
-    """Return the function that computes the results; None if they are unknown."""
+    """Return the function that computes the results; ``None`` if they are unknown."""
     kind = instruction.kind
-    # UIADD3 is IADD3 on the registers that a warp shares.
+    # UIADD3 is IADD3 on uniform registers, which a warp shares.
     return SEMANTICS.get(kind) or SEMANTICS.get(kind.removeprefix("U"))

@@ -1,11 +1,11 @@
-"""Compile every shipped Triton kernel without a GPU and report what the machine code uses.
+"""Compile all Triton kernels without a GPU and report registers and memory of the machine code.
 
 python -m bench.machine_code triton              # all files of kernels/, a table on the screen
 python -m bench.machine_code triton kernels/fusion/forward.py    # one file
 python -m bench.machine_code triton --write      # also machine_code.json and compiled.md
 
-Exit status 1: a kernel spills registers, uses more than its budget, or computes addresses by
-products in 32 bits. torch is not needed.
+The exit status is 1 if a kernel spills registers, uses more than its budget, or computes addresses
+with 32-bit products. torch is not needed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ARCHITECTURES = (80, 90, 100)
 
 
 def _import(path: Path) -> ModuleType:
-    """Import a file of kernels/ as part of the checkout's package, any other one alone."""
+    """Import a file: in kernels/ as a module of the checkout's package, otherwise on its own."""
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
     if path.is_relative_to(ROOT / "kernels"):
@@ -89,7 +89,7 @@ def measure(configuration: Any, architecture: int) -> dict[str, Any]:
     (kernel,) = sass.kernels_of(compiled.asm["cubin"]).values()
     return {
         "registers": kernel.resources["REG"],
-        # What the launch asks for, and what the compiler laid out itself.
+        # The shared memory of the launch, or that of the compiled code if it is larger.
         "shared": max(compiled.metadata.shared, kernel.resources["SHARED"]),
         "stack": kernel.resources["STACK"],
         "spills": sass.spills(kernel),
@@ -109,12 +109,12 @@ def _measure(architecture: int, task: tuple[Path, int]) -> dict[str, Any]:
     }
     try:
         return {**result, **measure(configuration, architecture)}
-    except Exception as error:  # one that does not compile must not hide the others
+    except Exception as error:  # a variant that does not compile must not hide the others
         return {**result, "error": " ".join(str(error).split())[:300] or repr(error)}
 
 
 def _knows(architecture: int) -> bool:
-    """Return whether the installed Triton compiles for this architecture at all."""
+    """Return whether the installed Triton supports this architecture."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -138,7 +138,7 @@ def _nothing() -> Any:
 
 
 def why_wrong(result: dict[str, Any]) -> str:
-    """Say what is wrong; empty if the variant compiled and is as it should be."""
+    """Say what is wrong with a variant; return an empty text if nothing is."""
     if "error" in result:
         return f"does not compile: {result['error']}"
     if result["spills"] or result["stack"]:
@@ -158,7 +158,7 @@ def compile_all(files: list[Path], architectures: list[int], jobs: int) -> list[
         if len(set(names)) < len(names):
             raise SystemExit(f"{path}: two configurations have one name")
         tasks += [(path, index) for index in range(len(names))]
-    # Started fresh: a process that has run LLVM's threads must not be forked.
+    # Processes are spawned, because a process with LLVM's threads must not be forked.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max(1, min(jobs, len(tasks))), mp_context=context) as pool:
         found = [pool.map(partial(_measure, x), tasks) for x in architectures]
@@ -179,7 +179,7 @@ def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def table(entries: dict[str, Any]) -> str:
-    """Return a line for each variant; several architectures are separated by slashes."""
+    """Return a table with a line for each variant; architectures are separated by slashes."""
     names = " / ".join(f"sm_{x}" for x in entries["architectures"])
     lines = [
         f"Triton {entries['version']}. Registers, shared bytes and spills: {names}.",

@@ -1,7 +1,7 @@
-"""Values of a register in many threads at once, of which some may be unknown.
+"""Values of a register in many threads at once, some of which may be unknown.
 
-A value is a pair of arrays: what the register holds, and whether that is known. What is loaded from
-memory is unknown, and so is all that is computed from it. Knowledge is ``True`` or ``False`` where
+A value is a pair of arrays: the bits of the register, and whether they are known. Values loaded
+from memory are unknown, and so are values computed from them. ``known`` is ``True`` or ``False`` if
 it is the same in all threads.
 """
 
@@ -60,7 +60,7 @@ def halves(value: Value) -> tuple[Value, Value]:
 
 
 def logic(function: Callable[..., NDArray], *conditions: Value) -> Value:
-    """Apply a function of conditions; known where unknown ones make no difference."""
+    """Apply a function of conditions. The result is known if unknown conditions do not matter."""
     if (known := all_known(*conditions)) is True:
         return Value(function(*(x.bits for x in conditions)), True)
     unknown = [i for i, x in enumerate(conditions) if x.known is not True]

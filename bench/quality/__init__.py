@@ -1,1 +1,1 @@
-"""The proof table: scores, brightness and behaviour of fastmef beside other methods."""
+"""Compare scores, brightness and robustness of fastmef with those of other methods."""

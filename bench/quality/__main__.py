@@ -1,6 +1,6 @@
 """Entry point of ``python -m bench.quality``; see run.py."""
 
-# What other processes are sent must not live here: they cannot import this file as a module.
+# Functions for other processes must not be defined here: they cannot import this file as a module.
 from bench.quality.run import main
 
 raise SystemExit(main())

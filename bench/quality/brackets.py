@@ -1,7 +1,7 @@
-"""The brackets that methods are compared on: validation pairs, and scenes held back from training.
+"""The brackets for the comparison: validation pairs, and scenes held back from training.
 
-The held-out stacks are named here and the held-out HDR files in fastmef.experiments.photographs.
-Whoever trains the bundled weights leaves these scenes out, pairs of the same name included.
+The held-out stacks are named here, the held-out HDR files in fastmef.experiments.photographs. The
+bundled weights must be trained without these scenes, including pairs of the same name.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from fastmef.experiments.photographs import HELD_OUT_HDR
 
 HELD_OUT_STACKS = ("belgium_house", "mpi_office", "temple_night")
 COUNTS = (3, 5, 9, 15, 30)
-RENDERED = 30  # frames of a bracket rendered from an HDR file, before it is thinned
-LARGEST_SIDE = 1024  # of rendered frames, in pixels
+RENDERED = 30  # number of frames that are rendered from an HDR file before thinning
+LARGEST_SIDE = 1024  # largest side of rendered frames in pixels
 
 Image = NDArray[np.uint8]
 T = TypeVar("T")
@@ -32,13 +32,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Bracket:
-    """Frames of one scene: ``count`` of them, equally spaced from the darkest to the brightest."""
+    """``count`` frames of a scene, equally spaced from the darkest to the brightest."""
 
     folder: str
-    """``pairs``, ``stacks`` or ``hdr``, in the data folder."""
+    """Folder in the data folder: ``pairs``, ``stacks`` or ``hdr``."""
 
     scene: str
-    """A folder of photographs, or the name of an HDR file."""
+    """Name of a folder of photographs, or of an HDR file."""
 
     count: int
 
@@ -56,19 +56,19 @@ class Bracket:
 
 
 def validation_pairs(data: Path) -> list[Bracket]:
-    """Return the pairs that training never sees: every 8th scene."""
+    """Return the pairs that are not trained on: every 8th scene."""
     scenes = split_scenes(find_scenes(data / "pairs"))[1]
     return [Bracket("pairs", scene.name, len(scene.images)) for scene in scenes]
 
 
 def stacks(data: Path) -> list[Bracket]:
-    """Return all photographs of every stack, held out or not: for looking at."""
+    """Return all stacks, held out or not, with all their frames."""
     scenes = find_scenes(data / "stacks")
     return [Bracket("stacks", scene.name, len(scene.images)) for scene in scenes]
 
 
 def held_out(data: Path) -> list[Bracket]:
-    """Return held-out stacks and rendered brackets with all their frames, and their thinnings."""
+    """Return the held-out stacks and rendered brackets, with all frames and thinned."""
     whole = [stack for stack in stacks(data) if stack.scene in HELD_OUT_STACKS]
     whole += [Bracket("hdr", name, RENDERED) for name in HELD_OUT_HDR]
     return [
@@ -79,7 +79,7 @@ def held_out(data: Path) -> list[Bracket]:
 
 
 def thin(frames: Sequence[T], count: int) -> list[T]:
-    """Return ``count`` equally spaced frames with both ends; all of them if there are no more."""
+    """Return ``count`` equally spaced frames with both ends; all frames if there are fewer."""
     if count >= len(frames):
         return list(frames)
     return [frames[k] for k in np.linspace(0, len(frames) - 1, count).round().astype(int)]
@@ -91,7 +91,7 @@ def exposure_values(radiance: NDArray[np.floating], count: int) -> list[float]:
 
 
 def _photographs(folder: Path) -> list[Image]:
-    """Return all frames of a scene, by their brightness: names do not always follow it."""
+    """Return all frames of a scene sorted by brightness, which names do not always follow."""
     (scene,) = (scene for scene in find_scenes(folder.parent) if scene.name == folder.name)
     frames = [read_image(path).pixels for path in scene.images]
     return sorted(frames, key=lambda frame: float(frame.mean()))

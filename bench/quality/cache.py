@@ -1,4 +1,4 @@
-"""Results of a bracket by method: the picture as PNG, its scores as JSON."""
+"""Store the results of a bracket: for each method the picture as PNG, and its scores as JSON."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Cache:
         return np.array(Picture.open(file).convert("RGB")) if file.exists() else None
 
     def scores(self, label: str) -> dict[str, float] | None:
-        """Return the scores; ``None`` also where they were written before a column was added."""
+        """Return the scores; ``None`` if there are none, or if they lack a column."""
         file = self._file(label, "json")
         if not file.exists() or list(scores := json.loads(file.read_text())) != list(SCORES):
             return None
         return scores
 
     def put_image(self, label: str, image: Image) -> None:
-        """Store a picture; scores of the one that was there before are removed."""
+        """Store a picture, and remove the scores of an earlier one."""
         self._file(label, "json").unlink(missing_ok=True)
         Picture.fromarray(image).save(self._file(label, "png"), compress_level=1)
 

@@ -1,4 +1,4 @@
-"""What the default has to reach, as lines of PASS or FAIL with the figures."""
+"""Check the goals of the default model; print PASS or FAIL with the values."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ PAIR_GOALS = {
     "saturation": 0.314,
 }
 BRACKET_GOALS = {"ma2015_3_scales": 0.988, "mefnet": 0.95, "color2018": 0.94}
-FEW = 3  # frames of the thinning whose brightness is compared with that of all
-LARGEST_DRIFT = 10.0  # percent of brightness from FEW frames to all
-LARGEST_OFFSET = 15.0  # percent of brightness from Mertens'
-MORE_WHITE = 2.0  # percentage points of nearly white pixels above enfuse's
-LARGEST_CHANGE = {"doubled": 1, "black": 1, "white": 1, "permuted": 0}  # levels; < or = 0
+FEW = 3  # frames of the thinned bracket whose brightness is compared with that of all frames
+LARGEST_DRIFT = 10.0  # largest difference of brightness with FEW and with all frames, percent
+LARGEST_OFFSET = 15.0  # largest difference of brightness from Mertens', percent
+MORE_WHITE = 2.0  # most nearly white pixels above enfuse's, percentage points
+LARGEST_CHANGE = {"doubled": 1, "black": 1, "white": 1, "permuted": 0}  # levels
 LARGEST_BORDER = 2.0  # levels
 
 Scores = Mapping[str, Mapping[str, float]]
@@ -29,7 +29,7 @@ Scores = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Check:
-    """One requirement, with the figure that decides it."""
+    """One requirement, with the value that decides it."""
 
     passed: bool
     text: str
@@ -60,7 +60,7 @@ def check_pairs(label: str, records: Mapping[str, Scores]) -> Iterator[Check]:
 
 
 def check_brackets(label: str, records: Mapping[str, Scores]) -> Iterator[Check]:
-    """Check the goals on held-out brackets ``scene/count``, and the rules of brightness."""
+    """Check the goals on held-out brackets ``scene/count``, and the limits of brightness."""
     average = means(records)
     for other, columns in (
         (MERTENS, ("ma2015_3_scales",)),
@@ -95,7 +95,7 @@ def check_brackets(label: str, records: Mapping[str, Scores]) -> Iterator[Check]
 
 
 def check_robustness(records: Mapping[str, Mapping[str, float]]) -> Iterator[Check]:
-    """Check the rules of a method by what :func:`bench.quality.robustness.robustness` measured."""
+    """Check the limits for the results of :func:`bench.quality.robustness.robustness`."""
     for name, limit in LARGEST_CHANGE.items():
         values = {scene: x[name] for scene, x in records.items()}
         yield _worst(f"bracket {name}, levels", values, limit, ".2f")
@@ -106,13 +106,13 @@ def check_robustness(records: Mapping[str, Mapping[str, float]]) -> Iterator[Che
 
 def _drifts(label: str, records: Mapping[str, Scores]) -> dict[str, float]:
     """Return scene → change of brightness between few and all of its frames, in percent."""
-    by_scene: dict[str, dict[int, float]] = {}
+    brightness: dict[str, dict[int, float]] = {}
     for name, scores in records.items():
         scene, count = name.rsplit("/", 1)
-        by_scene.setdefault(scene, {})[int(count)] = scores[label]["brightness"]
+        brightness.setdefault(scene, {})[int(count)] = scores[label]["brightness"]
     return {
         scene: 100 * abs(values[max(values)] / values[FEW] - 1)
-        for scene, values in by_scene.items()
+        for scene, values in brightness.items()
     }
 
 

@@ -1,4 +1,4 @@
-"""What is compared: a label and a function from frames to one picture for each method."""
+"""The methods that are compared: a label and a function from frames to a picture for each."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _opencv_mertens(frames: Sequence[Image]) -> Image:
 
 
 def baselines() -> dict[str, Fuse]:
-    """Return the methods by label that need no weights of ours; frames come from dark to bright."""
+    """Return label → method for all methods other than fastmef; they take frames dark to bright."""
     methods: dict[str, Fuse] = {
         DARKEST: _darkest,
         BRIGHTEST: _brightest,

@@ -1,4 +1,4 @@
-"""The result as JSON, and docs/quality.md from it."""
+"""Write the result as JSON, and docs/quality.md from it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def dump(result: Mapping[str, Any]) -> str:
 
 
 def pack(records: Records) -> dict[str, dict[str, list[float]]]:
-    """Return values in the order of the columns, with five decimals."""
+    """Return the values of each record in the order of the columns, with five decimals."""
     return {
         name: {label: [round(x[column], 5) for column in SCORES] for label, x in scores.items()}
         for name, scores in records.items()
@@ -73,30 +73,31 @@ def render(result: Mapping[str, Any]) -> str:
         f"{machine['torch']}, OpenCV {machine['opencv']}, {machine['enfuse']}; C++ kernels: "
         f"{machine['cpp']}.",
         "",
-        "All results are 8-bit, all methods run with their defaults. MEF-SSIM is best at 1; its",
-        "variants are different measures. Saturation is the mean of HSV's, brightness the mean",
-        f"luma, and the last two columns are shares of pixels by luma. {methods.FMMEF} (Li, Ma,",
-        "Yong, Zhang, TIP 29, 2020) is this project's own implementation",
+        "All results are 8-bit, and all methods run with their defaults. MEF-SSIM is best at 1; "
+        "its",
+        "variants are different measures. Saturation is the mean HSV saturation, brightness the",
+        "mean luma, and the last two columns are shares of pixels with the given luma.",
+        f"{methods.FMMEF} (Li, Ma, Yong, Zhang, TIP 29, 2020) is implemented in this project",
         "(`bench/baselines/fmmef.py`). Models of fastmef: "
         + ", ".join(f"**{label}** = `{name}`" for label, name in result["models"].items())
         + ".",
         "",
         f"## {len(pairs)} validation pairs",
         "",
-        "Every 8th of the pairs; training never sees them.",
+        "Every 8th pair is held back from training.",
         "",
         *table(checks.means(pairs)),
         "",
         f"## {len(held_out)} brackets of scenes held back from training",
         "",
-        f"The stacks {_listed(brackets.HELD_OUT_STACKS)}, the HDR files",
+        f"These are the stacks {_listed(brackets.HELD_OUT_STACKS)} and the HDR files",
         f"{_listed(brackets.HELD_OUT_HDR)},",
-        f"and their thinnings to {', '.join(map(str, brackets.COUNTS))} equally spaced frames with",
-        f"both ends. An HDR file is rendered to {brackets.RENDERED} frames at equally spaced",
+        f"complete and thinned to {', '.join(map(str, brackets.COUNTS))} equally spaced frames",
+        f"with both ends. An HDR file is rendered to {brackets.RENDERED} frames at equally spaced",
         f"exposures, {FEWEST_STOPS:g} to {MOST_STOPS:g} stops in all: "
-        f"{100 - 100 * CLIPPED:g} % of the pixels have a linear",
-        f"luma of {HIGHLIGHT} or less in the darkest frame, "
-        f"{100 * CLIPPED:g} % one of {SHADOW} or less in the brightest.",
+        f"{100 - 100 * CLIPPED:g} % of the pixels have a linear luma of",
+        f"{HIGHLIGHT} or less in the darkest frame, and "
+        f"{100 * CLIPPED:g} % of {SHADOW} or less in the brightest.",
         "The weights of fastmef 0.1.0 had seen two frames each of `belgium_house` and",
         "`temple_night`, which are among the training pairs.",
         "",
@@ -112,10 +113,13 @@ def render(result: Mapping[str, Any]) -> str:
         "",
         "## Behaviour",
         "",
-        "Levels of 255, the worst of " + _listed(next(iter(result["robustness"].values()))) + ".",
-        "Mean change by a frame given twice, an all-black and an all-white frame more; largest",
-        f"change by other orders; difference of the outer {robustness.BORDER} rows and columns",
-        f"from the fusion of the same photographs with {robustness.MARGIN} mirrored pixels around.",
+        "Values are levels of 255, the worst of "
+        + _listed(next(iter(result["robustness"].values())))
+        + ".",
+        "They are the mean change if a frame is given twice, or if an all-black or an all-white",
+        "frame is added; the largest change with another order of the frames; and the difference",
+        f"of the outer {robustness.BORDER} rows and columns from a fusion of the same photographs",
+        f"with {robustness.MARGIN} mirrored pixels around them.",
         "",
         *_behaviour(result["robustness"]),
         "",
@@ -127,7 +131,7 @@ def render(result: Mapping[str, Any]) -> str:
 
 
 def table(rows: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Return methods down, scores across."""
+    """Return a table with a row for each method and a column for each score."""
     lines = [f"| | {' | '.join(TITLES.values())} |", f"|---|{'---:|' * len(TITLES)}"]
     for label, scores in rows.items():
         cells = (_number(column, scores[column]) for column in TITLES)

@@ -1,4 +1,4 @@
-"""How a fusion behaves when its bracket changes in ways that should not matter."""
+"""Measure how a fusion changes if its bracket changes in ways that should not matter."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 from bench.quality.methods import Fuse
 
 MARGIN = 32  # pixels mirrored around the photographs
-BORDER = 4  # rows and columns at each side that are compared
+BORDER = 4  # number of outer rows and columns that are compared on each side
 
 Image = NDArray[np.uint8]
 
 
 def robustness(fuse: Fuse, frames: Sequence[Image]) -> dict[str, float]:
-    """Measure, in 8-bit levels, how far the result moves from the one of ``frames``.
+    """Measure changes of the result for ``frames`` in 8-bit levels.
 
     Returns:
-        ``doubled``, ``black``, ``white``: mean absolute change by a frame given twice (largest
-        of the first, the middle and the last), by an all-black and by an all-white frame more;
-        ``permuted``: the largest change of any value by other orders; ``border_mean`` and
-        ``border_max``: absolute difference of the outer four rows and columns from the fusion of
-        the same photographs with a mirrored margin.
+        ``doubled``, ``black`` and ``white``: the mean absolute change if a frame is given twice
+        (the largest of the first, middle and last frame), or if an all-black or an all-white frame
+        is added. ``permuted``: the largest change of a value with another order of the frames.
+        ``border_mean`` and ``border_max``: the absolute difference of the outer four rows and
+        columns from a fusion of the same photographs with a mirrored margin.
     """
     fused = fuse(frames)
     black, white = np.zeros_like(frames[0]), np.full_like(frames[0], 255)

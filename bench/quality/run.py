@@ -1,11 +1,11 @@
-"""Compares fastmef with other methods on validation pairs and on held-out brackets.
+"""Compare fastmef with other methods on validation pairs and on held-out brackets.
 
 python -m bench.quality DATA --cache FOLDER                        # the default weights
 python -m bench.quality DATA --cache FOLDER --model new=FILE --cached old --write
 
-DATA holds the folders pairs, stacks and hdr. Results are kept in the cache, so that the other
-methods are computed once; models named with --model are computed anew each time, those named with
---cached never. Needs ``pip install '.[bench]'``; enfuse is compared where it is installed.
+DATA holds the folders pairs, stacks and hdr. The cache keeps results, so that other methods are
+computed once. Models given with --model are computed in every run, those given with --cached never.
+This needs ``pip install '.[bench]'``; enfuse is compared if it is installed.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def machine() -> dict[str, Any]:
 def measure_robustness(
     settings: Settings, task: tuple[str, Bracket]
 ) -> tuple[str, str, dict[str, float]]:
-    """Return the label, the name of the bracket, and what was measured of the model on it."""
+    """Return the label of a model, the name of a bracket, and the robustness of the model on it."""
     label, bracket = task
     fuse = methods.model(settings.models[label])
     measured = robustness.robustness(fuse, bracket.frames(settings.data))
@@ -87,7 +87,7 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="LABEL",
-        help="model of an earlier run, whose results the cache has; repeatable",
+        help="model of an earlier run whose results are in the cache; repeatable",
     )
     parser.add_argument("--jobs", type=int, default=1, help="processes of one thread each (1)")
     parser.add_argument("--sheet", type=Path, metavar="FOLDER", help="write contact sheets there")
@@ -111,7 +111,7 @@ def _shown(path: Path) -> str:
 @contextmanager
 def _processes(settings: Settings, jobs: int) -> Iterator[Each]:
     """Yield a function that maps over a sequence in processes of one thread each, in order."""
-    # A forked process would inherit the locks of torch's threads.
+    # A forked process would inherit locks of torch's threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, torch.set_num_threads, (1,)) as pool:
         yield lambda function, items: pool.map(partial(function, settings), items)
@@ -130,18 +130,18 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def compare(settings: Settings, each: Each, sheet_folder: Path | None) -> dict[str, Any]:
-    """Run and print everything, write contact sheets where asked, and return the result."""
+    """Run and print all comparisons, write contact sheets if wanted, and return the result."""
     data, models = settings.data, settings.models
     pairs, held_out = brackets.validation_pairs(data), brackets.held_out(data)
     looked_at = [*sheets.chosen_pairs(pairs), *brackets.stacks(data)]
     for bracket in {*pairs, *held_out, *(looked_at if sheet_folder else [])}:
         forget(settings, bracket)
 
-    # The longest brackets first, so that no process is left with one of them at the end.
-    by_length = sorted([*pairs, *held_out], key=lambda bracket: -bracket.count)
-    records = dict(zip(by_length, each(score_bracket, by_length), strict=True))
-    by_pair = {bracket.scene: records[bracket] for bracket in pairs}
-    by_bracket = {bracket.name: records[bracket] for bracket in held_out}
+    # Long brackets come first, so that no process has to start one at the end.
+    longest_first = sorted([*pairs, *held_out], key=lambda bracket: -bracket.count)
+    records = dict(zip(longest_first, each(score_bracket, longest_first), strict=True))
+    pair_records = {bracket.scene: records[bracket] for bracket in pairs}
+    bracket_records = {bracket.name: records[bracket] for bracket in held_out}
 
     whole = [bracket for bracket in brackets.stacks(data) if bracket in held_out]
     tried = [*pairs[:ROBUSTNESS_PAIRS], *whole]
@@ -154,8 +154,8 @@ def compare(settings: Settings, each: Each, sheet_folder: Path | None) -> dict[s
         label: [
             str(check)
             for check in (
-                *checks.check_pairs(label, by_pair),
-                *checks.check_brackets(label, by_bracket),
+                *checks.check_pairs(label, pair_records),
+                *checks.check_brackets(label, bracket_records),
                 *(checks.check_robustness(behaviour[label]) if label in behaviour else ()),
             )
         ]
@@ -169,9 +169,12 @@ def compare(settings: Settings, each: Each, sheet_folder: Path | None) -> dict[s
         "columns": list(SCORES),
         "checks": verdicts,
         "robustness": behaviour,
-        "records": {"pairs": page.pack(by_pair), "held_out": page.pack(by_bracket)},
+        "records": {"pairs": page.pack(pair_records), "held_out": page.pack(bracket_records)},
     }
-    for title, group in (("validation pairs", by_pair), ("held-out brackets", by_bracket)):
+    for title, group in (
+        ("validation pairs", pair_records),
+        ("held-out brackets", bracket_records),
+    ):
         print(f"{len(group)} {title}", *page.table(checks.means(group)), "", sep="\n")
     for label, lines in verdicts.items():
         print(label, *lines, "", sep="\n")

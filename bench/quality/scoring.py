@@ -1,4 +1,4 @@
-"""Fuses a bracket by every method and scores the 8-bit results, reading what the cache has."""
+"""Fuse a bracket with every method and score the 8-bit results; use the cache where possible."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from fastmef.metrics import SceneScores
 
 @dataclass(frozen=True)
 class Settings:
-    """What every process needs to know."""
+    """The settings that every process needs."""
 
     data: Path
     cache: Path
     models: dict[str, str]
-    """Label → name or file of the weights; always fused anew."""
+    """Label → name or file of the weights; their results are always computed again."""
 
     cached: tuple[str, ...]
-    """Labels of models of earlier runs, which are only read."""
+    """Labels of models of earlier runs, whose results are only read."""
 
     @property
     def labels(self) -> list[str]:
@@ -33,14 +33,14 @@ class Settings:
 
 
 def forget(settings: Settings, bracket: Bracket) -> None:
-    """Remove the models' results of an earlier run: weights and code may have changed."""
+    """Remove the models' results of an earlier run, because weights and code may have changed."""
     cache = Cache(settings.cache, bracket)
     for label in settings.models:
         cache.remove(label)
 
 
 def fuse_bracket(settings: Settings, bracket: Bracket) -> None:
-    """Store the picture of every method that the cache lacks."""
+    """Compute and store the pictures that the cache lacks."""
     _fuse(settings, bracket, partial(bracket.frames, settings.data))
 
 

@@ -1,4 +1,4 @@
-"""Pictures of every method side by side, for looking at."""
+"""Contact sheets with the pictures of several methods side by side."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from fastmef.data.images import write_image
 from fastmef.data.sheet import contact_sheet
 
 PAIRS = 20
-WIDTH = 720  # of each picture
+WIDTH = 720  # width of each picture in pixels
 PER_ROW = 2
 OTHERS = (methods.MERTENS, methods.FMMEF)
 
 
 def chosen_pairs(pairs: Sequence[Bracket]) -> list[Bracket]:
-    """Return equally spaced ones of the validation pairs."""
+    """Return at most PAIRS equally spaced validation pairs."""
     count = min(PAIRS, len(pairs))
     return [pairs[k] for k in np.linspace(0, len(pairs) - 1, count).round().astype(int)]
 
 
 def write_sheet(settings: Settings, bracket: Bracket, folder: Path) -> None:
-    """Draw the darkest and the brightest frame, Mertens, FMMEF and the models, from the cache."""
+    """Write a sheet with the darkest and brightest frame, Mertens, FMMEF and the models."""
     labels = [methods.DARKEST, methods.BRIGHTEST, *OTHERS, *settings.cached, *settings.models]
     cache = Cache(settings.cache, bracket)
     tiles = [(label, image) for label in labels if (image := cache.image(label)) is not None]

@@ -36,7 +36,8 @@ def decoding_ahead(sources: Sequence[Source], memory: int) -> Iterator[None]:
     if sum(source.resident_bytes for source in whole) > memory:
         yield
         return
-    with ThreadPoolExecutor(max(1, min(len(whole), available_cores()))) as pool:
+    # One core is the block's.
+    with ThreadPoolExecutor(max(1, min(len(whole), available_cores() - 1))) as pool:
         try:
             for source in whole:
                 pool.submit(_decode, source)

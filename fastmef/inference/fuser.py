@@ -213,9 +213,8 @@ class Fuser:
         memory = usable_memory(self._memory)
         with torch.no_grad(), _memory_reported(frames.height, frames.width, self.device):
             if self.mode == "exact":
-                left = memory - bracket.resident_bytes
                 weights, self.precision = fuse_exactly(
-                    self.network, frames, left, given, sink, progress, want_weights
+                    self.network, frames, bracket, memory, given, sink, progress, want_weights
                 )
                 return weights
             plan = make_plan(bracket, memory)

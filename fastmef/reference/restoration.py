@@ -11,6 +11,8 @@ from fastmef.reference.color import rgb_to_gray
 NOISE_FLOOR = 0.02
 # The exponent of the trust in unclipped pixels: 1 - max^8 is 0.57 at level 230, 0.93 at level 183.
 CLIPPING_EXPONENT = 8
+# Trust in clipped pixels: it keeps the exposures' colours where all of them are clipped.
+CLIPPED_TRUST = 1e-3
 
 
 def restore_color(fused: Tensor, weights: Tensor, exposures: Tensor, strength: float) -> Tensor:
@@ -47,8 +49,7 @@ def restore_color(fused: Tensor, weights: Tensor, exposures: Tensor, strength: f
     for k in range(exposures.shape[1]):
         image = exposures[:, k]
         gray = rgb_to_gray(image).unsqueeze(1)
-        # The small constant keeps the exposures' colours where all of them are clipped.
-        unclipped = 1 - image.amax(dim=1, keepdim=True) ** CLIPPING_EXPONENT + 1e-3
+        unclipped = 1 - image.amax(dim=1, keepdim=True) ** CLIPPING_EXPONENT + CLIPPED_TRUST
         trust = weights[:, k : k + 1] * unclipped
         relative += trust * (image - gray) / (gray + NOISE_FLOOR)
         total += trust

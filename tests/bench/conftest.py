@@ -1,4 +1,4 @@
-"""Makes ``bench`` importable: it is no part of the installed package."""
+"""Make ``bench`` importable, which is not part of the installed package."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import sys
 from pathlib import Path
 
 ROOT = str(Path(__file__).parents[2])
-# At the end, so that the fastmef under test stays the installed one.
+# The checkout is last on the path, so that the installed fastmef is tested.
 if ROOT not in sys.path:
     sys.path.append(ROOT)

@@ -1,4 +1,4 @@
-"""The brackets of the proof table: what is held back, how stacks are thinned and HDR rendered."""
+"""The brackets of the comparison: which are held back, how stacks are thinned and HDR rendered."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def luma(image):
     return image @ np.array([0.298936, 0.587043, 0.114021])
 
 
-@pytest.mark.parametrize(("spread", "stops"), [(1, None), (0, 2), (8, 12)])
-def test_exposures_cover_the_radiance(spread, stops):
-    """``spread`` is the deviation of the logarithm; None: neither limit of the stops is met."""
-    radiance = 0.1 * np.exp(spread * np.random.default_rng(0).normal(size=(80, 90, 1)))
+@pytest.mark.parametrize(("deviation", "stops"), [(1, None), (0, 2), (8, 12)])
+def test_exposures_cover_the_radiance(deviation, stops):
+    """``deviation`` is the deviation of the logarithm; None: neither limit of the stops is met."""
+    radiance = 0.1 * np.exp(deviation * np.random.default_rng(0).normal(size=(80, 90, 1)))
     radiance = np.repeat(radiance, 3, axis=2)
     evs = brackets.exposure_values(radiance, 5)
     assert np.allclose(np.diff(evs), np.diff(evs)[0])

@@ -1,4 +1,4 @@
-"""The pages hold what the result files say."""
+"""The pages contain the values of the result files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The proof table from a small folder of photographs: computed, reused, written."""
+"""The comparison on a small folder of photographs: results are computed, reused and written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured of a fusion that changes its mind, and of one that does not."""
+"""The measured robustness of fusions that change with their bracket, and of stable ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def frames():
 
 
 def median(frames):
-    """Steady but for the frames that are added."""
+    """A fusion that changes only if frames are added."""
     return np.uint8(np.median(frames, axis=0))
 
 

@@ -1,4 +1,4 @@
-"""A network in a file, photographs in files, and the command line in this process."""
+"""Fixtures with a network and photographs in files, and the command line in this process."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run():
 
 @pytest.fixture
 def refused(run):
-    """One line on stderr that names what is wrong, status 2, nothing else."""
+    """Run a command that must fail with status 2 and one line on stderr; return that line."""
 
     def invoke(*arguments):
         result = run(*arguments, status=2)
@@ -58,7 +58,7 @@ def refused(run):
 
 @pytest.fixture
 def photographs(tmp_path):
-    """A dark and a bright photograph of 40×30 pixels."""
+    """Write a dark and a bright photograph of 40×30 pixels; return their paths."""
     ramp = np.linspace(0, 1, 40)[None, :, None] * np.linspace(0.3, 1, 30)[:, None, None]
     paths = []
     for name, gain in (("dark.png", 0.5), ("bright.png", 2.0)):

@@ -1,4 +1,4 @@
-"""fastmef fuse: what a photographer can ask for."""
+"""fastmef fuse: the options for photographers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastmef.data.images import read_image
 
 @pytest.fixture
 def fuse(model, tmp_path):
-    """The arguments of a fusion into fused.png."""
+    """Return the arguments of a fusion into fused.png."""
     output = tmp_path / "fused.png"
     return lambda images, *more: (
         "fuse", *images, "-o", output, "--model", model, "--device", "cpu", "--force", *more

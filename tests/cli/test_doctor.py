@@ -1,4 +1,4 @@
-"""fastmef doctor shows what show_config() says."""
+"""fastmef doctor prints the output of show_config()."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line as a process: how it ends, and what is flushed and done before."""
+"""The command line as a process: its exit, after output is flushed and exit functions have run."""
 
 from __future__ import annotations
 

@@ -64,15 +64,15 @@ def test_variance_windows(
 def test_variance_at_the_floor_still_has_its_gradient() -> None:
     images = torch.zeros(1, 20, 20, requires_grad=True)
     grad_output = torch.ones(1, 10, 10)
-    spread = torch.zeros(1, 20, 20)
-    spread[0, 10, 10] = 1.0
+    impulse = torch.zeros(1, 20, 20)
+    impulse[0, 10, 10] = 1.0
     for function in variance(floor=0.0):
         # The variance is 0 = the floor; its gradient vanishes as well, but not where x differs.
         (gradient,) = torch.autograd.grad(function(images), images, grad_output)
         assert not gradient.any()
     for floor, has_gradient in ((0.0, True), (1.0, False)):
         for function in variance(floor=floor):
-            x = spread.clone().requires_grad_()
+            x = impulse.clone().requires_grad_()
             (gradient,) = torch.autograd.grad(function(x), x, grad_output)
             assert bool(gradient.any()) == has_gradient
 
@@ -148,7 +148,7 @@ def test_any_leading_axes(scene: Scene, agree: Agree, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_expanded_upstream_gradient(scene: Scene, name: str) -> None:
+def test_expanded_grad_output(scene: Scene, name: str) -> None:
     images = scene(1, 2, 20, 21).requires_grad_()
     results = []
     for function in EVERY[name]:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("kernels")
 def evaluate(
     by: str, source: Tensor, exposures: Tensor, dtype: torch.dtype, **changes: Any
 ) -> tuple[Tensor, Tensor]:
-    """Value and gradient w.r.t. source of one implementation, as float64."""
+    """Return value and gradient w.r.t. source of one implementation as float64."""
     options = {**OPTIONS, **changes}
     reduction = options.pop("reduction", "mean")
     mask = options.pop("mask", None)
@@ -49,7 +49,7 @@ def check_double(source: Tensor, exposures: Tensor, **changes: Any) -> None:
 
 
 def check(source: Tensor, exposures: Tensor, **changes: Any) -> None:
-    """No further from float64 than the reference in float32 is, twice over, plus rounding."""
+    """Check that the error is at most twice that of the reference in float32, plus rounding."""
     check_double(source, exposures, **changes)
     exact = evaluate("reference", source, exposures, torch.float64, **changes)
     single = evaluate("reference", source, exposures, torch.float32, **changes)
@@ -96,13 +96,13 @@ def test_mask(scales: tuple[float, ...]) -> None:
     check(fused, exposures, mask=mask, scales=scales)
 
 
-def test_map_with_upstream_gradient() -> None:
+def test_map_with_grad_output() -> None:
     fused, exposures = loss_inputs("fused", 2, 2, 45, 300)
     check(fused, exposures, reduction="none")
     check(fused, exposures, reduction="none", mask=scene(2, 45, 300, seed=3))
 
 
-def test_map_with_expanded_upstream_gradient() -> None:
+def test_map_with_expanded_grad_output() -> None:
     fused, exposures = loss_inputs("fused", 1, 2, 20, 20)
     fused.requires_grad_()
     ops.loss.weighted_ssim_loss(fused, exposures, None, "none", **OPTIONS).sum().backward()

@@ -53,7 +53,7 @@ def evaluate(
     dtype: torch.dtype,
     scales: int = 1,
 ) -> tuple[Tensor, Tensor]:
-    """Score and gradient of one implementation, as float64."""
+    """Return score and gradient of one implementation as float64."""
     fused = fused.detach().to(dtype).requires_grad_()
     only = variant.startswith("ma2015")
     scores = score(by, variant, exposures.to(dtype), fused, scales if only else None)
@@ -63,7 +63,7 @@ def evaluate(
 
 
 def check(variant: str, exposures: Tensor, fused: Tensor) -> None:
-    """No further from float64 than the reference in float32 is, twice over, plus rounding."""
+    """Check that the error is at most twice that of the reference in float32, plus rounding."""
     exact = evaluate(REFERENCE, variant, exposures, fused, torch.float64)
     double = evaluate(STEPS, variant, exposures, fused, torch.float64)
     single = evaluate(REFERENCE, variant, exposures, fused, torch.float32)

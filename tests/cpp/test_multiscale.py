@@ -1,4 +1,4 @@
-"""Multiscale fusion by the C++ kernels: rows, threads, layouts and types beyond tests/ops."""
+"""Multiscale fusion on the C++ kernels: rows, threads, layouts and types beyond tests/ops."""
 
 from __future__ import annotations
 

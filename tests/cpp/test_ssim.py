@@ -82,7 +82,7 @@ def test_data_range(images: Callable[..., Any], agree: Agree) -> None:
 
 @pytest.mark.parametrize("reduction", ["none", "mean"])
 @pytest.mark.parametrize("wanted", [(True, False), (False, True)])
-def test_gradient_by_one_image(
+def test_gradient_wrt_one_image(
     images: Callable[..., Any], reduction: str, wanted: tuple[bool, bool]
 ) -> None:
     results = []

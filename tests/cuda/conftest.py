@@ -12,7 +12,7 @@ from fastmef.ops.common import cuda
 
 @pytest.fixture
 def emulated(emulation: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The compiled module where the ops look for the real one."""
+    """Install the compiled module in place of the real CUDA module."""
     monkeypatch.setattr(backends, "CUDA_MODULE", emulation)
     monkeypatch.setattr(cuda, "device_and_stream", lambda operation, *tensors: (0, 0))
     return emulation

@@ -17,7 +17,7 @@ GRAY = (0.1, 0.2, 0.1)
 LOSS = ((1 / 11,) * 11, 1, False, 1e-4, 9e-4, 1e-4, 1e-12, 1.0, (1.0,))
 
 Arrays: TypeAlias = dict[str, Stack]
-# Of each operation the arrays that are read, and those that are written.
+# Operation → arrays that are read, and arrays that are written.
 READ: dict[str, dict[str, tuple[int, ...]]] = {
     "softmax_fuse": {"logits": PLANES, "valid": PLANES, "exposures": IMAGES},
     "softmax_fuse_backward": {

@@ -1,4 +1,4 @@
-"""What setup.py makes of the nvcc it finds. Scripts stand in for nvcc: nothing is compiled."""
+"""The build of setup.py with scripts that replace several versions of nvcc and compile nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or not (ROOT / "setup.py").exists(),
     reason="a checkout, and scripts for Linux",
 )
-# Of the C library, where the runtime linked in does not find them in libc itself.
+# Libraries of the C library, which the linked run-time needs if libc does not contain them.
 SYSTEM = ("libdl", "librt", "libpthread", "ld")
 ARCHITECTURES = (75, 80, 86, 87, 89, 90, 100, 103, 120)
 
@@ -49,7 +49,7 @@ def compiler(tmp_path: Path) -> Callable[..., str]:
 
 @pytest.fixture
 def build(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The names of setup.py, which declares nothing to build here."""
+    """Return the names of setup.py, which declares nothing to build here."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("FASTMEF_CPU", "0")
     monkeypatch.setenv("FASTMEF_CUDA", "0")
@@ -142,7 +142,7 @@ def test_a_compiler_that_is_not_there(build: dict[str, Any], tmp_path: Path) -> 
 
 
 def test_the_module_needs_neither_torch_nor_cuda() -> None:
-    """It is built without torch, serves every torch, and loads where there is no driver."""
+    """It is built without torch, works with every torch, and loads without a driver."""
     found = list((ROOT / "fastmef").glob("_cuda.*.so"))
     if not found or shutil.which("readelf") is None:
         pytest.skip("no built module, or no readelf")

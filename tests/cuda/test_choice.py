@@ -1,4 +1,4 @@
-"""Which CUDA tensors run on the CUDA C++ kernels, on Triton, or on the reference. No GPU needed."""
+"""The choice of CUDA C++ kernels, Triton or the reference for CUDA tensors, without a GPU."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fastmef.ops.loss import FUSION_LOSS, WEIGHTED_SSIM_LOSS
 
 @pytest.fixture(autouse=True)
 def new_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Both kinds of GPU kernels, on a GPU that runs both."""
+    """Both kinds of GPU kernels are available, on a GPU that runs both."""
     monkeypatch.setattr(backends, "WHY_NO_CUDA", "")
     monkeypatch.setattr(backends, "WHY_NO_TRITON", "")
     monkeypatch.setattr(backends, "FAILED", {})
@@ -85,7 +85,7 @@ def fails(*arguments: Any) -> Any:
 
 
 def test_dispatch_reads_the_record(operation: Operation) -> None:
-    """Below sm_80 without Triton the choice said CUDA, and the dispatch called Triton."""
+    """Below sm_80 without Triton, the choice and the dispatch must agree on CUDA."""
     images = torch.empty(2, device="cuda")
     kernels = {"cuda": lambda x: "cuda", "triton": lambda x: "triton"}
     run = operation.dispatcher("tested", kernels, lambda x: ((x,), {}))

@@ -37,7 +37,7 @@ def planes(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def bound(module: ModuleType, shape: tuple[int, ...]) -> dict[str, Callable[[], Any]]:
-    """The binding, given memory enough: it has to go by the sizes."""
+    """The binding gets enough memory, so it must check the sizes."""
     memory = torch.zeros(4, 1 << 12)
     a, b, c, d = (color_stack(x.view(1, 1, 1, 1, -1)) for x in memory)
     addresses = [x.data_ptr() for x in memory]

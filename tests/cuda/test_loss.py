@@ -18,7 +18,7 @@ from fastmef.ops.loss_kernels import cuda_covers, gradient_scale
 pytestmark = pytest.mark.usefixtures("emulated")
 
 
-def by_reference(
+def reference_step(
     source: Tensor, exposures: Tensor, dtype: torch.dtype, options: dict[str, Any]
 ) -> tuple[Tensor, Tensor]:
     source = source.to(dtype).detach().requires_grad_()
@@ -28,7 +28,7 @@ def by_reference(
     return value.detach().double(), gradient.double()
 
 
-def by_cuda(source: Tensor, exposures: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
+def cuda_step(source: Tensor, exposures: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
     scales = options.get("scales", (1.0,))
     arguments = (source, exposures, None, *(options[name] for name in LOSS), scales)
     value, gradient = cuda_kernels.loss(*arguments, True)
@@ -39,11 +39,11 @@ def by_cuda(source: Tensor, exposures: Tensor, options: dict[str, Any]) -> tuple
 
 
 def check(source: Tensor, exposures: Tensor, **changes: Any) -> None:
-    """No further from float64 than the reference in float32 is, twice over, plus rounding."""
+    """Check that the error is at most twice that of the reference in float32, plus rounding."""
     options = {**LOSS, **changes}
-    exact = by_reference(source, exposures, torch.float64, options)
-    single = by_reference(source, exposures, torch.float32, options)
-    ours = by_cuda(source.float(), exposures.float(), options)
+    exact = reference_step(source, exposures, torch.float64, options)
+    single = reference_step(source, exposures, torch.float32, options)
+    ours = cuda_step(source.float(), exposures.float(), options)
     # The derivatives of one window's SSIM reach 2 / C2 = 2000 and cancel where nothing varies.
     windows = reference.crop_to_centers(exposures, 11)[:, 0].numel()
     rounding = (2e-7 + 5e-6 / windows, 1e-6 * float(exact[1].abs().max()) + 1e-4 / windows)
@@ -106,8 +106,8 @@ def test_strides() -> None:
 def test_half_precision_is_computed_in_single(form: str, dtype: torch.dtype) -> None:
     source, exposures = (x.to(dtype) for x in loss_inputs(form, 1, 2, 16, 30))
     options = dict(LOSS)
-    value, gradient = by_cuda(source, exposures, options)
-    exact, exact_gradient = by_reference(source, exposures, torch.float64, options)
+    value, gradient = cuda_step(source, exposures, options)
+    exact, exact_gradient = reference_step(source, exposures, torch.float64, options)
     assert (value - exact).abs() <= 1e-6
     error = (gradient - exact_gradient).abs()
     eps = torch.finfo(dtype).eps
@@ -124,7 +124,7 @@ def test_extreme_logits() -> None:
 def test_nan_stays_nan_and_near(form: str) -> None:
     source, exposures = (x.float() for x in loss_inputs(form, 1, 2, 40, 40))
     source[..., 5, 6] = torch.nan
-    value, gradient = by_cuda(source, exposures, dict(LOSS))
+    value, gradient = cuda_step(source, exposures, dict(LOSS))
     assert value.isnan()
     assert gradient[..., 5, 6].isnan().all() and gradient[..., :16, :17].isnan().all()
     assert not gradient[..., 16:, :].isnan().any() and not gradient[..., 17:].isnan().any()
@@ -142,13 +142,13 @@ def test_attributes_and_luminance(form: str) -> None:
 
 
 def test_the_same_launches_for_any_number_of_scales(emulated: ModuleType) -> None:
-    """One makes the coarser levels, one the loss of all, forward and gradient."""
+    """One launch computes the coarser levels, one the loss of all levels with its gradient."""
     library = ctypes.CDLL(emulated.__file__)
     for form in ("fused", "logits"):
         inputs = [x.float() for x in loss_inputs(form, 1, 2, 48, 48)]
         for scales in ((1.0,), (1.0, 0.5), (1.0, 0.5, 0.25)):
             before = library.launches()
-            by_cuda(*inputs, {**LOSS, "scales": scales})
+            cuda_step(*inputs, {**LOSS, "scales": scales})
             assert library.launches() - before == 2 * 2  # with a gradient and without one
 
 

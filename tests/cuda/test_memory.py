@@ -1,4 +1,4 @@
-"""Where the CUDA kernels read and write: nothing beyond their arrays, nothing of another block."""
+"""The CUDA kernels access nothing outside their arrays, and write nothing of another block."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_nothing_beyond_the_inputs_is_read(
 
 
 def shifted(*shape: int) -> Tensor:
-    """Memory that does not allow runs of pixels."""
+    """Return memory whose alignment or strides do not allow runs of pixels."""
     flat = torch.zeros(torch.Size(shape).numel() + 1)
     return flat[1:].view(shape)
 

@@ -1,4 +1,4 @@
-"""What is refused before a kernel starts, and that no status of CUDA goes unnoticed."""
+"""Invalid calls are refused before a kernel is launched, and every CUDA error is reported."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_shapes_that_do_not_fit() -> None:
 
 
 def write(module: ModuleType, logits: Tensor, exposures: Tensor, fused: Tensor) -> None:
-    """Into memory that the caller chose."""
+    """Write into memory that the caller provides."""
     stacks = (color_stack(x) for x in (logits.unsqueeze(2), None, exposures, fused.unsqueeze(1)))
     shape = tuple(exposures.shape)
     module.softmax_fuse((0, 0), shape, 1.0, *stacks, color_stack(None))
@@ -141,7 +141,7 @@ def test_overlapping_and_misaligned(emulated: ModuleType) -> None:
         fused = torch.zeros(999).as_strided((1, 3, 12, 12), (0, 300, row, 1))
         with pytest.raises(ValueError, match="^softmax_fuse: fused overlaps itself"):
             write(emulated, logits, exposures, fused)
-    # What is read may overlap: one logit for all pixels, one exposure for all.
+    # Inputs may overlap: one logit for all pixels, one exposure for all.
     write(emulated, logits[..., :1, :1].expand(logits.shape), exposures, torch.zeros(1, 3, 12, 12))
     fused = torch.zeros(1, 3, 12, 12)
     address, *rest = color_stack(exposures)

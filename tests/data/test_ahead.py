@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
 
+from fastmef.data import ahead
 from fastmef.data.ahead import decoding_ahead
 from fastmef.data.decoded import DecodedSource
 from fastmef.data.metadata import Metadata
@@ -57,6 +59,25 @@ def test_what_is_asked_for_early_is_waited_for(source):
         threading.Timer(0.05, go_on.set).start()
         assert one.resident_bytes == 0
         assert np.array_equal(one.rows(0, 4)[0], PIXELS)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3])
+def test_one_core_is_left(source, monkeypatch, cores):
+    monkeypatch.setattr(ahead, "available_cores", lambda: cores)
+    lock, threads, most = threading.Lock(), [], []
+
+    def decode():
+        with lock:
+            threads.append(1)
+            most.append(len(threads))
+        time.sleep(0.02)
+        with lock:
+            threads.pop()
+        return PIXELS
+
+    with decoding_ahead([source(decode) for _ in range(6)], 10 * ROOM):
+        pass
+    assert max(most) <= max(1, cores - 1)
 
 
 def test_not_where_memory_is_short(source):

@@ -49,7 +49,7 @@ def camera_exif(orientation):
 
 
 def upright(pixels, orientation):
-    """By the EXIF standard: where the stored row 0 and column 0 are in the picture."""
+    """The EXIF standard defines where the stored row 0 and column 0 are in the picture."""
     turned = pixels.swapaxes(0, 1) if orientation >= 5 else pixels
     if orientation in (2, 3, 6, 7):
         turned = turned[:, ::-1]
@@ -170,7 +170,7 @@ class TestRefused:
         self.refuse(save(tmp_path / f"a.{kind}", np.full((4, 5), 999, np.uint16)), "16-bit")
 
     def test_16_bit_rgb_png(self, tmp_path):
-        """Pillow opens these as 8-bit RGB."""
+        """Pillow would open these as 8-bit RGB."""
         path = save(tmp_path / "a.png")
         data = bytearray(path.read_bytes())
         data[24] = 16
@@ -179,7 +179,7 @@ class TestRefused:
         self.refuse(path, "16-bit")
 
     def test_16_bit_rgb_tiff(self, tmp_path):
-        """Pillow opens these as 8-bit RGB."""
+        """Pillow would open these as 8-bit RGB."""
         path = tmp_path / "a.tif"
         entries = [(256, 3, 2), (257, 3, 2), (258, 3, 16), (259, 3, 1), (262, 3, 2), (273, 4, 200)]
         entries += [(277, 3, 3), (278, 3, 2), (279, 4, 24)]
@@ -202,7 +202,7 @@ class TestRefused:
             self.refuse(tmp_path / name, "several pages" if name == "a.tif" else "frame")
 
     def test_camera_raw(self, tmp_path):
-        """What lies openly in a raw file is its preview."""
+        """Only the preview of a raw file could be read."""
         self.refuse(save(tmp_path / "a.tif", tiffinfo={254: 1}), "raw")
 
     @pytest.mark.parametrize("kind", ["jpg", "png", "tif", "webp"])
@@ -365,7 +365,7 @@ class TestOutput:
 class TestAtomic:
     @pytest.fixture(params=[OSError(28, "No space left on device"), KeyboardInterrupt()])
     def failure(self, request, monkeypatch):
-        """What is raised in the middle of a file."""
+        """An error is raised in the middle of a file."""
 
         def fail(descriptor, content):
             os.write(descriptor, b"half")

@@ -1,4 +1,4 @@
-"""Manifests: what a line may say, and what is refused."""
+"""Manifests: the allowed content of a line, and refused lines."""
 
 from __future__ import annotations
 

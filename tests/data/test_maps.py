@@ -68,7 +68,7 @@ def test_other_kinds(tmp_path, mode):
 
 
 def test_tiff(tmp_path):
-    """Editors save maps in it, too."""
+    """Editors may save maps in this format."""
     levels = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000
     Image.fromarray(levels).save(tmp_path / "x.tif")
     read = read_maps([tmp_path / "x.tif"], (4, 3))

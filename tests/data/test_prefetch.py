@@ -1,4 +1,4 @@
-"""Batches made ahead: in order, not too many, and errors where they belong."""
+"""Batches are made ahead in order, up to a limit, and errors are raised where results would be."""
 
 from __future__ import annotations
 

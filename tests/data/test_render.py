@@ -203,7 +203,7 @@ def directions(height, width):
 
 
 def pixel_directions(yaw, pitch, fov, width, height):
-    """Unit rays of a pinhole camera, by rotation matrices."""
+    """Return the unit rays of a pinhole camera, computed with rotation matrices."""
     a, b = np.radians(yaw), np.radians(pitch)
     turn = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
     tilt = np.array([[1, 0, 0], [0, np.cos(b), np.sin(b)], [0, -np.sin(b), np.cos(b)]])
@@ -255,7 +255,7 @@ class TestPerspectiveView:
     @pytest.mark.parametrize("width", [16, 17])
     @pytest.mark.parametrize("pitch", [90, -90])
     def test_reading_goes_on_over_the_pole(self, width, pitch):
-        """Just before and just behind the pole, on one meridian, the readings meet."""
+        """Values just before and just behind the pole on a meridian are continuous."""
         panorama = np.random.default_rng(0).random((8, width, 3))
         before = perspective_view(panorama, 20, pitch - 1e-6, 60, 1, 1)
         behind = perspective_view(panorama, 20, pitch + 1e-6, 60, 1, 1)

@@ -422,7 +422,7 @@ def test_strips_reach_the_disk_as_they_come(tmp_path, kind, options):
 
 
 def test_radiance_round_trip(tmp_path):
-    """What is read from OpenEXR and written again has its values, whatever the scale."""
+    """Values that are read from OpenEXR and written again do not change for any scale."""
     light = pixels_of("float32") * np.float32(40)
     OpenEXR.File({"type": OpenEXR.scanlineimage}, {"RGB": light}).write(str(tmp_path / "a.exr"))
     (source,) = open_sources([tmp_path / "a.exr"])

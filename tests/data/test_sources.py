@@ -31,7 +31,7 @@ DTYPES = ["uint8", "uint16", "float16", "float32"]
 
 
 def stored(dtype, channels=3, height=HEIGHT, width=WIDTH):
-    """A photograph of any depth, (H, W, C), with every level of it used."""
+    """Return a photograph of any depth, (H, W, C), that uses all of its levels."""
     pixels = picture(height, width)[..., : min(channels, 3)].astype(np.float64) / 255
     pixels += np.random.default_rng(1).uniform(0, 1 / 255, pixels.shape)
     pixels = pixels.clip(0, 1)
@@ -207,7 +207,7 @@ class TestPng:
     @pytest.mark.parametrize("channels", [1, 3, 4])
     @pytest.mark.parametrize("strategy", [0, 3])
     def test_filters(self, tmp_path, dtype, channels, strategy):
-        """As OpenCV writes them: all filters, or differences to the left alone."""
+        """OpenCV writes these files with all filters, or with differences to the left only."""
         pixels = stored(dtype, channels)
         order = [2, 1, 0, 3][:channels] if channels > 1 else [0]
         options = [cv2.IMWRITE_PNG_STRATEGY, strategy]
@@ -317,7 +317,7 @@ class TestBracket:
         assert np.allclose(decode(bright), 4 * decode(dark), rtol=1e-4, atol=1e-6)
 
     def test_radiance_is_decoded_when_it_is_needed(self, tmp_path, monkeypatch):
-        """So that memory can be counted before."""
+        """Memory can then be estimated before."""
         for name in ("a", "b"):
             OpenEXR.File({"type": OpenEXR.scanlineimage}, {"RGB": stored("float32")}).write(
                 str(tmp_path / f"{name}.exr")
@@ -399,7 +399,7 @@ class TestProfiles:
 
 
 class TestChanges:
-    """A file that is written to while it is read is refused, whatever of it is sound."""
+    """A file that changes while it is read is refused, even if its content is valid."""
 
     @pytest.mark.parametrize("kind", ["tif", "png", "jpg", "webp"])
     def test_while_it_is_read(self, tmp_path, kind):

@@ -1,4 +1,4 @@
-"""Several folders: which scenes are for training and validation, and which take no part."""
+"""Several folders: which scenes are for training and validation, and which are not used."""
 
 from __future__ import annotations
 

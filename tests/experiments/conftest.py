@@ -1,4 +1,4 @@
-"""Photographs and HDR files so small that an experiment takes seconds."""
+"""Fixtures with photographs and HDR files so small that an experiment takes seconds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FAMILIES = ("lake", "town")
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
-    """16 pairs of two families and four HDR files."""
+    """Write 16 pairs of two families and four HDR files; return their folder."""
     cv2 = pytest.importorskip("cv2", reason="HDR files are written and read with OpenCV")
     root = tmp_path_factory.mktemp("data")
     for family in FAMILIES:

@@ -1,4 +1,4 @@
-"""γ that knows of noise, and γ that is learned."""
+"""The noise-aware γ and the learned γ."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_attention_starts_undecided_and_ignores_order():
 
 
 def test_outer_gradient_is_that_of_the_goal_after_a_step():
-    """Against the goal itself after a descent step on the γ-weighted loss, for two γ."""
+    """Compare with the goal after a descent step on the γ-weighted loss, for two γ."""
     exposures = scene().double()
     torch.manual_seed(0)
     logits = 0.3 * torch.randn(1, 2, 32, 32, dtype=torch.float64)

@@ -61,7 +61,7 @@ def test_chroma_difference_ignores_brightness(radiance):
 
 @pytest.mark.parametrize(("merge", "error"), [(debevec, 0.03), (opencv_debevec, 0.15)])
 def test_debevec_recovers_radiance(radiance, merge, error):
-    """OpenCV lets clipped exposures pull at the others."""
+    """In OpenCV's merge, clipped exposures distort the result."""
     pytest.importorskip("cv2", reason="one of the merges is OpenCV's")
     evs = np.arange(-8.0, 4.0, 2.0)
     images = [
@@ -80,7 +80,7 @@ def test_debevec_of_pixels_that_no_exposure_shows():
 
 
 def test_radiance_by_weights_of_unclipped_exposures(radiance):
-    """Where nothing clips every exposure gives the same radiance, whatever the weights."""
+    """If nothing clips, every exposure gives the same radiance for any weights."""
     light = np.float32(radiance / radiance.max())
     images = [np.rint(255 * srgb_encode(light * 2.0**ev)).astype(np.uint8) for ev in (-1, 0)]
     merged = merge_with_weights(images, [-1, 0], FusionNet(width=2).eval())

@@ -1,4 +1,4 @@
-"""The pages in the documentation hold what the result files say."""
+"""The pages in the documentation contain the values of the result files."""
 
 from __future__ import annotations
 

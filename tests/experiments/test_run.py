@@ -1,4 +1,4 @@
-"""Every experiment runs, says on what, and goes on where it was stopped."""
+"""Every experiment runs, states its data, and continues after it was stopped."""
 
 from __future__ import annotations
 

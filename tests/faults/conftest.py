@@ -1,7 +1,7 @@
-"""Faults are injected in samples, or with ``--long-faults`` in the numbers of the goal.
+"""Fixtures for fault injection: a sample of faults, or all with ``--long-faults``.
 
-``FASTMEF_FAULT_SEED`` gives another sample; every random choice follows from it. What was tried is
-counted, and the counts are printed at the end of the run.
+``FASTMEF_FAULT_SEED`` selects another sample; it determines every random choice. The numbers of
+injected faults are printed at the end of the run.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ def rng(request) -> random.Random:
 
 @pytest.fixture
 def effort(request) -> Callable[[int, int], int]:
-    """How often a fault is tried: the first number in CI, the second with ``--long-faults``."""
+    """Return a function that selects how often a fault is tried.
+
+    It returns its first argument, or its second with ``--long-faults``.
+    """
     return lambda short, long: long if request.config.getoption("--long-faults") else short
 
 
 @pytest.fixture
 def count(request) -> Callable[[str], None]:
-    """Print a line after the tests."""
+    """Return a function that prints a line after the tests."""
     return request.config.fault_counts.append

@@ -1,4 +1,4 @@
-"""Random calls: a result that no thread changes, or a clear error, whatever the arguments are."""
+"""Random calls give the same result in all threads, or a clear error, for any arguments."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _image(rng: random.Random, *shape: int, dtype: torch.dtype | None = None) ->
 
 
 def _call(rng: random.Random):
-    """A call with sound arguments, as a function without arguments."""
+    """Return a function without arguments that makes a call with valid arguments."""
     height, width, count = rng.choice(SIDES), rng.choice(SIDES), rng.randrange(2, 5)
     dtype = rng.choice(FLOATS)
     window, border = rng.choice((1, 3, 11)), rng.choice(("valid", "zero", "reflect"))
@@ -63,7 +63,7 @@ def _call(rng: random.Random):
 
 
 def _odd(rng: random.Random):
-    """An argument that nobody should give."""
+    """Return a random invalid argument."""
     tensor = torch.rand(1, 2, 8, 8)
     return rng.choice(
         [

@@ -92,7 +92,7 @@ SMALL = ("--width", 2, "--steps", 2, "--patch", 16, "--batch-size", 1, "--scales
 
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory):
-    """Every command has run once, so that another user need not be able to read its modules."""
+    """Run every command once, so that another user need not be able to read its modules."""
     folder = tmp_path_factory.mktemp("imported")
     for n in range(2):
         (folder / "scenes" / f"s{n}").mkdir(parents=True)
@@ -262,7 +262,7 @@ def test_signal_while_writing(scenes, tmp_path, model, name):
     """The temporary file is removed, the status says what happened."""
     code = (
         "import os, signal, time\n"
-        # Where the tests run in the background they inherit that these are ignored.
+        # Tests that run in the background inherit ignored signals.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "def slow(descriptor):\n"

@@ -1,4 +1,4 @@
-"""Damaged, hostile and odd image files are refused in one line, or decoded: nothing else."""
+"""Damaged, hostile and odd image files are either refused in one line or decoded."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_every_flipped_bit_of_a_png_is_refused(read, name, effort, rng, count):
 
 
 def test_flipped_bits_of_deflated_tiff_are_refused(read, rng, effort, count):
-    """Or do no harm: the last byte before the checksum has unused bits."""
+    """Some flips do no harm, because the last byte before the checksum has unused bits."""
     whole = ENCODINGS["tiff deflate"]
     sound = read(whole)
     image = Image.open(io.BytesIO(whole))
@@ -175,7 +175,7 @@ def test_flipped_bits_of_deflated_tiff_are_refused(read, rng, effort, count):
 
 
 class TestChecks:
-    """What Pillow alone lets pass."""
+    """Damage that Pillow alone does not detect."""
 
     rows = b"".join(b"\0" + row.tobytes() for row in picture())
 
@@ -203,7 +203,7 @@ class TestChecks:
         [(256, 40), (256, 60), (257, 30), (257, 60), (278, 20), (279, 100), (273, 10**6)],
     )
     def test_tiff_whose_rows_do_not_fit(self, read, tag, value):
-        """Width, height, rows of a strip, its length, its place."""
+        """Damage width, height, or the rows, length or offset of a strip."""
         data = bytearray(ENCODINGS["tiff"])
         (start,) = struct.unpack_from("<I", data, 4)
         for i in range(struct.unpack_from("<H", data, start)[0]):
@@ -295,7 +295,7 @@ class TestLimits:
         self.refused_cheaply(tmp_path, bytes(exr), "is no photograph")
 
     def test_declared_tiles(self, tmp_path):
-        """Of 60000 × 60000 pixels in an image of 45 × 37."""
+        """The tiles have 60000 × 60000 pixels in an image of 45 × 37."""
         data = bytearray(DEEP_ENCODINGS["tiff 16-bit lzw tiles"])
         (start,) = struct.unpack_from("<I", data, 4)
         for i in range(struct.unpack_from("<H", data, start)[0]):

@@ -96,7 +96,7 @@ def test_absurd_weights(tmp_path, value, exposures):
 
 @pytest.mark.parametrize("exposures", [2, "any"])
 def test_weights_that_overflow(exposures):
-    """Each one is allowed, the result is not finite: it is not rounded to black."""
+    """Each weight is allowed but the result is not finite: it must not be rounded to black."""
     network = FusionNet(exposures, width=2).eval()
     with torch.no_grad():
         for name, tensor in network.state_dict().items():

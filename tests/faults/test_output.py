@@ -27,7 +27,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
 
 @contextlib.contextmanager
 def full_disk(size):
-    """Let the system refuse every byte of a file beyond ``size``, after taking those before."""
+    """Make the system accept the first ``size`` bytes of a file and refuse all others."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -127,7 +127,7 @@ def _write_for_ever(folder, started):
 
 
 def test_killed_writers(tmp_path, effort, rng, count):
-    """A file is whole after every kill, and the next writer removes what the killed one left."""
+    """A file is complete after every kill, and the next writer removes temporary files."""
     kills, left = effort(10, 500), 0
     context = multiprocessing.get_context("fork")
     for _ in range(kills):

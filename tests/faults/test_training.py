@@ -142,7 +142,7 @@ class TestDivergence:
             assert np.isclose(cut.mean(axis=(1, 2)) / 255, patch.mean(dim=(2, 3))).all()
 
     def test_weights_without_a_loss(self, scenes, tmp_path, monkeypatch):
-        """The last step has no loss after it."""
+        """No loss is computed after the last step."""
         step = torch.optim.AdamW.step
 
         def spoil(self, *arguments):
@@ -278,7 +278,7 @@ class TestLog:
         assert (run / LOG).read_bytes() == damaged
 
     def test_full_disk(self, scenes, tmp_path, finished):
-        """Whatever step it is, the run goes on from there when there is space again."""
+        """The run continues from any step when there is space again."""
         resource = pytest.importorskip("resource", reason="limits of file sizes are POSIX")
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         size = (finished / CHECKPOINT).stat().st_size
@@ -414,7 +414,7 @@ def test_loss_of_an_accumulated_batch(scenes, tmp_path, monkeypatch):
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
 @pytest.mark.parametrize("size", [1, 2])
 def test_killed_and_resumed(scenes, tmp_path, effort, rng, count, size):
-    """Killed at random moments until it is done, a run ends bit for bit as one left alone.
+    """A run that is killed at random moments ends bit for bit as an uninterrupted one.
 
     The locks of the killed processes are no obstacle. Where there are two, one of them is killed:
     the other ends by itself, or by torchrun.

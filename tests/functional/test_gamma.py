@@ -1,4 +1,4 @@
-"""γ by names in any order, and by a function of the caller."""
+"""γ given by names in any order, or by a function of the caller."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FUSED, EXPOSURES = torch.rand(2, 26, 31).double(), torch.rand(2, 3, 26, 31).doub
 
 
 def product(exposures):
-    """V S without a window's floor, in plain PyTorch."""
+    """Return V S without the floor of the variance, in plain PyTorch."""
     variance = reference.local_variance(exposures, border="reflect")
     return variance * reference.sobel_gradient(exposures)
 

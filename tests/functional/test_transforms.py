@@ -17,7 +17,7 @@ MIX = torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64).reshape(1, 3, 1, 1)
 
 
 def of_gray(function):
-    """Of an image that resembles the exposures: scores of others are clamped."""
+    """Return the score of an image similar to the exposures; scores of others are clamped."""
     return lambda x: function((MIX * PLANES).sum(1) + 0.1 * x)
 
 
@@ -81,7 +81,7 @@ def test_every_operation(name):
 
 
 # The others are composed of these, or PyTorch's own.
-BY_KERNELS = (
+WITH_KERNELS = (
     "local_variance",
     "sobel_gradient",
     "ssim",
@@ -98,9 +98,9 @@ BY_KERNELS = (
 )
 
 
-@pytest.mark.parametrize("name", BY_KERNELS)
+@pytest.mark.parametrize("name", WITH_KERNELS)
 def test_kernels_run(name, kernels):
-    """Plain PyTorch, which has other bits, is not called."""
+    """Fail if plain PyTorch is called, whose results have other bits."""
     function, shape = CASES[name]
     inputs = torch.rand(BATCH, *shape, dtype=torch.float64)
     outputs = torch.stack([function(x) for x in inputs])
@@ -130,7 +130,7 @@ def test_second_derivatives():
 
 
 def test_gradient_of_another_input():
-    """What a kernel has no gradient for is left to those that have one."""
+    """Gradients that a kernel does not compute come from functions that do."""
     fused = PLANES[:, 0]
     got = grad(lambda x: functional.weighted_ssim_loss(fused, x))(PLANES)
     exposures = PLANES.clone().requires_grad_()
@@ -148,7 +148,7 @@ def test_half_precision():
 
 @pytest.mark.parametrize("exposures", [3, "any"])
 def test_gradients_of_each_sample(exposures):
-    """The parameters of a network, by functional_call, for every sample by itself."""
+    """Compute gradients w.r.t. the parameters for each sample, with functional_call."""
     net = FusionNet(exposures, 2).double().eval()
     torch.nn.init.normal_(net.body.head.weight)
     parameters, loss = dict(net.named_parameters()), WeightedSSIMLoss()

@@ -1,4 +1,4 @@
-"""Tests that only a GPU can answer; tests/kernels holds the numbers, and runs there as well."""
+"""Tests that need a GPU. The tests of values are in tests/kernels, which runs on a GPU as well."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fastmef.ops import norm_act
 from fastmef.ops.common.operation import OPERATIONS
 
 HERE = Path(__file__).parent
-# Where terms cancel the largest error of one image varies by several times, whatever computes it.
+# If terms cancel, the largest error of a single image varies several-fold in every implementation.
 IMAGES = 8
 
 
@@ -31,17 +31,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True)
 class Operation:
-    """A public operation with its inputs; outputs and gradients w.r.t. all inputs are compared."""
+    """A public operation with its inputs, for comparing outputs and gradients w.r.t. all inputs."""
 
     name: str
     function: Callable[..., Any]
     exact: Callable[..., Any]
-    axes: tuple[int, ...]  # of each input in front of height and width, by position
-    fixed: tuple[int, ...] = ()  # inputs that take no gradient
-    count: int = 3  # exposures: two of them have CUDA kernels of their own
+    axes: tuple[int, ...]  # number of axes of each input, including height and width
+    fixed: tuple[int, ...] = ()  # positions of inputs without a gradient
+    count: int = 3  # number of exposures; two exposures have CUDA kernels of their own
 
     def inputs(self, height: int, width: int, seed: int = 0) -> list[Tensor]:
-        """Noise over ramps, on the CPU."""
+        """Return inputs of noise over ramps, on the CPU."""
         generator = torch.Generator().manual_seed(seed)
         shapes = {2: (IMAGES,), 3: (IMAGES, self.count), 4: (IMAGES, self.count, 3)}
         ramp = torch.linspace(0, 0.5, width)
@@ -51,7 +51,7 @@ class Operation:
         ]
 
     def run(self, function: Callable[..., Any], inputs: list[Tensor]) -> list[Tensor]:
-        """Outputs, then gradients of a weighted sum of them."""
+        """Return the outputs, then the gradients of the sum of their squares."""
         given = [x.detach().requires_grad_(i not in self.fixed) for i, x in enumerate(inputs)]
         outputs = function(*given)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
@@ -152,9 +152,9 @@ _TABLE = [
 
 @pytest.fixture(params=_TABLE, ids=lambda operation: operation.name)
 def operation(request: pytest.FixtureRequest) -> Operation:
-    """Every operation that has a Triton kernel."""
+    """Return each operation that has a Triton kernel."""
     if backends.WHY_NO_TRITON:
         pytest.skip(backends.WHY_NO_TRITON)
     if backends.TRITON not in OPERATIONS[request.param.name].support:
-        pytest.skip("the reference serves this operation on GPUs")
+        pytest.skip("the reference runs this operation on GPUs")
     return request.param

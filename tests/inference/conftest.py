@@ -1,4 +1,4 @@
-"""The network computes in float32, whatever the processor, so that results can be exact."""
+"""Make the network compute in float32 on every processor, so that results are comparable."""
 
 from __future__ import annotations
 

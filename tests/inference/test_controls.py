@@ -1,4 +1,4 @@
-"""What a user can ask of fuse(): each control does what its documentation says, or is refused."""
+"""Every option of fuse() does what its documentation says, or is refused."""
 
 from __future__ import annotations
 

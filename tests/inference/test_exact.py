@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 
+from fastmef.data.images import write_image
 from fastmef.errors import InputError
 from fastmef.inference import exact
 from fastmef.inference.arrays import ArraySink, ArraySource
@@ -14,12 +18,13 @@ from fastmef.inference.exact import Bands, fuse_exactly, make_bands, receptive_r
 from fastmef.inference.folding import fold_batchnorm
 from fastmef.inference.frames import Frames
 from fastmef.inference.fuser import Fuser
+from fastmef.inference.plan import Bracket
 from fastmef.nn.network import FusionNet
 from tests.support.photographs import as_stack, photographs
 
 
 def trained_network(**options) -> FusionNet:
-    """A network in float64 whose statistics and weights are none of the initial ones."""
+    """Return a float64 network whose statistics and weights are not the initial ones."""
     torch.manual_seed(3)
     network = FusionNet(width=4, **options).double()
     torch.nn.init.normal_(network.body.head.weight)
@@ -30,6 +35,10 @@ def trained_network(**options) -> FusionNet:
             module.running_mean.uniform_(-0.2, 0.2)
             module.running_var.uniform_(0.5, 1.5)
     return network.eval()
+
+
+def bracket(height: int, width: int) -> Bracket:
+    return Bracket(2, height, width, 3, 1)
 
 
 @pytest.mark.parametrize("skip_connections", [False, True])
@@ -45,11 +54,12 @@ def test_bands_and_strips_equal_the_whole(
     images = [image / 255 for image in photographs(*size)]
     with torch.no_grad():
         expected = network(as_stack(photographs(*size)))
-        monkeypatch.setattr(exact, "make_bands", lambda *_: Bands(band, strip))
+        monkeypatch.setattr(exact, "make_bands", lambda *_: Bands(band, strip, 0))
         sink = ArraySink(*images[0].shape, np.dtype(np.float64))
         frames = Frames([ArraySource("image", image) for image in images])
         weights, precision = fuse_exactly(
-            fold_batchnorm(network), frames, 0, Control(color=0.0), sink, lambda *_: None, True
+            *(fold_batchnorm(network), frames, bracket(*size), 0, Control(color=0.0)),
+            *(sink, lambda *_: None, True),
         )
     assert precision == "float64"
     fused = expected.fused[0].permute(1, 2, 0)
@@ -58,7 +68,7 @@ def test_bands_and_strips_equal_the_whole(
 
 
 def test_receptive_field():
-    """By the gradient of one logit w.r.t. the rows of the input."""
+    """The gradient of one logit w.r.t. the input shows which rows it depends on."""
     network = trained_network()
     images = torch.rand(1, 2, 3, 512, 8, dtype=torch.float64, requires_grad=True)
     network.logits(images)[0, 0, 256, 4].backward()
@@ -69,12 +79,15 @@ def test_receptive_field():
 
 def test_memory_decides_the_bands():
     network = FusionNet(width=16)
-    whole = make_bands(network, 2000, 3000, 10**10)
+    whole = make_bands(network, bracket(2000, 3000), 10**10, False)
     assert whole.band >= 2000 and whole.strip >= 64
-    divided = make_bands(network, 4000, 6000, 4 * 10**8)
+    divided = make_bands(network, bracket(4000, 6000), 4 * 10**8, False)
     assert 8 <= divided.band < 4000 and divided.band % 8 == divided.strip % 8 == 0
+    assert divided.memory <= 4 * 10**8 < whole.memory
     with pytest.raises(InputError, match="6000×4000 pixels need .* of memory at full size"):
-        make_bands(network, 4000, 6000, 10**7)
+        make_bands(network, bracket(4000, 6000), 10**7, False)
+    with pytest.raises(InputError):  # the weights alone take 384 MB
+        make_bands(network, bracket(4000, 6000), 4 * 10**8, True)
 
 
 def test_limited_memory_changes_nothing_but_rounding(monkeypatch):
@@ -82,9 +95,81 @@ def test_limited_memory_changes_nothing_but_rounding(monkeypatch):
     network = trained_network().float()
     expected = Fuser(network, device="cpu").fuse(images)
     monkeypatch.setattr(exact, "_BAND_BYTES", 500_000)
-    assert make_bands(network, 500, 120, 10**9).band < 400
+    assert make_bands(network, bracket(500, 120), 10**9, False).band < 400
     fused = Fuser(network, device="cpu").fuse(images)
     assert np.abs(fused.astype(int) - expected).max() <= 1
+
+
+MEASURE = """
+import re
+import sys
+from pathlib import Path
+from fastmef.allocator import keep_freed_memory
+from fastmef.inference import exact, fuser, precision
+from fastmef.inference.memory import used_memory
+
+keep_freed_memory()
+precision._LEAST_PIXELS = 10**12  # float32, whose memory is predicted before anything is read
+make_bands = exact.make_bands
+predicted = []
+
+def noted(*given):
+    bands = make_bands(*given)
+    predicted.append(used_memory() + bands.memory)
+    return bands
+
+exact.make_bands = noted
+weights, output, *images = sys.argv[1:]
+exact_fuser = fuser.Fuser("paper", device="cpu")
+exact_fuser.fuse_into(output, images, want_weights=bool(weights))
+# Not the maximum of getrusage: that begins with what the parent process has.
+peak = re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())
+print(predicted[0], int(peak.group(1)) * 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="measured with glibc's malloc")
+@pytest.mark.parametrize(
+    ("size", "suffix", "weights"),
+    [
+        ((1200, 1700), ".jpg", ""),
+        ((1200, 1700), ".png", "wanted"),
+        ((2900, 4200), ".jpg", ""),
+    ],
+)
+def test_prediction_is_above_the_peak(tmp_path, size, suffix, weights):
+    paths = [tmp_path / f"{k}{suffix}" for k in range(2)]
+    for path, image in zip(paths, photographs(*size), strict=True):
+        write_image(path, image)
+    command = [sys.executable, "-c", MEASURE, weights, tmp_path / f"fused{suffix}", *paths]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True)
+    predicted, peak = map(int, answer.stdout.split())
+    assert peak <= predicted <= 1.5 * peak
+
+
+@pytest.mark.parametrize("size", [(301, 43), (7, 90)])
+@pytest.mark.parametrize("skip_connections", [False, True])
+def test_zeros_beyond_the_border(monkeypatch, size, skip_connections):
+    network = trained_network(padding="zeros", skip_connections=skip_connections).float()
+    images = photographs(*size)
+    expected = Fuser(network, device="cpu").fuse(images)
+    monkeypatch.setattr(exact, "make_bands", lambda *_: Bands(120, 16, 0))
+    fused = Fuser(network, device="cpu").fuse(images)
+    assert np.abs(fused.astype(int) - expected).max() <= 1
+    with torch.no_grad():
+        whole = network(as_stack(images).float()).fused[0].permute(1, 2, 0)
+    plain = Fuser(network, device="cpu").fuse(images, color=0)
+    assert np.abs(plain - 255 * whole.numpy()).max() <= 0.51
+
+
+@pytest.mark.parametrize("in_features", ["rgb", "gray_max"])
+def test_what_the_network_reads(in_features):
+    network = trained_network(in_features=in_features).float()
+    images = photographs(60, 50)
+    with torch.no_grad():
+        whole = network(as_stack(images).float()).fused[0].permute(1, 2, 0)
+    fused = Fuser(network, device="cpu").fuse(images, color=0)
+    assert np.abs(fused - 255 * whole.numpy()).max() <= 0.51
 
 
 def test_grey_and_float():

@@ -87,7 +87,7 @@ class TestResult:
         assert np.array_equal(fastmef.fuse([image] * count, network), image)
 
     def test_black_and_white_are_compressed(self, network):
-        """As documented: level 246 for white, l/4 for black, l = 1/128."""
+        """The documentation promises level 246 for white and l/4 for black, l = 1/128."""
         image = np.zeros((8, 20, 3), np.uint8)
         image[:, 10:] = 255
         fused = fastmef.fuse([image, image], network, refine=0)

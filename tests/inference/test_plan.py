@@ -1,4 +1,4 @@
-"""What is kept in memory follows from the bracket and the memory there is."""
+"""The bracket and the available memory decide what is kept in memory."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def noted(bracket, memory):
 fuser.make_plan = noted
 output, *images = sys.argv[1:]
 fuser.Fuser(device="cpu").fuse_into(output, images, want_weights=False)
-# Not the maximum of getrusage: that begins with what the parent process has.
+# The maximum of getrusage would begin with the memory of the parent process.
 peak = re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())
 print(predicted[0], int(peak.group(1)) * 1024)
 """

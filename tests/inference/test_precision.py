@@ -69,7 +69,7 @@ def test_other_precisions_stay(machine, network):
 
 @pytest.mark.parametrize(("seconds", "faster"), [((1.0, 0.9), False), ((1.0, 0.5), True)])
 def test_the_best_round_of_each_decides(network, monkeypatch, seconds, faster):
-    """By a clock that only the networks move, in one round by far."""
+    """A fake clock advances only in the networks, by far more in one of the rounds."""
     now, rounds = [0.0], []
     in_single, in_half = seconds
 

@@ -45,7 +45,7 @@ def test_zero_steps_and_the_input_stay(bracket):
 
 
 def test_flat_areas_become_well_exposed():
-    """Nothing but the brightness tells flat exposures apart."""
+    """Flat exposures differ in brightness only."""
     exposures = torch.full((1, 2, 3, 40, 40), 0.4)
     exposures[:, 1] = 0.8
     weights = refine_logits(torch.zeros(1, 2, 40, 40), exposures, 8).softmax(dim=1)
@@ -54,7 +54,7 @@ def test_flat_areas_become_well_exposed():
 
 
 def test_the_picture_does_not_become_dark():
-    """mefnet wants the frame of 0.35 alone, nearest to the middle; the mean of all is 0.78."""
+    """mefnet favours the frame of 0.35 alone, nearest to the middle; the mean of all is 0.78."""
     exposures = torch.full((1, 3, 3, 40, 40), 1.0)
     exposures[:, 0], exposures[:, 1] = 0.35, 0.99
     logits = torch.zeros(1, 3, 40, 40)
@@ -67,7 +67,7 @@ def test_the_picture_does_not_become_dark():
 
 @pytest.mark.parametrize("noise", [0, 1e-6])
 def test_noise_is_not_stretched_to_a_full_step(noise):
-    """Exposures that rounding alone tells apart stay equal."""
+    """Exposures that differ by rounding only keep equal weights."""
     exposures = torch.rand(1, 1, 3, 40, 40).mul(0.8).add(0.1).expand(1, 2, 3, 40, 40)
     exposures = exposures + noise * torch.randn(1, 2, 3, 40, 40)
     assert refine_logits(torch.zeros(1, 2, 40, 40), exposures, 8).abs().mean() < 1e-4
@@ -75,7 +75,7 @@ def test_noise_is_not_stretched_to_a_full_step(noise):
 
 @pytest.mark.parametrize("darker", [0, 3])
 def test_gradient(bracket, darker):
-    """Where it was linearized the gradient is that of the loss, colour included."""
+    """At the point of linearization, the gradient is that of the loss, including colour."""
     loss = BaseLoss(bracket, torch.ones(1, 2))
     logits = torch.randn(1, 2, 60, 70)
     logits[:, 0] += darker

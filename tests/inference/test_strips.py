@@ -24,7 +24,7 @@ DTYPES = [np.uint8, np.uint16, np.float16, np.float32]
 
 
 class StrictSource:
-    """A file that decodes while it is read: rows come once a sweep, from top to bottom."""
+    """A file that is decoded while it is read: each sweep reads rows once, from top to bottom."""
 
     has_alpha = linear = False
     streams = True
@@ -139,7 +139,7 @@ def test_without_kernels(no_kernels, channels, masked, dtype):
 
 
 def test_frames_in_several_layouts():
-    """They are brought into one."""
+    """Sources in several layouts are copied into one tensor."""
     images = photographs(213, 318, 3)
     planar = np.ascontiguousarray(images[1].transpose(2, 0, 1)).transpose(1, 2, 0)
     sources = [ArraySource("image", image) for image in (images[0], planar, images[2])]
@@ -157,7 +157,7 @@ def test_any_number_of_levels(levels):
 
 
 def test_windows_of_rows():
-    """By hand, for 100 rows and their halves: 50, 25, 13."""
+    """The expected rows are computed by hand for 100 rows and their halves: 50, 25, 13."""
     heights = [100, 50, 25, 13]
     blended = blended_rows(40, 48, heights)
     assert blended == [(36, 52), (14, 30), (2, 20)]
@@ -174,7 +174,7 @@ def network():
 class TestFuser:
     @pytest.fixture
     def planned(self, monkeypatch):
-        """Fuse by a certain plan instead of one that suits the memory."""
+        """Fuse with a given plan instead of one that fits the memory."""
 
         def fuse(fuser, images, kept, strip, **options):
             monkeypatch.setattr(fuser_module, "make_plan", lambda *_: Plan(kept, strip, 0))
@@ -206,7 +206,7 @@ class TestFuser:
         assert np.array_equal(fused, again) and np.array_equal(weights, same)
 
     def test_a_black_frame_that_alone_is_valid_somewhere(self, network):
-        """All other frames count there, as where none is valid."""
+        """All other frames are used there, as if none were valid."""
         images = photographs(330, 401, 3)
         masks = [np.ones((330, 401), bool) for _ in images]
         for mask in masks:

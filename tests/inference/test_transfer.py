@@ -1,4 +1,4 @@
-"""Copies to and from a GPU, on an emulated one whose streams run as late and oddly as they may."""
+"""Copies to and from an emulated GPU, whose streams run in any order that is allowed."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class EmulatedStreams:
             self._run_one()
 
     def some(self):
-        """Run a part of what could run."""
+        """Run a random part of the work that may run."""
         for _ in range(self._random.randrange(6)):
             self._run_one()
 
@@ -94,7 +94,7 @@ def filling(strip):
 
 
 def run_strips(streams, windows_per_strip=1):
-    """Add one to every strip by kernels that run when the emulated GPU comes to them."""
+    """Add one to every strip with kernels that the emulated GPU runs later."""
     sink, upload = Sink(), Upload(streams)
     delivery = Delivery(streams, sink)
     for index, strip in enumerate(STRIPS):
@@ -121,7 +121,7 @@ def test_right_whatever_the_order(windows_per_strip):
 
 
 def test_the_strip_before_is_written_while_the_next_one_is_computed():
-    """The host has given the GPU a strip before it waits for the one before."""
+    """The host enqueues a strip before it waits for the previous one."""
     streams, sink = EmulatedStreams(0), Sink()
     delivery = Delivery(streams, sink)
     for index in range(3):
@@ -134,7 +134,7 @@ def test_the_strip_before_is_written_while_the_next_one_is_computed():
 
 
 class Careless(EmulatedStreams):
-    """Streams that leave out what one line of the engine asks for."""
+    """Streams that skip the wait of one line of the transfer code."""
 
     def __init__(self, seed, left_out):
         super().__init__(seed)
@@ -160,7 +160,7 @@ class Careless(EmulatedStreams):
     ],
 )
 def test_every_wait_is_needed(left_out):
-    """Without any one of them some order of the streams gives another result."""
+    """Without any single wait, some order of the streams gives another result."""
     right = [
         all(np.array_equal(a, b + 1) for a, b in zip(sink.rows, STRIPS, strict=True))
         for sink in (run_strips(Careless(seed, left_out), 3) for seed in range(300))
@@ -169,7 +169,7 @@ def test_every_wait_is_needed(left_out):
 
 
 class Deferred(EmulatedStreams):
-    """Kernels run at once, as on the CPU; copies when the kernels or the host must have them."""
+    """Run kernels at once, as on the CPU, and copies when the kernels or the host wait for them."""
 
     def record(self, stream):
         event = super().record(stream)

@@ -1,8 +1,9 @@
-"""Tests of the Triton kernels: on a GPU where there is one, else by Triton's interpreter.
+"""Tests of the Triton kernels: on a GPU if there is one, otherwise in Triton's interpreter.
 
-The interpreter must be chosen before the kernels are imported, so it has a process of its own:
-``TRITON_INTERPRET=1 pytest tests/kernels``, which tests/test_interpreter.py starts. It is slow: use
-images of a few hundred pixels. Tests put their tensors on ``device`` and so serve both.
+The interpreter must be selected before the kernels are imported, so it runs in a process of its
+own: ``TRITON_INTERPRET=1 pytest tests/kernels``, which tests/test_interpreter.py starts. It is
+slow: use images of a few hundred pixels. Tests create their tensors on ``device``, so the same
+tests run on a GPU and in the interpreter.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ def device() -> torch.device:
 
 @pytest.fixture
 def far(tmp_path: Path, device: torch.device) -> Callable[[Tensor, int], Tensor]:
-    """``far(x, axis)``: the numbers of ``x``, the last over 2**31 from the first along ``axis``.
+    """Return a function that copies ``x`` into memory with a large stride along ``axis``.
 
-    The axis has three or more of them, so that the stride itself fits into 32 bits.
-    Without a GPU they lie in a sparse file, of which a few pages are ever touched.
+    The last element along the axis has an offset of more than 2**31 from the first. The axis must
+    have three or more elements, so that the stride itself fits into 32 bits. Without a GPU, the
+    memory is a sparse file, of which only a few pages are touched.
     """
 
-    def spread(x: Tensor, axis: int) -> Tensor:
+    def far_apart(x: Tensor, axis: int) -> Tensor:
         x = x.contiguous()
         strides = list(x.stride())
         strides[axis] = 2**31 // (x.shape[axis] - 1) + 64
@@ -48,4 +50,4 @@ def far(tmp_path: Path, device: torch.device) -> Callable[[Tensor, int], Tensor]
         result = memory.as_strided(x.shape, strides)
         return result.copy_(x)
 
-    return spread
+    return far_apart

@@ -27,7 +27,7 @@ GAMMA: dict[str, Any] = {
 
 
 def scene(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
-    """Noise over a ramp, of a different brightness in each plane."""
+    """Return noise over a ramp, with a different brightness in each plane."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.rand(shape, generator=generator)
     ramp = torch.linspace(0, 0.5, shape[-1])
@@ -35,8 +35,8 @@ def scene(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Ten
     return (level + ramp + 0.2 * noise).to(dtype)
 
 
-def upstream_like(values: Tensor) -> Tensor:
-    """Between -1 and 1, exact in every dtype."""
+def grad_output_like(values: Tensor) -> Tensor:
+    """Return values between -1 and 1 that are exact in every dtype."""
     generator = torch.Generator().manual_seed(9)
     return torch.randint(-16, 17, values.shape, generator=generator).double() / 16
 
@@ -44,7 +44,7 @@ def upstream_like(values: Tensor) -> Tensor:
 def with_gradient(function: Callable[..., Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
     x = images.detach().requires_grad_()
     values = function(x)
-    values.backward(upstream_like(values).to(values))
+    values.backward(grad_output_like(values).to(values))
     assert x.grad is not None and values.dtype == x.grad.dtype == images.dtype
     return values.detach().cpu().double(), x.grad.cpu().double()
 
@@ -52,7 +52,7 @@ def with_gradient(function: Callable[..., Tensor], images: Tensor) -> tuple[Tens
 def check(
     name: str, images: Tensor, device: torch.device, noise: float = 1e-7, **options: Any
 ) -> None:
-    """No further from float64 than the reference in float32 is, twice over, plus rounding."""
+    """Check that the error is at most twice that of the reference in float32, plus rounding."""
     oracle, ours = getattr(reference, name), getattr(ops.filters, name)
     assert OPERATIONS[name].backend(images.to(device)) == backends.TRITON
     exact = with_gradient(lambda x: oracle(x, **options), images.double())
@@ -96,7 +96,7 @@ def test_bright_flat_area(dtype: torch.dtype, device: torch.device) -> None:
 
 
 @pytest.mark.parametrize("name, options", [("local_variance", VARIANCE), ("sobel_gradient", {})])
-def test_expanded_upstream(name: str, options: dict[str, Any], device: torch.device) -> None:
+def test_expanded_grad_output(name: str, options: dict[str, Any], device: torch.device) -> None:
     images = scene(1, 6, 8).to(device)
     x = images.clone().requires_grad_()
     getattr(ops.filters, name)(x, **options).sum().backward()

@@ -13,7 +13,7 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
 
 def rounding(dtype: torch.dtype) -> float:
-    """Of one number near 1: to the nearest, but the interpreter truncates to bfloat16."""
+    """Return the rounding error of a value near 1; the interpreter truncates to bfloat16."""
     cut = backends.INTERPRETED and dtype == torch.bfloat16
     return (1.01 if cut else 0.51) * torch.finfo(dtype).eps
 
@@ -108,7 +108,7 @@ def test_empty(device: torch.device) -> None:
 def check_gradients(
     base: Tensor, device: torch.device, layout: str = "planar", temperature: float = 1.0
 ) -> None:
-    """Also with exposures that are not valid, where the temperature is not 1."""
+    """Some exposures are invalid, and the temperature is not 1."""
     dtype = base.dtype
     base_logits = logits_for(base)
     batch, _, channels, *size = base.shape

@@ -1,4 +1,4 @@
-"""Guided full-size fusion by Triton: sizes, and logits that are not finite."""
+"""Guided full-size fusion on Triton: sizes, and logits that are not finite."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ HALVES = (torch.float16, torch.bfloat16)
 def evaluate(
     source: Tensor, exposures: Tensor, device: torch.device | None, **changes: Any
 ) -> tuple[Tensor, Tensor]:
-    """Value and gradient w.r.t. source, of the kernels on a device or of the reference."""
+    """Return value and gradient w.r.t. source, from kernels on a device or from the reference."""
     options = {**OPTIONS, **changes}
     reduction = options.pop("reduction", "mean")
     mask = options.pop("mask", None)
@@ -50,7 +50,7 @@ def evaluate(
 
 
 def check(source: Tensor, exposures: Tensor, device: torch.device, **changes: Any) -> None:
-    """No further from float64 than the reference in float32 is, twice over, plus rounding.
+    """Check that the error is at most twice that of the reference in float32, plus rounding.
 
     All three get the same numbers: those of ``source``'s dtype.
     """
@@ -127,17 +127,17 @@ def test_mask_in_half_precision(dtype: torch.dtype, device: torch.device) -> Non
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, *HALVES], ids=str)
-def test_map_with_upstream_gradient(dtype: torch.dtype, device: torch.device) -> None:
+def test_map_with_grad_output(dtype: torch.dtype, device: torch.device) -> None:
     fused, exposures = loss_inputs("fused", 1, 2, 14, 17)
     mask = None if dtype == torch.float16 else scene(1, 14, 17, seed=3)
     check(fused.to(dtype), exposures, device, reduction="none", mask=mask)
 
 
-def test_map_with_expanded_upstream_gradient(device: torch.device) -> None:
+def test_map_with_expanded_grad_output(device: torch.device) -> None:
     fused, exposures = loss_inputs("fused", 1, 2, 12, 13)
     fused, exposures = fused.float().to(device).requires_grad_(), exposures.float().to(device)
     ops.loss.weighted_ssim_loss(fused, exposures, None, "none", **OPTIONS).sum().backward()
-    # Of the mean of 2 x 3 windows, with a ``grad_output`` of 0.5.
+    # The expected gradient is that of the mean of 2 x 3 windows, with a ``grad_output`` of 0.5.
     _, expected = evaluate(fused.detach(), exposures, device)
     assert fused.grad is not None
     torch.testing.assert_close(fused.grad.cpu(), expected * 2 * 6, rtol=1e-4, atol=1e-5)
@@ -171,7 +171,7 @@ def test_mean_over_a_bright_flat_area(form: str, luminance: bool, device: torch.
 
 @pytest.mark.parametrize("form", ["fused", "mask", "map", "logits"])
 @pytest.mark.parametrize("dtype", [torch.float32, *HALVES], ids=str)
-def test_gradients_by_every_tensor(form: str, dtype: torch.dtype, device: torch.device) -> None:
+def test_gradients_wrt_every_tensor(form: str, dtype: torch.dtype, device: torch.device) -> None:
     source, exposures = loss_inputs("logits" if form == "logits" else "fused", 1, 2, 4, 5)
     mask = [scene(1, 4, 5, seed=3)] if form == "mask" else []
     options = {"window": 3, "reduction": "none"} if form == "map" else {"window": 3}

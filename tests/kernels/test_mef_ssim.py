@@ -14,7 +14,7 @@ from fastmef.reference import mef_ma2015, mef_mefnet
 
 
 def scene(*shape: int, seed: int = 0) -> Tensor:
-    """Exposures in [0, 1] that share structure, of different brightness and contrast."""
+    """Return exposures in [0, 1] of the same structure but different brightness and contrast."""
     generator = torch.Generator().manual_seed(seed)
     common = torch.rand(shape[0], 1, *shape[-2:], generator=generator)
     noise = torch.rand(shape, generator=generator)
@@ -28,7 +28,7 @@ def fused_of(exposures: Tensor) -> Tensor:
 
 
 def close(ours: Tensor, exact: Tensor, single: Tensor, rounding: float) -> None:
-    """No further from float64 than the reference in float32 is, twice over, plus rounding."""
+    """Check that the error is at most twice that of the reference in float32, plus rounding."""
     assert ours.shape == exact.shape
     budget = 2 * (single.double() - exact).abs().max() + rounding * exact.abs().max() + 1e-12
     assert (ours.cpu().double() - exact).abs().max() <= budget

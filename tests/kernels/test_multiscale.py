@@ -1,4 +1,4 @@
-"""Multiscale fusion by Triton: more sizes, and its own backward pass."""
+"""Multiscale fusion on Triton: more sizes, and its own backward pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fused normalisation against PyTorch's modules in float64, and what torch.compile makes of it."""
+"""Fused normalisation against PyTorch's modules in float64, eager and compiled."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def norm_of(channels: int, kind: type = nn.BatchNorm2d, **options: Any) -> nn.Ba
 def step(
     x: Tensor, norm: nn.Module, then: str, grad_y: Tensor, grad_after: Tensor | None, fused: bool
 ):
-    """Outputs, gradients and buffers of one step, in float64."""
+    """Return outputs, gradients and buffers of one step in float64."""
     x = x.detach().requires_grad_()
     if fused:
         assert is_fused(x, norm)

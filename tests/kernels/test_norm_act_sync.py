@@ -1,4 +1,4 @@
-"""Shared statistics: two processes with unequal shares of a batch are one with all of it."""
+"""Two processes with unequal shares of a batch have the statistics of one with the whole batch."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def work(rank: int, folder: str) -> None:
 
 
 def test_two_processes_are_one(tmp_path: Path) -> None:
-    # Not spawn: it imports the function by this file's module name, which is not importable.
+    # spawn would import the function by this file's module name, which is not importable.
     command = [sys.executable, __file__, str(tmp_path)]
     processes = [subprocess.Popen([*command, str(rank)]) for rank in range(len(SHARES))]
     assert [process.wait(300) for process in processes] == [0] * len(SHARES)

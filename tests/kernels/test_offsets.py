@@ -1,4 +1,4 @@
-"""Numbers further than 2**31 from the first one are found: no offset is computed in 32 bits."""
+"""Kernels reach elements with offsets of more than 2**31: no offset is computed in 32 bits."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastmef import backends, functional, ops
+from fastmef.kernels.common.maps import map_area, map_offset
 from fastmef.kernels.common.tiles import locate
 from fastmef.kernels.common.windows import plane_constant
 from fastmef.ops.common.operation import OPERATIONS
@@ -49,13 +50,33 @@ def test_locate(program: int, width: int, height: int, device: torch.device) -> 
 
 
 @triton.jit
+def _in_maps(out, plane, y, x, height, width, MARGIN_Y: tl.constexpr, MARGIN_X: tl.constexpr):
+    at = map_offset(plane.to(tl.int64), y, x, height, width, MARGIN_Y, MARGIN_X)
+    tl.store(out, at)
+    tl.store(out + 1, map_area(plane, height, width, MARGIN_Y, MARGIN_X))
+
+
+@pytest.mark.parametrize(
+    "plane, y, x, height, width",
+    [(0, -10, -5, 1, 1), (3, 29999, 40004, 30000, 40000), (7, -10, 2**28, 9, 2**28)],
+)
+def test_offsets_in_maps(
+    plane: int, y: int, x: int, height: int, width: int, device: torch.device
+) -> None:
+    out = torch.zeros(2, dtype=torch.int64, device=device)
+    _in_maps[(1,)](out, plane, y, x, height, width, MARGIN_Y=10, MARGIN_X=5)
+    rows, columns = height + 20, width + 10
+    assert out.tolist() == [(plane * rows + y + 10) * columns + x + 5, plane * rows * columns]
+
+
+@triton.jit
 def _constant(out, image, height, width, row_stride, column_stride):
     tl.store(out, plane_constant(image, height, width, row_stride, column_stride))
 
 
 @pytest.mark.parametrize("wide", [False, True])
 def test_plane_constant(wide: bool, tmp_path: Path, device: torch.device) -> None:
-    """What stands in for a plane's mean lies inside it, however long its rows or columns are."""
+    """The sampled constant that replaces a plane's mean lies inside the plane for any shape."""
     length, samples = (2**27, 16) if wide else (2**28, 8)
     if device.type == "cpu":
         # As many again on either side, so that addresses which have wrapped find zeros.
@@ -136,7 +157,7 @@ FUNCTIONS: dict[str, tuple[str, Callable[[Tensor], Tensor], int]] = {
 def test_windowed(name: str, axis: int, far: Far, device: torch.device) -> None:
     operation, function, axes = FUNCTIONS[name]
     if backends.TRITON not in OPERATIONS[operation].support:
-        pytest.skip("the reference serves this operation")
+        pytest.skip("the reference runs this operation")
     if axis >= axes:
         pytest.skip(f"{axes} axes only")
     shape = [1] * (axes - 2) + [3, 3]

@@ -27,7 +27,7 @@ OPTIONS: dict[str, Any] = {
 
 
 def pair(*shape: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    """Two images that share half of their structure."""
+    """Return two images that share half of their structure."""
     generator = torch.Generator().manual_seed(0)
     common, x, y = torch.rand((3, *shape), generator=generator)
     ramp = torch.linspace(0, 0.4, shape[-1])
@@ -57,7 +57,7 @@ def check(
     cancelling: float = 0.0,
     **changes: Any,
 ) -> None:
-    """No further from float64 than the reference in float32 is, twice over, plus rounding.
+    """Check that the error is at most twice that of the reference in float32, plus rounding.
 
     ``cancelling`` is a further allowance for gradients.
     """

@@ -14,7 +14,7 @@ from fastmef.reference.pyramid import shrink
 
 
 def network(**options):
-    """Random, with statistics and weights as after a training, float64."""
+    """Return a random float64 network with statistics and weights as after training."""
     torch.manual_seed(0)
     net = FusionNet("any", **{"width": 4, "skip_connections": True, **options}).double()
     for module in net.modules():

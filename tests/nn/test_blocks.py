@@ -45,7 +45,7 @@ def test_transforms():
 
 
 def test_gradient_is_not_changed():
-    """The gradient that comes in may be used elsewhere, or be one number seen everywhere."""
+    """``grad_output`` may be used elsewhere, or be a single expanded value."""
     features = torch.randn(1, 2, 3, 4, requires_grad=True)
     padded = replicate_border(features)
     grad_output = torch.ones(()).expand_as(padded)

@@ -26,7 +26,7 @@ def network(exposures):
 
 
 def runner(path):
-    """Return a function of the inputs in order, and of nothing but the file."""
+    """Return the exported program as a function of its inputs, loaded from the file alone."""
     if path.suffix == ".pt2":
         module = torch.export.load(path).module()
         return lambda *inputs: module(*inputs)

@@ -90,8 +90,8 @@ def test_line_along_the_frame(padding):
     torch.nn.init.normal_(net.body.head.weight)
     flat = torch.tensor([0.2, 0.7])[None, :, None, None, None].expand(1, 2, 3, 64, 72)
     logits = net.logits(flat).detach()
-    spread = (logits - logits[..., 32:33, 36:37]).abs().amax()
-    assert (spread < 1e-3 * logits.abs().max()) == (padding == "replicate")
+    largest_change = (logits - logits[..., 32:33, 36:37]).abs().amax()
+    assert (largest_change < 1e-3 * logits.abs().max()) == (padding == "replicate")
 
 
 def test_works_in_float64():

@@ -69,7 +69,7 @@ def test_structure_from_logits():
     objective = FusionObjective({"structure": 1.0}, "variance", True, (1.0,))
     total = objective(fused, EXPOSURES, logits).total
     torch.testing.assert_close(total, objective(fused, EXPOSURES).total)
-    # Not computed from F.
+    # These terms are not computed from F.
     torch.testing.assert_close(objective(FUSED, EXPOSURES, logits).total, total)
 
 

@@ -44,5 +44,5 @@ def test_gradients_of_two_processes(tmp_path, way):
         for each in (first, second):
             torch.testing.assert_close(each, expected, rtol=1e-9, atol=1e-15)
     else:
-        # What the documentation warns of: the wrapper does not see other methods.
+        # The documentation warns of this: the wrapper does not see other methods.
         assert not torch.allclose(first[0], second[0])

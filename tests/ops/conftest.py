@@ -11,6 +11,6 @@ pytest_generate_tests = parametrize
 
 @pytest.fixture
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    """One of the backends of the operation; see tests/support/conformance.py."""
+    """Run the test on one of the backends of the operation; see tests/support/conformance.py."""
     with run_on(request.param, lambda: request.getfixturevalue("emulation")) as backend:
         yield backend

@@ -26,13 +26,13 @@ HERE = Path(__file__).parent
 
 
 def declared() -> Iterator[tuple[str, Any]]:
-    """Yield what the files of the operations declare as ``COMPILED``."""
+    """Yield the calls that test files of operations declare as ``COMPILED``."""
     for path in sorted(HERE.glob("test_*.py")):
         if "\nCOMPILED = " in path.read_text():
             yield from runpy.run_path(str(path))["COMPILED"].items()
 
 
-# By name and number of a case: the function, and the tensors that it is differentiated by.
+# Name and number of a case → function, and the tensors w.r.t. which it is differentiated.
 CASES: dict[str, tuple[Callable[..., Tensor | tuple[Tensor, ...]], tuple[Tensor, ...]]] = {
     **dict(declared()),
     "well_exposedness": (functional.well_exposedness, (EXPOSURES,)),
@@ -50,7 +50,7 @@ def test_every_public_operation_is_here() -> None:
 
 @pytest.fixture(autouse=True)
 def forget() -> Iterator[None]:
-    """What one test has compiled counts toward the limit of the next."""
+    """Reset the compiler, because code of one test counts toward the limit of the next."""
     torch._dynamo.reset()
     yield
     torch._dynamo.reset()
@@ -82,7 +82,7 @@ def test_network_by_its_exposures(exposures: int | str, size: tuple[int, int]) -
 
 @pytest.mark.parametrize(("exposures", "count"), [(2, 2), ("any", 3)])
 def test_network(exposures: int | str, count: int) -> None:
-    """By its parameters, as it is trained."""
+    """Gradients w.r.t. the parameters are compared, as in training."""
     torch.manual_seed(0)
     net, images = FusionNet(exposures, width=2).eval(), uniform(1, count, 3, 17, 33)
     results = []

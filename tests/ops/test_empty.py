@@ -13,7 +13,7 @@ from fastmef import FusionNet, WeightedSSIMLoss, functional
 from fastmef.errors import InputError
 from fastmef.nn.losses import BrightnessLoss, ColorContrastLoss
 
-# Of grey exposures (B, K, H, W) and coloured ones (B, K, 3, H, W).
+# Shapes of grey exposures (B, K, H, W) and coloured ones (B, K, 3, H, W).
 CALLS: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "local_variance": lambda gray, _: functional.local_variance(gray),
     "sobel_gradient": lambda gray, _: functional.sobel_gradient(gray),
@@ -38,7 +38,7 @@ CALLS: dict[str, Callable[[Tensor, Tensor], Any]] = {
 
 
 def _first(exposures: Tensor) -> Tensor:
-    """A tensor of the shape of one exposure, of none too."""
+    """Return a tensor with the shape of one exposure, also if it is empty."""
     return exposures.new_zeros(exposures.shape[:1] + exposures.shape[2:])
 
 

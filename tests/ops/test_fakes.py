@@ -1,4 +1,4 @@
-"""What every registered operation says of its results before it runs: shape, type, strides, device.
+"""Fakes of registered operations have the shape, dtype, strides and device of real results.
 
 ``torch.compile`` lays out memory by it. Fake CUDA tensors need no GPU; where the C++ kernels run
 an operation its real results on the CPU are compared too.
@@ -41,7 +41,7 @@ def last(*shape: int, dtype: torch.dtype = HALF) -> Meta:
 
 
 def norm(*more: Any) -> tuple[Any, ...]:
-    """What batch normalisation has beside its input."""
+    """Return the arguments of batch normalisation other than its input."""
     each = planar(NORM[1])
     return each, each, each, each, 1e-5, *more
 
@@ -65,6 +65,14 @@ CALLS: list[tuple[str, tuple[Any, ...], list[Meta]]] = [
             (True, planar(*STACK, dtype=by)),
             (False, planar(0, dtype=by)),
         )
+    ),
+    *(
+        ("fuse_restored", (planar(*STACK), color, 0.5, wanted), [like, weights])
+        for color, like in (
+            (planar(*COLOR, dtype=BYTE), planar(*FUSED, dtype=BYTE)),
+            (last(*COLOR, dtype=BYTE), last(*FUSED, dtype=BYTE)),
+        )
+        for wanted, weights in ((True, planar(*STACK)), (False, NONE))
     ),
     *(
         (

@@ -61,7 +61,7 @@ class TestSoftmaxFuse(Conformance):
         ).sum().backward()
 
     def test_stored_types(self, backend: Backend) -> None:
-        """Integers come back in their type and layout, rounded to the nearest."""
+        """Integers keep their dtype and layout and are rounded to the nearest."""
         for dtype, highest in INTEGERS.items():
             exposures = arrange(stack(1, 2, 3, 6, 7, dtype=dtype), "channels_last")
             logits = logits_for(exposures)
@@ -74,7 +74,7 @@ class TestSoftmaxFuse(Conformance):
             assert error <= 0.5 + 1e-6 * highest
 
     def test_validity(self, backend: Backend) -> None:
-        """Exposures that are not valid weigh nothing, unless no exposure of the pixel is valid."""
+        """Invalid exposures have a weight of 0, unless no exposure of the pixel is valid."""
         logits, exposures = (x.float() for x in _inputs(3, 3, 6, 7))
         valid = logits > 0
         valid[0, :, 0, 0] = False

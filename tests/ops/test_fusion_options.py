@@ -13,7 +13,7 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def _valid(exposures: Tensor, layout: str) -> Tensor:
-    """Some pixels have all exposures, some a few, some none."""
+    """Return a mask with pixels of all, a few and no valid exposures."""
     shape = exposures.shape[:2] + exposures.shape[3:]
     flags = torch.rand(shape, generator=torch.Generator().manual_seed(7)) < 0.5
     return arrange(flags, "transposed" if layout == "strided" else "planar")

@@ -66,7 +66,7 @@ def laid_out(x: Tensor, layout: str) -> Tensor:
 
 
 def evaluate(function: Any, tensors: list[Tensor], **options: Any) -> list[Tensor]:
-    """The value and the gradient w.r.t. the first tensor, as float64."""
+    """Return the value and the gradient w.r.t. the first tensor as float64."""
     first = tensors[0].detach().requires_grad_()
     if len(tensors) == 3:
         options["mask"] = tensors[2]
@@ -334,7 +334,7 @@ def test_what_is_not_a_number_is_not_hidden(
     source = images(stack if form == "logits" else (1, *size), seed).to(dtype)
     exposures = images(stack, seed + 1).to(dtype)
     spoiled = source if where == "source" else exposures
-    # Of one exposure alone: where all logits are infinite they are NaN in any case.
+    # Only one exposure is spoiled: if all logits were infinite, the weights would be NaN anyway.
     image = spoiled[:, -1] if spoiled.ndim == 4 else spoiled
     y, x = size[0] // 2, size[1] // 2
     image[:, y, x] = bad

@@ -58,7 +58,7 @@ class TestGuidedUpsampleFuse(Conformance):
     )
 
     def test_stored_types(self, backend: Backend) -> None:
-        """Integers come back in their type and layout, rounded to the nearest."""
+        """Integers keep their dtype and layout and are rounded to the nearest."""
         for dtype, highest in INTEGERS.items():
             exposures = arrange(stack(1, 2, 3, 6, 7, dtype=dtype), "channels_last")
             logits = logits_for(exposures[..., ::2, ::3])

@@ -1,4 +1,4 @@
-"""float16 and bfloat16 losses: read as they are, computed in float32, rounded once at the end."""
+"""float16 and bfloat16 losses read half precision, compute in float32 and round once at the end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HALVES = [torch.float16, torch.bfloat16]
 
 
 def images(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
-    """Noise of several strengths over ramps."""
+    """Return noise of several strengths over ramps."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.rand(shape, generator=generator)
     ramp = torch.linspace(0, 1, shape[-1])
@@ -42,7 +42,7 @@ def evaluate(
 def check(
     source: Tensor, exposures: Tensor, grad_output: float | None = None, **options: Any
 ) -> None:
-    """As near to float64 as float32 is, twice over, and the rounding to the stored type."""
+    """Check that the error is at most twice that of float32, plus rounding to the stored dtype."""
     pixels = source.shape[0] * source.shape[-2] * source.shape[-1]
     grad_output = float(pixels) if grad_output is None else grad_output
     results = []
@@ -106,7 +106,7 @@ def test_each_instruction_set(isa: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("form", ["fused", "logits"])
 def test_small_shares_of_a_large_mean_do_not_underflow(form: str) -> None:
-    """A scale of 65536, infinite in float16, has to find what the loss made before it came."""
+    """A loss scale of 65536, infinite in float16, must scale a gradient that is computed before."""
     check(*inputs(form, torch.float16, 8, 2, 250, 250), grad_output=65536.0)
 
 

@@ -88,7 +88,7 @@ COMPILED = {
 def _gradients(
     form: str, backend: Backend, size: tuple[int, int], retained: int, factor: float
 ) -> list[Tensor]:
-    """Return the gradient of ``factor`` times the loss, again for every time it is retained."""
+    """Return the gradient of ``factor`` times the loss, computed again if the graph is retained."""
     function = functional.fusion_loss if form == "logits" else functional.weighted_ssim_loss
     source, exposures = (x.float().to(backend.device) for x in loss_inputs(form, 2, 2, *size))
     value = factor * function(source.requires_grad_(), exposures, window=WINDOW)
@@ -99,7 +99,7 @@ def _gradients(
 
 
 class ScaledGradients(Conformance):
-    """The gradient is scaled in place where nobody can ask for it again."""
+    """The gradient is scaled in place if the graph is not retained."""
 
     form: str
 

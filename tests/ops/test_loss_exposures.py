@@ -1,4 +1,4 @@
-"""Gradients of the losses by every tensor: the exposures and the mask as well."""
+"""Gradients of the losses w.r.t. every tensor, including the exposures and the mask."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def tensors(form: str, *shape: int) -> list[Tensor]:
 
 
 def evaluate(module: Any, given: list[Tensor], dtype: torch.dtype, **options: Any) -> list[Tensor]:
-    """The value and its gradient w.r.t. every tensor, as float64."""
+    """Return the value and its gradients w.r.t. all tensors as float64."""
     leaves = [x.to(dtype).detach().requires_grad_() for x in given]
     if leaves[0].ndim == 4:
         value = module.fusion_loss(*leaves, **options)

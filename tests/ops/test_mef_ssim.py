@@ -18,7 +18,7 @@ Score = Callable[..., Tensor]
 
 
 def _scene(count: int, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Exposures in [0, 1] that share structure, of different brightness and contrast."""
+    """Return exposures in [0, 1] of the same structure but different brightness and contrast."""
     generator = torch.Generator().manual_seed(0)
     common, noise, level, other = (
         torch.rand(shape, generator=generator, dtype=torch.float64)
@@ -49,7 +49,7 @@ def _bright_flat(height: int, width: int) -> tuple[Tensor, ...]:
 
 
 def _summed(score: Score, fused: Tensor, exposures: Tensor) -> Tensor:
-    """The sum over pixels instead of the mean: gradients do not depend on the size."""
+    """Return the sum over pixels instead of the mean, whose gradients do not depend on the size."""
     return fused[0].numel() * score(fused, exposures)
 
 

@@ -1,4 +1,4 @@
-"""The losses and the fusions take no temporary of the size of an image."""
+"""The losses and the fusions allocate no temporary of the size of an image."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ PLANE = 4001 * 6001 / 2**20  # MiB, one byte a pixel
 
 @pytest.fixture(scope="module")
 def measuring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
-    """A process that reads calls, and writes the MiB that each takes above its arguments."""
+    """Start a process that reads calls, and writes the MiB that each allocates."""
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM],
         stdin=subprocess.PIPE,

@@ -18,7 +18,7 @@ LEVELS = 1 if backends.INTERPRETED else 2  # the interpreter takes its time
 
 
 def _levels(exposures: Tensor) -> int:
-    """Return :data:`LEVELS`, or as many as lead to a single pixel."""
+    """Return :data:`LEVELS`, or the number of levels down to a single pixel if that is less."""
     return min(LEVELS, (max(exposures.shape[-2:]) - 1).bit_length())
 
 
@@ -92,7 +92,7 @@ def _inputs(count: int, channels: int, height: int, width: int) -> tuple[Tensor,
 
 
 def _moved(exposures: Tensor, masked: bool, shares: Tensor | None) -> dict[str, Tensor | None]:
-    """Return what depends on the exposures' size, device and dtype."""
+    """Return arguments that depend on the size, device and dtype of the exposures."""
     valid = some_valid(exposures).to(exposures.device) if masked else None
     return {"valid": valid, "shares": None if shares is None else shares.to(exposures)}
 
@@ -164,7 +164,7 @@ class TestMultiscaleFuse(Conformance):
 
     @pytest.mark.parametrize("dtype", INTEGERS, ids=str)
     def test_stored_types(self, backend: Backend, dtype: torch.dtype) -> None:
-        """Integers come back in their type and layout, rounded to the nearest."""
+        """Integers keep their dtype and layout and are rounded to the nearest."""
         exposures = bracket(2, 3, 3, 7, 10, dtype=dtype)
         shares = torch.tensor([[0.5, 0.5, 1], [0.0, 2, 1]])
         options = {"device": backend.device, "radius": 1, "shares": shares}
@@ -177,6 +177,6 @@ class TestMultiscaleFuse(Conformance):
     def test_a_base_between_two_levels(
         self, backend: Backend, dtype: torch.dtype, levels: int, size: tuple[int, int]
     ) -> None:
-        """It is resampled from the level above it, and one more band lies between the two."""
+        """The base is resampled from the level above, and one more band lies between the two."""
         exposures = bracket(1, 2, 3, 7, 10, dtype=dtype)
         check_fused(exposures, levels, device=backend.device, size=size, radius=1)

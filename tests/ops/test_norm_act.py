@@ -88,7 +88,7 @@ class TestNormAct(Conformance):
 
     @pytest.fixture(autouse=True)
     def kernels_only(self, request: pytest.FixtureRequest, backend: Backend) -> None:
-        """PyTorch's modules round between their steps, and spread infinity their own way.
+        """PyTorch's modules round between their steps, and propagate infinity in their own way.
 
         On the CPU they run all with running statistics.
         """

@@ -15,7 +15,7 @@ from fastmef import backends, functional
 
 
 class Calls(TorchDispatchMode):
-    """The operations that are called, with their options."""
+    """Return the operations that are called, with their options."""
 
     def __init__(self) -> None:
         super().__init__()

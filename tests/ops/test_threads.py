@@ -1,4 +1,4 @@
-"""Threads of its own give the losses the same bits."""
+"""The losses have the same bits on the kernels' own threads."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ SIZES = [(1, 1), (1, 40), (5, 7), (11, 11), (12, 13), (23, 30)]
 
 
 def direct_mean(image: torch.Tensor, window: int, sigma: float | None) -> torch.Tensor:
-    """A double loop over positions with a dense 2-D window."""
+    """Filter with a double loop over positions and a dense 2-D window."""
     height, width = image.shape
     wy, wx = (reference.effective_window(window, n) for n in (height, width))
 
@@ -66,8 +66,8 @@ def test_first_and_second_derivatives(border, sigma):
 
     assert torch.autograd.gradcheck(squares, image)
     assert torch.autograd.gradgradcheck(squares, image)
-    by_transform = torch.func.grad(lambda x: squares(x).sum())(image.detach())
-    torch.testing.assert_close(by_transform, torch.autograd.grad(squares(image).sum(), image)[0])
+    func_grad = torch.func.grad(lambda x: squares(x).sum())(image.detach())
+    torch.testing.assert_close(func_grad, torch.autograd.grad(squares(image).sum(), image)[0])
 
 
 def test_reflect_keeps_a_constant_and_zero_does_not():

@@ -50,7 +50,7 @@ def test_map_and_mask():
     torch.testing.assert_close(got, expected)
 
 
-def test_gradient_made_in_forward_is_the_gradient_scaled_by_the_upstream():
+def test_gradient_from_forward_is_scaled_by_grad_output():
     fused, exposures = data()
     fused.requires_grad_(), exposures.requires_grad_()
     plain = reference.weighted_ssim_loss(fused, exposures)

@@ -32,7 +32,7 @@ def gaussian_2d(rows, columns, sigma):
 
 
 def loop_ma2015_one_scale(exposures, fused):
-    """Values 0-255; every window position on its own."""
+    """Compute the score for values 0-255, every window position separately."""
     count, height, width = exposures.shape
     wy, wx = fits(11, height), fits(11, width)
     g = gaussian_2d(wy, wx, 1.5)
@@ -92,7 +92,7 @@ def loop_target(mu, image_mean):
 
 
 def loop_mefnet(exposures, fused):
-    """Both factors, with zeros beyond the border."""
+    """Return both factors, with zeros beyond the border."""
     height, width = fused.shape
     wy, wx = fits(11, height), fits(11, width)
     g = gaussian_2d(wy, wx, 11 / 6)

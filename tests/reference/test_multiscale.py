@@ -49,7 +49,7 @@ def mean_around(image: Tensor, y: int, x: int, radius: int) -> Tensor:
 
 
 def gamma_of(images: Tensor, radius: int, floor: float, shares: list[float], m: Tensor) -> Tensor:
-    """Of ``(K, C, H, W)`` with validity ``(K, H, W)``."""
+    """Reduce ``(K, C, H, W)`` with validity ``(K, H, W)``."""
     if images.shape[1] == 3:
         gray = sum(c * images[:, i] for i, c in enumerate(GRAY_COEFFICIENTS))
     else:
@@ -68,7 +68,7 @@ def gamma_of(images: Tensor, radius: int, floor: float, shares: list[float], m: 
     return activity / activity.sum(0)
 
 
-def by_definition(
+def fuse_by_definition(
     logits: Tensor,
     exposures: Tensor,
     levels: int,
@@ -78,7 +78,7 @@ def by_definition(
     shares: list[float],
     valid: Tensor,
 ) -> Tensor:
-    """``(C, H, W)`` from ``(K, h, w)`` and ``(K, C, H, W)``, without compression."""
+    """Return ``(C, H, W)`` from ``(K, h, w)`` and ``(K, C, H, W)``, without compression."""
     sizes = [halved_size(exposures.shape[-2:], n) for n in range(levels + 1)]
     valid = valid | ~valid.any(0)
     masks, stacks = [valid.double()], [exposures]
@@ -111,7 +111,7 @@ def test_by_definition(
     valid = random(1, count, height, width, seed=2) < (0.6 if masked else 2.0)
     contrast = [1.2, 0.7, 1.0][:levels]
     for radius in (0, 2):
-        expected = by_definition(
+        expected = fuse_by_definition(
             logits[0], exposures[0], levels, radius, 1e-4, contrast, shares, valid[0]
         )
         found = reference.multiscale_fuse(

@@ -1,4 +1,4 @@
-"""Gradients of borders and resampling: those of PyTorch, without operations that add in any order.
+"""Gradients of borders and resampling equal PyTorch's, without operations that add in any order.
 
 On a GPU PyTorch's own gradients of these use atomics. ``gathered`` takes the path of CUDA tensors
 on the CPU.
@@ -97,7 +97,7 @@ def test_resampling(name: str, request: pytest.FixtureRequest) -> None:
 
 
 class Operations(TorchDispatchMode):
-    """Lists the names of all operations that run."""
+    """List the names of all operations that run."""
 
     def __init__(self) -> None:
         super().__init__()

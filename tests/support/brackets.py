@@ -1,4 +1,4 @@
-"""Brackets, their multiscale fusion in float64, and what float32 may differ from it."""
+"""Brackets, their multiscale fusion in float64, and the error that float32 may have."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHAPES = [
 
 
 def bracket(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
-    """``(B, K, C, H, W)`` with flat bright areas, soft and strong detail, different for each k."""
+    """Return ``(B, K, C, H, W)`` with flat bright areas, weak and strong detail."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.rand(shape, generator=generator, dtype=torch.float64)
     level = torch.rand(*shape[:2], 1, 1, 1, generator=generator, dtype=torch.float64)
@@ -43,7 +43,7 @@ def small_logits(
     dtype: torch.dtype = torch.float32,
     size: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Logits of ``size``, by default that of the last level."""
+    """Return random logits of ``size``, by default of the last level's size."""
     generator = torch.Generator().manual_seed(1)
     size = size or halved_size(exposures.shape[-2:], levels)
     shape = (*exposures.shape[:2], *size)
@@ -51,7 +51,7 @@ def small_logits(
 
 
 def some_valid(exposures: Tensor) -> Tensor:
-    """All exposures are valid at some pixels, a few or none at others, in patches and alone."""
+    """Return a mask with pixels where all, a few or no exposures are valid, in areas and alone."""
     generator = torch.Generator().manual_seed(7)
     shape = exposures.shape[:2] + exposures.shape[3:]
     valid = torch.rand(shape, generator=generator) < 0.7
@@ -62,7 +62,7 @@ def some_valid(exposures: Tensor) -> Tensor:
 
 
 def fused_in(dtype: torch.dtype, logits: Tensor, exposures: Tensor, **options: Any) -> Tensor:
-    """The reference computed in ``dtype``, not rounded; integers scaled to [0, 1]."""
+    """Return the reference in ``dtype`` without rounding; integers are scaled to [0, 1]."""
     levels = options.pop("levels")
     integer = exposures.dtype in INTEGERS
     images = exposures.to(dtype) / INTEGERS.get(exposures.dtype, 1)
@@ -82,7 +82,7 @@ def check_fused(
     size: tuple[int, int] | None = None,
     **options: Any,
 ) -> Tensor:
-    """The fast path is as near to float64 as the reference in float32, twice over."""
+    """Check that the fast path has at most twice the error of the reference in float32."""
     logits = small_logits(exposures, levels, size=size)
     exact = fused_in(torch.float64, logits, exposures, levels=levels, **options)
     single = fused_in(torch.float32, logits, exposures, levels=levels, **options)

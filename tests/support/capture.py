@@ -1,9 +1,9 @@
-"""Find without a GPU what a CUDA graph cannot capture: "meta" tensors stand for those on one.
+"""Find operations that a CUDA graph cannot capture, without a GPU: "meta" tensors replace its own.
 
-Such tensors hold no values, so all that reads one fails. :class:`Capturable` also refuses what
-would go unnoticed: copies between host and device, operations without kernels, and memory whose
-size depends on values. It keeps a list of operations and of the memory that each takes: two steps
-that agree in it can be the same graph.
+Meta tensors hold no values, so reading a value fails. :class:`Capturable` also refuses operations
+that would go unnoticed: copies between host and device, operations without kernels, and memory
+whose size depends on values. It lists the operations and the memory that each allocates; steps with
+the same list can be the same graph.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-# These take numbers from the host, or give them to it.
+# These functions read numbers from the host or return numbers to it.
 HOST = (
     "tensor",
     "as_tensor",
@@ -32,12 +32,12 @@ HOST = (
 )
 VARYING = ("nonzero", "masked_select", "unique", "_local_scalar_dense", "is_nonzero", "bincount")
 NAMESPACES = ("aten", "fastmef", "prims", "profiler")
-# Meta tensors have no kernel of it: it changes its arguments in place.
+# This operation has no kernel for meta tensors; it changes its arguments in place.
 OPTIMIZER = torch.ops.aten._fused_adamw_.tensor_lr
 
 
 class NotCapturable(AssertionError):
-    """The step does what no CUDA graph holds."""
+    """The step contains an operation that a CUDA graph cannot capture."""
 
 
 class _Functions(TorchFunctionMode):
@@ -51,7 +51,7 @@ class _Functions(TorchFunctionMode):
 
 
 class Capturable(TorchDispatchMode):
-    """Refuses operations, and lists the others in ``steps``."""
+    """Refuse operations that cannot be captured, and list the others in ``steps``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,6 +77,6 @@ class Capturable(TorchDispatchMode):
 
 @contextlib.contextmanager
 def capturable() -> Iterator[Capturable]:
-    """Refuse what a CUDA graph cannot hold, in calls from Python and in operations below."""
+    """Refuse what a CUDA graph cannot capture, in Python functions and in dispatched operations."""
     with _Functions(), Capturable() as mode:
         yield mode

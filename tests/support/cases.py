@@ -1,4 +1,4 @@
-"""What the tests of several backends have in common: images, the options of the loss, layouts."""
+"""Images, options of the loss and memory layouts for the tests of several backends."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ INTEGERS = {torch.uint8: 255, torch.uint16: 65535}
 
 
 def scene(*shape: int, seed: int = 0) -> Tensor:
-    """float64 noise of several strengths over ramps: flat and busy areas, dark and bright."""
+    """Return float64 noise of several strengths over ramps: flat and textured, dark and bright."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.rand(shape, generator=generator, dtype=torch.float64)
     ramp = torch.linspace(0, 1, shape[-1], dtype=torch.float64)
@@ -35,7 +35,7 @@ def scene(*shape: int, seed: int = 0) -> Tensor:
 
 
 def loss_inputs(form: str, *shape: int) -> tuple[Tensor, Tensor]:
-    """``(F or logits, exposures)`` of ``shape`` ``(B, K, H, W)``."""
+    """Return F or logits, and exposures of ``shape`` ``(B, K, H, W)``."""
     exposures = scene(*shape)
     if form == "logits":
         return 3 * scene(*shape, seed=1) - 1.5, exposures
@@ -43,7 +43,7 @@ def loss_inputs(form: str, *shape: int) -> tuple[Tensor, Tensor]:
 
 
 def stack(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
-    """Noise over the range of a storage type."""
+    """Return noise over the full range of a storage dtype."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.rand(shape, generator=generator, dtype=torch.float64)
     if dtype in INTEGERS:
@@ -52,17 +52,17 @@ def stack(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
 
 
 def uniform(*shape: int, seed: int = 0) -> Tensor:
-    """float32 noise over [0, 1]."""
+    """Return float32 noise in [0, 1]."""
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
-# Images of calls that are compiled.
+# Images for calls that are compiled.
 EXPOSURES, COLOR = uniform(2, 2, 24, 25), uniform(2, 2, 3, 24, 25, seed=1)
 MASK = uniform(2, 24, 25, seed=2)
 
 
 def logits_for(exposures: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """Noise as logits of ``(B, K, C, H, W)``, in their dtype where that is a floating one."""
+    """Return noise as logits for ``(B, K, C, H, W)``, in their dtype if it is floating-point."""
     generator = torch.Generator().manual_seed(1)
     shape = exposures.shape[:2] + exposures.shape[3:]
     logits = 4 * torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -70,7 +70,7 @@ def logits_for(exposures: Tensor, dtype: torch.dtype | None = None) -> Tensor:
 
 
 def arrange(images: Tensor, layout: str) -> Tensor:
-    """The same numbers elsewhere in memory; ``"planar"`` is as it comes."""
+    """Return the same values in another memory layout; ``"planar"`` returns ``images`` itself."""
     height, width = images.shape[-2:]
     if layout == "channels_last":
         return images.movedim(-3, -1).contiguous().movedim(-1, -3)
@@ -80,7 +80,7 @@ def arrange(images: Tensor, layout: str) -> Tensor:
         wide = images.new_zeros((*images.shape[:-2], 2 * height, 3 * width))
         wide[..., ::2, 1::3] = images
         return wide[..., ::2, 1::3]
-    if layout == "cropped":  # rows do not join, and begin where an access must not
+    if layout == "cropped":  # rows are not contiguous with each other and begin misaligned
         wide = images.new_zeros((*images.shape[:-2], height + 1, width + 3))
         wide[..., 1:, 1:-2] = images
         return wide[..., 1:, 1:-2]
@@ -94,7 +94,7 @@ def arrange(images: Tensor, layout: str) -> Tensor:
 def same_bits_in_threads(
     evaluate: Callable[[], Sequence[Tensor]], numbers: Sequence[int] = (1, 2, 3, 7, 1)
 ) -> None:
-    """Check that results do not depend on how many threads compute them."""
+    """Check that results are bit-identical for several numbers of threads."""
     before = torch.get_num_threads()
     results = []
     try:

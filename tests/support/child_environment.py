@@ -6,7 +6,9 @@ import os
 
 
 def child_environment(**variables: str) -> dict[str, str]:
-    """This process's environment with ``variables``. A pytest in it is no worker of pytest-xdist:
-    pytest-benchmark measures nothing and writes no file in one."""
+    """Return this process's environment with ``variables``, but without those of pytest-xdist.
+
+    In a worker of pytest-xdist, pytest-benchmark would measure nothing and write no file.
+    """
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")}
     return {**inherited, **variables}

@@ -1,10 +1,10 @@
-"""What every operation promises on every backend: one class of tests, derived for each operation.
+"""Tests of the promises that every operation makes on every backend.
 
 A file tests/ops/test_<operation>.py lists its :class:`Case` s in a class derived from
 :class:`Conformance`. Every test runs on the reference, on the C++ kernels with each instruction
-set, and on the CUDA C++ kernels, compiled for the CPU; with ``TRITON_INTERPRET=1`` (in another
-process, see tests/test_interpreter.py) on Triton's interpreter instead; where there is a GPU on its
-kernels.
+set, and on the CUDA C++ kernels, which are compiled for the CPU if there is no GPU. With
+``TRITON_INTERPRET=1`` (in another process, see tests/test_interpreter.py), it runs in Triton's
+interpreter instead; on a GPU, it also runs on the Triton kernels.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fastmef.ops.common.operation import OPERATIONS
 INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
 NOT_FINITE = (float("nan"), float("inf"))
 HALVES = (torch.float16, torch.bfloat16)
-# The interpreter takes its time for every pixel and tap, and knows no vectors of memory.
+# The interpreter is slow for every pixel and tap, and does not use vectorised memory accesses.
 LAYOUTS = ("transposed", "strided") + (() if backends.INTERPRETED else ("channels_last", "cropped"))
 
 
@@ -46,7 +46,7 @@ class Backend:
 
     @property
     def truncates(self) -> bool:
-        """Triton's interpreter truncates to bfloat16 instead of rounding."""
+        """Whether values are truncated to bfloat16 instead of rounded, as in the interpreter."""
         return self.kind == backends.TRITON and backends.INTERPRETED
 
 
@@ -68,16 +68,16 @@ class Case:
     """A call of an operation, and the same call of the reference.
 
     Args:
-        name: what is special about it.
-        function: the operation, of the tensors alone.
-        reference: the same in plain PyTorch.
-        inputs: float64 tensors for planes of a height and a width.
-        grads: positions of the inputs that have a gradient.
-        noise: allowance beside rounding, of outputs and of gradients, where terms cancel.
+        name: name of the case.
+        function: the operation as a function of the tensors alone.
+        reference: the same function in plain PyTorch.
+        inputs: returns float64 tensors for planes of a height and a width.
+        grads: positions of the inputs that have a gradient, if any.
+        noise: allowed errors of outputs and gradients in addition to rounding, if terms cancel.
         roundings: how often a gradient in half precision is rounded.
-        thorough: whether every promise is tested, not only that of values and gradients.
-        limits: what the record is asked with beside the tensors.
-        record_tensors: the tensors that the record is asked with.
+        thorough: whether all promises are tested, not only values and gradients.
+        limits: arguments of the record's choice in addition to the tensors.
+        record_tensors: returns the tensors for the record's choice.
     """
 
     name: str
@@ -92,25 +92,29 @@ class Case:
     record_tensors: Callable[..., tuple[Tensor | None, ...]] = lambda *tensors: tensors
 
     def evaluate(self, function: Callable[..., Any], inputs: Sequence[Tensor]) -> list[Tensor]:
-        """Return outputs, then gradients of a weighted sum of them, on the CPU."""
+        """Return the outputs, then the gradients of a weighted sum of them, on the CPU."""
         given = [x.detach().requires_grad_(i in self.grads) for i, x in enumerate(inputs)]
         outputs = function(*given)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         generator = torch.Generator().manual_seed(9)
         weights = [
-            # Exact in every dtype.
+            # These weights are exact in every dtype.
             (torch.randint(1, 17, x.shape, generator=generator) / 16).to(x)
             for x in outputs
         ]
         wanted = [x for x in given if x.requires_grad]
         pairs = [(x, w) for x, w in zip(outputs, weights, strict=True) if x.requires_grad]
-        grads = torch.autograd.grad([x for x, _ in pairs], wanted, [w for _, w in pairs])
+        sums = [x for x, _ in pairs], wanted, [w for _, w in pairs]
+        grads = torch.autograd.grad(*sums) if wanted else ()
         assert [x.dtype for x in grads] == [x.dtype for x in wanted]
         return [x.detach().cpu() for x in (*outputs, *grads)]
 
 
 class Conformance:
-    """The promises. ``operation`` names the record, ``cases`` are compared with the reference."""
+    """Tests of the promises of one operation.
+
+    ``operation`` names its record; ``cases`` are compared with the reference.
+    """
 
     operation: str
     cases: Sequence[Case]
@@ -130,9 +134,10 @@ class Conformance:
         return case.evaluate(case.function, moved)
 
     def check(self, case: Case, backend: Backend, inputs: Sequence[Tensor]) -> None:
-        """No further from float64 than the reference in float32 is, twice over, plus rounding.
+        """Check that the error is at most twice that of the reference in float32, plus rounding.
 
-        In float64 the error of the reference is taken as that much smaller as its unit is.
+        In float64, the error of the reference in float32 is scaled by the ratio of the rounding
+        units.
         """
         dtype = inputs[0].dtype
         exact = case.evaluate(case.reference, [x.double() for x in inputs])
@@ -166,7 +171,7 @@ class Conformance:
 
     @pytest.mark.parametrize("layout", LAYOUTS)
     def test_layouts(self, case: Case, backend: Backend, layout: str) -> None:
-        """Where numbers lie in memory changes no bit, or none but rounding."""
+        """Check that the memory layout changes no bit, or only rounding."""
         inputs = [x.float().to(backend.device) for x in case.inputs(*self.size)]
         moved = [x if x.ndim < 3 else arrange(x, layout) for x in inputs]
         asked = OPERATIONS[self.operation].backend(*case.record_tensors(*moved), **case.limits)
@@ -182,7 +187,7 @@ class Conformance:
         assert all(torch.equal(x, y) for x, y in pairs)
 
     def make_every_call(self, backend: Backend) -> None:
-        """Make calls of every registered operation behind the record."""
+        """Make calls that reach every registered operation of the record."""
         for case in (x for x in self.cases if x.thorough):
             inputs = [x.float() for x in case.inputs(*self.size)]
             self.run(case, backend, inputs)
@@ -199,7 +204,7 @@ class Conformance:
 
     @pytest.mark.parametrize("bad", NOT_FINITE)
     def test_not_finite(self, case: Case, backend: Backend, bad: float) -> None:
-        """A value that is not finite spoils the same values as in the reference, and no others."""
+        """Check that a non-finite input affects the same outputs as in the reference."""
         clean = [x.float() for x in case.inputs(*self.size)]
         for index in range(len(clean)):
             inputs = [x.clone() for x in clean]
@@ -240,9 +245,9 @@ def run_on(name: str, emulation: Callable[[], ModuleType]) -> Iterator[Backend]:
 
 @contextmanager
 def _cuda_kernels_on_cpu() -> Iterator[None]:
-    """Call the CUDA C++ kernels for CPU tensors: those of the emulation."""
+    """Dispatch CPU tensors to the CUDA C++ kernels of the emulation."""
     with torch.library._scoped_library("fastmef", "IMPL") as library, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that these replace the C++ kernels
+        warnings.simplefilter("ignore")  # PyTorch warns that these kernels replace the C++ kernels
         for operation in OPERATIONS.values():
             for name, kernels in operation.kernels.items():
                 if backends.CUDA in kernels:
@@ -251,7 +256,7 @@ def _cuda_kernels_on_cpu() -> Iterator[None]:
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:
-    """Run every promise with all cases of the class, on all its backends."""
+    """Parametrise every test with the cases of its class and the backends of its operation."""
     if metafunc.cls is None or not issubclass(metafunc.cls, Conformance):
         return
     if "case" in metafunc.fixturenames:
@@ -261,6 +266,6 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
         names = backend_names(metafunc.cls.operation)
         if metafunc.definition.name == "test_registered_operations":
-            # All instruction sets stand behind the same ones.
+            # All instruction sets have the same registered operations.
             names = [x for x in names if x not in (backends.REFERENCE, *INSTRUCTION_SETS[:-1])]
         metafunc.parametrize("backend", names, indirect=True)

@@ -15,7 +15,7 @@ from fastmef import backends
 
 @pytest.fixture
 def kernels() -> ModuleType:
-    """The compiled module; tests of it are skipped where it was not built."""
+    """Return the compiled module; skip the test if it was not built."""
     module = backends.CPU
     if module is None:
         pytest.skip(f"C++ kernels: {backends.cpu_status()}")
@@ -24,7 +24,7 @@ def kernels() -> ModuleType:
 
 @pytest.fixture(params=["avx512", "avx2", "baseline"])
 def isa(request: pytest.FixtureRequest, kernels: ModuleType) -> Iterator[str]:
-    """Runs the test once for every instruction set of this processor."""
+    """Run the test once with every instruction set of this processor."""
     before = kernels.active_isa()
     if not kernels.use_isa(request.param):
         pytest.skip(f"this processor or build has no {request.param} variant")
@@ -40,7 +40,7 @@ def scene() -> Callable[..., Tensor]:
 def _evaluate(
     function: Callable[..., Tensor], inputs: tuple[Tensor, ...], dtype: torch.dtype
 ) -> list[Tensor]:
-    """The value and its gradients w.r.t. every input, for one ``grad_output``, in float64."""
+    """Return value and gradients w.r.t. all inputs as float64, for a fixed ``grad_output``."""
     fresh = [x.detach().to(dtype).requires_grad_() for x in inputs]
     value = function(*fresh)
     weights = torch.linspace(0.5, 1.5, value.numel(), dtype=value.dtype).reshape(value.shape)
@@ -50,11 +50,11 @@ def _evaluate(
 
 @pytest.fixture
 def agree() -> Callable[..., None]:
-    """Checks values and gradients of an op against the reference in float64.
+    """Return a function that compares values and gradients with the reference in float64.
 
-    In float64 they differ by rounding. In float32 they are no further from float64 than the
-    reference in float32 is, twice over, plus rounding: 1e-6 of the largest, and the noise (of the
-    value, of gradients) that rounding leaves where terms cancel.
+    In float64 only rounding may differ. In float32 the error may be twice that of the reference in
+    float32, plus rounding: 1e-6 of the largest value, and ``noise`` (of the value, of gradients)
+    that rounding leaves if terms cancel.
     """
 
     def check(

@@ -1,4 +1,4 @@
-"""The CUDA C++ kernels behind registered operations, called by name: CPU tensors reach others."""
+"""The CUDA C++ kernels of registered operations; dispatch would run others for CPU tensors."""
 
 from fastmef.ops import fusion, guided
 from fastmef.ops.loss import SCALE_GRADIENT, WEIGHTED_SSIM_LOSS

@@ -1,7 +1,7 @@
-"""The CUDA kernels on the CPU: their own source, compiled against a stand-in for CUDA's header.
+"""Compile the CUDA kernels for the CPU, with a replacement for CUDA's header.
 
-Launchers, kernels and binding are those that nvcc compiles. What is not tested here: how fast they
-are, and what several threads of a warp do at the same time.
+Launchers, kernels and binding are the sources that nvcc compiles. The emulation does not test speed
+or interactions of threads of a warp that run at the same time.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ NAME = "_cuda_emulated"
 
 
 def why_not() -> str:
+    """Say why the kernels cannot be compiled here; empty if they can."""
     if not CSRC.is_dir():
         return "the sources of the CUDA kernels are not here"
     if importlib.util.find_spec("pybind11") is None:
@@ -43,7 +44,7 @@ def _build(library: Path) -> None:
 
     includes = (EMULATION, CSRC, pybind11.get_include(), sysconfig.get_paths()["include"])
     flags = ["-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wno-unknown-pragmas"]
-    # A misaligned access or an index beyond an array ends the process: no run-time library needed.
+    # A misaligned or out-of-bounds access ends the process, which needs no run-time library.
     flags += ["-fsanitize=alignment,bounds", "-fsanitize-undefined-trap-on-error"]
     flags += [f"-DFASTMEF_MODULE={NAME}", '-DFASTMEF_CUDA_BUILT_FOR="no GPU"']
     flags += [f"-I{x}" for x in includes]
@@ -60,7 +61,7 @@ def _build(library: Path) -> None:
 
 
 def load(folder: Path) -> ModuleType:
-    """Import the kernels from ``folder``; compile them if they are not there yet."""
+    """Import the kernels from ``folder``; compile them first if necessary."""
     library = folder / f"{NAME}.so"
     if not library.exists():
         folder.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Gradients of one batch in several processes."""
+"""Compute the gradients of one batch in several processes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from fastmef.training.timing import PhaseTimer
 
 
 def new_network(config: TrainConfig) -> FusionNet:
-    """Return a small network in double precision, always the same."""
+    """Return a small network in double precision with fixed weights."""
     torch.manual_seed(0)
     exposures = "any" if config.exposures == "any" else 2
     return FusionNet(exposures, width=2, in_features="rgb", skip_connections=True).double()
 
 
 def exposures() -> Tensor:
-    """Four pairs."""
+    """Return four pairs of exposures, the same in every process."""
     light = torch.rand(
         4, 1, 3, 48, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
     )

@@ -1,4 +1,4 @@
-"""One small photograph in every encoding that is read, and ways to damage it."""
+"""A small photograph in all supported encodings, and ways to damage it."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _ROWS = ((0, 8), (0, 8), (4, 8), (0, 4), (2, 4), (0, 2), (1, 2))
 
 
 def picture(height: int = 37, width: int = 45) -> np.ndarray:
-    """Smooth areas and noise, (H, W, 3) uint8."""
+    """Return an image of smooth areas and noise, (H, W, 3) uint8."""
     noise = np.random.default_rng(0).normal(size=(height, width, 3))
     ramp = np.linspace(20, 230, width)[None, :, None] * np.linspace(0.5, 1, height)[:, None, None]
     return np.clip(ramp + 12 * noise, 0, 255).astype(np.uint8)
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
-    """One part of a PNG, with a right checksum."""
+    """Return a chunk of a PNG with the right checksum."""
     checksum = struct.pack(">I", zlib.crc32(kind + data))
     return struct.pack(">I", len(data)) + kind + data + checksum
 
 
 def png(pixels: np.ndarray, compressed: bytes | None = None, interlaced: bool = False) -> bytes:
-    """A PNG without filters; ``compressed`` replaces its image data."""
+    """Return a PNG without filters; ``compressed`` replaces its image data."""
     height, width = pixels.shape[:2]
     passes = zip(_COLUMNS, _ROWS, strict=True) if interlaced else [((0, 1), (0, 1))]
     rows = [
@@ -52,7 +52,7 @@ def png(pixels: np.ndarray, compressed: bytes | None = None, interlaced: bool = 
 
 
 def encodings() -> dict[str, bytes]:
-    """Name, which begins with the format, and content."""
+    """Return name → content; names begin with the format."""
     exif = Image.Exif()
     exif[274], exif[271] = 6, "Camera"
     exif[0x8769] = {33434: (1, 125), 36867: "2024:05:06 07:08:09"}
@@ -88,9 +88,9 @@ def encodings() -> dict[str, bytes]:
 
 
 def deep_encodings() -> dict[str, bytes]:
-    """Name and content of photographs with alpha, of 16 bits, in floating point or HDR.
+    """Return name → content for images with alpha, of 16 bits, in floating point or HDR.
 
-    Without the packages that write them there are fewer.
+    Encodings whose package is not installed are left out.
     """
     contents: dict[str, bytes] = {}
     try:
@@ -187,7 +187,7 @@ DAMAGES: tuple[Callable[[bytearray, random.Random], None], ...] = (
 
 
 def damage(content: bytes, rng: random.Random) -> bytes:
-    """One to four faults of any kind."""
+    """Return the content with one to four random faults."""
     data = bytearray(content)
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         if data:

@@ -1,4 +1,4 @@
-"""One of two processes that train in parallel: writes the gradients and the synchronised loss.
+"""Run one of two processes that train in parallel, and write its gradients to a file.
 
 Arguments: the file of the rendezvous, the rank, "forward" or "logits", the file to write.
 """
@@ -17,7 +17,7 @@ from fastmef import FusionNet, WeightedSSIMLoss
 def problem() -> tuple[FusionNet, WeightedSSIMLoss, torch.Tensor]:
     """Return the network, the loss and the double batch, the same in every process."""
     torch.manual_seed(0)
-    # In eval mode: batch statistics would be those of half a batch.
+    # The network is in eval mode, because batch statistics would be those of half a batch.
     network = FusionNet(2, 4, skip_connections=True).double().eval()
     torch.nn.init.normal_(network.body.head.weight)
     return network, WeightedSSIMLoss(), torch.rand(4, 2, 3, 24, 32, dtype=torch.float64)
@@ -32,7 +32,7 @@ def main(rendezvous: str, rank: int, way: str, path: str) -> None:
     loss.from_logits(logits, own).backward()
     torch.save([parameter.grad for parameter in network.parameters()], path)
     dist.barrier()
-    # Its destructor would wait for gloo's threads, and these for the interpreter's lock.
+    # Otherwise its destructor would wait for gloo's threads, and these for the interpreter's lock.
     del parallel
     dist.destroy_process_group()
 

@@ -1,4 +1,4 @@
-"""Photographs of a scene that is made up, and a network that has learned nothing."""
+"""Synthetic photographs of a scene, and an untrained network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastmef.nn.network import FusionNet
 
 
 def photographs(height: int, width: int, count: int = 2, seed: int = 0) -> list[np.ndarray]:
-    """A bright gradient with a dark corner and texture, as a camera would expose it."""
+    """Return exposures of a textured bright gradient with a dark corner."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width] / max(height, width)
     light = np.exp(3 * x - 2 * y)[..., None] * np.array([1.0, 0.9, 0.7])
@@ -19,7 +19,7 @@ def photographs(height: int, width: int, count: int = 2, seed: int = 0) -> list[
 
 
 def random_network(exposures: int | str, seed: int = 0) -> FusionNet:
-    """A small network whose weights vary over the image."""
+    """Return a small network with random weights, whose weight maps vary over the image."""
     torch.manual_seed(seed)
     network = FusionNet(exposures, width=4, skip_connections=True)
     torch.nn.init.normal_(network.body.head.weight)
@@ -27,7 +27,7 @@ def random_network(exposures: int | str, seed: int = 0) -> FusionNet:
 
 
 def as_stack(images: list[np.ndarray]) -> torch.Tensor:
-    """``(1, K, 3, H, W)``, float64 in [0, 1]."""
+    """Return images as ``(1, K, 3, H, W)``, float64 in [0, 1]."""
     pixels = np.stack(images)
     stack = torch.from_numpy(pixels / np.iinfo(pixels.dtype).max)
     return stack.permute(0, 3, 1, 2)[None]

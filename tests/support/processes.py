@@ -1,4 +1,4 @@
-"""Trainings in several processes, as torchrun starts them."""
+"""Start functions in several processes, as torchrun does."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-# Processes are forked from one that has imported PyTorch, with what its optimisers import late, and
-# has not computed with it.
+# Processes are forked from a server that has imported PyTorch, including modules that optimisers
+# import late, and has not computed anything.
 CONTEXT: Any = None
 
 
 def context() -> Any:
-    """Return how processes are started."""
+    """Return the multiprocessing context."""
     global CONTEXT
     if CONTEXT is None:
         CONTEXT = multiprocessing.get_context("forkserver")
@@ -30,7 +30,7 @@ def free_port() -> int:
 
 
 def start(size: int, target: Callable[..., None], *arguments: Any) -> list[BaseProcess]:
-    """Start ``target(*arguments)`` in so many processes that find one another."""
+    """Start ``target(*arguments)`` in ``size`` processes with the environment of torchrun."""
     port = free_port()
     started = []
     for rank in range(size):

@@ -1,4 +1,4 @@
-"""Calls of registered operations, as their autograd functions make them."""
+"""Record calls of registered operations, as their autograd functions make them, and check them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class RegisteredCalls(TorchDispatchMode):
-    """Records one call of each kind: which tensors and options are given, and how they lie."""
+    """Record one call for each kind of arguments: dtypes, layouts and options."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ def _kind(argument: Any) -> Any:
 
 
 def opcheck(calls: RegisteredCalls, thoroughly: bool) -> None:
-    """Check what PyTorch and its compiler are told of the operations; all of it, or the basics."""
+    """Run ``torch.library.opcheck`` on the recorded calls, with all or only its basic tests."""
     some = ("test_schema", "test_faketensor")
     for func, arguments in calls.made.values():
         options = {} if thoroughly else {"test_utils": some}
@@ -49,7 +49,7 @@ def described(x: Tensor) -> tuple[Any, ...]:
 
 
 def check_fakes_on_a_gpu(calls: RegisteredCalls) -> None:
-    """Check that results on a GPU are announced as those that were computed, on the same GPU."""
+    """Check that fakes on a GPU have shapes, dtypes and strides of real results, and its device."""
     for func, arguments in calls.made.values():
         real = func(*arguments)
         with FakeTensorMode():
@@ -64,5 +64,5 @@ def check_fakes_on_a_gpu(calls: RegisteredCalls) -> None:
 
 
 def _on_gpu(x: Tensor) -> Tensor:
-    """Return a tensor without values that lies in memory as ``x`` does; for fake mode."""
+    """Return a fake GPU tensor with the shape, strides and dtype of ``x``."""
     return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="cuda:1")

@@ -1,4 +1,4 @@
-"""A training as the target of another process."""
+"""Functions that run a training in another process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastmef.training import TrainConfig, train
 
 
 def small(recipe: str = "default", **options: Any) -> TrainConfig:
-    """Return a configuration of few steps of a narrow network in float32."""
+    """Return a configuration with few steps and a narrow network in float32."""
     sizes: dict[str, Any] = {
         "width": 2,
         "steps": 4,
@@ -41,7 +41,7 @@ def run_training(
 
 
 def stop_after(step: int, folders: Any, out: Path, options: dict[str, Any], threads: int) -> None:
-    """Start a training whose main process is gone after a step."""
+    """Start a training whose main process exits after a step."""
 
     def progress(record: dict[str, Any]) -> None:
         if record["event"] == "step" and record["step"] == step:

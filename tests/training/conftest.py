@@ -1,4 +1,4 @@
-"""Small folders of real-looking exposure sets."""
+"""Fixtures with small folders of realistic exposure sets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from PIL import Image
 
 
 def light(random):
-    """Smooth random radiance of 48x40."""
+    """Return smooth random radiance of 48x40 pixels."""
     coarse = random.normal(size=(6, 5, 3)).repeat(8, 0).repeat(8, 1)
     return np.exp(1.5 * coarse + 0.3 * random.normal(size=(48, 40, 3)))
 
@@ -21,7 +21,7 @@ def write(path, radiance, gain):
 
 @pytest.fixture(scope="session")
 def pairs(tmp_path_factory):
-    """Four scenes, clipped at two exposures."""
+    """Write four scenes of two clipped exposures; return their folder."""
     folder = tmp_path_factory.mktemp("pairs")
     random = np.random.default_rng(0)
     for name in "abcd":
@@ -33,7 +33,7 @@ def pairs(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def stacks(tmp_path_factory):
-    """Two scenes, one of 6 exposures and one of 4, whose names do not follow their brightness."""
+    """Write scenes of 6 and of 4 exposures, whose names do not follow their brightness."""
     folder = tmp_path_factory.mktemp("stacks")
     random = np.random.default_rng(1)
     for name, count in (("long", 6), ("short", 4)):
@@ -45,7 +45,7 @@ def stacks(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def hdr(tmp_path_factory):
-    """One Radiance file."""
+    """Write one Radiance HDR file; return its folder."""
     cv2 = pytest.importorskip("cv2", reason="HDR files are written and read with OpenCV")
     folder = tmp_path_factory.mktemp("hdr")
     radiance = light(np.random.default_rng(2)).astype(np.float32)

@@ -149,7 +149,7 @@ def test_graphed_step_gives_the_weights_of_the_plain_loop(recipe: str) -> None:
 
 
 class TestTraining:
-    """fastmef train by a graph, which on the CPU runs its step as it is."""
+    """Run fastmef train with a graph, which on the CPU runs its step without one."""
 
     # Rates that float32 holds exactly, as the learning rate in a graph is one.
     EXACT = small(
@@ -165,7 +165,7 @@ class TestTraining:
 
     @pytest.fixture
     def graphed(self, monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
-        """Train by graphs; return the shapes of the batches."""
+        """Train with graphs; return the shapes of the batches."""
         shapes: list[torch.Size] = []
         call = GraphedStep.__call__
 

@@ -28,7 +28,7 @@ EXPECTED = {
 
 
 class Given:
-    """A network whose logits are known. It keeps what it was shown."""
+    """A network with known logits, which keeps its inputs."""
 
     def __init__(self, logits, exposures="any"):
         self.given, self.config = logits, {"exposures": exposures}

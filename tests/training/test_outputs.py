@@ -1,4 +1,4 @@
-"""What a run leaves beside the weights: pictures, a plot, TensorBoard, plans."""
+"""The outputs of a run besides the weights: pictures, a plot, TensorBoard, plans."""
 
 from __future__ import annotations
 

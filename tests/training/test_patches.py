@@ -159,7 +159,7 @@ class TestAnyExposures:
                 assert len({frame.mean().item() for frame in batch}) == len(batch)
 
     def test_rendered_brackets_are_cut_from_the_file(self, sampler):
-        """Frames grow with the radiance at the named place, in one of the eight orientations."""
+        """Frames grow with the radiance at the given position, in one of the eight orientations."""
         rendered = 0
         for step in range(60):
             ((scene, top, left), *_) = sampler.positions(step)

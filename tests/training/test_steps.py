@@ -1,4 +1,4 @@
-"""A step: accumulated, clipped, averaged, computed again, timed."""
+"""Steps with accumulation, clipping, averaging, recomputation and timing."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ class TestTime:
                 assert all(record["times"][phase] > 0 for phase in PHASES)
 
     def test_forward_and_backward_belong_together(self, monkeypatch):
-        """The clock ticks once a reading, so a phase takes as many ticks as it has parts."""
+        """The clock advances by one with each reading, so a phase takes one tick per part."""
         clock = iter(range(100))
         monkeypatch.setattr("time.perf_counter", lambda: float(next(clock)))
         timer = PhaseTimer(ALONE.device)

@@ -1,4 +1,4 @@
-"""The survey in the run folder: believed for files that have not changed, and never needed."""
+"""The survey in the run folder is used for unchanged files, and never needed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def stop(record):
 
 @pytest.fixture
 def looked_at(monkeypatch):
-    """Names of the files that are decoded or hashed, once each time."""
+    """Record the names of files each time that they are decoded or hashed."""
     found = {"decoded": [], "hashed": []}
     decode, hash_file = frames._pixels, record.digest
 

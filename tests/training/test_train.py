@@ -285,7 +285,7 @@ def test_recipes():
     assert not paper.skip_connections and paper.scales == (1.0,)
     assert {t: getattr(paper, t) for t in TERMS if getattr(paper, t)} == {"structure": 1.0}
     assert (paper.patch, paper.batch_size, paper.width) == (250, 4, 16)
-    # What the weights "default" of version 0.1 were trained with.
+    # The weights "default" of version 0.1 were trained with these options.
     pairs = TrainConfig.recipe("pairs")
     terms = {t: getattr(pairs, t) for t in TERMS if getattr(pairs, t)}
     assert terms == {"structure": 1.0, "mef_ssim": 0.5, "brightness": 0.1, "color": 0.1}

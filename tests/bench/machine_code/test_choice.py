@@ -11,10 +11,10 @@ from bench.machine_code import results
 from fastmef import backends
 
 TOOLCHAINS = {"nvcc": backends.CUDA, "Triton": backends.TRITON}
-# Of an H100: bytes a second, and what all threads of its warps execute a second. Nothing has been
-# timed on one; once it has, bench/results holds times to read here instead.
+# Bytes and thread instructions per second of an H100. Nothing has been timed on one yet; measured
+# times in bench/results can replace these estimates.
 BYTES, INSTRUCTIONS = 3.0e12, 32 * 6.5e11
-MARGIN = 1.05  # closer than that, the estimates say nothing
+MARGIN = 1.05  # smaller differences of the estimates are not significant
 
 
 def seconds(entry: dict[str, Any]) -> float:

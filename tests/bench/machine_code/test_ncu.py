@@ -1,4 +1,4 @@
-"""What is counted is compared with what Nsight Compute has measured."""
+"""Counted instructions are compared with those that Nsight Compute has measured."""
 
 from __future__ import annotations
 
