@@ -14,6 +14,9 @@ These rules hold in all kernels:
   of pixels, but fewer than 2**29 along an axis. Inside loops pointers are advanced by one stride at
   a time, because ``k * stride`` would be an int32 product. ``bench.machine_code.offsets`` looks for
   such products.
+- Triton specialises a kernel on values of sizes, strides and addresses only as its layouts say
+  (:class:`.common.launching.Layout`). So all variants are compiled ahead of time, except for types
+  and for constants such as taps and numbers of exposures.
 - Window taps are ``tl.constexpr`` tuples: they become immediate operands and cost no registers.
 - A program writes one partial sum; ``partials.sum()`` adds them in a fixed order. No kernel uses
   atomics.

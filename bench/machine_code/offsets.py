@@ -12,18 +12,18 @@ import re
 
 NAME = re.compile(r"%[\w#-]+")
 ARGUMENT = re.compile(r"(%\w+): i32")
+LOCATION = re.compile(r" loc\(.*\)$")
+CARRIED = re.compile(r"(%\w+) = (%[\w#-]+)")
 DEFINITION = re.compile(r"\s*(%[\w-]+)(?::\d+)? = (\S+) ?(.*)")
 
 
 def narrow_products(ttir: str) -> list[str]:
     """Return the 32-bit ``arith.muli`` that reach an address without being widened."""
-    made: dict[str, tuple[str, str]] = {}
+    made = _definitions(ttir)
     given: set[str] = set()  # the kernel's arguments
     for line in ttir.splitlines():
         if "tt.func" in line:
             given.update(ARGUMENT.findall(line))
-        elif found := DEFINITION.match(line):
-            made[found.group(1)] = (found.group(2), found.group(3).split(" loc(")[0])
     bad = []
     for operation, rest in list(made.values()):
         if operation != "tt.addptr":
@@ -44,6 +44,37 @@ def narrow_products(ttir: str) -> list[str]:
                     bad.append(f"{name} = {kind} {arguments}")
             pending += operands
     return sorted(set(bad))
+
+
+def _definitions(ttir: str) -> dict[str, tuple[str, str]]:
+    """Return operation and operands by result.
+
+    A value that a loop carries, or that a branch yields, is made of all that it may be.
+    """
+    made: dict[str, tuple[str, str]] = {}
+    blocks: list[tuple[str, list[tuple[str, str]]]] = []  # result and carried values of each
+    for line in ttir.splitlines():
+        code = LOCATION.sub("", line).strip()
+        found = DEFINITION.match(code)
+        if found:
+            made[found.group(1)] = (found.group(2), found.group(3))
+        if code.startswith("}"):
+            left = blocks.pop()
+            if code.endswith("{"):  # else
+                blocks.append(left)
+        elif code.startswith("scf.yield"):
+            result, carried = blocks[-1]
+            values = NAME.findall(code.split(" : ")[0])
+            for i, value in enumerate(values):
+                for name in (result, f"{result}#{i}"):
+                    kind, operands = made.get(name, ("yielded", ""))
+                    made[name] = (kind, f"{operands} {value}")
+            for (name, start), value in zip(carried, values, strict=False):
+                made[name] = ("carried", f"{start} {value}")
+        elif code.endswith("{"):
+            carried = CARRIED.findall(code.split("iter_args(")[1]) if "iter_args(" in code else []
+            blocks.append((found.group(1) if found else "", carried))
+    return made
 
 
 def _origin(name: str, made: dict[str, tuple[str, str]]) -> str:

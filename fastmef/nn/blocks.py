@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastmef.nn.norm_act import follows_fused, fused_norm_act, is_fused
+from fastmef.nn.norm_act import fused_norm_act, fused_steps, is_fused
+from fastmef.ops.norm_act import BORDER
 from fastmef.reference.borders import repeat_border
 from fastmef.reference.resampling import gathers_gradient
 
@@ -23,7 +25,7 @@ class ConvNormAct(nn.Sequential):
 
     With ``then`` the forward pass returns a pair: the activation and :func:`follow` of it. Kernels
     that normalise compute both in one pass. ``keep=False`` says that the activation itself is not
-    used.
+    used, ``has_border`` that the features already have the border that this block would add.
 
     Args:
         padding: the values beyond the border, ``"replicate"`` (the border pixels) or ``"zeros"``,
@@ -38,16 +40,14 @@ class ConvNormAct(nn.Sequential):
         )
         self.replicates = padding == "replicate"
 
-    def forward(self, features: Tensor, then: str = "", keep: bool = True) -> Any:
+    def forward(
+        self, features: Tensor, then: str = "", keep: bool = True, has_border: bool = False
+    ) -> Any:
         convolution, norm, activation = self
-        features = convolution(replicate_border(features) if self.replicates else features)
-        if not is_fused(features, norm):
-            features = activation(norm(features))
-        elif follows_fused(features, then, keep):
-            return fused_norm_act(features, norm, then, keep)
-        else:
-            features, _ = fused_norm_act(features, norm, "", True)
-        return (features, follow(features, then)) if then else features
+        if self.replicates and not has_border:
+            features = replicate_border(features)
+        y, after = norm_act(convolution(features), norm, activation, then, keep)
+        return (y, after) if then else y
 
 
 class ConvGroup(nn.Sequential):
@@ -63,11 +63,37 @@ class ConvGroup(nn.Sequential):
             )
         )
 
-    def forward(self, features: Tensor, then: str = "", keep: bool = True) -> Any:
+    def forward(
+        self, features: Tensor, then: str = "", keep: bool = True, has_border: bool = False
+    ) -> Any:
         *before, last = self
         for block in before:
-            features = block(features)
-        return last(features, then, keep)
+            if last.replicates:
+                _, features = block(features, BORDER, keep=False, has_border=has_border)
+                has_border = True
+            else:
+                features = block(features)
+        return last(features, then, keep, has_border)
+
+
+def norm_act(
+    features: Tensor,
+    norm: nn.Module,
+    activation: Callable[[Tensor], Tensor],
+    then: str,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return the ``activation`` (ReLU) after ``norm``, and :func:`follow` of it.
+
+    If ``keep`` is false, the activation may be empty.
+    """
+    fused = ""
+    if is_fused(features, norm):
+        fused = fused_steps(features, then, keep)
+        y, after = fused_norm_act(features, norm, fused, keep)
+    else:
+        y = activation(norm(features))
+    return y, follow(after if fused else y, then.removeprefix(fused))
 
 
 def conv3x3(in_channels: int, out_channels: int, padding: str) -> nn.Conv2d:
@@ -85,14 +111,23 @@ def replicate_border(features: Tensor) -> Tensor:
 
 
 def follow(features: Tensor, then: str) -> Tensor:
-    """Halve the size by ``"pool"`` (2×2 maximum), double it by ``"bilinear"`` or ``"nearest"``."""
-    if then == "pool":
-        return F.max_pool2d(features, 2)
-    if then == "nearest":
-        return F.interpolate(features, scale_factor=2, mode="nearest")
-    if gathers_gradient(features):
-        return _BilinearUpsample.apply(features)
-    return F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
+    """Apply the steps of ``then``, which are separated by spaces.
+
+    ``"pool"`` (2×2 maximum) halves the size, ``"bilinear"`` or ``"nearest"`` doubles it,
+    ``"border"`` is :func:`replicate_border`.
+    """
+    for step in then.split():
+        if step == BORDER:
+            features = replicate_border(features)
+        elif step == "pool":
+            features = F.max_pool2d(features, 2)
+        elif step == "nearest":
+            features = F.interpolate(features, scale_factor=2, mode="nearest")
+        elif gathers_gradient(features):
+            features = _BilinearUpsample.apply(features)
+        else:
+            features = F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
+    return features
 
 
 class _BilinearUpsample(torch.autograd.Function):

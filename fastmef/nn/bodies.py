@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from fastmef.nn.blocks import ConvGroup, follow
 from fastmef.nn.exposure_blocks import ExposureGroup
+from fastmef.ops.norm_act import BORDER
 
 DEPTHS = (2, 2, 3, 3)  # convolutions between the pools of VGG16, its first ten
 STRIDE = 2 ** (len(DEPTHS) - 1)
@@ -32,6 +33,7 @@ class StackBody(nn.Module):
     ) -> None:
         super().__init__()
         self.skip_connections, self.upsampling = skip_connections, upsampling
+        self.replicates = padding == "replicate"
         channels = [width * 2**level for level in range(len(DEPTHS))]
         inputs = exposures * planes
         self.encoder = nn.ModuleList()
@@ -46,23 +48,23 @@ class StackBody(nn.Module):
         self.head = small_head(width, exposures)
 
     def forward(self, features: Tensor) -> Tensor:
-        skips, last = self.skip_connections, len(DEPTHS) - 1
-        skipped: list[Tensor] = []
-        for level, group in enumerate(self.encoder):
-            if level < last:
-                whole, features = group(features, then="pool", keep=skips)
-                if skips:
-                    skipped.append(whole)
-            else:
-                features = group(features)
-        for level, group in enumerate(self.decoder):
-            if level and skips:
+        skips, skipped, has_border = self.skip_connections, [], False
+        border = f" {BORDER}" if self.replicates else ""
+        for group in self.encoder[:-1]:
+            whole, features = group(features, "pool" + border, skips, has_border)
+            has_border = bool(border)
+            if skips:
+                skipped.append(whole)
+        features, has_border = self.encoder[-1](features, has_border=has_border), False
+        # Joined features have no border until they are joined.
+        border = "" if skips else border
+        for group in self.decoder[:-1]:
+            then = self.upsampling + border
+            _, features = group(features, then, keep=False, has_border=has_border)
+            has_border = bool(border)
+            if skips:
                 features = torch.cat((features, skipped.pop()), dim=1)
-            if level < last:
-                _, features = group(features, then=self.upsampling, keep=False)
-            else:
-                features = group(features)
-        return self.head(features)
+        return self.head(self.decoder[-1](features, has_border=has_border))
 
 
 class ExposureBody(nn.Module):

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastmef.nn.blocks import ConvNormAct, conv3x3, is_exporting, replicate_border
-from fastmef.nn.norm_act import norm_relu
+from fastmef.nn.blocks import ConvNormAct, conv3x3, is_exporting, norm_act, replicate_border
+from fastmef.ops.norm_act import BORDER
 
 
 class ExposureGroup(nn.Module):
@@ -64,7 +64,8 @@ class ExposureGroup(nn.Module):
             added = self.scene(torch.cat((levels, scene), dim=-1))
             joined = joined + added[:, :, None, None]
         joined = joined.flatten(0, 1).permute(0, 3, 1, 2)
-        return self.second(norm_relu(joined, self.norm), then)
+        _, joined = norm_act(joined, self.norm, F.relu_, BORDER, keep=False)
+        return self.second(joined, then, has_border=True)
 
     def fold(self) -> None:
         """Fold the first batch normalisation into the layers before it, for inference."""

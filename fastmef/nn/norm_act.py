@@ -1,4 +1,4 @@
-"""Run batch normalisation and ReLU in one kernel, on a GPU also the pool or upsampling after."""
+"""Run batch normalisation, ReLU and the steps after them in one kernel."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastmef import backends
@@ -38,18 +37,16 @@ def _trains_eagerly(norm: Any) -> bool:
     return eager and norm.training and type(norm) is nn.BatchNorm2d
 
 
-def follows_fused(features: Tensor, then: str, keep: bool) -> bool:
-    """Return whether the kernels also compute ``then``; they return the activation for a pool."""
-    if op.NORM_ACT.backend(features) != backends.TRITON:
-        return False
-    return then == "pool" or (then == "bilinear" and not keep)
+def fused_steps(features: Tensor, then: str, keep: bool) -> str:
+    """Return the first steps of ``then`` that the kernels also compute, ``""`` for none.
 
-
-def norm_relu(features: Tensor, norm: nn.Module) -> Tensor:
-    """Return the activation, which may overwrite the features after ``norm``."""
-    if is_fused(features, norm):
-        return fused_norm_act(features, norm, "", True)[0]
-    return F.relu(norm(features), inplace=True)
+    The kernels return the activation for a pool only.
+    """
+    on_cpu = op.NORM_ACT.backend(features) == backends.CPP
+    first = then.split(" ")[0]
+    if first == "pool" or (not keep and first in ("bilinear", *[op.BORDER] * on_cpu)):
+        return then if on_cpu else first
+    return ""
 
 
 def fused_norm_act(features: Tensor, norm: Any, then: str, keep: bool) -> tuple[Tensor, Tensor]:

@@ -24,6 +24,7 @@ from fastmef.ops.common.operation import (
     options_schema,
     triton_launcher,
 )
+from fastmef.ops.common.rings import WINDOW, rings_fit
 from fastmef.ops.common.tensors import (
     BORDERS,
     attribute_bits,
@@ -58,6 +59,11 @@ class VarianceOptions(NamedTuple):
     floor: float
     border: str
 
+    @property
+    def limits(self) -> dict[str, Any]:
+        """What the record is asked with beside the images."""
+        return {"window": self.window}
+
     def as_filter(self) -> Filter:
         return Filter("variance", *self)
 
@@ -67,6 +73,10 @@ class VarianceOptions(NamedTuple):
 
 
 class SobelOptions(NamedTuple):
+    @property
+    def limits(self) -> dict[str, Any]:
+        return {}
+
     def as_filter(self) -> Filter:
         return Filter("gradient", 1, None, 0.0)
 
@@ -82,6 +92,10 @@ class GammaOptions(NamedTuple):
     sigma: float | None
     floor: float
     eps: float
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        return {"window": self.window}
 
     def as_filter(self) -> Filter:
         return Filter(self.gamma, self.window, self.sigma, self.floor, eps=self.eps)
@@ -129,6 +143,15 @@ def _run_cpp(
     )
 
 
+def _variance_fits(*tensors: Any, window: int = WINDOW) -> bool:
+    return rings_fit(tensors[-1], window, maps=2)
+
+
+def _gamma_fits(*tensors: Any, window: int = WINDOW) -> bool:
+    exposures = tensors[-1]
+    return rings_fit(exposures, window, maps=2 * exposures.shape[1])
+
+
 class MapOperation(Operation):
     """An operation that computes one of the maps, with a gradient w.r.t. the images."""
 
@@ -139,8 +162,9 @@ class MapOperation(Operation):
         options: Callable[..., Options],
         forward_kernel: str,
         backward_kernel: str,
+        triton: Support,
     ) -> None:
-        super().__init__(name, in_transforms=True, cpp=Support(FLOATS), triton=Support(GPU_FLOATS))
+        super().__init__(name, in_transforms=True, cpp=Support(FLOATS), triton=triton)
         launch = triton_launcher(forward_kernel, name)
         launch_backward = triton_launcher(backward_kernel, f"{name}_backward")
 
@@ -166,27 +190,47 @@ class MapOperation(Operation):
             arguments = options(*given).as_kernel_arguments(images)
             return launch_backward(grad_output, images, *arguments)
 
+        def case(*arguments: Any) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
+            tensors = tuple(x for x in arguments if isinstance(x, Tensor))
+            return tensors, options(*arguments[len(tensors) :]).limits
+
         schema = ", ".join(filter(None, [f"Tensor {images}", options_schema(options)]))
         self.options = options
         self.forward = self.register(
-            f"{name}({schema}) -> Tensor", new_values, cpp=run_cpp, triton=run_triton
+            f"{name}({schema}) -> Tensor", new_values, case, cpp=run_cpp, triton=run_triton
         )
         self.backward = self.register(
             f"{name}_backward(Tensor grad_output, {schema}) -> Tensor",
             lambda grad_output, images, *given: gradient_like(images),
+            case,
             cpp=run_cpp_backward,
             triton=run_triton_backward,
         )
 
 
 LOCAL_VARIANCE = MapOperation(
-    "local_variance", "images", VarianceOptions, "filters.variance", "filters.variance"
+    "local_variance",
+    "images",
+    VarianceOptions,
+    "filters.variance",
+    "filters.variance",
+    Support(GPU_FLOATS, _variance_fits),
 )
 SOBEL_GRADIENT = MapOperation(
-    "sobel_gradient", "images", SobelOptions, "filters.sobel", "filters.sobel"
+    "sobel_gradient",
+    "images",
+    SobelOptions,
+    "filters.sobel",
+    "filters.sobel",
+    Support(GPU_FLOATS),
 )
 GAMMA_WEIGHTS = MapOperation(
-    "gamma_weights", "exposures", GammaOptions, "filters.gamma", "filters.gamma"
+    "gamma_weights",
+    "exposures",
+    GammaOptions,
+    "filters.gamma",
+    "filters.gamma",
+    Support(GPU_FLOATS, _gamma_fits),
 )
 
 
@@ -222,7 +266,7 @@ def _run(
     operation: MapOperation, compute: Callable[..., Tensor], images: Tensor, options: Options
 ) -> Tensor:
     """Run the kernels of ``operation``, or its reference ``compute``."""
-    if operation.has_kernels_for(images):
+    if operation.has_kernels_for(images, **options.limits):
         try:
             return Map.apply(operation, compute, images, options)
         except LaunchError:

@@ -46,7 +46,7 @@ from fastmef.reference.loss import LossOptions
 _SUPPORT = {
     "cpp": Support(FLOATS),
     "cuda": Support(GPU_FLOATS, kernels.cuda_covers),
-    "triton": Support(GPU_FLOATS),
+    "triton": Support(GPU_FLOATS, kernels.triton_covers),
 }
 WEIGHTED_SSIM_LOSS = Operation("weighted_ssim_loss", in_transforms=True, **_SUPPORT)
 FUSION_LOSS = Operation("fusion_loss", in_transforms=True, **_SUPPORT)
@@ -218,9 +218,14 @@ def _sweep(
     return values if mask is None else values * crop_to_centers(mask, options.window)
 
 
-def _have_kernels(operations: Sequence[Operation], *tensors: Tensor | None) -> bool:
-    """Return whether every operation has kernels for these tensors."""
-    return all(operation.has_kernels_for(*tensors) for operation in operations)
+def _maps_have_kernels(
+    source: Tensor, exposures: Tensor, mask: Tensor | None, options: LossOptions
+) -> bool:
+    """Return whether the operations that :mod:`fastmef.ops.loss_from_maps` calls have kernels."""
+    limits = {"window": options.window}
+    return filters.GAMMA_WEIGHTS.has_kernels_for(
+        source, mask, exposures, **limits
+    ) and ssim.SSIM.has_kernels_for(exposures, source, mask, **limits)
 
 
 def weighted_ssim_loss(
@@ -240,7 +245,7 @@ def weighted_ssim_loss(
     value = _sweep(WEIGHTED_SSIM_LOSS, compute, *tensors, reduction, given["scales"], options)
     if value is not None:
         return value
-    if _have_kernels((filters.GAMMA_WEIGHTS, ssim.SSIM), *tensors):
+    if _maps_have_kernels(*tensors, options):
         return loss_from_maps.weighted_ssim_loss(*tensors, reduction, **given)
     function = recompute if reduction == "none" else gradient_in_forward
     return function(compute, *tensors)
@@ -255,7 +260,7 @@ def fusion_loss(logits: Tensor, exposures: Tensor, **given: Any) -> Tensor:
     value = _sweep(FUSION_LOSS, compute, logits, exposures, None, "mean", scales, options)
     if value is not None:
         return value
-    operations = fusion.SOFTMAX_FUSE, filters.GAMMA_WEIGHTS, ssim.SSIM
-    if _have_kernels(operations, logits, exposures):
+    fuses = fusion.SOFTMAX_FUSE.has_kernels_for(logits, exposures)
+    if fuses and _maps_have_kernels(logits, exposures, None, options):
         return loss_from_maps.fusion_loss(logits, exposures, **given)
     return gradient_in_forward(compute, logits, exposures)

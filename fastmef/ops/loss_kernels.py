@@ -2,7 +2,8 @@
 
 The C++ kernels handle every case in one sweep. The CUDA C++ kernels take one launch for the images
 of the coarser scales and one for the loss of all scales. They handle windows of 11 pixels and two
-or three exposures without a mask; on a GPU, Triton handles all other cases.
+or three exposures without a mask; on a GPU, Triton handles all other windows that fit into the
+registers of a thread.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 from fastmef import backends
 from fastmef.ops.common import cuda
 from fastmef.ops.common.operation import triton_launcher
+from fastmef.ops.common.rings import rings_fit
 from fastmef.ops.common.tensors import (
     STORAGE,
     Taps,
@@ -180,6 +182,19 @@ def cuda_covers(
         and len(_used(scales)) <= CUDA_MOST_SCALES
         and min(_level_sizes(exposures, _used(scales))[-1]) >= CUDA_WINDOW
     )
+
+
+def triton_covers(
+    source: Tensor,
+    exposures: Tensor,
+    mask: Tensor | None,
+    *,
+    window: int,
+    scales: Sequence[float] = (1.0,),
+    reduction: str = "mean",
+) -> bool:
+    """Return whether the windows of F and all exposures fit into the registers of a thread."""
+    return rings_fit(exposures, window, maps=2 + 3 * exposures.shape[1])
 
 
 def _used(scales: Sequence[float]) -> Sequence[float]:

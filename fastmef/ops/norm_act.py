@@ -1,9 +1,9 @@
-"""norm_act: batch normalisation, ReLU, and a pool or an upsampling, of channels-last images.
+"""norm_act: batch normalisation, ReLU and the steps after them, of channels-last images.
 
 PyTorch's own modules compute the same; :mod:`fastmef.nn.norm_act` chooses between them. ``then`` is
-the step after the ReLU: ``""``, ``"pool"`` or ``"bilinear"``, as in
-:func:`fastmef.reference.norm_act.norm_act`. The C++ kernels support ``""`` only. Statistics are
-float32 ``(3, C)``: mean, biased variance and count of every channel.
+the steps after the ReLU, as in :func:`fastmef.reference.norm_act.norm_act`: ``""``, ``"pool"`` or
+``"bilinear"``, and with the C++ kernels also ``"border"``, alone or after one of these. Statistics
+are float32 ``(3, C)``: mean, biased variance and count of every channel.
 """
 
 from __future__ import annotations
@@ -36,13 +36,36 @@ _gather = triton_launcher("norm_act.upsample", "gather")
 Group = Any  # dist.ProcessGroup is missing from builds of torch without distributed
 
 
-# The position is the step's number in csrc/cpu/norm_act/norm_act.cpp.
+# The positions are the numbers of NormActStep and NormActThen in csrc/cpu/norm_act/norm_act.h.
 _STEPS = ("statistics", "forward", "sums", "gradient")
+_SIZES = ("", "pool", "bilinear")
+
+BORDER = "border"
+
+
+def _parse(then: str) -> tuple[str, int]:
+    """Return the step that changes the size, one of :data:`_SIZES`, and the width of the border."""
+    return then.removesuffix(BORDER).rstrip(), int(then.endswith(BORDER))
+
+
+def _size_after(x: Tensor, then: str) -> tuple[int, int]:
+    """Return the height and width of the result of ``then``, with its border."""
+    size, margin = _parse(then)
+    rows, columns = (
+        side // 2 if size == "pool" else 2 * side if size == "bilinear" else side
+        for side in x.shape[2:]
+    )
+    return rows + 2 * margin, columns + 2 * margin
 
 
 def _vector(values: Tensor | None) -> Stack:
     """Return a tensor with one or more values for each channel as a stack of one row."""
     return ABSENT if values is None else color_stack(values.reshape(1, 1, 1, 1, -1))
+
+
+def _images(x: Tensor | None) -> Stack:
+    """Return channels-last images as a stack, and empty ones as absent."""
+    return ABSENT if x is None or x.ndim == 1 else color_stack(x.unsqueeze(1))
 
 
 def _run_cpp(
@@ -51,34 +74,52 @@ def _run_cpp(
     out: Tensor,
     affine: tuple[Tensor | None, ...] = (None,) * 4,
     eps: float = 0.0,
+    then: str = "",
     grad_y: Tensor | None = None,
+    grad_after: Tensor | None = None,
     sums: Tensor | None = None,
     count: Tensor | None = None,
+    after: Tensor | None = None,
 ) -> None:
-    """Run one of the steps of the C++ kernel and fill ``out``."""
-    dense = torch.channels_last
+    """Run one of the steps of the C++ kernel and fill ``out`` and ``after``."""
+    size, margin = _parse(then)
+    goes_back = step in ("sums", "gradient")
     require(
         x.ndim == 4
-        and x.numel() > 0
-        and x.is_contiguous(memory_format=dense)
-        and (grad_y is None or (grad_y.shape, grad_y.dtype) == (x.shape, x.dtype))
-        and (grad_y is None or grad_y.is_contiguous(memory_format=dense))
+        and size in _SIZES
+        and _is_dense(x, x, x.shape[2:])
+        and (grad_y is None or _is_dense(grad_y, x, x.shape[2:]))
+        and (grad_after is None or _is_dense(grad_after, x, _size_after(x, then)))
+        and not (goes_back and (grad_after if then else grad_y) is None)
+        and min(_size_after(x, size)) > 0
         and all(value is None or value.numel() == x.shape[1] for value in (*affine, count)),
-        f"norm_act of {tuple(x.shape)} is not defined, is not channels last, or a tensor does not "
-        "fit it",
+        f"norm_act of {tuple(x.shape)} then {then!r} is not defined, is not channels last, or a "
+        "tensor does not fit it",
     )
+    batch, channels, height, width = x.shape
     backends.CPU.norm_act(  # type: ignore[union-attr]
         _STEPS.index(step),
-        (x.numel() // x.shape[1], x.shape[1]),
-        color_stack(x.unsqueeze(1)),
-        *map(_vector, affine),
+        (batch, height, width, channels),
+        _SIZES.index(size),
+        margin,
+        _images(x),
+        tuple(map(_vector, affine)),
         eps,
-        ABSENT if grad_y is None else color_stack(grad_y.unsqueeze(1)),
+        _images(grad_y),
+        _images(grad_after),
         _vector(sums),
         _vector(count),
-        color_stack(out.unsqueeze(1)) if out.ndim == 4 else _vector(out),
+        _images(out) if step in ("forward", "gradient") else _vector(out),
+        _images(after),
         torch.get_num_threads(),
     )
+
+
+def _is_dense(images: Tensor, x: Tensor, size: tuple[int, ...]) -> bool:
+    """Return whether images of a size are channels last, and otherwise like ``x``."""
+    shape = (*x.shape[:2], *size)
+    fits = images.shape == shape and images.dtype == x.dtype and images.numel() > 0
+    return fits and images.is_contiguous(memory_format=torch.channels_last)
 
 
 def _statistics_cpp(
@@ -97,9 +138,8 @@ def _statistics_cpp(
 
 def _forward_cpp(x: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
     *affine, eps, then, keep = options
-    _require_alone(then)
     y, after = _new_outputs(x, then, keep)
-    _run_cpp("forward", x, y, tuple(affine), eps)
+    _run_cpp("forward", x, y, tuple(affine), eps, then, after=after)
     return y, after
 
 
@@ -107,24 +147,18 @@ def _sums_cpp(
     grad_y: Tensor | None, grad_after: Tensor | None, x: Tensor, *options: Any
 ) -> tuple[Tensor, Tensor]:
     *affine, eps, then = options
-    _require_alone(then)
-    sums = x.new_empty((2, x.shape[1]), dtype=torch.float32)
-    _run_cpp("sums", x, sums, tuple(affine), eps, grad_y)
-    return sums, x.new_empty((0,))
+    sums, grad = _sums_fake(grad_y, grad_after, x, *options)
+    _run_cpp("sums", x, sums, tuple(affine), eps, then, grad_y, grad_after, after=grad)
+    return sums, grad
 
 
 def _gradient_cpp(
     grad_y: Tensor | None, grad_after: Tensor | None, x: Tensor, *options: Any
 ) -> Tensor:
     *affine, eps, then, sums, count = options
-    _require_alone(then)
     grad_x = torch.empty_like(x)
-    _run_cpp("gradient", x, grad_x, tuple(affine), eps, grad_y, sums, count)
+    _run_cpp("gradient", x, grad_x, tuple(affine), eps, then, grad_y, grad_after, sums, count)
     return grad_x
-
-
-def _require_alone(then: str) -> None:
-    require(then == "", f"the C++ kernels of norm_act support no step after ReLU, got {then!r}")
 
 
 def _statistics_triton(
@@ -147,13 +181,12 @@ def _merge_triton(
 
 def _new_outputs(x: Tensor, then: str, keep: bool) -> tuple[Tensor, Tensor]:
     """Allocate y and the result of ``then``; those that are not wanted are empty."""
-    batch, channels, height, width = x.shape
+    batch, channels = x.shape[:2]
     empty = x.new_empty((0,))
     if then == "":
         return torch.empty_like(x), empty
-    size = (height // 2, width // 2) if then == "pool" else (2 * height, 2 * width)
-    after = x.new_empty((batch, *size, channels)).permute(0, 3, 1, 2)
-    return torch.empty_like(x) if keep and then == "pool" else empty, after
+    after = x.new_empty((batch, *_size_after(x, then), channels)).permute(0, 3, 1, 2)
+    return torch.empty_like(x) if keep and then.startswith("pool") else empty, after
 
 
 # The schemas below list the arguments after x, which are ``options`` here.
@@ -176,7 +209,7 @@ def _sums_fake(
 ) -> tuple[Tensor, Tensor]:
     """Allocate the sums and z, which is empty unless ``then`` is ``"bilinear"``."""
     then = options[-1]
-    grad_z = torch.empty_like(x) if then == "bilinear" else x.new_empty((0,))
+    grad_z = torch.empty_like(x) if then.startswith("bilinear") else x.new_empty((0,))
     return x.new_empty((2, x.shape[1]), dtype=torch.float32), grad_z
 
 
@@ -312,11 +345,12 @@ class NormAct(torch.autograd.Function):
         grad_y, grad_after = _channels_last(grad_y), _channels_last(grad_after)
         then = ctx.then if grad_after is not None else ""
         affine = (mean, variance, weight, bias, ctx.eps)
+        gathers = then.startswith("bilinear")
         sums: Any = None
         grad_x = None
-        if for_weight or for_bias or count is not None or then == "bilinear":
+        if for_weight or for_bias or count is not None or gathers:
             sums, grad_z = _sums(grad_y, grad_after, x, *affine, then)
-            if then == "bilinear":
+            if gathers:
                 grad_y, grad_after, then = grad_z, None, ""
         if for_x:
             total = sums if count is not None else None
@@ -346,6 +380,6 @@ def norm_act(
 ) -> tuple[Tensor, Tensor]:
     """Return y and the result of ``then``, which is empty for ``""``.
 
-    y is empty for ``"bilinear"``, and for ``"pool"`` unless ``keep`` is true.
+    y is empty if there is a next step, unless that is a pool and ``keep`` is true.
     """
     return NormAct.apply(x, weight, bias, mean, variance, count, eps, then, keep, group)

@@ -29,6 +29,7 @@ from fastmef.ops.common.operation import (
     options_schema,
     triton_launcher,
 )
+from fastmef.ops.common.rings import WINDOW, rings_fit
 from fastmef.ops.common.tensors import (
     BORDERS,
     axis_taps,
@@ -43,7 +44,12 @@ from fastmef.ops.common.tensors import (
 )
 from fastmef.ops.common.transforms import Function, once_differentiable, requires_grad
 
-SSIM = Operation("ssim", in_transforms=True, cpp=Support(FLOATS), triton=Support(GPU_FLOATS))
+
+def _fits(*tensors: Any, window: int = WINDOW) -> bool:
+    return rings_fit(tensors[0], window, maps=4)
+
+
+SSIM = Operation("ssim", in_transforms=True, cpp=Support(FLOATS), triton=Support(GPU_FLOATS, _fits))
 
 
 class SsimOptions(NamedTuple):
@@ -110,6 +116,12 @@ def _run_cpp(
     )
 
 
+def _case(*arguments: Any) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
+    tensors = tuple(x for x in arguments if isinstance(x, Tensor))
+    options = SsimOptions(*arguments[len(tensors) : len(tensors) + _COUNT])
+    return tensors[-2:], {"window": options.window}
+
+
 def _new_map(a: Tensor, b: Tensor, *given: Any) -> Tensor:
     options = SsimOptions(*given)
     return map_like(a, options.window, options.border)
@@ -168,17 +180,19 @@ def _triton(name: str) -> Callable[..., Any]:
 
 
 _map = SSIM.register(
-    f"ssim_map({_SCHEMA}) -> Tensor", _new_map, cpp=_map_cpp, triton=_triton("ssim_map")
+    f"ssim_map({_SCHEMA}) -> Tensor", _new_map, _case, cpp=_map_cpp, triton=_triton("ssim_map")
 )
 _map_backward = SSIM.register(
     f"ssim_map_backward(Tensor grad_output, {_SCHEMA}, bool for_a, bool for_b) -> (Tensor, Tensor)",
     lambda grad_output, *arguments: _new_gradients(*arguments),
+    _case,
     cpp=_map_backward_cpp,
     triton=_triton("ssim_map_backward"),
 )
 _mean = SSIM.register(
     f"ssim_mean({_SCHEMA}, bool for_a, bool for_b) -> (Tensor, Tensor, Tensor)",
     _new_mean,
+    _case,
     cpp=_mean_cpp,
     triton=_triton("ssim_mean"),
 )
@@ -265,7 +279,7 @@ def ssim(
         border=border,
         reduction=reduction,
     )
-    if SSIM.has_kernels_for(a, b):
+    if SSIM.has_kernels_for(a, b, window=window):
         c1, c2 = (k1 * data_range) ** 2, (k2 * data_range) ** 2
         options = SsimOptions(window, sigma, c1, c2, luminance, border)
         planes = flatten_planes(a), flatten_planes(b)

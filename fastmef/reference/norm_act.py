@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastmef.reference.borders import repeat_border
+
 
 def moments(images: Tensor) -> Tensor:
     r"""Return mean, biased variance and number of values of every channel, ``(3, C)``.
@@ -35,7 +37,9 @@ def norm_act(
         images: x, ``(B, C, H, W)``.
         mean, variance, weight, bias: μ, σ², γ, β, ``(C,)``; without γ and β they are 1 and 0.
         eps: ε.
-        then: ``"pool"`` is the 2×2 maximum, ``"bilinear"`` is ×2 upsampling, ``""`` is y again.
+        then: steps, with spaces between them: ``"pool"`` is the 2×2 maximum, ``"bilinear"`` is ×2
+            upsampling, ``"border"`` repeats the border pixels once more on all sides. ``""`` is y
+            again.
 
     Returns:
         y and the result of ``then``.
@@ -47,8 +51,12 @@ def norm_act(
     if bias is not None:
         y = y + bias.reshape(column)
     y = y.relu()
-    if then == "pool":
-        return y, F.max_pool2d(y, 2)
-    if then == "bilinear":
-        return y, F.interpolate(y, scale_factor=2, mode="bilinear", align_corners=False)
-    return y, y
+    after = y
+    for step in then.split():
+        if step == "pool":
+            after = F.max_pool2d(after, 2)
+        elif step == "bilinear":
+            after = F.interpolate(after, scale_factor=2, mode="bilinear", align_corners=False)
+        else:
+            after = repeat_border(after, 1, 1, 1, 1)
+    return y, after

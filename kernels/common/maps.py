@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import triton
 import triton.language as tl
 
-from .windows import Windows, single
+from .windows import Windows, single, zero_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,13 +52,14 @@ def map_area(planes, height, width, MARGIN_Y: tl.constexpr, MARGIN_X: tl.constex
 
 
 @triton.jit
-def load_group(pointers, COUNT: tl.constexpr):
+def load_group(pointers, COUNT: tl.constexpr, inside=None):
     """Load the COUNT (1, 2 or 4) interleaved values at each address."""
     COLUMNS: tl.constexpr = pointers.shape[0]
     if COUNT == 1:
-        return (tl.load(pointers),)
+        return (tl.load(pointers, mask=inside),)
     else:
-        group = tl.load(pointers[:, None] + tl.arange(0, COUNT)[None, :])
+        at = pointers[:, None] + tl.arange(0, COUNT)[None, :]
+        group = tl.load(at, mask=None if inside is None else inside[:, None])
         if COUNT == 2:
             return tl.split(group)
         else:
@@ -120,6 +121,35 @@ def _filter_group(maps, at, COUNT: tl.constexpr, TAPS: tl.constexpr):
 
 
 @triton.jit
+def filter_pair(maps, at, inside, COUNT: tl.constexpr, TAPS: tl.constexpr):
+    """Load one row of COUNT interleaved maps, filtered at two neighbouring columns.
+
+    ``at`` is the :func:`map_offset` of the first tap of the first column. The second one exists
+    where it is ``inside``. All but one load count for both.
+    """
+    pointers = maps + COUNT * at
+    size: tl.constexpr = len(TAPS)
+    values = load_group(pointers, COUNT)
+    first = ()
+    for m in tl.static_range(COUNT):
+        first = first + (TAPS[0] * values[m],)
+    second = zero_rows(COUNT, pointers.shape[0])
+    for j in tl.static_range(1, size):
+        values = load_group(pointers + COUNT * j, COUNT)
+        more_first = ()
+        more_second = ()
+        for m in tl.static_range(COUNT):
+            more_first = more_first + (first[m] + TAPS[j] * values[m],)
+            more_second = more_second + (second[m] + TAPS[j - 1] * values[m],)
+        first = more_first
+        second = more_second
+    values = load_group(pointers + COUNT * size, COUNT, inside)
+    for m in tl.static_range(COUNT):
+        first = first + (second[m] + TAPS[size - 1] * values[m],)
+    return first
+
+
+@triton.jit
 def store_maps(maps, at, area, values, inside):
     """Store a row of every map; ``at`` and ``area`` are those of :func:`filter_maps`."""
     COUNT: tl.constexpr = len(values)
@@ -146,38 +176,37 @@ def clear_margins(
     COUNT: tl.constexpr,
     MARGIN_Y: tl.constexpr,
     MARGIN_X: tl.constexpr,
+    EACH: tl.constexpr = 1,
 ):
-    """Write the zeros around COUNT maps that adjoin the program's rows ``first`` to ``end``."""
+    """Write the zeros around COUNT maps next to the rows ``first`` to ``end`` of a program.
+
+    ``column``, EACH: as :func:`.windows.locate_strip` has them.
+    """
     first_column = tl.min(column, axis=0)
-    lane = column - first_column
+    lane = (column - first_column) // EACH
     COLUMNS: tl.constexpr = column.shape[0]
-    # The numbers of columns to clear left and right of the map, and above and below the program's.
-    left = tl.where(first_column == 0, MARGIN_X, 0)
-    right = tl.where(first_column + COLUMNS >= width, MARGIN_X, 0)
-    own = tl.minimum(width - first_column, COLUMNS)
-    if (left + right > 0) | (first == 0) | (end == height):
-        begin = tl.where(first == 0, -MARGIN_Y, first)
-        stop = tl.where(end == height, height + MARGIN_Y, end)
-        for row in range(begin, stop):
-            y = tl.cast(row, tl.int32)  # in the interpreter a loop variable is a Python integer
-            start = map_offset(plane, y, -MARGIN_X, height, width, MARGIN_Y, MARGIN_X)
-            here = tl.where((y < 0) | (y >= height), own, 0)
-            _clear(maps, start, area, left, lane, COUNT)
-            _clear(maps, start + MARGIN_X + first_column, area, here, lane, COUNT)
-            _clear(maps, start + MARGIN_X + width, area, right, lane, COUNT)
-
-
-@triton.jit
-def _clear(maps, at, area, length, lane, COUNT: tl.constexpr):
-    """Set ``length`` columns of every map to 0, starting at ``at``."""
-    inside = lane < length
-    fours: tl.constexpr = COUNT // 4
-    for m in tl.static_range(4 * fours):
-        group = maps + m // 4 * 4 * area + 4 * at
-        tl.store(group + m % 4 * length + lane, 0.0, mask=inside)
-    if COUNT % 4 >= 2:
-        group = maps + 4 * fours * area + 2 * at
-        tl.store(group + lane, 0.0, mask=inside)
-        tl.store(group + length + lane, 0.0, mask=inside)
-    if COUNT % 2 == 1:
-        tl.store(maps + (COUNT - 1) * area + at + lane, 0.0, mask=inside)
+    zeros = zero_rows(COUNT, COLUMNS)
+    begin = tl.where(first == 0, -MARGIN_Y, first)
+    stop = tl.where(end == height, height + MARGIN_Y, end)
+    # Beside the strip, corners too: as many rows at once as there are lanes for.
+    tl.static_assert(MARGIN_X <= COLUMNS)
+    at_once: tl.constexpr = COLUMNS // max(MARGIN_X, 1)
+    for side in tl.static_range(2 if MARGIN_X > 0 else 0):
+        x = width if side else -MARGIN_X
+        if (first_column + EACH * COLUMNS >= width) if side else (first_column == 0):
+            for row in range(begin, stop, at_once):
+                y = tl.cast(row, tl.int32) + lane // MARGIN_X
+                at = map_offset(plane, y, x + lane % MARGIN_X, height, width, MARGIN_Y, MARGIN_X)
+                inside = (lane < at_once * MARGIN_X) & (y < stop)
+                store_maps(maps, at, area, zeros, inside)
+    # Above and below.
+    for row in range(begin, first):
+        y = tl.cast(row, tl.int32)  # a loop of the interpreter counts in plain numbers
+        at = map_offset(plane, y, column, height, width, MARGIN_Y, MARGIN_X)
+        for c in tl.static_range(EACH):
+            store_maps(maps, at + c, area, zeros, column + c < width)
+    for row in range(end, stop):
+        y = tl.cast(row, tl.int32)
+        at = map_offset(plane, y, column, height, width, MARGIN_Y, MARGIN_X)
+        for c in tl.static_range(EACH):
+            store_maps(maps, at + c, area, zeros, column + c < width)

@@ -24,18 +24,25 @@ if TYPE_CHECKING:
 
 WARPS = 4
 COLUMNS = 32 * WARPS  # one for each thread: more would multiply the registers of the rings
-# Possible rows of a strip. A program also reads the rows of a window beyond its strip, so the
-# longest strips are taken that still make enough programs. Not timed on a GPU.
-ROWS = (256, 128, 64, 32, 16, 8)
-ENOUGH_PROGRAMS = 396  # three for each of the 132 multiprocessors of an H100
+# Rows of a program, which filters a window of rows more than it owns: the longest strips that still
+# make enough programs are taken. Not timed on a GPU.
+LEAST_ROWS, MOST_ROWS = 8, 256
+# By the columns of a thread: three programs for each of the 132 multiprocessors of an H100, or two
+# with twice as much to do at once.
+ENOUGH_PROGRAMS = {1: 396, 2: 264}
+# The numbers of a thread's rings that leave room for two columns.
+MOST_NUMBERS = 110
 
 
 @triton.jit
-def locate_strip(program, height, width, rows, COLUMNS: tl.constexpr):
-    """Return the strip of a program: plane (int64), first row, row after the last one, columns."""
-    strips = (width - 1) // COLUMNS + 1
+def locate_strip(program, height, width, rows, COLUMNS: tl.constexpr, EACH: tl.constexpr = 1):
+    """Return what a program owns: plane (int64), first row, row after the last one, columns.
+
+    A thread owns EACH neighbouring columns, of which the first is returned.
+    """
+    strips = (width - 1) // (EACH * COLUMNS) + 1
     blocks = (height - 1) // rows + 1
-    column = program % strips * COLUMNS + tl.arange(0, COLUMNS)
+    column = program % strips * (EACH * COLUMNS) + EACH * tl.arange(0, COLUMNS)
     first = program // strips % blocks * rows
     plane = (program // (strips * blocks)).to(tl.int64)
     return plane, first, tl.minimum(first + rows, height), column
@@ -45,13 +52,6 @@ def locate_strip(program, height, width, rows, COLUMNS: tl.constexpr):
 def row_at(pointer, row, column, row_stride, column_stride):
     """Return pointers to the columns of one row of a plane; offsets in int64."""
     return pointer + tl.cast(row, tl.int64) * row_stride + tl.cast(column, tl.int64) * column_stride
-
-
-@triton.jit
-def within(row, column, height, width):
-    """Return whether pixels lie in a plane."""
-    row = row + tl.zeros_like(column)  # the interpreter cannot apply & to a scalar condition
-    return (row >= 0) & (row < height) & (column >= 0) & (column < width)
 
 
 @triton.jit
@@ -154,17 +154,24 @@ def windows_of(images: Tensor, taps: Taps, padded: bool) -> Windows:
     return Windows(y, x, padded, height - len(y) + 1, width - len(x) + 1)
 
 
-def strip_rows(planes: int, height: int, width: int) -> int:
+def columns_each(taps: tuple[float, ...], maps: int) -> int:
+    """Return how many neighbouring columns a thread owns: they share what they load.
+
+    Two, if the rings of both fit into its registers; ``taps`` are those along the height.
+    """
+    return 2 if 2 * maps * len(taps) <= MOST_NUMBERS else 1
+
+
+def strip_rows(planes: int, height: int, width: int, each: int = 1) -> int:
     """Return the rows of a strip. They depend on the shape only, so the order of sums is fixed."""
-    for rows in ROWS:
-        if strip_programs(planes, height, width, rows) >= ENOUGH_PROGRAMS:
-            break
-    return rows
+    strips = strip_programs(planes, 1, width, 1, each)
+    rows = height // cdiv(ENOUGH_PROGRAMS[each], max(1, strips))
+    return max(LEAST_ROWS, min(MOST_ROWS, rows))
 
 
-def strip_programs(planes: int, height: int, width: int, rows: int) -> int:
+def strip_programs(planes: int, height: int, width: int, rows: int, each: int = 1) -> int:
     """Return the number of programs that march down strips of ``rows`` rows."""
-    return planes * cdiv(height, rows) * cdiv(width, COLUMNS)
+    return planes * cdiv(height, rows) * cdiv(width, each * COLUMNS)
 
 
 def single(like: Tensor, *shape: int) -> Tensor:

@@ -17,12 +17,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import triton
 import triton.language as tl
 
-from ..common.configurations import MARGINS, WINDOW, configuration
-from ..common.launching import ARITHMETIC, BYTES, BYTES_IN_FLIGHT, MANY_MAPS, launch
-from ..common.maps import clear_margins, map_offset, margins, new_maps, store_maps
+from ..common.configurations import MARGINS, WINDOW, configuration, with_window
+from ..common.launching import (
+    ARITHMETIC,
+    BYTES,
+    BYTES_IN_FLIGHT,
+    MANY_MAPS,
+    Layout,
+    compiled_for,
+    launch,
+)
+from ..common.maps import clear_margins, map_area, map_offset, margins, new_maps, store_maps
 from ..common.tiles import stored
 from ..common.windows import (
     Taps,
@@ -47,8 +54,10 @@ if TYPE_CHECKING:
 
     from ..common.launching import Configuration
 
+_MAPS = ("variances", "sobels")
 
-@triton.jit
+
+@compiled_for(Layout(ones=("image_column",), multiples=_MAPS), Layout(multiples=_MAPS))
 def gamma_kernel(
     exposures,
     grad_output,  # u; None in the forward pass
@@ -148,25 +157,43 @@ def gamma_kernel(
             if grad_output is not None:
                 tl.store(shifts + batch * K + k, shift[k])
         ring = zero_rows(2 * K * size, COLUMNS)
+    # Pointers step from row to row, so that no product is formed in the loop: that to the exposures
+    # from the first row that is read, the others from that of the window that ends there.
+    at = row_at(exposures, first, from_column, image_row, image_column)
+    image_step = tl.cast(image_row, tl.int64)
+    to_center = (center_y - before) * image_step + center_x * tl.cast(image_column, tl.int64)
+    here = batch * K * layer + tl.cast(first - before, tl.int64) * map_width + column
+    if grad_output is not None:
+        at_grad = row_at(grad_output, first - before, column, grad_output_row, grad_output_column)
+        grad_output_step = tl.cast(grad_output_row, tl.int64)
+        at_map = map_offset(
+            batch * K, first - before, column, map_height, map_width, MARGIN_Y, MARGIN_X
+        )
+        map_layer = map_area(1, map_height, map_width, MARGIN_Y, MARGIN_X)
     for row in range(first, end + before):
         if VARIANCE:
             filtered = ()
             for k in tl.static_range(K):
-                at = row_at(exposures + k * image_layer, row, from_column, image_row, image_column)
                 filtered = filtered + moment_rows(
-                    at, shift[k], from_column, width, image_column, TAPS_X, False
+                    at + k * image_layer,
+                    shift[k],
+                    from_column,
+                    width,
+                    image_column,
+                    TAPS_X,
+                    False,
                 )
             ring = push(ring, filtered, TAPS_Y)
-        done = row - before
-        if done >= first:
+        if row >= first + before:
             factors = ()
             products = ()
             total = tl.zeros((COLUMNS,), tl.float32)
-            y = done + center_y
+            y = row - before + center_y
             x = from_column + center_x
+            center = at + to_center
             for k in tl.static_range(K):
                 found = attributes_at(
-                    row_at(exposures + k * image_layer, y, x, image_row, image_column),
+                    center + k * image_layer,
                     y,
                     x,
                     ring[2 * k * size] if VARIANCE else None,
@@ -188,14 +215,13 @@ def gamma_kernel(
             if grad_output is None:
                 for k in tl.static_range(K):
                     gamma = products[k] * inverse
-                    to = out + (batch * K + k) * layer + tl.cast(done, tl.int64) * map_width
-                    tl.store(to + column, stored(gamma, out.dtype.element_ty), mask=inside)
+                    to = out + here + k * layer
+                    tl.store(to, stored(gamma, out.dtype.element_ty), mask=inside)
             else:
                 grads = ()
                 for k in tl.static_range(K):
-                    of_layer = grad_output + k * grad_output_layer
-                    at_row = row_at(of_layer, done, column, grad_output_row, grad_output_column)
-                    u = tl.load(at_row, mask=inside, other=0).to(tl.float32)
+                    u = tl.load(at_grad + k * grad_output_layer, mask=inside, other=0)
+                    u = u.to(tl.float32)
                     grads = grads + (u,)
                 for k in tl.static_range(K):
                     difference = grads[k] * eps
@@ -203,26 +229,27 @@ def gamma_kernel(
                         difference += (grads[k] - grads[j]) * products[j]
                     grad_product = difference * inverse * inverse
                     variance, magnitude, exposedness, across, down = factors[k]
-                    plane = batch * K + k
-                    at_map = map_offset(
-                        plane, done, column, map_height, map_width, MARGIN_Y, MARGIN_X
-                    )
+                    to = at_map + k * map_layer
                     if VARIANCE:
                         mu = ring[2 * k * size]
                         unclamped = ring[2 * k * size + size] - mu * mu
                         d = grad_product * magnitude * exposedness
                         d = tl.where(unclamped >= floor, d, 0.0)
                         values = (d, d * mu)
-                        store_maps(variances, at_map, 0, values, inside)
+                        store_maps(variances, to, 0, values, inside)
                     if GRADIENT:
                         d = grad_product * variance * exposedness
                         values = scaled_differences(d, across, down, inside)
-                        store_maps(sobels, at_map, 0, values, inside)
+                        store_maps(sobels, to, 0, values, inside)
                     if EXPOSEDNESS:
-                        pixel = row_at(exposures + k * image_layer, y, x, image_row, image_column)
-                        offset = tl.load(pixel).to(tl.float32) - 0.5
+                        offset = tl.load(center + k * image_layer).to(tl.float32) - 0.5
                         e = grad_product * variance * magnitude * exposedness * (-25.0 * offset)
-                        store_maps(pointwise, at_map, 0, (e,), inside)
+                        store_maps(pointwise, to, 0, (e,), inside)
+        at += image_step
+        here += map_width
+        if grad_output is not None:
+            at_grad += grad_output_step
+            at_map += map_width + 2 * MARGIN_X
 
 
 def launch_gamma(
@@ -308,25 +335,25 @@ def gamma_weights_backward(
 
 
 def _configuration(
-    count: int, attributes: str, dtype: str = "fp32", backward: bool = False
+    count: int, attributes: str, dtype: str = "fp32", backward: bool = False, layout: int = 0
 ) -> Configuration:
     """Return a variant for K = ``count`` and the attributes in a name."""
-    given = {"exposures": f"*{dtype}:16", "floor": "fp32", "eps": "fp32"}
+    given = {"exposures": f"*{dtype}", "floor": "fp32", "eps": "fp32"}
     names = ("variance", "gradient", "well_exposedness")
     used = [x in attributes for x in names]
     backward_tensors = ["grad_output", "shifts", "variances", "sobels", "pointwise"]
     if backward:
-        given |= {"grad_output": f"*{dtype}:16", "shifts": "*fp32:16"}
+        given |= {"grad_output": f"*{dtype}", "shifts": "*fp32"}
         maps = zip(backward_tensors[2:], used, strict=True)
-        given |= {name: "*fp32:16" for name, is_used in maps if is_used}
+        given |= {name: "*fp32" for name, is_used in maps if is_used}
     else:
-        given |= {"out": f"*{dtype}:16"}
+        given |= {"out": f"*{dtype}"}
     size = BYTES[dtype]
     part = " backward, first pass" if backward else ""
     label = " × ".join(x.split("_")[-1] for x, is_used in zip(names, used, strict=True) if is_used)
     written = 4 * (sum(used) + used[0] + used[1]) + size if backward else size
     return configuration(
-        f"gamma_weights{part}, {label}, K = {count}, {dtype}",
+        f"gamma_weights{part}, {label}, K = {count}, {dtype}" + (", any strides" if layout else ""),
         gamma_kernel,
         given,
         {
@@ -336,12 +363,11 @@ def _configuration(
             "GRADIENT": used[1],
             "EXPOSEDNESS": used[2],
             **MARGINS["valid"],
-            "image_column": 1,
-            "grad_output_column": 1,
             **{x: None for x in ("out", *backward_tensors) if x not in given},
         },
         count * (size + written),
         resident={2: BYTES_IN_FLIGHT, 3: ARITHMETIC}.get(count, MANY_MAPS),
+        layout=layout,
     )
 
 
@@ -352,4 +378,10 @@ CONFIGURATIONS = [
     _configuration(2, "gradient_well_exposedness"),
     _configuration(2, "variance_gradient", backward=True),
     *(_configuration(count, _ALL, backward=True) for count in (2, 3, 5)),
+    *(_configuration(2, _ALL, backward=backward, layout=1) for backward in (False, True)),
+    *(
+        with_window(_configuration(count, _ALL, backward=backward), window)
+        for count, window in ((1, 55), (2, 27), (3, 17), (4, 13))
+        for backward in (False, True)
+    ),
 ]

@@ -20,13 +20,13 @@ edge is added to the pixel that it repeats. Where S = 0 the gradient is 0.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import triton
 import triton.language as tl
 
 from ..common.configurations import configuration
-from ..common.launching import BYTES, SINGLE_VALUES, launch
+from ..common.launching import BYTES, SINGLE_VALUES, Kernel, Layout, compiled_for, launch
 from ..common.tiles import stored
 from ..common.windows import (
     COLUMNS,
@@ -147,7 +147,7 @@ def push_sobel_backward(open_rows, across, down, row, height, AT_EDGES: tl.const
     return open_rows[0] + before, (own, after)
 
 
-@triton.jit
+@compiled_for(Layout(ones=("image_column",)), Layout())
 def sobel_kernel(
     images,
     out,
@@ -165,17 +165,25 @@ def sobel_kernel(
     out += plane * height * width + column
     from_column = tl.minimum(column, width - 1)
     ring = sobel_ring(1, COLUMNS)
+    at = row_at(images, tl.maximum(first - 1, 0), from_column, image_row, image_column)
+    to = out + (tl.cast(first, tl.int64) - 2) * width
+    step = tl.cast(image_row, tl.int64)
     for row in range(first - 1, end + 1):
-        y = tl.minimum(tl.maximum(row, 0), height - 1)
-        at = row_at(images, y, from_column, image_row, image_column)
         done, ring = push_sobel(ring, load_beside(at, from_column, width, image_column, 1), 1)
         if row > first:
             value = tl.sqrt(done[0] * done[0] + done[1] * done[1])
-            to = out + (tl.cast(row, tl.int64) - 1) * width
             tl.store(to, stored(value, out.dtype.element_ty), mask=column < width)
+        # The first and the last row stand in for those beyond.
+        y = tl.cast(row, tl.int32)  # a loop of the interpreter counts in plain numbers
+        at += tl.where((y >= 0) & (y < height - 1), step, 0)
+        to += width
 
 
-@triton.jit
+@compiled_for(
+    Layout(ones=("image_column", "grad_column")),
+    Layout(ones=("image_column",)),  # the gradient of a mean repeats one value
+    Layout(),
+)
 def sobel_backward_kernel(
     grad_output,
     images,
@@ -203,21 +211,23 @@ def sobel_backward_kernel(
     step = tl.cast(grad_column, tl.int64)
     pixels = sobel_ring(3, COLUMNS)
     open_rows = zero_rows(2, COLUMNS)
+    at = row_at(images, tl.maximum(first - 2, 0), from_column, image_row, image_column)
+    at_grad = row_at(grad_output, first - 3, column, grad_row, grad_column)
+    to = grad_images + (tl.cast(first, tl.int64) - 4) * width
+    image_step = tl.cast(image_row, tl.int64)
+    grad_step = tl.cast(grad_row, tl.int64)
     for row in range(first - 2, end + 2):
-        y = tl.minimum(tl.maximum(row, 0), height - 1)
-        at = row_at(images, y, from_column, image_row, image_column)
         beside = load_beside(at, from_column, width, image_column, 2)
         differences, pixels = push_sobel(pixels, beside, 3)
         y = row - 1
         # This is a block because the interpreter cannot apply & to a scalar condition.
         of_columns = y + tl.zeros_like(column)
         row_exists = (of_columns >= 0) & (of_columns < height)
-        at = row_at(grad_output, y, column, grad_row, grad_column)
         across = ()
         down = ()
         for j in tl.static_range(3):
             counts = exists[j] & row_exists
-            grad = tl.load(at + (j - 1) * step, mask=counts, other=0).to(tl.float32)
+            grad = tl.load(at_grad + (j - 1) * step, mask=counts, other=0).to(tl.float32)
             a, b = scaled_differences(grad, differences[2 * j], differences[2 * j + 1], counts)
             across = across + (a,)
             down = down + (b,)
@@ -231,13 +241,15 @@ def sobel_backward_kernel(
             height,
             True,
         )
-        y = row - 2
-        if y >= first:
-            to = grad_images + tl.cast(y, tl.int64) * width
+        if row >= first + 2:
             tl.store(to, stored(done, grad_images.dtype.element_ty), mask=column < width)
+        y = tl.cast(row, tl.int32)
+        at += tl.where((y >= 0) & (y < height - 1), image_step, 0)
+        at_grad += grad_step
+        to += width
 
 
-def _launch(kernel: Any, *tensors: Tensor) -> None:
+def _launch(kernel: Kernel, *tensors: Tensor) -> None:
     """Launch a kernel on ``(N, H, W)`` tensors; it fills the last one, which is contiguous."""
     *inputs, out = tensors
     planes, height, width = out.shape
@@ -270,24 +282,25 @@ def sobel_gradient_backward(grad_output: Tensor, images: Tensor) -> Tensor:
     return grad_images
 
 
-def _configuration(kernel: Any, dtype: str) -> Configuration:
+def _configuration(kernel: Kernel, dtype: str, layout: int = 0) -> Configuration:
     """Return a variant of the forward or the backward kernel."""
     pointers = ("images", "out", "grad_output", "grad_images")
-    given = {x: f"*{dtype}:16" for x in kernel.arg_names if x in pointers}
-    strides = {x: 1 for x in ("image_column", "grad_column") if x in kernel.arg_names}
+    given = {x: f"*{dtype}" for x in kernel.arg_names if x in pointers}
     name = "sobel_gradient" if kernel is sobel_kernel else "sobel_gradient backward"
+    dense = ", ".join(kernel.layouts[layout].ones) or "no column"
     return configuration(
-        f"{name}, {dtype}",
+        f"{name}, {dtype}" + (f", stride 1 of {dense}" if layout else ""),
         kernel,
         given,
-        {**strides, "COLUMNS": COLUMNS},
+        {"COLUMNS": COLUMNS},
         len(given) * BYTES[dtype],
         resident=SINGLE_VALUES,
+        layout=layout,
     )
 
 
+_KERNELS = (sobel_kernel, sobel_backward_kernel)
 CONFIGURATIONS = [
-    _configuration(kernel, dtype)
-    for kernel in (sobel_kernel, sobel_backward_kernel)
-    for dtype in ("fp16", "bf16", "fp32")
+    *(_configuration(kernel, dtype) for kernel in _KERNELS for dtype in ("fp16", "bf16", "fp32")),
+    *(_configuration(x, "fp32", i) for x in _KERNELS for i in range(1, len(x.layouts))),
 ]

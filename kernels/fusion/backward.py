@@ -10,19 +10,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import triton
 import triton.language as tl
 
 from ..common.exposures import load_layers, softmax
-from ..common.launching import cdiv, launch
+from ..common.launching import cdiv, compiled_for, launch
 from ..common.tiles import stored
-from .rows import WARPS, columns_for, is_one_row, locate_pixels, row_size
+from .rows import WARPS, columns_for, is_one_row, layouts_of, locate_pixels, row_size
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+LAYOUTS = layouts_of(
+    ("exposures", "fused"),
+    ("logits", "weights"),
+    ("grad_fused", "grad_weights", "logits", "exposures", "grad_logits", "grad_exposures")
+    + ("fused_batch", "weights_batch", "logits_batch", "exposures_batch", "exposures_layer"),
+)
 
-@triton.jit
+
+@compiled_for(*LAYOUTS.values())
 def fuse_backward_kernel(
     grad_fused,
     grad_weights,
@@ -128,8 +134,9 @@ def softmax_fuse_backward(
         height,
         width,
         height * width,
-        *((0, 0, 0, 0) if grad_fused is None else grad_fused.stride()),
-        *((0, 0, 0, 0) if grad_weights is None else grad_weights.stride()),
+        # What is absent has the layout of what is there.
+        *(exposures.select(1, 0) if grad_fused is None else grad_fused).stride(),
+        *(logits if grad_weights is None else grad_weights).stride(),
         *logits.stride(),
         *exposures.stride(),
         K=count,

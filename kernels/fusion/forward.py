@@ -7,19 +7,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import triton
 import triton.language as tl
 
 from ..common.exposures import load_layers, softmax
-from ..common.launching import cdiv, launch
+from ..common.launching import cdiv, compiled_for, launch
 from ..common.tiles import stored
-from .rows import WARPS, columns_for, is_one_row, locate_pixels, row_size
+from .rows import WARPS, columns_for, is_one_row, layouts_of, locate_pixels, row_size
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+LAYOUTS = layouts_of(
+    ("exposures", "fused"),
+    ("logits",),
+    ("logits", "exposures", "fused", "logits_batch", "exposures_batch", "exposures_layer"),
+)
 
-@triton.jit
+
+@compiled_for(*LAYOUTS.values())
 def fuse_kernel(
     logits,
     exposures,

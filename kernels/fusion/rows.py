@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 
+from ..common.launching import Layout
 from ..common.tiles import locate
 
 if TYPE_CHECKING:
@@ -14,6 +15,30 @@ if TYPE_CHECKING:
 
 
 WARPS = 4
+
+
+def layouts_of(
+    images: tuple[str, ...], layers: tuple[str, ...], addresses: tuple[str, ...]
+) -> dict[str, Layout]:
+    """Return the layouts of a kernel by name.
+
+    ``images`` have columns, rows and channels, ``layers`` columns and rows; the strides of all are
+    named after them. Vectors need rows that begin at multiples of 16.
+    """
+    both = (*layers, *images)
+    columns = tuple(f"{x}_column" for x in both)
+    planar = tuple(f"{x}_channel" for x in images)
+    interleaved = (*(f"{x}_column" for x in layers), *planar)
+    others = tuple(f"{x}_row" for x in both) + tuple(f"{x}_layer" for x in layers)
+    vectors = (*addresses, "width", "pixels", *others)
+    return {
+        "one row, vectors": Layout(("height", *columns), (*vectors, *planar)),
+        "rows, vectors": Layout(columns, (*vectors, *planar)),
+        "one row": Layout(("height", *columns)),
+        "channels last, vectors": Layout(("height", *interleaved), vectors),
+        "channels last": Layout(("height", *interleaved)),
+        "any strides": Layout(),
+    }
 
 
 def columns_for(count: int) -> int:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 
-from ..common.launching import cdiv, launch
+from ..common.launching import Layout, cdiv, compiled_for, launch
 from ..common.tiles import stored
 from .luma import load_colours, luma_constants
 
@@ -48,7 +48,11 @@ def _first_row(interval, height, rows):
     return tl.where(interval < 0, 0, tl.where(interval < rows, start, height))
 
 
-@triton.jit(do_not_specialize=["height", "width", "rows", "columns"])
+@compiled_for(
+    Layout(ones=("column_stride", "fused_column")),
+    Layout(ones=("channel_stride", "fused_channel")),
+    Layout(),
+)
 def fuse_kernel(
     slopes,
     offsets,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import triton
 import triton.language as tl
 
-from ..common.launching import cdiv, launch
+from ..common.launching import Layout, cdiv, compiled_for, launch
 from .luma import load_colours, luma_constants
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ SMALL_COLUMNS = 128
 WARPS = 4
 
 
-@triton.jit(do_not_specialize=["height", "width", "rows", "columns", "most"])
+@compiled_for(Layout(ones=("column_stride",)), Layout(ones=("channel_stride",)), Layout())
 def guide_kernel(
     exposures,
     guide,

@@ -15,6 +15,7 @@ import triton
 import triton.language as tl
 
 from ..common.exposures import load_layers, softmax, weighted_sum
+from ..common.launching import Layout, compiled_for
 from ..common.maps import filter_maps, map_area, map_offset
 from ..common.windows import locate_strip, push, zero_rows
 
@@ -29,30 +30,16 @@ def sum_partials(partials, count):
     return tl.sum(total)
 
 
-@triton.jit
+@compiled_for(Layout())
 def sum_kernel(partials, value, count):
     """Store the sum of the partial sums, for calls without a gradient."""
     tl.store(value, sum_partials(partials, count))
 
 
-# One variant runs for every size and alignment, because a thread loads single values of the images.
-# Maps are always aligned.
-SIZES = (
-    "height",
-    "width",
-    "rows",
-    "count_partials",
-    "source_batch",
-    "source_layer",
-    "source_row",
-    "exposures_batch",
-    "exposures_layer",
-    "exposures_row",
+@compiled_for(
+    Layout(ones=("source_column", "exposures_column"), multiples=("maps",)),
+    Layout(multiples=("maps",)),
 )
-ADDRESSES = ("source", "exposures", "shifts", "coarse", "gradient", "partials", "value")
-
-
-@triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=ADDRESSES)
 def backward_kernel(
     source,
     exposures,

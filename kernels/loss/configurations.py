@@ -5,9 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ..common.configurations import MARGINS, WINDOW, configuration
-from ..common.launching import ARITHMETIC, BYTES, BYTES_IN_FLIGHT, MANY_MAPS, Configuration
-from .backward import backward_kernel
+from ..common.configurations import MARGINS, WINDOW, configuration, with_window
+from ..common.launching import (
+    ARITHMETIC,
+    BYTES,
+    BYTES_IN_FLIGHT,
+    MANY_MAPS,
+    SINGLE_VALUES,
+    Configuration,
+    Kernel,
+)
+from .backward import backward_kernel, sum_kernel
 from .forward import forward_kernel
 from .launchers import REGISTERS, SIDE
 from .pyramid import pyramid_kernel
@@ -17,7 +25,7 @@ RESIDENT = {1: BYTES_IN_FLIGHT, 2: ARITHMETIC}
 
 
 def _configuration(
-    kernel: Any,
+    kernel: Kernel,
     name: str,
     count: int,
     dtype: str,
@@ -26,28 +34,23 @@ def _configuration(
     bytes_per_pixel: int,
     resident: int,
     maxnreg: dict[int, int] | None = None,
+    layout: int = 0,
 ) -> Configuration:
     """Return a variant with the arguments that all kernels of the loss have in common."""
-    constants = {
-        **constants,
-        "K": count,
-        "FROM_LOGITS": from_logits,
-        "source_column": 1,
-        "exposures_column": 1,
-    }
+    constants = {**constants, "K": count, "FROM_LOGITS": from_logits}
     images = ("source", "exposures", "gradient")
     singles = ("partials", "shifts", "value", "levels", "coarse")
     scalars = ("scale", "c1", "c2", "floor", "eps")
     types = {
         **dict.fromkeys(scalars, "fp32"),
         **dict.fromkeys(singles, "*fp32"),
-        "maps": "*fp32:16",
+        "maps": "*fp32",
         **dict.fromkeys(images, f"*{dtype}"),
     }
     given = {x: types[x] for x in types if x in kernel.arg_names and x not in constants}
     source = "logits" if from_logits else "F"
-    name = f"{name}, {source}, K={count}, {dtype}"
-    found = configuration(name, kernel, given, constants, bytes_per_pixel, resident)
+    name = f"{name}, {source}, K={count}, {dtype}" + (", any strides" if layout else "")
+    found = configuration(name, kernel, given, constants, bytes_per_pixel, resident, layout=layout)
     return replace(found, maxnreg=maxnreg or {})
 
 
@@ -62,11 +65,11 @@ def _forward(
     from_logits: bool = False,
     with_gradient: bool = True,
     luminance: bool = False,
+    layout: int = 0,
 ) -> Configuration:
     """Return a variant of the forward kernel."""
     constants = {
         **dict.fromkeys(("weights", "norm", "values")),
-        **dict.fromkeys(("weights_batch", "weights_row", "weights_column"), 0),
         **({} if with_gradient else {"maps": None, "shifts": None}),
         "VARIANCE": True,
         "GRADIENT": True,
@@ -87,11 +90,16 @@ def _forward(
         BYTES[dtype] * _planes(count, from_logits) + written,
         RESIDENT.get(count, MANY_MAPS),
         REGISTERS if count == 2 and not from_logits and not luminance else None,
+        layout,
     )
 
 
 def _backward(
-    count: int, dtype: str = "fp32", from_logits: bool = False, coarse: bool = False
+    count: int,
+    dtype: str = "fp32",
+    from_logits: bool = False,
+    coarse: bool = False,
+    layout: int = 0,
 ) -> Configuration:
     """Return a variant of the backward kernel, which adds a coarser gradient if ``coarse``."""
     constants = {**WINDOW, **MARGINS["valid"], **({} if coarse else {"coarse": None})}
@@ -105,35 +113,34 @@ def _backward(
         constants,
         4 * (2 + count) + BYTES[dtype] * moved + coarse,
         {**RESIDENT, 3: ARITHMETIC}.get(count, MANY_MAPS),
+        layout=layout,
     )
 
 
-def _pyramid(count: int, from_logits: bool) -> Configuration:
+def _pyramid(count: int, from_logits: bool, layout: int = 0) -> Configuration:
     """Return a variant of the pyramid kernel for two levels."""
-    constants: dict[str, Any] = {
-        **dict.fromkeys(("mask_batch", "mask_row", "mask_column"), 0),
-        "mask": None,
-        "LEVELS": 2,
-        "SIDE": SIDE,
-    }
+    constants: dict[str, Any] = {"mask": None, "LEVELS": 2, "SIDE": SIDE}
     read = 4 * _planes(count, from_logits)
     return _configuration(
-        pyramid_kernel, "pyramid", count, "fp32", from_logits, constants, read, BYTES_IN_FLIGHT
+        pyramid_kernel,
+        "pyramid",
+        count,
+        "fp32",
+        from_logits,
+        constants,
+        read,
+        BYTES_IN_FLIGHT,
+        layout=layout,
     )
 
 
-def _scale(dtype: str) -> Configuration:
+def _scale(dtype: str, layout: int = 0) -> Configuration:
     """Return a variant of the kernel that scales the gradient."""
-    return Configuration(
-        f"scaling of the gradient, {dtype}",
-        scale_kernel,
-        {
-            "gradient": f"*{dtype}:16",
-            "grad_output": "*fp32:16",
-            "divisor": "fp32",
-            "size": "i32",
-        },
+    return scale_kernel.configuration(
+        f"scaling of the gradient, {dtype}" + (", any address" if layout else ""),
+        {"gradient": f"*{dtype}", "grad_output": "*fp32", "divisor": "fp32"},
         {"BLOCK": BLOCK},
+        layout,
         pixels=BLOCK,
         bytes_per_pixel=2 * BYTES[dtype],
         resident=BYTES_IN_FLIGHT,
@@ -154,4 +161,20 @@ CONFIGURATIONS = [
     _backward(2, coarse=True),
     *(_pyramid(2, from_logits) for from_logits in (False, True)),
     *(_scale(dtype) for dtype in ("fp32", "bf16")),
+    *(x(2, from_logits=True, layout=1) for x in (_forward, _backward, _pyramid)),
+    _scale("fp32", layout=1),
+    *(
+        with_window(x(count, from_logits=from_logits), window)
+        for x in (_forward, _backward)
+        for count, window in ((1, 21), (2, 13))
+        for from_logits in (False, True)
+    ),
+    sum_kernel.configuration(
+        "sum of the programs' sums",
+        {"partials": "*fp32", "value": "*fp32"},
+        {},
+        pixels=512,
+        bytes_per_pixel=4,
+        resident=SINGLE_VALUES,
+    ),
 ]

@@ -16,35 +16,21 @@ not wanted are ``None``; m are the weights of the windows:
 
 from __future__ import annotations
 
-import triton
 import triton.language as tl
 
 from ..common.exposures import layer_pointers
+from ..common.launching import Layout, compiled_for
 from ..common.maps import clear_margins, map_area, map_offset, store_maps
 from ..common.similarity import similarity
 from ..common.windows import locate_strip, push, zero_rows
 from ..filters.attributes import attributes_at
 from .terms import add_each, pixel_moments, sample_means
 
-# One variant runs for every size and alignment, because a thread loads single values of the images.
-# Maps are always aligned.
-SIZES = (
-    "height",
-    "width",
-    "rows",
-    "source_batch",
-    "source_layer",
-    "source_row",
-    "exposures_batch",
-    "exposures_layer",
-    "exposures_row",
-    "weights_batch",
-    "weights_row",
+
+@compiled_for(
+    Layout(ones=("source_column", "exposures_column"), multiples=("maps",)),
+    Layout(multiples=("maps",)),
 )
-ADDRESSES = ("source", "exposures", "weights", "norm", "partials", "values", "shifts")
-
-
-@triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=ADDRESSES)
 def forward_kernel(
     source,
     exposures,

@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-# The limit on the registers of a thread of the forward kernel for two exposures, F and no
-# luminance, for the architectures on which the compiler would take more. With it four programs fit
-# a multiprocessor instead of three, without spills. Not timed on a GPU.
+# Registers of a thread in the forward kernel for two exposures, F and no luminance, by architecture
+# where the compiler would take more: four programs then fit a multiprocessor instead of three,
+# without spills up to windows of 11 rows. Not timed on a GPU.
 REGISTERS = {80: 128, 90: 128}
-# The side of a program's square in the pyramid kernel, and how often it can be halved.
+MOST_ROWS = 11
+# Side of a program's square in the pyramid, and the levels it has.
 SIDE = 32
 HALVINGS = 5
 
@@ -91,7 +92,7 @@ class _Level:
     def max_registers(self) -> int | None:
         """Return the limit on registers of the forward kernel, or ``None`` for no limit."""
         plain = self.source.ndim == 3 and not self.options.constants["LUMINANCE"]
-        if self.count != 2 or not plain:
+        if self.count != 2 or not plain or len(self.shape.taps_y) > MOST_ROWS:
             return None
         return REGISTERS.get(_architecture(self.source.device))
 

@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 
 from ..common.exposures import load_fused, load_layers
+from ..common.launching import Layout, compiled_for
 
 
 @triton.jit
@@ -30,24 +31,8 @@ def _halve(x, top, left, height, width, SIDE: tl.constexpr):
     return tl.sum(tl.reshape(x, [SIDE // 2, 2, SIDE // 2]), axis=1)
 
 
-# One variant runs for every size and alignment, because a thread loads single values.
-SIZES = (
-    "batch",
-    "height",
-    "width",
-    "source_batch",
-    "source_layer",
-    "source_row",
-    "exposures_batch",
-    "exposures_layer",
-    "exposures_row",
-    "mask_batch",
-    "mask_row",
-)
-ADDRESSES = ("source", "exposures", "mask", "levels")
-
-
-@triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=ADDRESSES)
+# A thread loads single values anyway.
+@compiled_for(Layout(ones=("source_column", "exposures_column")), Layout())
 def pyramid_kernel(
     source,
     exposures,

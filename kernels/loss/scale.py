@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import triton
 import triton.language as tl
 
-from ..common.launching import cdiv, launch
+from ..common.launching import Layout, cdiv, compiled_for, launch
 from ..common.windows import WARPS
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 BLOCK = 1024
 
 
-@triton.jit(do_not_specialize=("size", "divisor"))
+@compiled_for(Layout(multiples=("gradient",)), Layout())
 def scale_kernel(gradient, grad_output, divisor, size, BLOCK: tl.constexpr):
     """Scale BLOCK values."""
     factor = tl.load(grad_output) / divisor

@@ -17,6 +17,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from ..common.launching import Layout, compiled_for
 from ..common.windows import finite_or_zero, locate_strip, push, row_at, zero_rows
 from .ma2015_weights import LEAST_CONTRAST, exponent_of, gains_of, norm_of, rescale_of
 
@@ -100,7 +101,7 @@ def combined(ring, gains, SIZE: tl.constexpr):
     return total
 
 
-@triton.jit
+@compiled_for(Layout())
 def covariance_kernel(
     images,  # (B, K, H, W) contiguous float32, minus the mean of each plane
     means,  # out: Gaussian means

@@ -24,7 +24,7 @@ import triton
 import triton.language as tl
 
 from ..common.configurations import TAPS, WINDOW, configuration
-from ..common.launching import ARITHMETIC, BYTES_IN_FLIGHT, launch
+from ..common.launching import ARITHMETIC, BYTES_IN_FLIGHT, Layout, compiled_for, launch
 from ..common.windows import (
     Taps,
     locate_strip,
@@ -77,7 +77,7 @@ def patch_sum(
     return flat * flat_tap, flat_second_moment * flat_tap, smooth, smooth_second_moment
 
 
-@triton.jit
+@compiled_for(Layout())
 def level_kernel(
     images,  # (B, K, H, W) contiguous float32, minus the mean of each plane
     means,  # out: Gaussian means
@@ -197,7 +197,7 @@ def flat_taps(taps: Taps) -> tuple[float, ...]:
     return (1 / (len(y) * len(x)),) * len(y)
 
 
-_POINTERS = dict.fromkeys(("images", "means", "gains", "variance"), "*fp32:16")
+_POINTERS = dict.fromkeys(("images", "means", "gains", "variance"), "*fp32")
 CONFIGURATIONS = [
     configuration(
         f"ma2015_level, K = {count}",

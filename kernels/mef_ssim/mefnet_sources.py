@@ -13,14 +13,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import triton
 import triton.language as tl
 
 from ..common.configurations import configuration
-from ..common.launching import SINGLE_VALUES, cdiv, launch
+from ..common.launching import SINGLE_VALUES, Layout, cdiv, compiled_for, launch
 from ..common.tiles import stored
-from ..common.windows import Taps, single, strip_programs, strip_rows, windows_of
-from ..filters.variance import launch_variance
+from ..common.windows import Taps, columns_each, single, strip_programs, strip_rows, windows_of
+from ..filters.variance import MAPS, launch_variance
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +27,10 @@ if TYPE_CHECKING:
 BLOCK = 512
 
 
-@triton.jit
+_MAPS = ("means", "variances", "chosen", "mean", "variance", "luminance")
+
+
+@compiled_for(Layout(multiples=("pixels", *_MAPS)), Layout(multiples=_MAPS))
 def choose_kernel(
     means,  # (B, K, P) float32
     variances,  # (B, K, P) float32
@@ -82,8 +84,9 @@ def mefnet_sources(exposures: Tensor, taps: Taps) -> tuple[Tensor, Tensor, Tenso
     planes = exposures.flatten(0, 1)
     windows = windows_of(planes, taps, True)
     means, variances = (single(exposures, batch * count, height, width) for _ in range(2))
-    rows = strip_rows(batch * count, height, width)
-    sums = single(exposures, batch * count, strip_programs(1, height, width, rows))
+    each = columns_each(windows.taps_y, MAPS)
+    rows = strip_rows(batch * count, height, width, each)
+    sums = single(exposures, batch * count, strip_programs(1, height, width, rows, each))
     launch_variance(planes, windows, float("-inf"), variances, means=means, sums=sums)
     chosen = exposures.new_empty((batch, 1, height, width), dtype=torch.int64)
     mean, variance, luminance = (exposures.new_empty((batch, height, width)) for _ in range(3))
@@ -108,17 +111,14 @@ def mefnet_sources(exposures: Tensor, taps: Taps) -> tuple[Tensor, Tensor, Tenso
 
 CONFIGURATIONS = [
     configuration(
-        "mefnet sources, second pass, K = 2",
+        "mefnet sources, second pass, K = 2" + (", any size" if layout else ""),
         choose_kernel,
-        {
-            "chosen": "*i64:16",
-            **dict.fromkeys(
-                ("means", "variances", "brightness", "mean", "variance", "luminance"), "*fp32:16"
-            ),
-        },
+        {**dict.fromkeys((*_MAPS, "brightness"), "*fp32"), "chosen": "*i64"},
         {"BLOCK": BLOCK},
         2 * 8 + 8 + 12,
         resident=SINGLE_VALUES,
         pixels=BLOCK,
+        layout=layout,
     )
+    for layout in (0, 1)
 ]

@@ -20,13 +20,13 @@ A constant of the plane is subtracted from y.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import triton
 import triton.language as tl
 
 from ..common.configurations import MARGINS, WINDOW, configuration
-from ..common.launching import ARITHMETIC, MANY_MAPS
+from ..common.launching import ARITHMETIC, MANY_MAPS, Kernel, Layout, compiled_for
 from ..common.maps import clear_margins, filter_maps, map_area, map_offset, store_maps
 from ..common.tiles import stored
 from ..common.windows import (
@@ -72,7 +72,7 @@ def product_rows(
     return rows
 
 
-@triton.jit
+@compiled_for(Layout(multiples=("maps",)))
 def quality_kernel(
     fused,  # (B, H, W); all tensors are contiguous
     exposures,  # (B, K, H, W)
@@ -200,7 +200,7 @@ def quality_kernel(
         tl.store(luminance_sums + program, tl.sum(luminance_total, axis=0))
 
 
-@triton.jit
+@compiled_for(Layout(multiples=("maps",)))
 def quality_backward_kernel(
     fused,
     exposures,
@@ -259,7 +259,7 @@ def quality_backward_kernel(
 
 def _configuration(variant: str, count: int, second: bool, gradient: bool = True) -> Configuration:
     """Return a variant of the first or the second pass."""
-    kernel: Any = quality_backward_kernel if second else quality_kernel
+    kernel: Kernel = quality_backward_kernel if second else quality_kernel
     is_mefnet = variant == "mefnet"
     absent = ["gains"] if is_mefnet else ["chosen", "luminance", "luminance_sums"]
     absent += [] if is_mefnet else ["luminance_gradient"]
@@ -268,11 +268,11 @@ def _configuration(variant: str, count: int, second: bool, gradient: bool = True
     constants = {**WINDOW, "K": count, "PADDED": is_mefnet, **dict.fromkeys(absent)}
     constants |= MARGINS["zero" if is_mefnet else "valid"]
     numbers = ("height", "width", "map_height", "map_width", "rows")
-    given = {x: "*fp32:16" for x in kernel.arg_names if x not in constants and x not in numbers} | {
+    given = {x: "*fp32" for x in kernel.arg_names if x not in constants and x not in numbers} | {
         x: "fp32" for x in ("c1", "c2", "scale") if x in kernel.arg_names
     }
     if is_mefnet and not second:
-        given["chosen"] = "*i64:16"
+        given["chosen"] = "*i64"
     maps = 2 + count + is_mefnet if gradient else 0
     read = 0 if second else 20 if is_mefnet else 4 + 8 * count
     passes = "second pass" if second else "first pass" if gradient else "values alone"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 
-from ..common.launching import launch
+from ..common.launching import Layout, compiled_for, launch
 from ..common.windows import COLUMNS, locate_strip, row_at, strip_programs, strip_rows, zero_rows
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _gray(
     return total / C
 
 
-@triton.jit
+@compiled_for(Layout(ones=("fine_column",)), Layout(ones=("fine_channel",)), Layout())
 def activity_kernel(
     fine,
     shares,

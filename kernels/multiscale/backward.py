@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 
-from ..common.launching import cdiv, launch
+from ..common.launching import Layout, cdiv, compiled_for, launch
 from ..common.tiles import locate
 from ..common.windows import row_at
 
@@ -29,7 +29,7 @@ def _expansion_weight(step: tl.constexpr, coarse, coarse_size, fine_position, si
     return tl.where(there, tl.where(repeated, 1.0, weight), 0.0)
 
 
-@triton.jit
+@compiled_for(Layout(ones=("grad_column",)), Layout())
 def blend_backward_kernel(
     grad,
     slope,  # contiguous, or None

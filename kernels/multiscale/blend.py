@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import triton
 import triton.language as tl
 
-from ..common.launching import cdiv, launch
+from ..common.launching import Layout, cdiv, compiled_for, launch
 from ..common.tiles import locate, stored
 from ..common.windows import row_at
 
@@ -64,7 +64,20 @@ def _clamp(x, most):
     return tl.minimum(tl.maximum(x, 0.0), most)
 
 
-@triton.jit
+_COARSE = ("coarse_column", "fused_coarse_column")
+_PLANAR = ("fine_column", *_COARSE, "fused_column")
+_VECTORS = ("fine", "activity", "fused", "slope", "width", "pixels")
+_VECTORS += tuple(f"fine_{x}" for x in ("batch", "layer", "channel", "row"))
+_VECTORS += tuple(f"fused_{x}" for x in ("batch", "channel", "row"))
+LAYOUTS = {
+    "vectors": Layout(_PLANAR, _VECTORS),
+    "planar": Layout(_PLANAR),
+    "channels last": Layout(("fine_channel", *_COARSE, "fused_channel")),
+    "any strides": Layout(),
+}
+
+
+@compiled_for(*LAYOUTS.values())
 def blend_kernel(
     fine,
     coarse,

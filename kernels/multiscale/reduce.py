@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import triton
 import triton.language as tl
 
-from ..common.launching import cdiv, launch
+from ..common.launching import Layout, cdiv, compiled_for, launch
 from ..common.tiles import locate, stored
 from ..common.windows import row_at
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 WARPS = 4
 
 
-@triton.jit
+@compiled_for(Layout(ones=("fine_column",)), Layout(ones=("fine_channel",)), Layout())
 def reduce_kernel(
     fine,
     coarse,

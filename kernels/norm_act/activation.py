@@ -17,16 +17,16 @@ loads the parameters of the channels once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import triton
 import triton.language as tl
 
-from ..common.launching import BYTES_IN_FLIGHT, SINGLE_VALUES, Configuration, cdiv
+from ..common.launching import BYTES_IN_FLIGHT, SINGLE_VALUES, Configuration, Kernel, cdiv
 from .channels import (
     activation,
     affine,
     batchnorm_correction,
+    by_vectors,
     configuration,
     launch_tiles,
     locate_tile,
@@ -62,7 +62,7 @@ def slabs(rows: int, channels: int) -> tuple[int, int]:
     return cdiv(tiles, steps), steps
 
 
-@triton.jit(do_not_specialize=["rows", "steps"])
+@by_vectors("x", "y", "mean", "variance", "weight", "bias")
 def apply_kernel(
     x,
     y,
@@ -91,7 +91,7 @@ def apply_kernel(
         begin += ROWS * tl.cast(channels, tl.int64)
 
 
-@triton.jit(do_not_specialize=["rows", "steps"])
+@by_vectors("x", "grad_y", "grad_x", "parts", "mean", "variance", "weight", "bias", "sums")
 def backward_kernel(
     x,
     grad_y,
@@ -168,7 +168,7 @@ def backward(
 def _variants(dtype: str, size: int, aligned: bool = True) -> list[Configuration]:
     """Return the variants of the forward pass, the sums and the gradient."""
     tile = {"ROWS": tile_rows(64)}
-    rows: list[tuple[str, Any, tuple[str, ...], int, int]] = [
+    rows: list[tuple[str, Kernel, tuple[str, ...], int, int]] = [
         ("forward", apply_kernel, (), 2, SINGLE_VALUES),
         ("sums", backward_kernel, ("grad_x", "sums", "count"), 2, BYTES_IN_FLIGHT),
         ("gradient", backward_kernel, ("parts",), 3, BYTES_IN_FLIGHT),

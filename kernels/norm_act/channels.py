@@ -5,16 +5,21 @@ A pixel is a row, so a tile is (pixels, channels) with the channels next to one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import triton
 import triton.language as tl
 
-from ..common.launching import Configuration, cdiv, launch
+from ..common.launching import Configuration, Kernel, Layout, cdiv, compiled_for, launch
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def by_vectors(*arrays: str) -> Callable[[Callable[..., None]], Kernel]:
+    """Compile a kernel for aligned arrays whose channels are whole vectors, and for any others."""
+    return compiled_for(Layout(multiples=("channels", *arrays)), Layout())
 
 
 def widest(channels: int) -> int:
@@ -22,7 +27,7 @@ def widest(channels: int) -> int:
     return min(64, 1 << (channels - 1).bit_length())
 
 
-def launch_tiles(kernel: Any, count: int, x: Tensor, *arguments: Any, **options: Any) -> None:
+def launch_tiles(kernel: Kernel, count: int, x: Tensor, *arguments: Any, **options: Any) -> None:
     """Launch ``count`` programs for each block of channels of ``x``, the first argument."""
     channels = x.shape[1]
     programs = count * cdiv(channels, widest(channels))
@@ -97,7 +102,7 @@ def store_sums(parts, part, dz, product, c, channels):
 
 def configuration(
     name: str,
-    kernel: Any,
+    kernel: Kernel,
     dtype: str,
     tile: dict[str, int],
     bytes_per_element: float,
@@ -112,21 +117,20 @@ def configuration(
     channel of one pixel before it is pooled or upsampled. If not ``aligned``, the number of
     channels need not be a multiple of a vector's size.
     """
-    integers = ("rows", "height", "width", "cells", "steps", "pieces")
+    integers = ("rows", "height", "width", "cells", "steps", "pieces", "channels")
     images = ("x", "y", "pooled", "up", "grad_y", "grad_pooled", "grad_up", "grad_x", "grad_z")
     constants: dict[str, Any] = {**tile, "CHANNELS": 64, **dict.fromkeys(absent)}
     types = {
         **dict.fromkeys(integers, "i32"),
-        **dict.fromkeys(images, f"*{dtype}:16"),
+        **dict.fromkeys(images, f"*{dtype}"),
         **dict.fromkeys(("eps", "momentum"), "fp32"),
-        "channels": "i32:16" if aligned else "i32",
     }
     (lines,) = tile.values()
-    return Configuration(
-        name=f"{name}, {dtype}" + ("" if aligned else ", any number of channels"),
-        kernel=kernel,
-        signature={x: types.get(x, "*fp32:16") for x in kernel.arg_names if x not in constants},
-        constants=constants,
+    return kernel.configuration(
+        f"{name}, {dtype}" + ("" if aligned else ", any number of channels"),
+        {x: types.get(x, "*fp32") for x in kernel.arg_names},
+        constants,
+        0 if aligned else 1,
         pixels=lines * 64,
         bytes_per_pixel=bytes_per_element,
         resident=resident,

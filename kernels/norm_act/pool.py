@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import triton
 import triton.language as tl
 
-from ..common.launching import ARITHMETIC, BYTES_IN_FLIGHT, Configuration, cdiv
+from ..common.launching import ARITHMETIC, BYTES_IN_FLIGHT, Configuration, Kernel, cdiv
 from .activation import steps_for
 from .channels import (
     activation,
     affine,
     batchnorm_correction,
+    by_vectors,
     configuration,
     launch_tiles,
     locate_tile,
@@ -65,7 +66,7 @@ def _pooled(plane, row, column, inside, height, width, channels, c):
     return at, inside & (row < height // 2) & (column < width // 2)
 
 
-@triton.jit(do_not_specialize=["cells", "height", "width", "steps"])
+@by_vectors("x", "y", "pooled", "mean", "variance", "weight", "bias")
 def pool_kernel(
     x,
     y,
@@ -102,7 +103,9 @@ def pool_kernel(
         tl.store(pooled + at, best.to(pooled.dtype.element_ty), mask=there)
 
 
-@triton.jit(do_not_specialize=["cells", "height", "width", "steps"])
+@by_vectors(
+    "x", "grad_y", "grad_pooled", "grad_x", "parts", "mean", "variance", "weight", "bias", "sums"
+)
 def pool_backward_kernel(
     x,
     grad_y,
@@ -206,7 +209,7 @@ def backward(
     _launch(pool_backward_kernel, BACKWARD, x, grad_y, grad_pooled, grad_x, parts, *statistics)
 
 
-def _launch(kernel: Any, elements: int, x: Tensor, *arguments: Any) -> None:
+def _launch(kernel: Kernel, elements: int, x: Tensor, *arguments: Any) -> None:
     """Launch a kernel with the sizes and the tile that both have in common."""
     _, channels, height, width = x.shape
     programs, steps = slabs(x, elements)
@@ -215,10 +218,10 @@ def _launch(kernel: Any, elements: int, x: Tensor, *arguments: Any) -> None:
     launch_tiles(kernel, programs, x, *arguments, *sizes, **tile)
 
 
-def _variants(dtype: str, size: int) -> list[Configuration]:
+def _variants(dtype: str, size: int, aligned: bool = True) -> list[Configuration]:
     """Return the variants of the forward pass, the sums and the gradient."""
     forward, backward = (pool_kernel, FORWARD), (pool_backward_kernel, BACKWARD)
-    rows: list[tuple[str, tuple[Any, int], tuple[str, ...], float, int]] = [
+    rows: list[tuple[str, tuple[Kernel, int], tuple[str, ...], float, int]] = [
         ("forward", forward, ("y",), 1.25, BYTES_IN_FLIGHT),
         ("forward, both results", forward, (), 2.25, ARITHMETIC),
         ("sums", backward, ("grad_y", "grad_x", "sums", "count"), 1.25, BYTES_IN_FLIGHT),
@@ -229,9 +232,15 @@ def _variants(dtype: str, size: int) -> list[Configuration]:
     variants = []
     for name, (kernel, elements), absent, floor, resident in rows:
         tile = {"CELLS": tile_cells(64, elements)}
-        found = configuration(name, kernel, dtype, tile, floor * size, resident, WARPS, absent)
+        found = configuration(
+            name, kernel, dtype, tile, floor * size, resident, WARPS, absent, aligned
+        )
         variants.append(replace(found, pixels=4 * found.pixels))
     return variants
 
 
-CONFIGURATIONS = [*_variants("bf16", 2), *_variants("fp32", 4)]
+CONFIGURATIONS = [
+    *_variants("bf16", 2),
+    *_variants("fp32", 4),
+    *_variants("bf16", 2, aligned=False),
+]

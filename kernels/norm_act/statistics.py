@@ -23,7 +23,7 @@ import triton.language as tl
 
 from ..common.launching import BYTES_IN_FLIGHT, SINGLE_VALUES, Configuration, cdiv, launch
 from .activation import WARPS, slabs, tile_rows
-from .channels import configuration, launch_tiles, locate_tile, slab_rows
+from .channels import by_vectors, configuration, launch_tiles, locate_tile, slab_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PARTS, MERGED = 128, 8  # parts and channels of a tile when statistics are merged
 
 
-@triton.jit(do_not_specialize=["rows", "steps"])
+@by_vectors("x", "parts")
 def moments_kernel(x, parts, rows, channels, steps, ROWS: tl.constexpr, CHANNELS: tl.constexpr):
     """Compute mean, variance and count of one slab of pixels."""
     slab, c = locate_tile(channels, CHANNELS)
@@ -78,7 +78,7 @@ def _part(parts, first, pieces, c, channels, PARTS: tl.constexpr):
     return mean, variance, tl.load(at + channels, mask=there, other=0)
 
 
-@triton.jit(do_not_specialize=["pieces"])
+@by_vectors("parts", "merged", "running_mean", "running_variance")
 def merge_kernel(
     parts,
     merged,
@@ -172,17 +172,19 @@ CONFIGURATIONS = [
     _variant("bf16", 2),
     _variant("fp32", 4),
     _variant("bf16", 2, aligned=False),
-    Configuration(
-        name="merging",
-        kernel=merge_kernel,
-        signature={
-            **dict.fromkeys(("parts", "merged", "running_mean", "running_variance"), "*fp32:16"),
-            **{"momentum": "fp32", "pieces": "i32", "channels": "i32:16"},
-        },
-        constants={"PARTS": PARTS, "CHANNELS": MERGED},
-        pixels=PARTS * MERGED,
-        bytes_per_pixel=12,
-        resident=SINGLE_VALUES,
-        num_warps=4,
+    *(
+        merge_kernel.configuration(
+            "merging" + (", any number of channels" if layout else ""),
+            {
+                **dict.fromkeys(("parts", "merged", "running_mean", "running_variance"), "*fp32"),
+                "momentum": "fp32",
+            },
+            {"PARTS": PARTS, "CHANNELS": MERGED},
+            layout,
+            pixels=PARTS * MERGED,
+            bytes_per_pixel=12,
+            resident=SINGLE_VALUES,
+        )
+        for layout in (0, 1)
     ),
 ]

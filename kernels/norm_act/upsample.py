@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 import triton
 import triton.language as tl
 
-from ..common.launching import BYTES_IN_FLIGHT, MANY_MAPS, cdiv
+from ..common.launching import BYTES_IN_FLIGHT, MANY_MAPS, Kernel, cdiv
 from .channels import (
     activation,
     affine,
+    by_vectors,
     configuration,
     launch_tiles,
     locate_tile,
@@ -70,7 +71,7 @@ def _upsampled_row(row, lanes, before, after, inside, center, scale, offset):
     return even, odd
 
 
-@triton.jit(do_not_specialize=["height", "width", "rows"])
+@by_vectors("x", "up", "mean", "variance", "weight", "bias")
 def upsample_kernel(
     x,
     up,
@@ -129,7 +130,7 @@ def _gathered_row(row, first, second, channels, fourth, inside):
     return 0.25 * outer + 0.75 * inner
 
 
-@triton.jit(do_not_specialize=["height", "width", "rows"])
+@by_vectors("x", "grad_up", "grad_z", "parts", "mean", "variance", "weight", "bias")
 def gather_kernel(
     x,
     grad_up,
@@ -207,7 +208,7 @@ def gather(
     _launch(gather_kernel, x, grad_up, grad_z, parts, *affine)
 
 
-def _launch(kernel: Any, x: Tensor, *arguments: Any) -> None:
+def _launch(kernel: Kernel, x: Tensor, *arguments: Any) -> None:
     """Launch a kernel with the sizes and the tile that both have in common."""
     _, channels, height, width = x.shape
     programs, rows = strips(x)
@@ -216,8 +217,17 @@ def _launch(kernel: Any, x: Tensor, *arguments: Any) -> None:
 
 
 CONFIGURATIONS = [
-    configuration(name, kernel, dtype, {"PIXELS": tile_pixels(64)}, floor * size, resident, WARPS)
-    for dtype, size in (("bf16", 2), ("fp32", 4))
+    configuration(
+        name,
+        kernel,
+        dtype,
+        {"PIXELS": tile_pixels(64)},
+        floor * size,
+        resident,
+        WARPS,
+        aligned=aligned,
+    )
+    for dtype, size, aligned in (("bf16", 2, True), ("fp32", 4, True), ("bf16", 2, False))
     for name, kernel, floor, resident in (
         ("forward", upsample_kernel, 5, BYTES_IN_FLIGHT),
         ("gradient by z and sums", gather_kernel, 6, MANY_MAPS),

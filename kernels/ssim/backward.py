@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import triton
 import triton.language as tl
 
+from ..common.launching import Layout, compiled_for
 from ..common.maps import filter_maps, map_area, map_offset
 from ..common.tiles import stored
 from ..common.windows import (
@@ -15,7 +15,9 @@ from ..common.windows import (
 )
 
 
-@triton.jit
+@compiled_for(
+    Layout(ones=("a_column", "b_column"), multiples=("maps",)), Layout(multiples=("maps",))
+)
 def ssim_backward_kernel(
     a,
     b,
@@ -54,23 +56,25 @@ def ssim_backward_kernel(
     b += plane * b_plane
     shift_a = tl.load(shifts + plane)
     shift_b = tl.load(shifts + planes + plane)
-    to = plane * height * width + column
     # Lanes beyond the image repeat its last column and are not stored.
     x = tl.minimum(column, width - 1) + (right - len(TAPS_X) + 1)
     y = first - size + 1 + down
     first_tap = map_offset(plane, y, x, map_height, map_width, MARGIN_Y, MARGIN_X)
     area = map_area(planes, map_height, map_width, MARGIN_Y, MARGIN_X)
     ring = zero_rows(count * size, COLUMNS)
-    for row in range(first - size + 1, end):
+    start = first - (size - 1)
+    at_a = row_at(a, start, column, a_row, a_column)
+    at_b = row_at(b, start, column, b_row, b_column)
+    here = plane * height * width + tl.cast(start, tl.int64) * width + column
+    a_step = tl.cast(a_row, tl.int64)
+    b_step = tl.cast(b_row, tl.int64)
+    for row in range(start, end):
         filtered = filter_maps(maps, first_tap, area, count, TAPS_X)
         first_tap += map_width + 2 * MARGIN_X
         ring = push(ring, filtered, TAPS_Y)
         if row >= first:
-            at_a = row_at(a, row, column, a_row, a_column)
-            at_b = row_at(b, row, column, b_row, b_column)
             value_a = tl.load(at_a, mask=inside, other=0).to(tl.float32) - shift_a
             value_b = tl.load(at_b, mask=inside, other=0).to(tl.float32) - shift_b
-            here = to + tl.cast(row, tl.int64) * width
             if gradient_a is not None:
                 result = ring[2 * size] + 2 * value_a * ring[0] + value_b * ring[size]
                 result = stored(result, gradient_a.dtype.element_ty)
@@ -79,3 +83,6 @@ def ssim_backward_kernel(
                 result = ring[(count - 1) * size] + 2 * value_b * ring[0] + value_a * ring[size]
                 result = stored(result, gradient_b.dtype.element_ty)
                 tl.store(gradient_b + here, result, mask=inside)
+        at_a += a_step
+        at_b += b_step
+        here += width

@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ..common.configurations import MARGINS, WINDOW, configuration
-from ..common.launching import BYTES_IN_FLIGHT, Configuration
+from ..common.configurations import MARGINS, WINDOW, configuration, with_window
+from ..common.launching import ARITHMETIC, BYTES_IN_FLIGHT, Configuration, Kernel
 from .backward import ssim_backward_kernel
 from .forward import ssim_kernel
 
 
 def _configuration(
     name: str,
-    kernel: Any,
+    kernel: Kernel,
     pointers: dict[str, str],
     bytes_per_pixel: float,
     border: str = "valid",
     luminance: bool = True,
     gradients: str = "",
+    layout: int = 0,
 ) -> Configuration:
     """Return a variant; arguments without a type in ``pointers`` are ``None``."""
-    given = {x: f"*{dtype}:16" for x, dtype in pointers.items()}
+    given = {x: f"*{dtype}" for x, dtype in pointers.items()}
     given |= {x: "fp32" for x in ("c1", "c2", "scale") if x in kernel.arg_names}
     optional = ("grad_output", "values", "sums", "shifts", "maps", "gradient_a", "gradient_b")
-    fixed = {"PADDED": border == "zero", "a_column": 1, "b_column": 1, **MARGINS[border]}
+    fixed = {"PADDED": border == "zero", **MARGINS[border]}
     if kernel is ssim_kernel:
-        fixed |= {"LUMINANCE": luminance, "grad_output_column": 1}
+        fixed |= {"LUMINANCE": luminance, "EACH": 2}
         fixed |= {"FOR_A": "a" in gradients, "FOR_B": "b" in gradients}
     absent = [x for x in optional if x in kernel.arg_names and x not in given]
     return configuration(
-        f"{name}, {border} border, {'with' if luminance else 'no'} luminance, {pointers['a']}",
+        f"{name}, {border} border, {'with' if luminance else 'no'} luminance, {pointers['a']}"
+        + (", any strides" if layout else ""),
         kernel,
         given,
         {**WINDOW, **fixed, **dict.fromkeys(absent)},
         bytes_per_pixel,
-        resident=BYTES_IN_FLIGHT,
+        resident=ARITHMETIC if kernel is ssim_kernel else BYTES_IN_FLIGHT,
+        layout=layout,
     )
 
 
@@ -77,5 +78,40 @@ CONFIGURATIONS = [
         {**_HALF, **_MAPS, "gradient_a": "bf16", "gradient_b": "bf16"},
         24,
         "zero",
+    ),
+    _configuration(
+        "ssim mean, both gradients",
+        ssim_kernel,
+        {**_MEAN, **_MAPS},
+        24,
+        "zero",
+        gradients="ab",
+        layout=1,
+    ),
+    _configuration(
+        "both gradients, second pass",
+        ssim_backward_kernel,
+        {**_SINGLE, **_MAPS, **_GRADIENTS},
+        32,
+        layout=1,
+    ),
+    *(
+        with_window(
+            _configuration(
+                "ssim mean, both gradients", ssim_kernel, {**_MEAN, **_MAPS}, 24, gradients="ab"
+            ),
+            window,
+            each,
+        )
+        for window, each in ((13, 2), (27, 1))
+    ),
+    with_window(
+        _configuration(
+            "both gradients, second pass",
+            ssim_backward_kernel,
+            {**_SINGLE, **_MAPS, **_GRADIENTS},
+            32,
+        ),
+        27,
     ),
 ]

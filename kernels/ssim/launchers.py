@@ -11,12 +11,22 @@ from typing import TYPE_CHECKING
 from ..common.launching import launch
 from ..common.maps import margins, new_maps
 from ..common.reflect_pad import reflect_pad, reflect_pad_backward
-from ..common.windows import Taps, Windows, single, strip_programs, strip_rows, windows_of
+from ..common.windows import (
+    Taps,
+    Windows,
+    columns_each,
+    single,
+    strip_programs,
+    strip_rows,
+    windows_of,
+)
 from .backward import ssim_backward_kernel
 from .forward import ssim_kernel
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+MAPS = 4  # of a ring
 
 
 def _first_pass(
@@ -36,8 +46,9 @@ def _first_pass(
     """Fill ``values``; return the programs' sums, the derivative maps and the planes' constants."""
     planes, height, width = a.shape
     size = windows.map_height, windows.map_width
-    rows = strip_rows(planes, *size)
-    programs = strip_programs(planes, *size, rows)
+    each = columns_each(windows.taps_y, MAPS)
+    rows = strip_rows(planes, *size, each)
+    programs = strip_programs(planes, *size, rows, each)
     with_maps = for_a or for_b
     maps = new_maps(a, planes, 2 + for_a + for_b, windows) if with_maps else None
     shifts = single(a, 2, planes) if with_maps else None
@@ -67,6 +78,7 @@ def _first_pass(
         LUMINANCE=luminance,
         FOR_A=for_a,
         FOR_B=for_b,
+        EACH=each,
         PADDED=windows.padded,
         **margins(windows)._asdict(),
         **windows.constants,

@@ -13,6 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastmef import backends, functional, ops
+from fastmef.kernels.common.maps import map_area, map_offset
 from fastmef.kernels.common.tiles import locate
 from fastmef.kernels.common.windows import plane_constant
 from fastmef.ops.common.operation import OPERATIONS
@@ -46,6 +47,26 @@ def test_locate(program: int, width: int, height: int, device: torch.device) -> 
     plane, row = divmod(row, height)
     first = 512 * block
     assert out.tolist() == [plane, row, first, (plane * height + row) * width + first]
+
+
+@triton.jit
+def _in_maps(out, plane, y, x, height, width, MARGIN_Y: tl.constexpr, MARGIN_X: tl.constexpr):
+    at = map_offset(plane.to(tl.int64), y, x, height, width, MARGIN_Y, MARGIN_X)
+    tl.store(out, at)
+    tl.store(out + 1, map_area(plane, height, width, MARGIN_Y, MARGIN_X))
+
+
+@pytest.mark.parametrize(
+    "plane, y, x, height, width",
+    [(0, -10, -5, 1, 1), (3, 29999, 40004, 30000, 40000), (7, -10, 2**28, 9, 2**28)],
+)
+def test_offsets_in_maps(
+    plane: int, y: int, x: int, height: int, width: int, device: torch.device
+) -> None:
+    out = torch.zeros(2, dtype=torch.int64, device=device)
+    _in_maps[(1,)](out, plane, y, x, height, width, MARGIN_Y=10, MARGIN_X=5)
+    rows, columns = height + 20, width + 10
+    assert out.tolist() == [(plane * rows + y + 10) * columns + x + 5, plane * rows * columns]
 
 
 @triton.jit

@@ -47,6 +47,7 @@ def norm(*more: Any) -> tuple[Any, ...]:
 
 
 X, HALVED, DOUBLED = last(*NORM), last(2, 8, 3, 5), last(2, 8, 12, 20)
+FRAMED = last(2, 8, 14, 22)  # doubled, with a border
 MAPS = planar(*STACK), planar(2, 3, *WINDOWS), planar(2, 3, *WINDOWS), planar(2, *WINDOWS)
 SOURCES = planar(2, 1, HEIGHT, WIDTH, dtype=torch.int64), *[planar(*PLANE)] * 3
 
@@ -198,12 +199,16 @@ CALLS: list[tuple[str, tuple[Any, ...], list[Meta]]] = [
     ("norm_act", (X, *norm("pool", True)), [X, HALVED]),
     ("norm_act", (X, *norm("pool", False)), [planar(0, dtype=HALF), HALVED]),
     ("norm_act", (X, *norm("bilinear", False)), [planar(0, dtype=HALF), DOUBLED]),
+    ("norm_act", (X, *norm("border", False)), [planar(0, dtype=HALF), last(2, 8, 8, 12)]),
+    ("norm_act", (X, *norm("pool border", True)), [X, last(2, 8, 5, 7)]),
+    ("norm_act", (X, *norm("bilinear border", False)), [planar(0, dtype=HALF), FRAMED]),
     (
         "norm_act_sums",
         (None, HALVED, X, *norm("pool")),
         [planar(2, 8), planar(0, dtype=HALF)],
     ),
     ("norm_act_sums", (None, DOUBLED, X, *norm("bilinear")), [planar(2, 8), X]),
+    ("norm_act_sums", (None, FRAMED, X, *norm("bilinear border")), [planar(2, 8), X]),
     ("norm_act_backward", (X, None, X, *norm(""), planar(2, 8), planar(1)), [X]),
 ]  # fmt: skip
 

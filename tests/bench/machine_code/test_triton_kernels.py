@@ -39,6 +39,24 @@ def two_layers(x, stride, SIZE: tl.constexpr):
 
 
 @triton.jit
+def carried_rows(x, stride, rows, SIZE: tl.constexpr):
+    here = tl.program_id(0) * stride
+    for _ in range(rows):
+        at = x + here + tl.arange(0, SIZE)
+        tl.store(at, tl.load(at) + 1)
+        here += 1
+
+
+@triton.jit
+def far_carried_rows(x, stride, rows, SIZE: tl.constexpr):
+    here = tl.program_id(0).to(tl.int64) * stride
+    for _ in range(rows):
+        at = x + here + tl.arange(0, SIZE)
+        tl.store(at, tl.load(at) + 1)
+        here += stride
+
+
+@triton.jit
 def far_rows(x, stride, SIZE: tl.constexpr):
     at = x + tl.program_id(0).to(tl.int64) * stride + tl.arange(0, SIZE)
     tl.store(at, tl.load(at) + 1)
@@ -52,7 +70,15 @@ CONFIGURATIONS = [
         for n, warps in (CENTERS)
     ),
     *(
-        Configuration(x.__name__, x, {"x": "*fp32", "stride": "i32"}, {"SIZE": 128}, 128, 8, 32)
+        Configuration(
+            x.__name__,
+            x,
+            {name: "*fp32" if name == "x" else "i32" for name in x.arg_names if name != "SIZE"},
+            {"SIZE": 128},
+            128,
+            8,
+            32,
+        )
         for x in (MORE)
     ),
 ]
@@ -80,7 +106,7 @@ def run(
 
 
 def test_kernels_that_fit(tmp_path: Path) -> None:
-    result = run(tmp_path, [FITS], "far_rows,")
+    result = run(tmp_path, [FITS], "far_rows, far_carried_rows")
     assert result.returncode == 0, result.stderr
     line = next(x for x in result.stdout.splitlines() if "kernel: center" in x)
     cells = [x.strip() for x in line.split("|")]
@@ -92,14 +118,14 @@ def test_kernels_that_fit(tmp_path: Path) -> None:
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return name of a variant → what is wrong with it; each alone makes the exit status 1."""
     centers = [FITS, SPILLS, EXCEEDS, ODD]
-    result = run(tmp_path_factory.mktemp("wrong"), centers, "rows, two_layers")
+    result = run(tmp_path_factory.mktemp("wrong"), centers, "rows, two_layers, carried_rows")
     assert result.returncode == 1
     lines = (x.removeprefix("kernel: ") for x in result.stderr.splitlines())
     return dict(x.split(", sm_90: ", 1) for x in lines if ", sm_90: " in x)
 
 
 def test_one_that_fits_is_not_among_the_wrong_ones(found: dict[str, str]) -> None:
-    assert len(found) == 5 and "center 1024, 32" not in found
+    assert len(found) == 6 and "center 1024, 32" not in found
 
 
 @pytest.mark.parametrize(
@@ -110,6 +136,7 @@ def test_one_that_fits_is_not_among_the_wrong_ones(found: dict[str, str]) -> Non
         ("center 1000, 32", "does not compile"),
         ("rows", "computes addresses in 32 bits"),
         ("two_layers", "computes addresses in 32 bits"),
+        ("carried_rows", "computes addresses in 32 bits"),
     ],
 )
 def test_what_is_wrong(found: dict[str, str], name: str, why: str) -> None:
