@@ -7,6 +7,7 @@ in that order, and the reasons why it may be missing in this file.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
@@ -24,6 +25,7 @@ REFERENCE = "reference"
 CPP = "cpp"
 CUDA = "cuda"
 TRITON = "triton"
+ON_GPU = (CUDA, TRITON)
 
 # Maps (backend, operation) to the error of a kernel that could not be started. That backend is not
 # used again for that operation.
@@ -110,8 +112,14 @@ CUDA_MODULE, WHY_NO_CUDA = _load_cuda()
 WHY_NO_TRITON = _why_no_triton()
 
 
+@functools.cache
+def capability(gpu: int) -> tuple[int, int]:
+    """Return the compute capability. PyTorch takes longer to look it up than to start a kernel."""
+    return torch.cuda.get_device_capability(gpu)
+
+
 def _gpu_is_new_enough(index: int | None) -> bool:
-    return torch.cuda.get_device_capability(index) >= OLDEST_GPU
+    return capability(torch.cuda.current_device() if index is None else index) >= OLDEST_GPU
 
 
 # torch.compile takes the result as a constant. The decorator torch.compiler.assume_constant_result

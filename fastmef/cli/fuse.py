@@ -132,9 +132,10 @@ def fuse(
         fastmef fuse dark.jpg bright.jpg -o fused.jpg --brightness 0.3 --bias 0 --bias 0.7
         fastmef fuse dark.jpg bright.jpg -o fused.jpg --mask - --mask without-people.png
     """
-    from fastmef.cli.preload import preload_torch
+    from fastmef.cli.preload import defer_meta_registrations, preload_torch
 
     preload_torch()
+    defer_meta_registrations()
     from fastmef.cli.process import importing
     from fastmef.cli.progress import late_progress
     from fastmef.data.ahead import decoding_ahead

@@ -105,9 +105,9 @@ def weighted_ssim_loss(
     check_fused(fused, exposures)
     check_same_kind("fused", fused, "exposures", exposures)
     check_choice("reduction", reduction, ("mean", "none"))
-    options = loss_options(scales, gamma, luminance, window, sigma, k1, k2, floor, eps)
-    if reduction == "none" and len(options["scales"]) != 1:
-        raise InputError(f"reduction='none' needs one scale, got {len(options['scales'])}")
+    options, scales = loss_options(scales, gamma, luminance, window, sigma, k1, k2, floor, eps)
+    if reduction == "none" and len(scales) != 1:
+        raise InputError(f"reduction='none' needs one scale, got {len(scales)}")
     plane, planes = to_luma(fused, 3), to_luma(exposures, 4)
     if mask is not None:
         check_dense("mask", mask)
@@ -118,10 +118,8 @@ def weighted_ssim_loss(
             )
         check_same_kind("mask", mask, "fused", fused)
         mask = to_luma(mask, 3)
-    if isinstance(options["gamma"], str):
-        loss = ops.weighted_ssim_loss(plane, planes, mask, reduction, **options)
-    else:
-        loss = _custom_gamma_loss(plane, planes, mask, reduction, **options)
+    function = ops.weighted_ssim_loss if isinstance(options.gamma, str) else _custom_gamma_loss
+    loss = function(plane, planes, mask, reduction, options, scales)
     return loss.unsqueeze(1) if reduction == "none" and fused.ndim == 4 else loss
 
 
@@ -172,19 +170,20 @@ def fusion_loss(
     check_float("exposures", exposures)
     check_stack("logits", logits)
     check_exposures(exposures)
-    if logits.shape != exposures.shape[:2] + exposures.shape[-2:]:
+    is_gray = logits.shape == exposures.shape
+    if not is_gray and logits.shape != exposures.shape[:2] + exposures.shape[-2:]:
         raise InputError(
             "logits must be (B, K, H, W) of the exposures, "
             f"got {tuple(logits.shape)} for {tuple(exposures.shape)}"
         )
     check_same_kind("logits", logits, "exposures", exposures)
-    options = loss_options(scales, gamma, luminance, window, sigma, k1, k2, floor, eps)
+    options, scales = loss_options(scales, gamma, luminance, window, sigma, k1, k2, floor, eps)
     planes = to_luma(exposures, 4)
-    if isinstance(options["gamma"], str):
-        return ops.fusion_loss(logits, planes, **options)
+    if isinstance(options.gamma, str):
+        return ops.fusion_loss(logits, planes, options, scales)
     wide = [x.to(torch.promote_types(x.dtype, torch.float32)) for x in (logits, planes)]
     fused, _ = softmax_fuse(wide[0], wide[1].unsqueeze(2), want_weights=False)
-    return _custom_gamma_loss(fused.squeeze(1), wide[1], None, "mean", **options)
+    return _custom_gamma_loss(fused.squeeze(1), wide[1], None, "mean", options, scales)
 
 
 def _custom_gamma_loss(
@@ -192,7 +191,8 @@ def _custom_gamma_loss(
     exposures: Tensor,
     mask: Tensor | None,
     reduction: str,
-    **options: Any,
+    options: LossOptions,
+    scales: Sequence[float],
 ) -> Tensor:
     """Return the loss of grey images whose γ is the caller's function."""
 
@@ -209,28 +209,29 @@ def _custom_gamma_loss(
     loss = reference.weighted_ssim_loss(
         fused.to(wide),
         exposures.to(wide),
+        scales,
         mask=mask,
         reduction=reduction,
         quality_map=quality_map,
-        **options,
+        **options._asdict(),
     )
     return loss.to(dtype) if reduction == "none" else loss
 
 
-def loss_options(scales: Sequence[float], *given: Any) -> dict[str, Any]:
-    """Check the options of the losses and return them by name, with γ and scales normalised."""
+def loss_options(scales: Sequence[float], *given: Any) -> tuple[LossOptions, tuple[float, ...]]:
+    """Check options and scales of the losses and return them, with γ and scales normalised."""
     if isinstance(scales, tuple) and not torch.compiler.is_compiling():
         # The types are part of the key: 1 and True are equal, but not both are allowed.
         types = tuple(map(type, given + scales))
         if _HASHABLE.issuperset(types):
-            return dict(_cached_options(types, scales, *given))
+            return _cached_options(types, scales, *given)
     return _checked_options(scales, *given)
 
 
-def _checked_options(scales: Sequence[float], *given: Any) -> dict[str, Any]:
-    """Check the options and return them by name, γ and scales normalised."""
+def _checked_options(scales: Sequence[float], *given: Any) -> tuple[LossOptions, tuple[float, ...]]:
+    """Check options and scales and return them, γ and scales normalised."""
     options = LossOptions(*given)
-    gamma = checked_gamma(options.gamma)
+    gamma: Any = checked_gamma(options.gamma)  # names, or a function
     check_flag("luminance", options.luminance)
     check_window(options.window, options.sigma)
     for name in ("k1", "k2", "floor", "eps"):
@@ -241,13 +242,12 @@ def _checked_options(scales: Sequence[float], *given: Any) -> dict[str, Any]:
         raise InputError(
             f"scales must be non-negative weights with a positive sum, got {shown(scales)}"
         )
-    plain = {"gamma": gamma, "scales": tuple(float(weight) for weight in weights)}
-    return options._asdict() | plain
+    return LossOptions(gamma, *options[1:]), tuple(float(weight) for weight in weights)
 
 
 @lru_cache(maxsize=64)
 def _cached_options(
     types: tuple[type, ...], scales: tuple[float, ...], *given: Any
-) -> dict[str, Any]:
+) -> tuple[LossOptions, tuple[float, ...]]:
     """Return :func:`_checked_options` from a cache; ``types`` is a part of the key."""
     return _checked_options(scales, *given)

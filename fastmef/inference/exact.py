@@ -25,7 +25,6 @@ from fastmef.inference.convolve import (
     convolve_on,
     convolve_relu,
     extended,
-    framed_pool,
     inner_columns,
     inner_rows,
 )
@@ -308,17 +307,18 @@ class _Band:
         skipped: list[Framed] = []
         for level, group in enumerate(self._body.encoder):
             last = level == _LAST
-            by = 1 if last else 2
             whole = result = None
             for begin, end, top, bottom in self._strips(level):
                 part = convolve(group, read(top, bottom), self._width(level), self._edge)
+                rows = inner_rows(part, begin - top, end - top, self._edge)
                 if self._body.skip_connections and not last:
                     whole = whole or self._skipped(part, level)
-                    whole.fill(inner_rows(part, begin - top, end - top, self._edge), begin)
-                part = part if last else framed_pool(part, self._edge)
+                    whole.fill(rows, begin)
                 result = result or self._held(part, level if last else level + 1)
-                rows = (begin - top) // by, (end - top) // by
-                result.fill(inner_rows(part, *rows, self._edge), begin // by)
+                if last:
+                    result.fill(rows, begin)
+                else:
+                    result.fill_pooled(rows, begin // 2)
             if whole is not None:
                 whole.replicate()
                 skipped.append(whole)

@@ -55,7 +55,8 @@ class WeightedSSIMLoss(nn.Module):
         scales: Sequence[float] = (1.0,),
     ) -> None:
         super().__init__()
-        self.options = loss_options(scales, gamma, luminance, window, sigma, k1, k2, floor, eps)
+        checked, levels = loss_options(scales, gamma, luminance, window, sigma, k1, k2, floor, eps)
+        self.options = {**checked._asdict(), "scales": levels}
         if isinstance(gamma, nn.Module):
             self.gamma = gamma
 

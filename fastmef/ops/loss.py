@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastmef import reference
+from fastmef import backends, reference
 from fastmef.ops import filters, fusion, loss_from_maps, ssim
 from fastmef.ops import loss_kernels as kernels
 from fastmef.ops.common.autograd import (
@@ -70,7 +70,7 @@ def _map_case(*given: Any) -> Any:
 
 
 # F and logits share one registered operation; both records support the same cases.
-_loss = WEIGHTED_SSIM_LOSS.register(
+WEIGHTED_SSIM_LOSS.register(
     f"weighted_ssim_loss(Tensor source, Tensor exposures, Tensor? mask, {_SCHEMA}, "
     "float[] scales, bool with_gradient) -> (Tensor, Tensor)",
     kernels.new_loss,
@@ -79,6 +79,7 @@ _loss = WEIGHTED_SSIM_LOSS.register(
     cuda=kernels.loss_cuda,
     triton=kernels.loss_triton,
 )
+_loss = WEIGHTED_SSIM_LOSS.eager("weighted_ssim_loss")
 _loss_map = WEIGHTED_SSIM_LOSS.register(
     f"weighted_ssim_map(Tensor fused, Tensor exposures, {_SCHEMA}) -> Tensor",
     kernels.new_map,
@@ -97,12 +98,13 @@ _loss_map_backward = WEIGHTED_SSIM_LOSS.register(
 
 
 SCALE_GRADIENT = Operation("scale_gradient", cuda=Support(GPU_FLOATS), triton=Support(GPU_FLOATS))
-_scale_gradient = SCALE_GRADIENT.register(
+SCALE_GRADIENT.register(
     "scale_gradient_(Tensor(a!) gradient, Tensor grad_output, float divisor) -> ()",
     lambda *given: None,
     cuda=kernels.scale_cuda,
     triton=kernels.scale_triton,
 )
+_scale_gradient = SCALE_GRADIENT.eager("scale_gradient_")
 
 
 class Loss(Function):
@@ -113,19 +115,15 @@ class Loss(Function):
 
     @staticmethod
     def forward(
-        source: Tensor,
-        exposures: Tensor,
-        mask: Tensor | None,
-        options: LossOptions,
-        scales: Sequence[float],
-        with_gradient: bool,
+        source: Tensor, exposures: Tensor, mask: Tensor | None, backend: str, given: tuple[Any, ...]
     ) -> tuple[Tensor, Tensor]:
-        return _loss(source, exposures, mask, *options, scales, with_gradient)
+        """Call the registered operation on ``backend``; ``given`` is what follows the mask."""
+        return _loss(backend, source, exposures, mask, *given)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], outputs: tuple[Tensor, Tensor]) -> None:
-        source, _, mask, *_ = inputs
-        _, gradient = outputs
+        source, _, mask, ctx.backend, _ = inputs
+        gradient = outputs[1]
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(gradient)
         ctx.save_for_backward(gradient)
@@ -135,23 +133,23 @@ class Loss(Function):
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor, _: Any) -> Any:
         (gradient,) = ctx.saved_tensors
-        return _scaled(gradient, grad_output, ctx.scale), *(None,) * 5
+        return _scaled(ctx.backend, gradient, grad_output, ctx.scale), None, None, None, None
 
 
-def _scaled(gradient: Tensor, grad_output: Tensor, divisor: float) -> Tensor:
+def _scaled(backend: str, gradient: Tensor, grad_output: Tensor, divisor: float) -> Tensor:
     """Return ``gradient * grad_output / divisor``, in place unless the graph is retained.
 
     ``backward()`` starts with ``grad_output`` = 1, which the host cannot read without waiting for
     the GPU. So one kernel is launched, which returns at once if the factor is 1.
     """
     if (
-        not torch.compiler.is_compiling()
-        and gradient.numel() > 0
-        and SCALE_GRADIENT.has_kernels_for(gradient, grad_output)
+        backend in backends.ON_GPU
+        and not torch.compiler.is_compiling()
+        and not backends.transforms_active()
         and not torch._C._autograd._get_current_graph_task_keep_graph()  # type: ignore[attr-defined]
     ):
         try:
-            _scale_gradient(gradient, grad_output, divisor)
+            _scale_gradient(backend, gradient, grad_output, divisor)
         except LaunchError:
             pass
         else:
@@ -192,27 +190,55 @@ class LossMap(Function):
         return None, grad_fused, None, None
 
 
-def _sweep(
+def _backend(
     operation: Operation,
-    compute: Callable[..., Tensor],
     source: Tensor,
     exposures: Tensor,
     mask: Tensor | None,
     reduction: str,
+    options: LossOptions,
     scales: Sequence[float],
+) -> str:
+    """Return the backend that makes the loss in one sweep; the reference where none does."""
+    if requires_grad(exposures) or (mask is not None and requires_grad(mask)):
+        return backends.REFERENCE
+    return operation.backend(
+        source, exposures, mask, window=options.window, scales=scales, reduction=reduction
+    )
+
+
+def _mean(
+    operation: Operation,
+    source: Tensor,
+    exposures: Tensor,
+    mask: Tensor | None,
+    options: LossOptions,
+    scales: Sequence[float],
+) -> Tensor | None:
+    """Return the mean by one sweep; ``None`` where no kernel makes it that way."""
+    backend = _backend(operation, source, exposures, mask, "mean", options, scales)
+    if backend == backends.REFERENCE:
+        return None
+    given = (*options, scales, requires_grad(source))
+    try:
+        return Loss.apply(source, exposures, mask, backend, given)[0]
+    except LaunchError:
+        return None
+
+
+def _map(
+    compute: Callable[..., Tensor],
+    fused: Tensor,
+    exposures: Tensor,
+    mask: Tensor | None,
     options: LossOptions,
 ) -> Tensor | None:
-    """Compute the loss in one sweep of a kernel, or return ``None`` if no kernel handles it."""
-    if any(x is not None and requires_grad(x) for x in (exposures, mask)):
-        return None
-    limits = {"window": options.window, "scales": scales, "reduction": reduction}
-    if not operation.has_kernels_for(source, exposures, mask, **limits):
+    """Compute the map in one sweep of a kernel, or return ``None`` if no kernel handles it."""
+    case = fused, exposures, mask, "none", options, (1.0,)
+    if _backend(WEIGHTED_SSIM_LOSS, *case) == backends.REFERENCE:
         return None
     try:
-        if reduction == "mean":
-            with_gradient = requires_grad(source)
-            return Loss.apply(source, exposures, mask, options, scales, with_gradient)[0]
-        values = LossMap.apply(compute, source, exposures, options)
+        values = LossMap.apply(compute, fused, exposures, options)
     except LaunchError:
         return None
     return values if mask is None else values * crop_to_centers(mask, options.window)
@@ -229,38 +255,48 @@ def _maps_have_kernels(
 
 
 def weighted_ssim_loss(
-    fused: Tensor, exposures: Tensor, mask: Tensor | None, reduction: str, **given: Any
+    fused: Tensor,
+    exposures: Tensor,
+    mask: Tensor | None,
+    reduction: str,
+    options: LossOptions,
+    scales: Sequence[float],
 ) -> Tensor:
     """See :func:`fastmef.functional.weighted_ssim_loss`; images are grey."""
     fused, exposures = detach_if_no_grad(fused), detach_if_no_grad(exposures)
     mask = None if mask is None else detach_if_no_grad(mask)
-    options = LossOptions(*(given[name] for name in LossOptions._fields))
     tensors = fused, exposures, mask
+    if reduction == "mean":
+        value = _mean(WEIGHTED_SSIM_LOSS, *tensors, options, scales)
+        if value is not None:
+            return value
+    given = {**options._asdict(), "scales": scales}
 
     def compute(fused: Tensor, exposures: Tensor, mask: Tensor | None) -> Tensor:
         return reference.weighted_ssim_loss(
             fused, exposures, mask=mask, reduction=reduction, **given
         )
 
-    value = _sweep(WEIGHTED_SSIM_LOSS, compute, *tensors, reduction, given["scales"], options)
-    if value is not None:
-        return value
+    if reduction == "none":
+        values = _map(compute, *tensors, options)
+        if values is not None:
+            return values
     if _maps_have_kernels(*tensors, options):
         return loss_from_maps.weighted_ssim_loss(*tensors, reduction, **given)
     function = recompute if reduction == "none" else gradient_in_forward
     return function(compute, *tensors)
 
 
-def fusion_loss(logits: Tensor, exposures: Tensor, **given: Any) -> Tensor:
+def fusion_loss(
+    logits: Tensor, exposures: Tensor, options: LossOptions, scales: Sequence[float]
+) -> Tensor:
     """See :func:`fastmef.functional.fusion_loss`; exposures are grey."""
     logits, exposures = detach_if_no_grad(logits), detach_if_no_grad(exposures)
-    options = LossOptions(*(given[name] for name in LossOptions._fields))
-    compute = partial(reference.fusion_loss, **given)
-    scales = given["scales"]
-    value = _sweep(FUSION_LOSS, compute, logits, exposures, None, "mean", scales, options)
+    value = _mean(FUSION_LOSS, logits, exposures, None, options, scales)
     if value is not None:
         return value
+    given = {**options._asdict(), "scales": scales}
     fuses = fusion.SOFTMAX_FUSE.has_kernels_for(logits, exposures)
     if fuses and _maps_have_kernels(logits, exposures, None, options):
         return loss_from_maps.fusion_loss(logits, exposures, **given)
-    return gradient_in_forward(compute, logits, exposures)
+    return gradient_in_forward(partial(reference.fusion_loss, **given), logits, exposures)

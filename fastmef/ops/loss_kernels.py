@@ -9,6 +9,7 @@ registers of a thread.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -90,6 +91,14 @@ def _level_taps(exposures: Tensor, options: LossOptions, scales: Sequence[float]
     ]
 
 
+def _require_images(source: Tensor, exposures: Tensor) -> None:
+    """Refuse what is neither an image F nor logits of the exposures."""
+    shape = exposures.shape
+    fits = len(shape) == 4 and exposures.numel() > 0
+    if not fits or (source.shape != shape and source.shape != shape[:1] + shape[2:]):
+        require(False, f"the loss of {tuple(source.shape)} and {tuple(shape)} is not defined")
+
+
 def _run_cpp(
     source: Tensor,
     exposures: Tensor,
@@ -105,14 +114,12 @@ def _run_cpp(
 
     ``weight`` is the mask ``(B, H, W)``, or else the gradient w.r.t. the map of a single level.
     """
+    _require_images(source, exposures)
     plane = exposures.shape[:1] + exposures.shape[2:]
     require(
         source.is_floating_point()
-        and exposures.ndim == 4
-        and exposures.numel() > 0
-        and source.shape in (plane, exposures.shape)
         and (not weight_is_mask or weight is None or weight.shape == plane),
-        f"the loss of {tuple(source.shape)} and {tuple(exposures.shape)} is not defined",
+        "the loss takes floating-point numbers, and a mask of one plane an image",
     )
     sizes, taps = _level_sizes(exposures, scales), _level_taps(exposures, options, scales)
     total = sum(scales)
@@ -199,22 +206,31 @@ def triton_covers(
 
 def _used(scales: Sequence[float]) -> Sequence[float]:
     """Return the scales up to the last one whose weight is not 0."""
-    return scales[: 1 + max(s for s, scale in enumerate(scales) if scale)]
+    last = len(scales)
+    while not scales[last - 1]:
+        last -= 1
+    return scales[:last]
+
+
+@lru_cache(maxsize=256)
+def _cuda_options(
+    height: int, scales: tuple[float, ...], *given: Any
+) -> tuple[tuple[Any, ...], list[float]]:
+    """Return taps and options as the CUDA C++ kernels take them, and the shares of the scales."""
+    options = LossOptions(*given)
+    taps = axis_taps(options.window, options.sigma, height)
+    numbers = kernel_options(options, attribute_bits(options.gamma))
+    return (taps, *numbers), [scale / sum(scales) for scale in scales]
 
 
 def loss_cuda(
     source: Tensor, exposures: Tensor, mask: Tensor | None, *given: Any
 ) -> tuple[Tensor, Tensor]:
     *others, scales, with_gradient = given
-    options = LossOptions(*others)
-    require(
-        exposures.ndim == 4
-        and exposures.numel() > 0
-        and source.shape in (exposures.shape, exposures.shape[:1] + exposures.shape[2:]),
-        f"the loss of {tuple(source.shape)} and {tuple(exposures.shape)} is not defined",
-    )
+    _require_images(source, exposures)
     batch, count, height, width = exposures.shape
     scales = _used(scales)
+    options, shares = _cuda_options(height, tuple(scales), *others)
     module = backends.CUDA_MODULE
     size = module.loss_workspace(batch, count, height, width, len(scales))  # type: ignore[union-attr]
     workspace = source.new_empty((size,), dtype=torch.float64)
@@ -229,10 +245,9 @@ def loss_cuda(
         gray_stack(gradient if with_gradient else None),
         workspace.data_ptr(),
         value.data_ptr(),
-        axis_taps(options.window, options.sigma, height),
-        *kernel_options(options, attribute_bits(options.gamma)),
+        *options,
         gradient_scale(source, mask),
-        [scale / sum(scales) for scale in scales],
+        shares,
     )
     return value, gradient
 

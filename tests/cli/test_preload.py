@@ -1,4 +1,4 @@
-"""The library of PyTorch that a thread loads while Python is at work."""
+"""What makes the import of PyTorch faster: a thread for its library, a module that waits."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import subprocess
 import sys
 
 import pytest
+
+from fastmef.data.images import write_image
+from tests.support.photographs import photographs
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a library of Linux")
 
@@ -51,6 +54,7 @@ def test_fuse_calls_it_first(tmp_path):
 import sys
 import fastmef.cli.preload as preload
 preload.preload_torch = lambda: print("numpy" in sys.modules)
+preload.defer_meta_registrations = lambda: print("torch" in sys.modules)
 from fastmef.cli import main
 sys.argv = ["fastmef", "fuse", "none.jpg", "none.jpg", "-o", "out.jpg"]
 try:
@@ -58,7 +62,47 @@ try:
 except SystemExit:
     pass
 """
-    assert run(code) == "False\n"
+    assert run(code) == "False\nFalse\n"
+
+
+@pytest.mark.parametrize("model", ["default", "paper"])
+def test_no_fusion_needs_what_is_deferred(tmp_path, model):
+    paths = [tmp_path / f"{k}.png" for k in range(2)]
+    for path, image in zip(paths, photographs(40, 50), strict=True):
+        write_image(path, image)
+    code = f"""
+import sys
+from fastmef.cli import main
+files = {[str(path) for path in paths]}, "-o", {str(tmp_path / "fused.png")!r}
+main([*files[0], *files[1:], "--model", {model!r}], standalone_mode=False)
+print("torch" in sys.modules, "torch._refs" in sys.modules)
+""".replace("main([", 'main(["fuse", ')
+    assert run(code).endswith("True False\n")
+
+
+def test_what_is_deferred_comes_when_asked_for():
+    code = """
+import sys
+from fastmef.cli.preload import defer_meta_registrations
+defer_meta_registrations()
+import torch
+from torch._meta_registrations import pooling_output_shape
+print(pooling_output_shape.__module__, "torch._refs" in sys.modules)
+import torch._meta_registrations
+print(torch._meta_registrations is sys.modules["torch._meta_registrations"])
+"""
+    assert run(code) == "torch._meta_registrations True\nTrue\n"
+
+
+def test_nothing_is_deferred_where_pytorch_is_there():
+    code = """
+import sys, torch
+before = sys.modules["torch._meta_registrations"]
+from fastmef.cli.preload import defer_meta_registrations
+defer_meta_registrations()
+print(sys.modules["torch._meta_registrations"] is before)
+"""
+    assert run(code) == "True\n"
 
 
 def test_another_layout_of_pytorch_is_left_alone():

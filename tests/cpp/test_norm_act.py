@@ -148,3 +148,12 @@ def test_same_bits_in_threads(then):
         return [after, *torch.autograd.grad(after.float().square().sum(), x)]
 
     same_bits_in_threads(step)
+
+
+def test_threads_that_upsample_apart():
+    """A thread that does not have the rows above its first one computes them."""
+    x = torch.randn(1, 16, 256, 256, generator=torch.Generator().manual_seed(6))
+    x = x.to(memory_format=torch.channels_last).requires_grad_()
+    same_bits_in_threads(
+        lambda: norm_act(x, nn.BatchNorm2d(16), F.relu, "bilinear", False)[1:], (1, 2, 2, 3, 3, 7)
+    )

@@ -22,7 +22,7 @@ def new_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(backends, "WHY_NO_CUDA", "")
     monkeypatch.setattr(backends, "WHY_NO_TRITON", "")
     monkeypatch.setattr(backends, "FAILED", {})
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
+    monkeypatch.setattr(backends, "capability", lambda gpu: (9, 0))
     with FakeTensorMode():
         yield
 
@@ -66,7 +66,7 @@ def test_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_old_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (7, 5))
+    monkeypatch.setattr(backends, "capability", lambda gpu: (7, 5))
     assert SOFTMAX_FUSE.backend(*fusion_inputs()) == backends.TRITON
     monkeypatch.setattr(backends, "WHY_NO_TRITON", "no C compiler")
     assert SOFTMAX_FUSE.backend(*fusion_inputs()) == backends.REFERENCE
@@ -91,7 +91,7 @@ def test_dispatch_reads_the_record(operation: Operation) -> None:
     run = operation.dispatcher("tested", kernels, lambda x: ((x,), {}))
     assert run(images) == operation.backend(images) == backends.CUDA
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.cuda, "get_device_capability", lambda index: (7, 5))
+        patch.setattr(backends, "capability", lambda gpu: (7, 5))
         assert run(images) == operation.backend(images) == backends.TRITON
         patch.setattr(backends, "WHY_NO_TRITON", "no C compiler")
         assert operation.backend(images) == backends.REFERENCE

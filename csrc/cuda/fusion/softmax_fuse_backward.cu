@@ -96,8 +96,12 @@ __device__ __forceinline__ void fuse_backward_run(const FuseArgs& a, const Spot&
   }
 }
 
+// Blocks that must fit a multiprocessor; see softmax_fuse.cu.
+template <int K, int V>
+constexpr int kBlocks = K ? 3 : (V > 4 ? 1 : 2);
+
 template <class S, int K, int V, bool Interleaved>
-__global__ void __launch_bounds__(kThreads) fuse_backward_kernel(const FuseArgs a) {
+__global__ void __launch_bounds__(kThreads, kBlocks<K, V>) fuse_backward_kernel(const FuseArgs a) {
   for_pixels<V, kWide<S, V>>(a, [&](const Spot& spot, auto length) {
     constexpr int pixels = decltype(length)::value;
     fuse_backward_run<S, K, pixels, Interleaved && pixels == V>(a, spot);

@@ -420,6 +420,10 @@ LossArgs plan(const LossCall& call, int64_t& size) {
     height = (height + 1) / 2;
     width = (width + 1) / 2;
   }
+  a.in_pairs = a.level[0].width % 2 == 0;
+  for (const Stack* x : {&call.source, &call.exposures}) {
+    a.in_pairs &= x->dtype == kFloat32 && x->column == 1 && runs_align(*x, 2, call.height);
+  }
   divide(a);
   size = lay_out(a, call.workspace);
   a.value = call.value;

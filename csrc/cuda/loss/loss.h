@@ -27,6 +27,7 @@ struct LossArgs {
   int64_t batch;
   int count;  // exposures: 2 or 3
   bool from_logits;
+  bool in_pairs;  // whether the finest level can be read in aligned pairs of float32
   int levels;
   Level level[kMostLevels];  // finest first; only the finest has logits
   double* partials;          // one sum for each block

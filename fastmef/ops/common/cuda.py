@@ -14,7 +14,7 @@ MOST_EXPOSURES = 8
 def device_and_stream(operation: str, *tensors: Tensor | None) -> tuple[int, int]:
     """Return the index of the GPU that all tensors are on, and the caller's stream there."""
     index = common_device(operation, *tensors).index
-    return index, torch.cuda.current_stream(index).cuda_stream
+    return index, torch._C._cuda_getCurrentRawStream(index)
 
 
 def common_device(operation: str, *tensors: Tensor | None) -> torch.device:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from fastmef import backends
-from fastmef.ops.common.transforms import call_each, kernels_suffice
+from fastmef.ops.common.transforms import call_each, called_eagerly, kernels_suffice
 
 LIBRARY = torch.library.Library("fastmef", "DEF")
 OPERATIONS: dict[str, Operation] = {}
@@ -137,16 +137,45 @@ class Operation:
             tensors, limits = case(*arguments, **options)
             for backend in self.backends(*tensors, **limits):
                 try:
-                    return kernels[backend](*arguments, **options)
-                except (RefusedError, torch.OutOfMemoryError):
-                    raise
-                except Exception as error:
-                    self.give_up(backend, error)
+                    return self.start(backend, kernels[backend], *arguments, **options)
+                except LaunchError:
+                    continue
             raise LaunchError(
                 f"fastmef: no GPU kernel of {name} could be started for these tensors"
             )
 
         return run
+
+    def eager(self, name: str) -> Callable[..., Any]:
+        """Return a function that calls a registered operation; its first argument is the backend.
+
+        The backend is the one that was chosen for these tensors. In an eager call its GPU kernels
+        are started at once: PyTorch's dispatcher and a second choice take the host longer than the
+        launch.
+        """
+        registered = getattr(torch.ops.fastmef, name).default
+        kernels = self.kernels[name]
+
+        def run(backend: str, *arguments: Any) -> Any:
+            starts = backend in backends.ON_GPU and not backends.INTERPRETED
+            if starts and called_eagerly(arguments) and (backend, self.name) not in backends.FAILED:
+                try:
+                    return self.start(backend, kernels[backend], *arguments)
+                except LaunchError:
+                    pass
+            return registered(*arguments)
+
+        return run
+
+    def start(self, backend: str, kernel: Callable[..., Any], *given: Any, **options: Any) -> Any:
+        """Run a kernel; where it does not start, :meth:`give_up` and raise a ``LaunchError``."""
+        try:
+            return kernel(*given, **options)
+        except (RefusedError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            self.give_up(backend, error)
+            raise LaunchError(f"fastmef: {backend} kernels of {self.name} failed") from error
 
     def give_up(self, backend: str, error: Exception) -> None:
         """Warn that ``backend`` failed, and do not use it again for this operation."""
@@ -155,7 +184,7 @@ class Operation:
         warnings.warn(
             f"fastmef: {backend} kernels of {self.name} failed and are not used again: {reason}",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
 
 

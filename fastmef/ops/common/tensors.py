@@ -48,10 +48,13 @@ def gray_stack(images: Tensor | None) -> Stack:
     """Return ``(B, K, H, W)`` or ``(B, H, W)`` as a stack with C = 1, and K = 1 for the latter."""
     if images is None:
         return ABSENT
-    plane, *layers, row, column = images.stride()
     # The stride of an axis of size 1 is never used; a contiguous view would have this one.
-    channel = images.shape[-2] * row
-    layer = layers[0] if layers else channel
+    if images.ndim == 3:
+        plane, row, column = images.stride()
+        layer = channel = images.size(1) * row
+    else:
+        plane, layer, row, column = images.stride()
+        channel = images.size(2) * row
     return (images.data_ptr(), _NUMBERS[images.dtype], plane, layer, channel, row, column)
 
 
@@ -96,7 +99,9 @@ def map_like(images: Tensor, window: int, border: str = "valid") -> Tensor:
 
 def gradient_like(x: Tensor, wanted: bool = True) -> Tensor:
     """Allocate the gradient w.r.t. ``x``, contiguous and uninitialised; empty if not wanted."""
-    return x.new_empty(x.shape if wanted else (0,))
+    if not wanted:
+        return x.new_empty((0,))
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
 def scalar_dtype(x: Tensor) -> torch.dtype:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from fastmef import backends
 
 _functorch: Any = torch._C._functorch
+_PRE_DISPATCH = torch._C.DispatchKey.PreDispatch
 
 
 def _gradient_levels(tensor: Tensor) -> set[int]:
@@ -35,6 +36,28 @@ def requires_grad(tensor: Tensor) -> bool:
     if not backends.transforms_active():
         return tensor.requires_grad
     return bool(_gradient_levels(tensor))
+
+
+# Types whose values only a kernel looks at. Subclasses of tensors are none of them.
+_PLAIN = frozenset((Tensor, torch.nn.Parameter, type(None), bool, int, float, str, tuple, list))
+
+
+def called_eagerly(arguments: Sequence[Any]) -> bool:
+    """Return whether nothing but a kernel has to see a call with these arguments.
+
+    Compilers, transforms, modes, tracers, profilers and subclasses of tensors see the calls of
+    registered operations.
+    """
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._dispatch_tls_is_dispatch_key_included(_PRE_DISPATCH)
+        or torch._C._is_tracing()
+        or torch.autograd._profiler_enabled()
+    ):
+        return False
+    return _PLAIN.issuperset(map(type, arguments))
 
 
 def kernels_suffice(tensors: list[Tensor]) -> bool:

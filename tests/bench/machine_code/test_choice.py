@@ -25,7 +25,7 @@ def seconds(entry: dict[str, Any]) -> float:
 def test_the_preferred_backend_is_the_faster_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "WHY_NO_CUDA", "")
     monkeypatch.setattr(backends, "WHY_NO_TRITON", "")
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
+    monkeypatch.setattr(backends, "capability", lambda gpu: (9, 0))
     order = backends.usable_on(torch.device("cuda:0"))
     counted = results.read()["instructions"]
     compared = 0
