@@ -166,9 +166,6 @@ def gamma_kernel(
     if grad_output is not None:
         at_grad = row_at(grad_output, first - before, column, grad_output_row, grad_output_column)
         grad_output_step = tl.cast(grad_output_row, tl.int64)
-        at_map = map_offset(
-            batch * K, first - before, column, map_height, map_width, MARGIN_Y, MARGIN_X
-        )
         map_layer = map_area(1, map_height, map_width, MARGIN_Y, MARGIN_X)
     for row in range(first, end + before):
         if VARIANCE:
@@ -218,6 +215,10 @@ def gamma_kernel(
                     to = out + here + k * layer
                     tl.store(to, stored(gamma, out.dtype.element_ty), mask=inside)
             else:
+                # Not carried through the loop: five exposures leave no register for it on sm_80.
+                at_map = map_offset(
+                    batch * K, row - before, column, map_height, map_width, MARGIN_Y, MARGIN_X
+                )
                 grads = ()
                 for k in tl.static_range(K):
                     u = tl.load(at_grad + k * grad_output_layer, mask=inside, other=0)
@@ -249,7 +250,6 @@ def gamma_kernel(
         here += map_width
         if grad_output is not None:
             at_grad += grad_output_step
-            at_map += map_width + 2 * MARGIN_X
 
 
 def launch_gamma(
