@@ -9,7 +9,7 @@ import torch
 from cases import LOSS, loss_inputs, same_bits_in_threads, scene
 from torch import Tensor
 
-from fastmef import ops, reference
+from fastmef import functional, reference
 
 OPTIONS = {**LOSS, "scales": (1.0,)}
 
@@ -27,10 +27,12 @@ def evaluate(
     source = source.to(dtype).clone(memory_format=torch.preserve_format).requires_grad_()
     exposures = exposures.to(dtype)
     if source.ndim == 4:
-        function = ops.loss.fusion_loss if by == "cpp" else reference.fusion_loss
+        function = functional.fusion_loss if by == "cpp" else reference.fusion_loss
         value = function(source, exposures, **options)
     elif by == "cpp":
-        value = ops.loss.weighted_ssim_loss(source, exposures, mask, reduction, **options)
+        value = functional.weighted_ssim_loss(
+            source, exposures, mask=mask, reduction=reduction, **options
+        )
     else:
         value = reference.weighted_ssim_loss(
             source, exposures, mask=mask, reduction=reduction, **options
@@ -105,7 +107,7 @@ def test_map_with_grad_output() -> None:
 def test_map_with_expanded_grad_output() -> None:
     fused, exposures = loss_inputs("fused", 1, 2, 20, 20)
     fused.requires_grad_()
-    ops.loss.weighted_ssim_loss(fused, exposures, None, "none", **OPTIONS).sum().backward()
+    functional.weighted_ssim_loss(fused, exposures, reduction="none", **OPTIONS).sum().backward()
     _, expected = evaluate("reference", fused.detach(), exposures, torch.float64)
     assert fused.grad is not None
     torch.testing.assert_close(fused.grad, expected * 200)
@@ -141,8 +143,8 @@ def test_gradcheck() -> None:
         def loss(x: Tensor, e: Tensor = exposures, form: str = form) -> Tensor:
             options = {**OPTIONS, "scales": (1.0, 0.5), "luminance": True}
             if form == "logits":
-                return ops.loss.fusion_loss(x, e, **options)
-            return ops.loss.weighted_ssim_loss(x, e, None, "mean", **options)
+                return functional.fusion_loss(x, e, **options)
+            return functional.weighted_ssim_loss(x, e, **options)
 
         assert torch.autograd.gradcheck(loss, source, atol=1e-7)
 
@@ -159,7 +161,7 @@ def test_without_gradient_the_value_is_the_same() -> None:
     fused, exposures = loss_inputs("fused", 1, 2, 150, 300)
     value, _ = evaluate("cpp", fused, exposures, torch.float64)
     with torch.no_grad():
-        alone = ops.loss.weighted_ssim_loss(fused, exposures, None, "mean", **OPTIONS)
+        alone = functional.weighted_ssim_loss(fused, exposures, **OPTIONS)
     assert not alone.requires_grad
     torch.testing.assert_close(alone, value, rtol=0, atol=1e-14)
 
@@ -174,9 +176,9 @@ def test_not_a_number_is_not_hidden() -> None:
                     source[:, 1, 12, 12] = bad
                 with torch.no_grad():
                     if form == "fused":
-                        out = ops.loss.weighted_ssim_loss(
-                            source.float(), exposures.float(), None, "mean", **OPTIONS
+                        out = functional.weighted_ssim_loss(
+                            source.float(), exposures.float(), **OPTIONS
                         )
                     else:
-                        out = ops.loss.fusion_loss(source.float(), exposures.float(), **OPTIONS)
+                        out = functional.fusion_loss(source.float(), exposures.float(), **OPTIONS)
                 assert out.isnan()

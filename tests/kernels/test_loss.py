@@ -10,7 +10,7 @@ import torch
 from cases import LOSS, loss_inputs, scene
 from torch import Tensor
 
-from fastmef import backends, functional, ops, reference
+from fastmef import backends, functional, reference
 from fastmef.ops.common.operation import OPERATIONS
 
 OPTIONS = {**LOSS, "scales": (1.0,)}
@@ -35,10 +35,12 @@ def evaluate(
         limits = {"window": options["window"], "scales": options["scales"]}
         assert OPERATIONS[names].backend(source, exposures, mask, **limits) == backends.TRITON
     if source.ndim == 4:
-        function = reference.fusion_loss if device is None else ops.loss.fusion_loss
+        function = reference.fusion_loss if device is None else functional.fusion_loss
         value = function(source, exposures, **options)
     elif device is not None:
-        value = ops.loss.weighted_ssim_loss(source, exposures, mask, reduction, **options)
+        value = functional.weighted_ssim_loss(
+            source, exposures, mask=mask, reduction=reduction, **options
+        )
     else:
         value = reference.weighted_ssim_loss(
             source, exposures, mask=mask, reduction=reduction, **options
@@ -136,7 +138,7 @@ def test_map_with_grad_output(dtype: torch.dtype, device: torch.device) -> None:
 def test_map_with_expanded_grad_output(device: torch.device) -> None:
     fused, exposures = loss_inputs("fused", 1, 2, 12, 13)
     fused, exposures = fused.float().to(device).requires_grad_(), exposures.float().to(device)
-    ops.loss.weighted_ssim_loss(fused, exposures, None, "none", **OPTIONS).sum().backward()
+    functional.weighted_ssim_loss(fused, exposures, reduction="none", **OPTIONS).sum().backward()
     # The expected gradient is that of the mean of 2 x 3 windows, with a ``grad_output`` of 0.5.
     _, expected = evaluate(fused.detach(), exposures, device)
     assert fused.grad is not None

@@ -9,17 +9,17 @@ import torch
 from cases import LOSS
 from torch import Tensor
 
-from fastmef import ops
+from fastmef import functional
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
 
 def loss(fused: Tensor, exposures: Tensor) -> Tensor:
-    return ops.loss.weighted_ssim_loss(fused, exposures, None, "mean", **LOSS, scales=(1.0, 0.5))
+    return functional.weighted_ssim_loss(fused, exposures, **LOSS, scales=(1.0, 0.5))
 
 
 def fusion_loss(logits: Tensor, exposures: Tensor) -> Tensor:
-    return ops.loss.fusion_loss(logits, exposures, **LOSS, scales=(1.0,))
+    return functional.fusion_loss(logits, exposures, **LOSS, scales=(1.0,))
 
 
 @pytest.mark.parametrize("form", ["fused", "logits"])
