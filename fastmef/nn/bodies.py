@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fastmef.nn.blocks import ConvGroup, follow
-from fastmef.nn.exposure_blocks import ExposureGroup
+from fastmef.nn.exposure_blocks import ExposureGroup, upsample_and_join
 from fastmef.ops.norm_act import BORDER
 
 DEPTHS = (2, 2, 3, 3)  # convolutions between the pools of VGG16, its first ten
@@ -103,9 +103,10 @@ class ExposureBody(nn.Module):
                 skipped.append(whole)
         features = self.encoder[-1](features, shares)
         for group in self.decoder:
-            features = follow(features, self.upsampling)
             if self.skip_connections:
-                features = torch.cat((features, skipped.pop()), dim=1)
+                features = upsample_and_join(features, self.upsampling, skipped.pop())
+            else:
+                features = follow(features, self.upsampling)
             features = group(features, shares)
         return self.head(features)
 

@@ -9,7 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastmef.nn.blocks import ConvNormAct, conv3x3, is_exporting, norm_act, replicate_border
+from fastmef.nn.blocks import (
+    ConvNormAct,
+    conv3x3,
+    follow,
+    is_exporting,
+    norm_act,
+    replicate_border,
+)
 from fastmef.ops.norm_act import BORDER
 
 
@@ -56,8 +63,10 @@ class ExposureGroup(nn.Module):
             largest = functools.reduce(torch.maximum, stack.unbind(1)).view_as(mean)
         mean_weight, largest_weight = self.others.weight.flatten(1).split(channels, dim=1)
         context = F.linear(mean, mean_weight) + F.linear(largest, largest_weight)
-        joined = self.own(replicate_border(features)).permute(0, 2, 3, 1)
-        joined = joined.unflatten(0, (batch, count)) + context.unsqueeze(1)
+        joined = self._convolved(features).permute(0, 2, 3, 1)
+        joined = joined.unflatten(0, (batch, count))
+        context = context.unsqueeze(1)
+        joined = joined.add_(context) if frames_may_run_alone() else joined + context
         if self.scene is not None:
             levels = pixels.mean(dim=(1, 2)).unflatten(0, (batch, count))
             scene = mean.mean(dim=(1, 2)).unsqueeze(1).expand_as(levels)
@@ -66,6 +75,23 @@ class ExposureGroup(nn.Module):
         joined = joined.flatten(0, 1).permute(0, 3, 1, 2)
         _, joined = norm_act(joined, self.norm, F.relu_, BORDER, keep=False)
         return self.second(joined, then, has_border=True)
+
+    def _convolved(self, features: Tensor) -> Tensor:
+        """Apply the first convolution.
+
+        Without gradients it takes one exposure after the other: the copy with a border of all of
+        them is the largest tensor of a long bracket.
+        """
+        if not frames_may_run_alone():
+            return self.own(replicate_border(features))
+        out: Tensor | None = None
+        for k, frame in enumerate(features.split(1)):
+            convolved = self.own(replicate_border(frame))
+            if out is None:
+                out = _channels_last_like(convolved, len(features), convolved.shape[1])
+            out[k] = convolved[0]
+        assert out is not None
+        return out
 
     def fold(self) -> None:
         """Fold the first batch normalisation into the layers before it, for inference."""
@@ -80,3 +106,29 @@ class ExposureGroup(nn.Module):
                 module.weight = nn.Parameter(module.weight * scale.reshape(shape))
         self.own.bias = nn.Parameter(norm.bias - norm.running_mean * scale)
         self.norm = nn.Identity()
+
+
+def upsample_and_join(features: Tensor, upsampling: str, skipped: Tensor) -> Tensor:
+    """Return ``features`` at double size, with the channels of ``skipped`` behind theirs.
+
+    Without gradients only one exposure at a time is upsampled beside the result.
+    """
+    if not frames_may_run_alone():
+        return torch.cat((follow(features, upsampling), skipped), dim=1)
+    count, channels = skipped.shape[:2]
+    joined = _channels_last_like(skipped, count, features.shape[1] + channels)
+    for k in range(count):
+        joined[k, :-channels] = follow(features[k : k + 1], upsampling)[0]
+        joined[k, -channels:] = skipped[k]
+    return joined
+
+
+def _channels_last_like(features: Tensor, count: int, channels: int) -> Tensor:
+    """Allocate ``count`` frames of ``channels`` channels, of the size of ``features``."""
+    height, width = features.shape[-2:]
+    return features.new_empty((count, height, width, channels)).permute(0, 3, 1, 2)
+
+
+def frames_may_run_alone() -> bool:
+    """Return whether exposures may be computed one by one: no gradient, compiler or export."""
+    return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or is_exporting())

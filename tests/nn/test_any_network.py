@@ -172,6 +172,17 @@ def test_gradient_reaches_every_parameter(skips, upsampling):
             assert parameter.grad.abs().max() > 1e-12, name
 
 
+@pytest.mark.parametrize("skips", [False, True])
+@pytest.mark.parametrize("upsampling", ["bilinear", "nearest"])
+def test_exposures_one_by_one_have_the_same_logits(skips, upsampling):
+    net = network(skip_connections=skips, upsampling=upsampling)
+    exposures = bracket(3).expand(2, -1, -1, -1, -1)
+    together = net.logits(exposures)
+    assert together.requires_grad
+    with torch.no_grad():
+        close(net.logits(exposures), together)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("skips", [False, True])
 def test_saved_network_comes_back(tmp_path, skips):
