@@ -61,12 +61,18 @@ __device__ __forceinline__ void fuse_run(const FuseArgs& a, const Spot& spot) {
 }
 
 // Blocks that must fit a multiprocessor. Left to itself, the compiler spills some registers of a
-// few kernels to fit one block more.
+// few kernels to fit one block more; from sm_90 on it does not, but spills where it may not choose.
 template <int K, int V>
 constexpr int kBlocks = K || V == 1 ? 4 : (V > 8 ? 1 : 2);
 
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#define FASTMEF_BLOCKS(K, V)
+#else
+#define FASTMEF_BLOCKS(K, V) , kBlocks<K, V>
+#endif
+
 template <class S, int K, int V, bool Interleaved>
-__global__ void __launch_bounds__(kThreads, kBlocks<K, V>) fuse_kernel(const FuseArgs a) {
+__global__ void __launch_bounds__(kThreads FASTMEF_BLOCKS(K, V)) fuse_kernel(const FuseArgs a) {
   for_pixels<V, kWide<S, V>>(a, [&](const Spot& spot, auto length) {
     constexpr int pixels = decltype(length)::value;
     fuse_run<S, K, pixels, Interleaved && pixels == V>(a, spot);
