@@ -366,9 +366,16 @@ def _configuration(
             **{x: None for x in ("out", *backward_tensors) if x not in given},
         },
         count * (size + written),
-        resident={2: BYTES_IN_FLIGHT, 3: ARITHMETIC}.get(count, MANY_MAPS),
+        resident=_resident(count, backward, layout),
         layout=layout,
     )
+
+
+def _resident(count: int, backward: bool, layout: int) -> int:
+    """Return the warps that must fit; single values and more maps take registers."""
+    if count == 2:
+        return ARITHMETIC if layout else BYTES_IN_FLIGHT
+    return ARITHMETIC if count == 3 and not backward else MANY_MAPS
 
 
 _ALL = "variance_gradient_well_exposedness"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..common.launching import BYTES, BYTES_IN_FLIGHT, Configuration
+from ..common.launching import ARITHMETIC, BYTES, BYTES_IN_FLIGHT, Configuration
 from .backward import LAYOUTS as BACKWARD_LAYOUTS
 from .backward import fuse_backward_kernel
 from .forward import LAYOUTS, fuse_kernel
@@ -36,7 +36,8 @@ def _configuration(
         list(layouts).index(layout),
         pixels=columns,
         bytes_per_pixel=4 * count * (1 + backward + every) + 3 * size * (count + 1 + count * every),
-        resident=BYTES_IN_FLIGHT,
+        # Single values and every gradient take more registers.
+        resident=ARITHMETIC if every and "vectors" not in layout else BYTES_IN_FLIGHT,
         num_warps=WARPS,
     )
 

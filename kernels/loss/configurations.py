@@ -17,7 +17,7 @@ from ..common.launching import (
 )
 from .backward import backward_kernel, sum_kernel
 from .forward import forward_kernel
-from .launchers import REGISTERS, SIDE
+from .launchers import REGISTERS, REGISTERS_FROM_LOGITS, SIDE
 from .pyramid import pyramid_kernel
 from .scale import BLOCK, scale_kernel
 
@@ -78,6 +78,7 @@ def _forward(
         **WINDOW,
         **MARGINS["valid"],
     }
+    limits = REGISTERS_FROM_LOGITS if from_logits else REGISTERS
     name = "forward" if with_gradient else "value only"
     written = 4 * (2 + count) if with_gradient else 0
     return _configuration(
@@ -89,7 +90,7 @@ def _forward(
         constants,
         BYTES[dtype] * _planes(count, from_logits) + written,
         RESIDENT.get(count, MANY_MAPS),
-        REGISTERS if count == 2 and not from_logits and not luminance else None,
+        limits if count == 2 and not luminance else None,
         layout,
     )
 

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-# Registers of a thread in the forward kernel for two exposures, F and no luminance, by architecture
-# where the compiler would take more: four programs then fit a multiprocessor instead of three,
-# without spills up to windows of 11 rows. Not timed on a GPU.
-REGISTERS = {80: 128, 90: 128}
+# Registers of a thread in the forward kernel for two exposures and no luminance, by architecture
+# where the compiler would take more: with 128 four programs fit a multiprocessor, with 168 three.
+# Nothing spills up to windows of 11 rows. Not timed on a GPU.
+REGISTERS = {80: 128, 90: 128, 100: 168}
+REGISTERS_FROM_LOGITS = {100: 168}
 MOST_ROWS = 11
 # Side of a program's square in the pyramid, and the levels it has.
 SIDE = 32
@@ -91,10 +92,11 @@ class _Level:
 
     def max_registers(self) -> int | None:
         """Return the limit on registers of the forward kernel, or ``None`` for no limit."""
-        plain = self.source.ndim == 3 and not self.options.constants["LUMINANCE"]
-        if self.count != 2 or not plain or len(self.shape.taps_y) > MOST_ROWS:
+        luminance = self.options.constants["LUMINANCE"]
+        if self.count != 2 or luminance or len(self.shape.taps_y) > MOST_ROWS:
             return None
-        return REGISTERS.get(_architecture(self.source.device))
+        limits = REGISTERS if self.source.ndim == 3 else REGISTERS_FROM_LOGITS
+        return limits.get(_architecture(self.source.device))
 
     def forward(
         self,

@@ -142,8 +142,8 @@ def apply(x: Tensor, y: Tensor, *affine: Tensor | float | None) -> None:
     channels = x.shape[1]
     rows = x.numel() // channels
     programs, steps = slabs(rows, channels)
-    tile = {"ROWS": tile_rows(channels), "num_warps": WARPS}
-    launch_tiles(apply_kernel, programs, x, y, *affine, rows, channels, steps, **tile)
+    arguments = (x, y, *affine, rows, channels, steps)
+    launch_tiles(apply_kernel, programs, WARPS, *arguments, ROWS=tile_rows(channels))
 
 
 def backward(
@@ -161,8 +161,7 @@ def backward(
     rows = x.numel() // channels
     programs, steps = slabs(rows, channels)
     arguments = (grad_y, grad_x, parts, *statistics, rows, channels, steps)
-    tile = {"ROWS": tile_rows(channels), "num_warps": WARPS}
-    launch_tiles(backward_kernel, programs, x, *arguments, **tile)
+    launch_tiles(backward_kernel, programs, WARPS, x, *arguments, ROWS=tile_rows(channels))
 
 
 def _variants(dtype: str, size: int, aligned: bool = True) -> list[Configuration]:

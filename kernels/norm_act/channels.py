@@ -27,11 +27,26 @@ def widest(channels: int) -> int:
     return min(64, 1 << (channels - 1).bit_length())
 
 
-def launch_tiles(kernel: Kernel, count: int, x: Tensor, *arguments: Any, **options: Any) -> None:
-    """Launch ``count`` programs for each block of channels of ``x``, the first argument."""
+def warps_for(vectors: bool, num_warps: int) -> int:
+    """Return the warps of a program, which are more if it loads single values.
+
+    Their addresses take registers: with fewer values for each thread nothing spills.
+    """
+    return num_warps if vectors else 16
+
+
+def launch_tiles(
+    kernel: Kernel, count: int, num_warps: int, x: Tensor, *arguments: Any, **tile: int
+) -> None:
+    """Launch ``count`` programs for each block of channels of ``x``, the first argument.
+
+    ``tile`` is the name and the size of the tile's pixel axis.
+    """
     channels = x.shape[1]
     programs = count * cdiv(channels, widest(channels))
-    launch(kernel, programs, x.device, x, *arguments, CHANNELS=widest(channels), **options)
+    vectors = kernel.variant_for((x, *arguments)) is kernel.variants[0]
+    options = {"CHANNELS": widest(channels), "num_warps": warps_for(vectors, num_warps)}
+    launch(kernel, programs, x.device, x, *arguments, **tile, **options)
 
 
 @triton.jit
@@ -134,5 +149,5 @@ def configuration(
         pixels=lines * 64,
         bytes_per_pixel=bytes_per_element,
         resident=resident,
-        num_warps=num_warps,
+        num_warps=warps_for(aligned, num_warps),
     )

@@ -214,8 +214,8 @@ def _launch(kernel: Kernel, elements: int, x: Tensor, *arguments: Any) -> None:
     _, channels, height, width = x.shape
     programs, steps = slabs(x, elements)
     sizes = (_cell_count(x), height, width, channels, steps)
-    tile = {"CELLS": tile_cells(channels, elements), "num_warps": WARPS}
-    launch_tiles(kernel, programs, x, *arguments, *sizes, **tile)
+    cells = tile_cells(channels, elements)
+    launch_tiles(kernel, programs, WARPS, x, *arguments, *sizes, CELLS=cells)
 
 
 def _variants(dtype: str, size: int, aligned: bool = True) -> list[Configuration]:

@@ -130,8 +130,8 @@ def moments(x: Tensor, parts: Tensor) -> None:
     channels = x.shape[1]
     rows = x.numel() // channels
     count, steps = slabs(rows, channels)
-    tile = {"ROWS": tile_rows(channels), "num_warps": WARPS}
-    launch_tiles(moments_kernel, count, x, parts, rows, channels, steps, **tile)
+    sizes = (rows, channels, steps)
+    launch_tiles(moments_kernel, count, WARPS, x, parts, *sizes, ROWS=tile_rows(channels))
 
 
 def merge(

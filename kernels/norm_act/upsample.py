@@ -212,8 +212,8 @@ def _launch(kernel: Kernel, x: Tensor, *arguments: Any) -> None:
     """Launch a kernel with the sizes and the tile that both have in common."""
     _, channels, height, width = x.shape
     programs, rows = strips(x)
-    tile = {"PIXELS": tile_pixels(channels), "num_warps": WARPS}
-    launch_tiles(kernel, programs, x, *arguments, height, width, channels, rows, **tile)
+    sizes = (height, width, channels, rows)
+    launch_tiles(kernel, programs, WARPS, x, *arguments, *sizes, PIXELS=tile_pixels(channels))
 
 
 CONFIGURATIONS = [
