@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from fastmef.data import files
-from fastmef.data.images import check_image_output, read_image, same_profile, write_image
+from fastmef.data.images import check_image_output, read_image, write_image
 from fastmef.errors import InputError, OutputError
 
 KINDS = ["jpg", "jpeg", "png", "tif", "tiff", "webp"]
@@ -425,11 +425,3 @@ class TestAtomic:
         write_image(tmp_path / "a.png", scene(), force=True)
         assert (tmp_path / "a.png").is_symlink()
         assert Image.open(tmp_path / "real" / "a.png").size == (21, 12)
-
-
-def test_same_profile(tmp_path):
-    plain = read_image(save(tmp_path / "a.png"))
-    tagged = read_image(save(tmp_path / "b.png", icc_profile=SRGB))
-    assert same_profile([plain, plain])
-    assert same_profile([tagged, tagged])
-    assert not same_profile([plain, tagged])
