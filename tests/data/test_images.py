@@ -199,7 +199,9 @@ class TestRefused:
         other = Image.fromarray(scene()[::-1])
         for name in ("a.tif", "a.webp", "a.png"):
             save(tmp_path / name, save_all=True, append_images=[other])
-            self.refuse(tmp_path / name, "several pages" if name == "a.tif" else "frame")
+            self.refuse(
+                tmp_path / name, "several pages" if name == "a.tif" else "animated image; allowed"
+            )
 
     def test_camera_raw(self, tmp_path):
         """Only the preview of a raw file could be read."""

@@ -352,14 +352,14 @@ class TestRefused:
         ("name", "options", "words"),
         [
             ("a.png", {"quality": 90}, "quality is an option of JPEG and WebP, not of PNG"),
-            ("a.jpg", {"quality": 0}, "quality must lie in 1 to 100, got 0"),
+            ("a.jpg", {"quality": 0}, "quality must be from 1 to 100, got 0"),
             ("a.jpg", {"compression": "zip"}, "JPEG has no choice of compression"),
-            ("a.tif", {"compression": "zip"}, "one of none, deflate, lzw, zstd; got 'zip'"),
+            ("a.tif", {"compression": "zip"}, "one of none, deflate, lzw, zstd, got 'zip'"),
             ("a.png", {"tile": 256}, "tiles are an option of TIFF, not of PNG"),
             ("a.tif", {"tile": 100}, "must be a multiple of 16 up to 4096, got 100"),
             ("a.tif", {"tile": 0}, "must be a multiple of 16 up to 4096, got 0"),
-            ("a.png", {"depth": "float"}, "the depth of PNG is one of 8, 16; got 'float'"),
-            ("a.jpg", {"depth": "16"}, "the depth of JPEG is one of 8; got '16'"),
+            ("a.png", {"depth": "float"}, "the depth of PNG must be one of 8, 16, got 'float'"),
+            ("a.jpg", {"depth": "16"}, "the depth of JPEG must be one of 8, got '16'"),
         ],
     )
     def test_options(self, tmp_path, name, options, words):
