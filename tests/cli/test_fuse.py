@@ -98,7 +98,7 @@ class TestFused:
 
     @pytest.mark.parametrize("depth", ["16", "float"])
     def test_more_depth_than_the_photographs(self, run, fuse, model, tmp_path, depth):
-        """The picture has levels that they do not have."""
+        """The picture has levels between those of the 8-bit photographs."""
         tifffile = pytest.importorskip("tifffile")
         paths = [tmp_path / "a.png", tmp_path / "b.png"]
         images = scene(230, 311)
@@ -146,7 +146,7 @@ class TestFused:
 
 
 class TestRefused:
-    """Each ends in one line; nothing is written."""
+    """Every refusal prints one line and writes nothing."""
 
     @pytest.fixture(autouse=True)
     def nothing_written(self, tmp_path):

@@ -92,7 +92,7 @@ class TestReadImage:
         photo = read_image(save(tmp_path / f"a.{kind}", mode="L", icc_profile=LAB))
         assert photo.pixels.shape == (12, 21, 3)
         assert (photo.pixels == photo.pixels[..., :1]).all()
-        assert photo.icc_profile is None  # not one for RGB
+        assert photo.icc_profile is None  # the profile is not for RGB
 
     @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
     def test_damaged_exif_does_no_harm(self, tmp_path):
@@ -106,16 +106,16 @@ class TestReadImage:
             assert read_image(path).pixels.size == scene().size
 
     def test_exif_that_cannot_be_written_again_is_dropped(self, tmp_path):
-        """The camera's name stored as a fraction."""
+        """The camera's name is stored as a fraction."""
         text, fraction = b"\x01\x0f\0\x02\0\0\0\x07", b"\x01\x0f\0\x05\0\0\0\x01"
         exif = camera_exif(6)
         assert exif.count(text) == 1
         photo = read_image(save(tmp_path / "a.jpg", exif=exif.replace(text, fraction)))
         assert photo.exif is None
-        assert photo.pixels.shape == (21, 12, 3)  # turned all the same
+        assert photo.pixels.shape == (21, 12, 3)  # the orientation was read
 
     def test_larger_than_pillow_allows(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)  # Pillow warns above it, fails at twice
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)  # Pillow warns above it
         assert read_image(save(tmp_path / "a.png")).pixels.shape == (12, 21, 3)
         assert Image.MAX_IMAGE_PIXELS == 20
 

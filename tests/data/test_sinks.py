@@ -121,7 +121,7 @@ class TestLossless:
 
     @pytest.mark.parametrize("dtype", ["float16", "float32"])
     def test_exr(self, tmp_path, dtype, channels, alpha, step):
-        """Display-referred rows become scene-linear, and come back."""
+        """Display-referred rows are stored scene-linear and read back."""
         pixels = pixels_of(dtype, channels)
         metadata = Metadata(exposure_scale=0.25)
         path = write(tmp_path / "a.exr", pixels, MASK if alpha else None, metadata, step)
@@ -232,7 +232,7 @@ class TestDepth:
         assert np.abs(found - wanted).max() <= tolerance
 
     def test_every_level(self):
-        """16 bits become the nearest of 8, and 8 bits come back from anywhere."""
+        """16 bits are rounded to the nearest of 8; 8 bits survive every other depth."""
         levels = np.arange(65536, dtype=np.uint16)
         expected = np.round(levels / 257).astype(np.uint8)
         assert np.array_equal(convert_depth(levels, np.dtype(np.uint8)), expected)

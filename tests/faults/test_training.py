@@ -380,7 +380,7 @@ def test_full_disk_at_a_checkpoint(scenes, tmp_path, finished):
 
 
 def test_loss_of_an_accumulated_batch(scenes, tmp_path, monkeypatch):
-    """The patches that are named are those of the batch, not of the step."""
+    """The message names the patches of the batch, not all patches of the step."""
     from fastmef.data.pairs import find_scenes
     from fastmef.data.patches import PatchSampler
     from fastmef.training.objective import Objective

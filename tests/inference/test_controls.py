@@ -43,12 +43,12 @@ class TestColor:
 class TestContrast:
     def test_scales_the_detail_beyond_the_base(self, fuse):
         images = photographs(*LARGE)
-        # Levels that the knee leaves alone.
+        # The knee does not change these levels.
         images = [np.uint8(70 + 0.4 * image) for image in images]
         none, once, twice = (fuse(images, contrast=c)[0].astype(float) for c in (0, 1, 2))
         detail = once - none
         assert np.abs(detail).mean() > 1
-        assert np.abs((twice - once) - detail).max() <= 2  # of three roundings
+        assert np.abs((twice - once) - detail).max() <= 2  # three images are rounded
 
     def test_zero_is_the_enlarged_base(self, fuse):
         images = [np.uint8(70 + 0.4 * image) for image in photographs(*LARGE)]
