@@ -10,7 +10,6 @@ from torch import Tensor
 from fastmef import functional
 from fastmef.ops.mef_ssim import STEPS
 from fastmef.reference.color import rgb_to_gray
-from fastmef.reference.mef_color2018 import color2018_score, color2018_sources
 from fastmef.reference.pyramid import reduce
 
 # Least mean luma of the result, relative to the middle between medium grey and the mean of the
@@ -60,7 +59,9 @@ class BaseLoss:
         self._mefnet = STEPS.mefnet_sources(self._gray)
         self._slopes = -base.new_tensor(MA2015)[None]
         self._structure_slope = base.new_tensor(STRUCTURE)
-        self._color2018 = color2018_sources(reduce(base.flatten(0, 1)).unflatten(0, base.shape[:2]))
+        self._color2018 = STEPS.color2018_sources(
+            reduce(base.flatten(0, 1)).unflatten(0, base.shape[:2])
+        )
 
     def luma(self, gray: Tensor) -> Tensor:
         """Return the loss of a fusion with luma ``(1, h, w)``, without the colour term."""
@@ -81,7 +82,7 @@ class BaseLoss:
 
     def color(self, fused: Tensor) -> Tensor:
         """Return the colour term of ``fused`` ``(1, 3, h, w)``."""
-        return COLOR2018 * (1 - color2018_score(self._color2018, reduce(fused)).sum())
+        return COLOR2018 * (1 - STEPS.color2018_score(self._color2018, reduce(fused)).sum())
 
     def linearized(self, logits: Tensor) -> Tensor:
         """Return planes ``(1, K, 2, h, w)`` for :meth:`gradient`: luma and the linear colour term.
