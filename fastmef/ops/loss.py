@@ -287,6 +287,14 @@ def weighted_ssim_loss(
     return function(compute, *tensors)
 
 
+def weighted_ssim_gradient(fused: Tensor, exposures: Tensor, options: LossOptions) -> Tensor:
+    """Return the gradient of :func:`weighted_ssim_loss` w.r.t. ``fused``, grey as the exposures.
+
+    The tensors are float32 or float64, without a gradient, and on the CPU; C++ kernels exist.
+    """
+    return _loss(backends.CPP, fused, exposures, None, *options, (1.0,), True)[1]
+
+
 def fusion_loss(
     logits: Tensor, exposures: Tensor, options: LossOptions, scales: Sequence[float]
 ) -> Tensor:

@@ -131,14 +131,12 @@ class Factors(Function):
         return luminance + structure, None, *(None,) * len(MefnetSources._fields)
 
 
-class ColorScore(Function):
+class ColorScore(Quality):
     """Compute color2018, ``(B,)``, with its gradient ``(B, 3, H, W)``."""
 
     @staticmethod
     def forward(fused: Tensor, with_gradient: bool, *maps: Tensor) -> tuple[Tensor, Tensor]:
         return _color2018_score(*maps, fused, with_gradient)
-
-    setup_context = Quality.setup_context
 
     @staticmethod
     @once_differentiable
@@ -258,6 +256,19 @@ STEPS = Steps(
     color2018_score=color2018_score,
 )
 """The steps of MEF-SSIM that run on the kernels."""
+
+
+def ma2015_gradient(level: Ma2015Level, fused: Tensor) -> Tensor:
+    """Return the gradient of the mean quality of one scale w.r.t. ``fused``, in 0-255.
+
+    This and :func:`mefnet_gradients` are for tensors that kernels handle.
+    """
+    return _quality(*level, fused, True)[1]
+
+
+def mefnet_gradients(sources: MefnetSources, fused: Tensor) -> kernels.Four:
+    """Return both factors of mefnet and their gradients."""
+    return _mefnet_factors(*sources, fused, True)
 
 
 def ma2015_without_maps(fused: Tensor, exposures: Tensor, scales: int) -> Tensor:
