@@ -131,12 +131,16 @@ class Factors(Function):
         return luminance + structure, None, *(None,) * len(MefnetSources._fields)
 
 
-class ColorScore(Quality):
+class ColorScore(Function):
     """Compute color2018, ``(B,)``, with its gradient ``(B, 3, H, W)``."""
 
     @staticmethod
     def forward(fused: Tensor, with_gradient: bool, *maps: Tensor) -> tuple[Tensor, Tensor]:
         return _color2018_score(*maps, fused, with_gradient)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], outputs: tuple[Tensor, Tensor]) -> None:
+        Quality.setup_context(ctx, inputs, outputs)
 
     @staticmethod
     @once_differentiable
