@@ -17,11 +17,12 @@ from fastmef.ops.mef_ssim import (
     ma2015_gradient,
     mefnet_gradients,
 )
+from fastmef.ops.multiscale import reduce_level
 from fastmef.reference.color import rgb_to_gray
 from fastmef.reference.descent import Adam, DescentState, GradientPart
 from fastmef.reference.loss import LossOptions
 from fastmef.reference.mef_ma2015 import WHITE
-from fastmef.reference.pyramid import reduce
+from fastmef.reference.pyramid import reduce_backward
 
 # Least mean luma of the result, relative to the middle between medium grey and the mean of the
 # frames, and the weight of that term. The mean does not depend on the number of frames of a scene,
@@ -34,8 +35,8 @@ DARKEST, BRIGHTNESS = 0.94, 100.0
 MA2015 = (1.0, 1.5, 0.5)
 STRUCTURE, STRUCTURE_OPTIONS = 2.0, LossOptions(window=5, sigma=1.0)
 MEFNET = 0.7
-# Colour is coarse, so this term is computed at half the size of the base. It has no kernel, and its
-# gradient changes slowly: computing it in every fifth step only halves the time of the descent.
+# Colour is coarse, so this term is computed at half the size of the base. Its gradient changes
+# slowly, so it is computed in every fifth step only.
 COLOR2018, COLOR_STEPS = 3.0, 5
 
 RATE = 0.2
@@ -70,9 +71,7 @@ class BaseLoss:
         self._mefnet = STEPS.mefnet_sources(self._gray)
         self._slopes = -base.new_tensor(MA2015)[None]
         self._structure_slope = base.new_tensor(STRUCTURE)
-        self._color2018 = STEPS.color2018_sources(
-            reduce(base.flatten(0, 1)).unflatten(0, base.shape[:2])
-        )
+        self._color2018 = STEPS.color2018_sources(reduce_level(base, True, None)[0])
 
     def luma(self, gray: Tensor) -> Tensor:
         """Return the loss of a fusion with luma ``(1, h, w)``, without the colour term."""
@@ -95,7 +94,11 @@ class BaseLoss:
 
     def color(self, fused: Tensor) -> Tensor:
         """Return the colour term of ``fused`` ``(1, 3, h, w)``."""
-        return COLOR2018 * (1 - STEPS.color2018_score(self._color2018, reduce(fused)).sum())
+        return self._half_color(_halved_color(fused))
+
+    def _half_color(self, half: Tensor) -> Tensor:
+        """Return the colour term of a fused image at half size, ``(1, 3, ⌈h/2⌉, ⌈w/2⌉)``."""
+        return COLOR2018 * (1 - STEPS.color2018_score(self._color2018, half).sum())
 
     def linearized(self, logits: Tensor) -> Tensor:
         """Return luma and the linear colour term of every exposure, ``(1, K, 2, h, w)``.
@@ -105,8 +108,9 @@ class BaseLoss:
         """
         fused = functional.softmax_fuse(logits, self._base)
         with torch.enable_grad():
-            variable = fused.detach().requires_grad_()
-            slope = torch.autograd.grad(self.color(variable), variable)[0]
+            half = _halved_color(fused.detach()).requires_grad_()
+            grad_half = torch.autograd.grad(self._half_color(half), half)[0]
+        slope = reduce_backward(grad_half, fused.shape[-2:])
         return torch.stack((self._gray, (self._base * slope.unsqueeze(1)).sum(dim=2)), dim=2)
 
     def luma_gradient(self, gray: Tensor) -> tuple[list[GradientPart], float]:
@@ -138,6 +142,11 @@ class BaseLoss:
         outputs = (qualities, luminance, structure, difference)
         grads = (self._slopes, *slopes, self._structure_slope)
         return torch.autograd.grad(outputs, variable, grads)[0]
+
+
+def _halved_color(fused: Tensor) -> Tensor:
+    """Halve ``(1, 3, h, w)``, see :func:`fastmef.reference.pyramid.reduce`."""
+    return reduce_level(fused.unsqueeze(1), True, None)[0].squeeze(1)
 
 
 def refine_logits(logits: Tensor, base: Tensor, shares: Tensor, steps: int) -> Tensor:

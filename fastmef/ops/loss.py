@@ -290,9 +290,9 @@ def weighted_ssim_loss(
 def weighted_ssim_gradient(fused: Tensor, exposures: Tensor, options: LossOptions) -> Tensor:
     """Return the gradient of :func:`weighted_ssim_loss` w.r.t. ``fused``, grey as the exposures.
 
-    The tensors are float32 or float64, without a gradient, and on the CPU; C++ kernels exist.
+    It calls the C++ kernel, for float32 and float64, without PyTorch's dispatcher.
     """
-    return _loss(backends.CPP, fused, exposures, None, *options, (1.0,), True)[1]
+    return kernels.loss_cpp(fused, exposures, None, *options, (1.0,), True)[1]
 
 
 def fusion_loss(
