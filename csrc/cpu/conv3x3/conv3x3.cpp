@@ -14,12 +14,10 @@
 namespace fastmef {
 namespace {
 
-constexpr int64_t kBlockValues = 131072;  // of transformed inputs: 512 KB
-constexpr int64_t kRows = 24;  // tiles of a block are a multiple, as are those of `multiply`
-constexpr int64_t kGap =
-    16;  // so that the positions of a tile fall into different sets of the cache
-
-inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t kBlockValues = 98304;  // of transformed inputs: 384 KB
+constexpr int64_t kKeptWeights = 16384;  // pairs of channels whose weights stay in the cache: 1 MB
+constexpr int64_t kFewestTiles = 96;     // of a block that reads more weights than that
+constexpr int64_t kRows = 24;            // tiles of a block are a multiple of those of `multiply`
 
 class Conv3x3 {
  public:
@@ -56,7 +54,9 @@ class Conv3x3 {
 
   // Every thread gets the same number of blocks.
   static int64_t block_size(const Conv3x3Args& args, int64_t tiles) {
-    const int64_t most_tiles = most(kRows, kBlockValues / kPositions / args.in_channels);
+    const bool weights_fit = args.in_channels * args.out_channels <= kKeptWeights;
+    const int64_t most_tiles =
+        most(weights_fit ? kRows : kFewestTiles, kBlockValues / kPositions / args.in_channels);
     const int64_t threads = most(args.threads, 1);
     const int64_t blocks = divide_up(divide_up(tiles, most_tiles), threads) * threads;
     return divide_up(divide_up(tiles, blocks), kRows) * kRows;
@@ -108,12 +108,9 @@ class Conv3x3 {
     const Scratch scratch = carve(arena);
     const int64_t begin = block * block_, end = least(begin + block_, tiles_.count);
     const int64_t channels = args_.in_channels, count = end - begin;
-    tiles_.transform_inputs(begin, end, scratch.copy, scratch.inputs, plane_);
+    tiles_.transform_inputs(begin, end, scratch.copy, scratch.inputs, plane_, block_);
     const int64_t rows = divide_up(count, kRows) * kRows;
-    for (int i = 0; i < kPositions; ++i) {
-      float* from = scratch.inputs + i * plane_ + count * channels;
-      memset(from, 0, static_cast<size_t>((rows - count) * channels) * sizeof(float));
-    }
+    clear_rows(scratch.inputs, count, rows);
     for (int64_t first = 0; first < args_.out_channels; first += kPanel) {
       const int64_t width = panel_width(first, args_.out_channels), plane = rows * width + kGap;
       for (int i = 0; i < kPositions; ++i) {
@@ -121,6 +118,16 @@ class Conv3x3 {
         multiply_panel(scratch.inputs + i * plane_, weights, rows, width, scratch.sums + i * plane);
       }
       tiles_.write_outputs(begin, end, first, width, scratch.sums, plane);
+    }
+  }
+
+  // Fills the rows after the last tile, whose products are computed and not used.
+  void clear_rows(float* inputs, int64_t begin, int64_t end) const {
+    const size_t bytes = static_cast<size_t>((end - begin) * kChannelGroup) * sizeof(float);
+    for (int i = 0; i < kPositions; ++i) {
+      for (int64_t group = 0; group < args_.in_channels / kChannelGroup; ++group) {
+        memset(inputs + i * plane_ + (group * block_ + begin) * kChannelGroup, 0, bytes);
+      }
     }
   }
 
@@ -143,10 +150,11 @@ class Conv3x3 {
   template <int Rows, int Vectors>
   void multiply_rows(const float* inputs, const float* weights, int64_t rows, float* out) const {
     static_assert(kRows % Rows == 0, "a block has no other tiles");
-    const int64_t channels = args_.in_channels;
+    const int64_t groups = args_.in_channels / kChannelGroup, step = block_ * kChannelGroup;
     for (int64_t r = 0; r < rows; r += Rows) {
-      multiply<false, Rows, Vectors>(inputs + r * channels, channels, 1, weights, channels,
-                                     out + r * Vectors * kVec);
+      multiply<false, Rows, Vectors, kChannelGroup, 1>({inputs + r * kChannelGroup, groups, step},
+                                                       kChannelGroup, weights,
+                                                       out + r * Vectors * kVec);
     }
   }
 

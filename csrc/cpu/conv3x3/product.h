@@ -15,11 +15,16 @@ inline int64_t panel_width(int64_t first, int64_t columns) {
   return columns - first < kPanel ? columns - first : kPanel;
 }
 
-// Computes out[r][:] (+)= sum over k of left[r * row + k * step] * right[k][:], where right and out
-// have kVec * Vectors columns.
-template <bool Adds, int Rows, int Vectors>
-FASTMEF_INLINE void multiply(const float* left, int64_t row, int64_t step, const float* right,
-                             int64_t count, float* out) {
+// A left matrix whose sum runs over `outer` times `inner` values.
+struct Left {
+  const float* data;
+  int64_t outer, outer_step;
+};
+
+// Computes out[r][:] (+)= sum over i and k of left[i * outer_step + r * Row + k * Step] * right[:],
+// where right has a row for every pair (i, k), and rows have kVec * Vectors values.
+template <bool Adds, int Rows, int Vectors, int Row, int Step>
+FASTMEF_INLINE void multiply(const Left& left, int64_t inner, const float* right, float* out) {
   constexpr int64_t kWidth = kVec * Vectors;
   Vec sum[Rows][Vectors];
   for (int r = 0; r < Rows; ++r) {
@@ -27,12 +32,15 @@ FASTMEF_INLINE void multiply(const float* left, int64_t row, int64_t step, const
       sum[r][v] = Adds ? load(out + r * kWidth + v * kVec) : Vec{};
     }
   }
-  for (int64_t k = 0; k < count; ++k) {
-    Vec factor[Vectors];
-    for (int v = 0; v < Vectors; ++v) factor[v] = load(right + k * kWidth + v * kVec);
-    for (int r = 0; r < Rows; ++r) {
-      const Vec value = left[r * row + k * step] - Vec{};
-      for (int v = 0; v < Vectors; ++v) sum[r][v] += value * factor[v];
+  const float* data = left.data;
+  for (int64_t i = 0; i < left.outer; ++i, data += left.outer_step) {
+    for (int64_t k = 0; k < inner; ++k, right += kWidth) {
+      Vec factor[Vectors];
+      for (int v = 0; v < Vectors; ++v) factor[v] = load(right + v * kVec);
+      for (int r = 0; r < Rows; ++r) {
+        const Vec value = data[r * Row + k * Step] - Vec{};
+        for (int v = 0; v < Vectors; ++v) sum[r][v] += value * factor[v];
+      }
     }
   }
   for (int r = 0; r < Rows; ++r) {

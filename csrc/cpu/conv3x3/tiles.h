@@ -9,6 +9,9 @@ namespace fastmef {
 namespace {
 
 constexpr int kPositions = 16;  // of a transformed tile
+constexpr int64_t kGap = 16;    // between positions, which else share few sets of the cache
+
+inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Channels-last images.
 struct Images {
@@ -68,19 +71,21 @@ struct Tiles {
   template <class F>
   void for_each(int64_t begin, int64_t end, const F& f) const {
     int64_t x = begin % across, row = begin / across;
-    for (int64_t tile = begin; tile < end; ++tile) {
-      f(tile - begin, row / down, 2 * (row % down), 2 * x);
-      if (++x == across) x = 0, ++row;
+    for (int64_t t = 0; t < end - begin; x = 0, ++row) {
+      const int64_t b = row / down, y = 2 * (row % down);
+      for (; x < across && t < end - begin; ++x, ++t) f(t, b, y, 2 * x);
     }
   }
 
-  // Writes B' X B of tiles; position i of tile t is at out + i * plane + t * in_channels.
-  void transform_inputs(int64_t begin, int64_t end, float* copy, float* out, int64_t plane) const {
+  // Writes B' X B of tiles. Position i of tile t and channel c is at out + i * plane, there at
+  // (c / kChannelGroup * group + t) * kChannelGroup + c % kChannelGroup.
+  void transform_inputs(int64_t begin, int64_t end, float* copy, float* out, int64_t plane,
+                        int64_t group) const {
     const int64_t channels = input.channels;
     for_each(begin, end, [&](int64_t t, int64_t b, int64_t y, int64_t x) {
       const Patch<4> patch(input, b, y - padding, x - padding, 0, channels, copy);
-      float* to = out + t * channels;
       for (int64_t c = 0; c < channels; c += kVec) {
+        float* to = out + (c / kChannelGroup * group + t) * kChannelGroup + c % kChannelGroup;
         Vec v[4][4];
         for (int j = 0; j < 4; ++j) {
           const int64_t at = j * patch.step + c;
@@ -92,7 +97,7 @@ struct Tiles {
           v[3][j] = d1 - d3;
         }
         for (int i = 0; i < 4; ++i) {
-          float* position = to + 4 * i * plane + c;
+          float* position = to + 4 * i * plane;
           store(v[i][0] - v[i][2], position);
           store(v[i][1] + v[i][2], position + plane);
           store(v[i][2] - v[i][1], position + 2 * plane);

@@ -13,20 +13,17 @@
 namespace fastmef {
 namespace {
 
-constexpr int64_t kBlockValues = 131072;  // of transformed inputs: 512 KB
-constexpr int64_t kMostTiles = 512;       // of a block
-constexpr int64_t kMostSums = 2097152;    // of all chunks: 8 MB
-constexpr int64_t kTasks = 64;            // at most
-constexpr int64_t kGap = 16;
-
-inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t kBlockValues = 98304;  // of transformed inputs: 384 KB
+constexpr int64_t kFewestTiles = 48;     // of a block
+constexpr int64_t kMostSums = 2097152;   // of all chunks: 8 MB
+constexpr int64_t kTasks = 64;           // at most
 
 class WeightGradient {
  public:
   explicit WeightGradient(const Conv3x3Args& args)
       : args_(args),
         tiles_(args),
-        block_(least(kMostTiles, most(kBlockValues / kPositions / args.in_channels, 16))),
+        block_(most(kBlockValues / kPositions / args.in_channels, kFewestTiles)),
         panels_(divide_up(args.out_channels, kPanel)),
         size_(kPositions * args.in_channels * args.out_channels),
         chunks_(most(
@@ -74,7 +71,7 @@ class WeightGradient {
     for (int64_t begin = chunk * tiles_of_chunk_; begin < last; begin += block_) {
       const int64_t end = least(begin + block_, last), count = end - begin;
       const int64_t in_plane = count * channels + kGap, plane = count * width + kGap;
-      tiles_.transform_inputs(begin, end, scratch.copy, scratch.inputs, in_plane);
+      tiles_.transform_inputs(begin, end, scratch.copy, scratch.inputs, in_plane, count);
       tiles_.transform_gradients(begin, end, panel, width, scratch.copy, scratch.gradients, plane);
       for (int i = 0; i < kPositions; ++i) {
         multiply_panel(scratch.inputs + i * in_plane, scratch.gradients + i * plane, count, width,
@@ -104,8 +101,9 @@ class WeightGradient {
     static_assert(kChannelGroup % Rows == 0, "there is no other number of channels");
     const int64_t channels = args_.in_channels;
     for (int64_t c = 0; c < channels; c += Rows) {
-      multiply<true, Rows, Vectors>(inputs + c, 1, channels, gradients, count,
-                                    out + c * Vectors * kVec);
+      const float* left = inputs + c / kChannelGroup * kChannelGroup * count + c % kChannelGroup;
+      multiply<true, Rows, Vectors, 1, kChannelGroup>({left, 1, 0}, count, gradients,
+                                                      out + c * Vectors * kVec);
     }
   }
 
