@@ -47,6 +47,7 @@ def norm(*more: Any) -> tuple[Any, ...]:
 
 
 X, HALVED, DOUBLED = last(*NORM), last(2, 8, 3, 5), last(2, 8, 12, 20)
+FEATURES = last(2, 16, 6, 10, dtype=SINGLE)
 FRAMED = last(2, 8, 14, 22)  # doubled, with a border
 MAPS = planar(*STACK), planar(2, 3, *WINDOWS), planar(2, 3, *WINDOWS), planar(2, *WINDOWS)
 SOURCES = planar(2, 1, HEIGHT, WIDTH, dtype=torch.int64), *[planar(*PLANE)] * 3
@@ -221,6 +222,13 @@ CALLS: list[tuple[str, tuple[Any, ...], list[Meta]]] = [
     ("norm_act_sums", (None, DOUBLED, X, *norm("bilinear")), [planar(2, 8), X]),
     ("norm_act_sums", (None, FRAMED, X, *norm("bilinear border")), [planar(2, 8), X]),
     ("norm_act_backward", (X, None, X, *norm(""), planar(2, 8), planar(1)), [X]),
+    ("conv3x3", (FEATURES, planar(32, 16, 3, 3), 0, False), [last(2, 32, 4, 8, dtype=SINGLE)]),
+    ("conv3x3", (FEATURES, planar(16, 32, 3, 3), 2, True), [last(2, 32, 8, 12, dtype=SINGLE)]),
+    (
+        "conv3x3_weight_gradient",
+        (last(2, 32, 6, 10, dtype=SINGLE), FEATURES, planar(32, 16, 3, 3), 1),
+        [planar(32, 16, 3, 3)],
+    ),
 ]  # fmt: skip
 
 
