@@ -55,6 +55,7 @@ __global__ void __launch_bounds__(kThreads) guide_kernel(const GuidedArgs a) {
   const unsigned bottom = ((row + 1) * height - 1) / rows + 1;
   const unsigned left = column * width / columns;
   const unsigned right = ((column + 1) * width - 1) / columns + 1;
+  constexpr int kColumns = Dense ? 4 : 2;  // at a time; with more strides sm_90 would spill
   const int64_t step = Dense ? 1 : a.exposures.column;
   const S* image = static_cast<const S*>(a.exposures.data) + batch * a.exposures.plane +
                    static_cast<int64_t>(left) * step;
@@ -65,7 +66,7 @@ __global__ void __launch_bounds__(kThreads) guide_kernel(const GuidedArgs a) {
     for (int k = 0; k < a.count; ++k) {
       const S *red = layer, *green = red + a.exposures.channel, *blue = green + a.exposures.channel;
       Sum sums[3] = {};
-#pragma unroll 4
+#pragma unroll(kColumns)
       for (unsigned x = left; x < right; ++x) {
         sums[0] += to_number<Sum>(*red);
         sums[1] += to_number<Sum>(*green);
