@@ -54,7 +54,7 @@ _STRIP_BYTES = 120_000_000
 # Limit for the memory of a band. With more memory, bands hardly become faster.
 _BAND_BYTES = 700_000_000
 # Measured: memory of the process in addition to what is counted here.
-_OTHER_BYTES = 150_000_000
+_OTHER_BYTES = 250_000_000
 
 
 def receptive_rows() -> int:

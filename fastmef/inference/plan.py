@@ -22,7 +22,7 @@ _STRIPS = (256, 128, 64, 32)
 # Measured: memory of network and descent for each pixel of each exposure of the base, and memory of
 # the process that is not counted here.
 _BASE_BYTES = 540
-_OTHER_BYTES = 70_000_000
+_OTHER_BYTES = 90_000_000
 # For files: the largest strip of all frames, and the largest pyramid that is kept from a fine level
 # on.
 _WINDOW_BYTES = 20_000_000

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastmef.nn.convolution import Conv3x3
 from fastmef.nn.norm_act import fused_norm_act, fused_steps, is_fused
 from fastmef.ops.norm_act import BORDER
 from fastmef.reference.borders import repeat_border
@@ -98,9 +99,7 @@ def norm_act(
 
 def conv3x3(in_channels: int, out_channels: int, padding: str) -> nn.Conv2d:
     """Return a convolution without bias, which the normalisation after it would subtract again."""
-    convolution = nn.Conv2d(
-        in_channels, out_channels, 3, padding=1 if padding == "zeros" else 0, bias=False
-    )
+    convolution = Conv3x3(in_channels, out_channels, padding=1 if padding == "zeros" else 0)
     nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
     return convolution
 

@@ -47,9 +47,12 @@ def norm(*more: Any) -> tuple[Any, ...]:
 
 
 X, HALVED, DOUBLED = last(*NORM), last(2, 8, 3, 5), last(2, 8, 12, 20)
+FEATURES = last(2, 16, 6, 10, dtype=SINGLE)
 FRAMED = last(2, 8, 14, 22)  # doubled, with a border
 MAPS = planar(*STACK), planar(2, 3, *WINDOWS), planar(2, 3, *WINDOWS), planar(2, *WINDOWS)
 SOURCES = planar(2, 1, HEIGHT, WIDTH, dtype=torch.int64), *[planar(*PLANE)] * 3
+PATCHES = HEIGHT - 7, WIDTH - 7
+COLOR_SOURCES = planar(2, 1, *PATCHES, dtype=torch.int64), *[planar(2, *PATCHES)] * 3
 
 # The operation, its arguments, and its results.
 CALLS: list[tuple[str, tuple[Any, ...], list[Meta]]] = [
@@ -192,6 +195,15 @@ CALLS: list[tuple[str, tuple[Any, ...], list[Meta]]] = [
         (planar(*STACK), None, None, None, planar(*PLANE), True),
         [planar(2), planar(*PLANE)],
     ),
+    ("color2018_sources", (planar(*COLOR),), [*COLOR_SOURCES]),
+    *(
+        (
+            "color2018_score",
+            (planar(*COLOR), *COLOR_SOURCES, planar(*FUSED), wanted),
+            [planar(2), planar(*FUSED) if wanted else NONE],
+        )
+        for wanted in (True, False)
+    ),
     ("halve", (planar(2, 3, 7, 8),), [planar(2, 3, 4, 4)]),
     ("norm_statistics", (X, planar(8), planar(8), 0.1), [planar(3, 8)]),
     ("norm_merge_statistics", (planar(4, 3, 8), None, None, 0.1), [planar(3, 8)]),
@@ -210,6 +222,13 @@ CALLS: list[tuple[str, tuple[Any, ...], list[Meta]]] = [
     ("norm_act_sums", (None, DOUBLED, X, *norm("bilinear")), [planar(2, 8), X]),
     ("norm_act_sums", (None, FRAMED, X, *norm("bilinear border")), [planar(2, 8), X]),
     ("norm_act_backward", (X, None, X, *norm(""), planar(2, 8), planar(1)), [X]),
+    ("conv3x3", (FEATURES, planar(32, 16, 3, 3), 0, False), [last(2, 32, 4, 8, dtype=SINGLE)]),
+    ("conv3x3", (FEATURES, planar(16, 32, 3, 3), 2, True), [last(2, 32, 8, 12, dtype=SINGLE)]),
+    (
+        "conv3x3_weight_gradient",
+        (last(2, 32, 6, 10, dtype=SINGLE), FEATURES, planar(32, 16, 3, 3), 1),
+        [planar(32, 16, 3, 3)],
+    ),
 ]  # fmt: skip
 
 
