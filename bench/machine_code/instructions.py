@@ -2,6 +2,7 @@
 
 python -m bench.machine_code instructions            # a table on the screen
 python -m bench.machine_code instructions loss       # operations whose names contain "loss"
+python -m bench.machine_code instructions --kinds    # also the kinds of instructions of each kernel
 python -m bench.machine_code instructions --write    # also machine_code.json and compiled.md
 
 The launches of a call are recorded without a GPU, and their machine code is simulated: halo, strips
@@ -32,6 +33,13 @@ from bench.tables import rewrite
 # Limits of an H100's multiprocessor.
 REGISTERS, SHARED, WARPS, BLOCKS = 65536, 228 << 10, 64, 32
 RESERVED = 1 << 10  # bytes of shared memory that the hardware reserves per block
+
+KINDS = {
+    "floating point": ("FFMA", "FADD", "FMUL", "FMNMX", "HFMA2"),
+    "special functions": ("MUFU",),
+    "shared memory": ("LDS", "STS"),
+    "global memory": ("LDG", "STG"),
+}
 
 
 def occupancy(recorded: Recorded) -> float:
@@ -71,6 +79,14 @@ def _entry(recorded: Recorded, counts: Counts, pixels: int) -> dict[str, Any]:
     }
 
 
+def kinds_of(recorded: Recorded, counts: Counts, pixels: int) -> str:
+    """Return the instructions a pixel of every kind; the rest is addresses, branches and moves."""
+    found = {name: sum(counts.kinds[x] for x in kinds) for name, kinds in KINDS.items()}
+    found["rest"] = counts.instructions - sum(found.values())
+    numbers = ", ".join(f"{name} {n * WARP / pixels:.1f}" for name, n in found.items())
+    return f"{readable(recorded.name)}: {numbers}"
+
+
 def _share(kernels: list[dict[str, Any]]) -> float:
     """Return the share of bytes that 16-byte accesses move in several kernels."""
     moved = sum(x["bytes"] for x in kernels)
@@ -80,7 +96,8 @@ def _share(kernels: list[dict[str, Any]]) -> float:
 class Counter:
     """Count cases, and reuse prepared programs between them."""
 
-    def __init__(self, nvcc: str | None) -> None:
+    def __init__(self, nvcc: str | None, show_kinds: bool = False) -> None:
+        self.show_kinds = show_kinds
         self.cuda = CudaKernels(nvcc) if nvcc else None
         self.triton = TritonKernels()
         self.programs: dict[int, Program] = {}
@@ -92,7 +109,10 @@ class Counter:
 
     def _count(self, recorded: Recorded, pixels: int) -> dict[str, Any]:
         program = self.programs.setdefault(id(recorded.kernel), Program(recorded.kernel))
-        return _entry(recorded, program.run(recorded.launch), pixels)
+        counts = program.run(recorded.launch)
+        if self.show_kinds:
+            print(f"{'':11}{kinds_of(recorded, counts, pixels)}", flush=True)
+        return _entry(recorded, counts, pixels)
 
     def count(self, case: Case, backend: str) -> dict[str, dict[str, Any]]:
         """Return key → figures for the forward and the backward pass.
@@ -160,10 +180,13 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("words", nargs="*", help="parts of the names of operations")
     parser.add_argument("--write", action="store_true", help="rewrite the committed results")
+    parser.add_argument(
+        "--kinds", action="store_true", help="print the kinds of instructions of each kernel"
+    )
     options = parser.parse_args(arguments)
     if options.write and options.words:
         parser.error("--write writes all operations")
-    counter = Counter(find_nvcc())
+    counter = Counter(find_nvcc(), options.kinds)
     counted: dict[str, Any] = {}
     for case in cases():
         if options.words and not any(word in case.label for word in options.words):

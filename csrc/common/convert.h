@@ -101,11 +101,21 @@ FASTMEF_HD int32_t nearest_integer(double x, int32_t highest) {
 // The overloads of from_number() convert a number to a storage type.
 template <class T>
 FASTMEF_HD void from_number(T x, uint8_t& out) {
+#if defined(__CUDA_ARCH__)
+  uint32_t integer;  // one instruction rounds and clamps like nearest_integer()
+  asm("cvt.rni.sat.u8.f32 %0, %1;" : "=r"(integer) : "f"(static_cast<float>(x)));
+  out = static_cast<uint8_t>(integer);
+#else
   out = static_cast<uint8_t>(nearest_integer(x, 255));
+#endif
 }
 template <class T>
 FASTMEF_HD void from_number(T x, uint16_t& out) {
+#if defined(__CUDA_ARCH__)
+  asm("cvt.rni.sat.u16.f32 %0, %1;" : "=h"(out) : "f"(static_cast<float>(x)));
+#else
   out = static_cast<uint16_t>(nearest_integer(x, 65535));
+#endif
 }
 template <class T>
 FASTMEF_HD void from_number(T x, float& out) {

@@ -28,9 +28,8 @@ from fastmef.functional._images import check_exposures, check_fused, to_luma
 from fastmef.ops import loss as ops
 from fastmef.ops.fusion import softmax_fuse
 from fastmef.ops.loss_from_maps import weighted_similarities
+from fastmef.ops.loss_launch import repeat
 from fastmef.reference.loss import LossOptions
-
-_HASHABLE = frozenset((str, bool, int, float, type(None), tuple))
 
 
 def weighted_ssim_loss(
@@ -99,13 +98,17 @@ def weighted_ssim_loss(
         >>> weighted_ssim_loss(fused, exposures, reduction="none").shape
         torch.Size([1, 1, 22, 22])
     """
+    options, scales = loss_options(scales, gamma, luminance, window, sigma, k1, k2, floor, eps)
+    if mask is None and reduction == "mean":
+        loss = repeat(ops.WEIGHTED_SSIM_LOSS, fused, exposures, options, scales)
+        if loss is not None:
+            return loss
     check_float("fused", fused)
     check_float("exposures", exposures)
     check_exposures(exposures)
     check_fused(fused, exposures)
     check_same_kind("fused", fused, "exposures", exposures)
     check_choice("reduction", reduction, ("mean", "none"))
-    options, scales = loss_options(scales, gamma, luminance, window, sigma, k1, k2, floor, eps)
     if reduction == "none" and len(scales) != 1:
         raise InputError(f"reduction='none' needs one scale, got {len(scales)}")
     plane, planes = to_luma(fused, 3), to_luma(exposures, 4)
@@ -167,6 +170,10 @@ def fusion_loss(
         ...     fusion_loss(logits, exposures), weighted_ssim_loss(mean, exposures)
         ... )
     """
+    options, scales = loss_options(scales, gamma, luminance, window, sigma, k1, k2, floor, eps)
+    loss = repeat(ops.FUSION_LOSS, logits, exposures, options, scales)
+    if loss is not None:
+        return loss
     check_float("exposures", exposures)
     check_stack("logits", logits)
     check_exposures(exposures)
@@ -177,7 +184,6 @@ def fusion_loss(
             f"got {tuple(logits.shape)} for {tuple(exposures.shape)}"
         )
     check_same_kind("logits", logits, "exposures", exposures)
-    options, scales = loss_options(scales, gamma, luminance, window, sigma, k1, k2, floor, eps)
     planes = to_luma(exposures, 4)
     if isinstance(options.gamma, str):
         return ops.fusion_loss(logits, planes, options, scales)
@@ -220,11 +226,12 @@ def _custom_gamma_loss(
 
 def loss_options(scales: Sequence[float], *given: Any) -> tuple[LossOptions, tuple[float, ...]]:
     """Check options and scales of the losses and return them, with γ and scales normalised."""
-    if isinstance(scales, tuple) and not torch.compiler.is_compiling():
-        # The types are part of the key: 1 and True are equal, but not both are allowed.
-        types = tuple(map(type, given + scales))
-        if _HASHABLE.issuperset(types):
-            return _cached_options(types, scales, *given)
+    # A cache would keep a function and the tensors that it holds.
+    if type(scales) is tuple and type(given[0]) is str and not torch.compiler.is_compiling():
+        try:
+            return _cached_options(tuple(map(type, scales)), scales, *given)
+        except TypeError:  # an option is not hashable
+            pass
     return _checked_options(scales, *given)
 
 
@@ -245,9 +252,9 @@ def _checked_options(scales: Sequence[float], *given: Any) -> tuple[LossOptions,
     return LossOptions(gamma, *options[1:]), tuple(float(weight) for weight in weights)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=64, typed=True)  # 1 and True are equal, but not both are allowed
 def _cached_options(
     types: tuple[type, ...], scales: tuple[float, ...], *given: Any
 ) -> tuple[LossOptions, tuple[float, ...]]:
-    """Return :func:`_checked_options` from a cache; ``types`` is a part of the key."""
+    """Return :func:`_checked_options` from a cache; ``types`` are those of the scales."""
     return _checked_options(scales, *given)

@@ -17,11 +17,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fastmef import backends, reference
-from fastmef.ops import filters, fusion, loss_from_maps, ssim
+from fastmef.ops import filters, fusion, loss_from_maps, loss_launch, ssim
 from fastmef.ops import loss_kernels as kernels
 from fastmef.ops.common.autograd import (
     detach_if_no_grad,
@@ -40,6 +39,7 @@ from fastmef.ops.common.operation import (
 from fastmef.ops.common.tensors import gradient_like
 from fastmef.ops.common.transforms import Function, once_differentiable, requires_grad
 from fastmef.ops.loss_kernels import gradient_scale
+from fastmef.ops.scale_gradient import scaled
 from fastmef.reference.filters import crop_to_centers
 from fastmef.reference.loss import LossOptions
 
@@ -97,16 +97,6 @@ _loss_map_backward = WEIGHTED_SSIM_LOSS.register(
 )
 
 
-SCALE_GRADIENT = Operation("scale_gradient", cuda=Support(GPU_FLOATS), triton=Support(GPU_FLOATS))
-SCALE_GRADIENT.register(
-    "scale_gradient_(Tensor(a!) gradient, Tensor grad_output, float divisor) -> ()",
-    lambda *given: None,
-    cuda=kernels.scale_cuda,
-    triton=kernels.scale_triton,
-)
-_scale_gradient = SCALE_GRADIENT.eager("scale_gradient_")
-
-
 class Loss(Function):
     """Compute the loss, and if wanted its gradient w.r.t. ``source`` (F or the logits).
 
@@ -133,33 +123,7 @@ class Loss(Function):
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor, _: Any) -> Any:
         (gradient,) = ctx.saved_tensors
-        return _scaled(ctx.backend, gradient, grad_output, ctx.scale), None, None, None, None
-
-
-def _scaled(backend: str, gradient: Tensor, grad_output: Tensor, divisor: float) -> Tensor:
-    """Return ``gradient * grad_output / divisor``, in place unless the graph is retained.
-
-    ``backward()`` starts with ``grad_output`` = 1, which the host cannot read without waiting for
-    the GPU. So one kernel is launched, which returns at once if the factor is 1.
-    """
-    if (
-        backend in backends.ON_GPU
-        and not torch.compiler.is_compiling()
-        and not backends.transforms_active()
-        and not torch._C._autograd._get_current_graph_task_keep_graph()  # type: ignore[attr-defined]
-    ):
-        try:
-            _scale_gradient(backend, gradient, grad_output, divisor)
-        except LaunchError:
-            pass
-        else:
-            return gradient
-    grad_output = grad_output / divisor
-    if gradient.is_cuda and gradient.dtype == torch.float16:
-        # PyTorch would first round the scalar to float16, where 65536, the usual start of loss
-        # scaling, is infinite. On the CPU it rounds only a scalar on the left.
-        return (gradient.float() * grad_output).half()
-    return gradient * grad_output
+        return scaled(ctx.backend, gradient, grad_output, ctx.scale), None, None, None, None
 
 
 class LossMap(Function):
@@ -219,6 +183,10 @@ def _mean(
     backend = _backend(operation, source, exposures, mask, "mean", options, scales)
     if backend == backends.REFERENCE:
         return None
+    if backend == backends.CUDA:
+        value = loss_launch.prepare(operation, source, exposures, options, scales)
+        if value is not None:
+            return value
     given = (*options, scales, requires_grad(source))
     try:
         return Loss.apply(source, exposures, mask, backend, given)[0]

@@ -9,7 +9,7 @@ registers of a thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from fastmef.ops.common.operation import triton_launcher
 from fastmef.ops.common.prepared import Prepared
 from fastmef.ops.common.rings import rings_fit
 from fastmef.ops.common.tensors import (
+    ABSENT,
     STORAGE,
     Taps,
     attribute_bits,
@@ -222,44 +223,71 @@ def _used(scales: Sequence[float]) -> Sequence[float]:
     return scales[:last]
 
 
-@lru_cache(maxsize=256)
-def _cuda_options(
-    height: int, scales: tuple[float, ...], *given: Any
-) -> tuple[tuple[Any, ...], list[float]]:
-    """Return taps and options as the CUDA C++ kernels take them, and the shares of the scales."""
-    options = LossOptions(*given)
-    taps = axis_taps(options.window, options.sigma, height)
-    numbers = kernel_options(options, attribute_bits(options.gamma))
-    return (taps, *numbers), [scale / sum(scales) for scale in scales]
+class CudaLaunch:
+    """A launch of the CUDA C++ kernels for all tensors of the same shapes, strides and dtypes."""
+
+    def __init__(
+        self,
+        source: Tensor,
+        exposures: Tensor,
+        options: LossOptions,
+        scales: Sequence[float],
+        with_gradient: bool,
+    ) -> None:
+        """Prepare the arguments of the launch; only the tensors' geometry is read."""
+        _require_images(source, exposures)
+        batch, count, height, width = exposures.shape
+        scales = _used(scales)
+        self.with_gradient, self.gradient_scale = with_gradient, gradient_scale(source, None)
+        self.shape = (batch, count, 1, height, width)
+        self.from_logits = source.ndim == 4
+        self.layouts = (gray_stack(source)[1:], gray_stack(exposures)[1:])
+        self.gradient_layout = gray_stack(gradient_like(source))[1:]
+        # Allocating takes less time without a memory format, and without a dtype and a device.
+        self.gradient = torch.empty_like if source.is_contiguous() else gradient_like
+        self.workspace_size = backends.CUDA_MODULE.loss_workspace(  # type: ignore[union-attr]
+            batch, count, height, width, len(scales)
+        )
+        self.workspace = source.new_empty((0,), dtype=torch.float64)
+        self.value = source.new_empty((), dtype=torch.float32)
+        self.no_gradient = source.new_empty((0,))
+        self.options = (
+            axis_taps(options.window, options.sigma, height),
+            *kernel_options(options, attribute_bits(options.gamma)),
+            self.gradient_scale,
+            [scale / sum(scales) for scale in scales],
+        )
+
+    def __call__(self, source: Tensor, exposures: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the value and the gradient, which is empty if it is not wanted."""
+        workspace = self.workspace.new_empty(self.workspace_size)
+        value = torch.empty_like(self.value)
+        if self.with_gradient:
+            gradient = self.gradient(source)
+            into = (gradient.data_ptr(), *self.gradient_layout)
+        else:
+            gradient, into = torch.empty_like(self.no_gradient), ABSENT
+        from_source, from_exposures = self.layouts
+        backends.CUDA_MODULE.fusion_loss(  # type: ignore[union-attr]
+            cuda.device_and_stream("fusion_loss", source, exposures),
+            self.shape,
+            self.from_logits,
+            (source.data_ptr(), *from_source),
+            (exposures.data_ptr(), *from_exposures),
+            into,
+            workspace.data_ptr(),
+            value.data_ptr(),
+            *self.options,
+        )
+        return value, gradient
 
 
 def loss_cuda(
     source: Tensor, exposures: Tensor, mask: Tensor | None, *given: Any
 ) -> tuple[Tensor, Tensor]:
     *others, scales, with_gradient = given
-    _require_images(source, exposures)
-    batch, count, height, width = exposures.shape
-    scales = _used(scales)
-    options, shares = _cuda_options(height, tuple(scales), *others)
-    module = backends.CUDA_MODULE
-    size = module.loss_workspace(batch, count, height, width, len(scales))  # type: ignore[union-attr]
-    workspace = source.new_empty((size,), dtype=torch.float64)
-    value = source.new_empty((), dtype=torch.float32)
-    gradient = gradient_like(source, with_gradient)
-    module.fusion_loss(  # type: ignore[union-attr]
-        cuda.device_and_stream("fusion_loss", source, exposures),
-        (batch, count, 1, height, width),
-        source.ndim == 4,
-        gray_stack(source),
-        gray_stack(exposures),
-        gray_stack(gradient if with_gradient else None),
-        workspace.data_ptr(),
-        value.data_ptr(),
-        *options,
-        gradient_scale(source, mask),
-        shares,
-    )
-    return value, gradient
+    launch = CudaLaunch(source, exposures, LossOptions(*others), scales, with_gradient)
+    return launch(source, exposures)
 
 
 def scale_cuda(gradient: Tensor, grad_output: Tensor, divisor: float) -> None:

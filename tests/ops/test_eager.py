@@ -15,7 +15,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from fastmef import backends
 from fastmef.ops.common.transforms import called_eagerly
-from fastmef.ops.loss import SCALE_GRADIENT
+from fastmef.ops.scale_gradient import SCALE_GRADIENT
 
 NAME = "scale_gradient_"
 

@@ -1,7 +1,8 @@
 """The CUDA C++ kernels of registered operations; dispatch would run others for CPU tensors."""
 
 from fastmef.ops import fusion, guided
-from fastmef.ops.loss import SCALE_GRADIENT, WEIGHTED_SSIM_LOSS
+from fastmef.ops.loss import WEIGHTED_SSIM_LOSS
+from fastmef.ops.scale_gradient import SCALE_GRADIENT
 
 fuse = fusion.SOFTMAX_FUSE.kernels["softmax_fuse"]["cuda"]
 fuse_backward = fusion.SOFTMAX_FUSE.kernels["softmax_fuse_backward"]["cuda"]

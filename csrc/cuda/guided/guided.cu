@@ -28,8 +28,24 @@ struct GuidedArgs {
 
 namespace {
 
+// The sum of a row of a small pixel: at most 46340 values, which integers hold exactly.
 template <class S>
+struct RowSum {
+  using type = float;
+};
+template <>
+struct RowSum<uint8_t> {
+  using type = uint32_t;
+};
+template <>
+struct RowSum<uint16_t> {
+  using type = uint32_t;
+};
+
+// Dense rows have neighbouring columns at neighbouring addresses.
+template <class S, bool Dense>
 __global__ void __launch_bounds__(kThreads) guide_kernel(const GuidedArgs a) {
+  using Sum = typename RowSum<S>::type;
   const unsigned height = a.height, width = a.width, rows = a.rows, columns = a.columns;
   const unsigned index = blockIdx.x * kThreads + threadIdx.x;
   const unsigned line = index / columns, column = index - line * columns;
@@ -39,19 +55,29 @@ __global__ void __launch_bounds__(kThreads) guide_kernel(const GuidedArgs a) {
   const unsigned bottom = ((row + 1) * height - 1) / rows + 1;
   const unsigned left = column * width / columns;
   const unsigned right = ((column + 1) * width - 1) / columns + 1;
-  const S* image = static_cast<const S*>(a.exposures.data) + batch * a.exposures.plane;
+  constexpr int kColumns = Dense ? 4 : 2;  // at a time; with more strides sm_90 would spill
+  const int64_t step = Dense ? 1 : a.exposures.column;
+  const S* image = static_cast<const S*>(a.exposures.data) + batch * a.exposures.plane +
+                   static_cast<int64_t>(left) * step;
   float total = 0.0f;
   for (unsigned y = top; y < bottom; ++y) {
-    for (unsigned x = left; x < right; ++x) {
-      const S* pixel = image + y * a.exposures.row + x * a.exposures.column;
+    const S* layer = image + y * a.exposures.row;
 #pragma unroll 1
-      for (int k = 0; k < a.count; ++k) {
-#pragma unroll
-        for (int c = 0; c < 3; ++c) {
-          total += a.gray[c] * to_number<float>(pixel[c * a.exposures.channel]);
-        }
-        pixel += a.exposures.layer;
+    for (int k = 0; k < a.count; ++k) {
+      const S *red = layer, *green = red + a.exposures.channel, *blue = green + a.exposures.channel;
+      Sum sums[3] = {};
+#pragma unroll(kColumns)
+      for (unsigned x = left; x < right; ++x) {
+        sums[0] += to_number<Sum>(*red);
+        sums[1] += to_number<Sum>(*green);
+        sums[2] += to_number<Sum>(*blue);
+        red += step;
+        green += step;
+        blue += step;
       }
+#pragma unroll
+      for (int c = 0; c < 3; ++c) total += a.gray[c] * static_cast<float>(sums[c]);
+      layer += a.exposures.layer;
     }
   }
   a.guide[index] = total / static_cast<float>((bottom - top) * (right - left));
@@ -65,26 +91,38 @@ __device__ __forceinline__ int first_row(const GuidedArgs& a, int row) {
   return (height * (2 * row + 1) + rows - 1) / (2 * rows);
 }
 
-// The position of a full-size column between two small ones.
-struct Between {
-  int left, right;
-  float fraction;  // the weight of the right column
+// The position of a full-size column between two small ones. It starts at column x and moves to the
+// right by one column at a time: distances are integers, and only the first one needs a division.
+class Between {
+ public:
+  __device__ __forceinline__ Between(const GuidedArgs& a, unsigned x)
+      : columns_(a.columns),
+        whole_(2 * static_cast<unsigned>(a.width)),
+        inverse_(1.0f / static_cast<float>(whole_)) {
+    const unsigned position = (2 * x + 1) * columns_ + whole_ / 2;
+    next_ = position / whole_;
+    rest_ = position - next_ * whole_;
+  }
+
+  __device__ __forceinline__ void move() {
+    rest_ += 2 * columns_;
+    if (rest_ >= whole_) {
+      rest_ -= whole_;
+      ++next_;
+    }
+  }
 
   __device__ __forceinline__ float of(const float* image) const {
-    return image[left] + fraction * (image[right] - image[left]);
+    const float from = image[next_ > 0 ? next_ - 1 : 0];
+    const float to = image[next_ < columns_ ? next_ : columns_ - 1];
+    return from + static_cast<float>(rest_) * inverse_ * (to - from);
   }
-};
 
-// Returns the position of full-size column x.
-__device__ __forceinline__ Between between(const GuidedArgs& a, unsigned x) {
-  const unsigned width = a.width, columns = a.columns;
-  const unsigned position = (2 * x + 1) * columns + width;
-  const unsigned right = position / (2 * width);
-  const float fraction =
-      static_cast<float>(position - right * 2 * width) / static_cast<float>(2 * width);
-  return {static_cast<int>(right > 0 ? right - 1 : 0),
-          static_cast<int>(right < columns ? right : columns - 1), fraction};
-}
+ private:
+  unsigned columns_, whole_;
+  float inverse_;
+  unsigned next_, rest_;  // the small column on the right, and the distance to the one before it
+};
 
 // Reads V pixels of a row of one exposure, which is planar or interleaved.
 template <class S, int V, bool Interleaved>
@@ -132,9 +170,9 @@ __global__ void __launch_bounds__(kThreads) guided_kernel(const GuidedArgs a) {
   float slope[most][V], slope_change[most][V], offset[most][V], offset_change[most][V];
   const int64_t upper = (above > 0 ? above : 0) * a.columns;
   const int64_t lower = (above + 1 < a.rows ? above + 1 : a.rows - 1) * a.columns;
+  Between position(a, x);
 #pragma unroll
   for (int v = 0; v < V; ++v) {
-    const Between position = between(a, x + v);
 #pragma unroll
     for (int k = 0; k < most; ++k) {
       if (k < count) {
@@ -145,13 +183,18 @@ __global__ void __launch_bounds__(kThreads) guided_kernel(const GuidedArgs a) {
         offset_change[k][v] = position.of(a.offsets + plane + lower) - offset[k][v];
       }
     }
+    position.move();
   }
 
   const S* exposures =
       static_cast<const S*>(a.exposures.data) + batch * a.exposures.plane + x * a.exposures.column;
   S* fused = static_cast<S*>(a.fused.data) + batch * a.fused.plane + x * a.fused.column;
-  const int end = first_row(a, above + 1);
-  for (int y = first_row(a, above); y < end; ++y) {
+  const int begin = first_row(a, above), end = first_row(a, above + 1);
+  // The distance to the small row above, of 2 * height to the next one; it fits into 32 bits.
+  const unsigned height = a.height, rows = a.rows;
+  unsigned distance = (2 * begin + 1) * rows - height * (2 * above + 1);
+  const float inverse = 1.0f / static_cast<float>(2 * height);
+  for (int y = begin; y < end; ++y, distance += 2 * rows) {
     float pixels[most][3][V];
     float guide[V] = {};
 #pragma unroll
@@ -166,9 +209,7 @@ __global__ void __launch_bounds__(kThreads) guided_kernel(const GuidedArgs a) {
         }
       }
     }
-    const int64_t centre = (2 * static_cast<int64_t>(y) + 1) * a.rows - a.height;
-    const float down =
-        static_cast<float>(centre - 2 * a.height * above) / static_cast<float>(2 * a.height);
+    const float down = static_cast<float>(distance) * inverse;
     float sums[3][V] = {};
 #pragma unroll
     for (int v = 0; v < V; ++v) {
@@ -216,8 +257,12 @@ void check_size(const char* operation, const GuidedArgs& a) {
 
 template <class S>
 void guide(const GuidedArgs& a, const DeviceAndStream& on) {
-  launch("guided_guide", guide_kernel<S>, a, blocks_for(a.batch * a.rows * a.columns), kThreads,
-         on);
+  const int64_t blocks = blocks_for(a.batch * a.rows * a.columns);
+  if (a.exposures.column == 1) {
+    launch("guided_guide", guide_kernel<S, true>, a, blocks, kThreads, on);
+  } else {
+    launch("guided_guide", guide_kernel<S, false>, a, blocks, kThreads, on);
+  }
 }
 
 // Returns whether images can be accessed in runs of 4 pixels of `channels` values.

@@ -39,25 +39,38 @@ def requires_grad(tensor: Tensor) -> bool:
 
 
 # Types whose values only a kernel looks at. Subclasses of tensors are none of them.
-_PLAIN = frozenset((Tensor, torch.nn.Parameter, type(None), bool, int, float, str, tuple, list))
+TENSORS = (Tensor, torch.nn.Parameter)
+_PLAIN = frozenset((*TENSORS, type(None), bool, int, float, str, tuple, list))
 
 
-def called_eagerly(arguments: Sequence[Any]) -> bool:
-    """Return whether nothing but a kernel has to see a call with these arguments.
+def nothing_watches() -> bool:
+    """Return whether no compiler, transform, mode, tracer or profiler is active.
 
-    Compilers, transforms, modes, tracers, profilers and subclasses of tensors see the calls of
-    registered operations.
+    They see the calls of registered operations.
     """
-    if (
+    return not (
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack()
         or torch._C._dispatch_tls_is_dispatch_key_included(_PRE_DISPATCH)
         or torch._C._is_tracing()
         or torch.autograd._profiler_enabled()
-    ):
+    )
+
+
+def called_eagerly(arguments: Sequence[Any]) -> bool:
+    """Return whether nothing but a kernel has to see a call with these arguments.
+
+    Subclasses of tensors see the calls of registered operations, too. PyTorch's dispatcher negates
+    tensors whose memory holds the negative values.
+    """
+    if not nothing_watches():
         return False
-    return _PLAIN.issuperset(map(type, arguments))
+    for x in arguments:
+        kind = type(x)
+        if kind not in _PLAIN or (kind in TENSORS and x.is_neg()):
+            return False
+    return True
 
 
 def kernels_suffice(tensors: list[Tensor]) -> bool:
@@ -116,7 +129,8 @@ def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(backward)
     def run(ctx: Any, *grad_outputs: Any) -> Any:
-        if all(x is None for x in grad_outputs):
+        # An iteration takes longer than the first test.
+        if grad_outputs[0] is None and all(x is None for x in grad_outputs):
             return (None,) * len(ctx.needs_input_grad)
         if not torch.is_grad_enabled():
             return backward(ctx, *grad_outputs)
