@@ -13,6 +13,7 @@ import fastmef
 from bench.competitors import competitors
 from fastmef import functional
 from fastmef.inference.core import STEPS
+from fastmef.inference.exposure_body import exposure_logits
 from fastmef.inference.models import ready_model
 from fastmef.inference.refine import refine_logits
 
@@ -65,7 +66,7 @@ def test_base(clock: Callable[..., None], count: int, name: str) -> None:
 
     @torch.no_grad()
     def run() -> torch.Tensor:
-        logits = network.logits(base, shares) + shares.log()[..., None, None]
+        logits = exposure_logits(network, base, shares) + shares.log()[..., None, None]
         return refine_logits(logits, base, shares, steps)
 
     assert torch.equal(run(), run())

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastmef import functional
+from fastmef.inference.exposure_body import exposure_logits
 from fastmef.inference.refine import refine_logits
 from fastmef.inference.results import check_finite
 from fastmef.nn.multiscale import COLOR
@@ -108,7 +109,7 @@ def _base_weights(
     """
     rows, columns = (min(MARGIN, side - 1) for side in base.shape[-2:])
     wide = _mirrored(base, rows, columns)
-    logits = network.logits(wide, own_shares)
+    logits = exposure_logits(network, wide, own_shares)
     if steps:
         logits = SOFTER * logits
     if validity is not None:

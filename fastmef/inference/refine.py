@@ -8,15 +8,12 @@ import torch
 from torch import Tensor
 
 from fastmef import backends, functional
+from fastmef.ops.common.prepared import Prepared
 from fastmef.ops.descent import descent_step
-from fastmef.ops.loss import weighted_ssim_gradient, weighted_ssim_loss
-from fastmef.ops.mef_ssim import (
-    MEF_SSIM,
-    STEPS,
-    halved,
-    ma2015_gradient,
-    mefnet_gradients,
-)
+from fastmef.ops.loss import weighted_ssim_loss
+from fastmef.ops.loss_kernels import prepare_loss
+from fastmef.ops.mef_ssim import MEF_SSIM, STEPS
+from fastmef.ops.mef_ssim_kernels import prepare_halve, prepare_mefnet_factors, prepare_quality
 from fastmef.ops.multiscale import reduce_level
 from fastmef.reference.color import rgb_to_gray
 from fastmef.reference.descent import Adam, DescentState, GradientPart
@@ -64,11 +61,11 @@ class BaseLoss:
     """
 
     def __init__(self, base: Tensor, shares: Tensor) -> None:
-        self._base, self._gray = base, rgb_to_gray(base)
-        means = self._gray.mean(dim=(-2, -1))
-        self._darkest = DARKEST / 2 * (0.5 + (shares * means).sum() / shares.sum())
-        self._ma2015 = STEPS.ma2015_sources(self._gray, len(MA2015))
-        self._mefnet = STEPS.mefnet_sources(self._gray)
+        self._base, self.gray = base, rgb_to_gray(base)
+        means = self.gray.mean(dim=(-2, -1))
+        self.darkest = DARKEST / 2 * (0.5 + (shares * means).sum() / shares.sum())
+        self.ma2015 = STEPS.ma2015_sources(self.gray, len(MA2015))
+        self.mefnet = STEPS.mefnet_sources(self.gray)
         self._slopes = -base.new_tensor(MA2015)[None]
         self._structure_slope = base.new_tensor(STRUCTURE)
         self._color2018 = STEPS.color2018_sources(reduce_level(base, True, None)[0])
@@ -78,19 +75,19 @@ class BaseLoss:
         qualities, luminance, structure, difference = self._terms(gray)
         loss = STRUCTURE * difference
         loss = loss + ((1 - qualities) * qualities.new_tensor(MA2015)).sum()
-        missing = (self._darkest / gray.mean().clamp_min(EPSILON)).log().clamp_min(0)
+        missing = (self.darkest / gray.mean().clamp_min(EPSILON)).log().clamp_min(0)
         return loss + MEFNET * (1 - (luminance * structure).sum()) + BRIGHTNESS * missing.square()
 
     def _terms(self, gray: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return Q ``(1, 3)``, l ``(1,)``, cs ``(1,)`` and the γ-weighted SSIM loss."""
-        qualities = STEPS.ma2015_qualities(self._ma2015, gray)
-        luminance, structure = STEPS.mefnet_factors(self._mefnet, gray)
-        difference = weighted_ssim_loss(gray, self._gray, None, "mean", STRUCTURE_OPTIONS, (1.0,))
+        qualities = STEPS.ma2015_qualities(self.ma2015, gray)
+        luminance, structure = STEPS.mefnet_factors(self.mefnet, gray)
+        difference = weighted_ssim_loss(gray, self.gray, None, "mean", STRUCTURE_OPTIONS, (1.0,))
         return qualities, luminance, structure, difference
 
     def fused_luma(self, logits: Tensor) -> Tensor:
         """Return the luma of the fusion, ``(1, h, w)``."""
-        return functional.softmax_fuse(logits, self._gray.unsqueeze(2))[:, 0]
+        return functional.softmax_fuse(logits, self.gray.unsqueeze(2))[:, 0]
 
     def color(self, fused: Tensor) -> Tensor:
         """Return the colour term of ``fused`` ``(1, 3, h, w)``."""
@@ -111,30 +108,10 @@ class BaseLoss:
             half = _halved_color(fused.detach()).requires_grad_()
             grad_half = torch.autograd.grad(self._half_color(half), half)[0]
         slope = reduce_backward(grad_half, fused.shape[-2:])
-        return torch.stack((self._gray, (self._base * slope.unsqueeze(1)).sum(dim=2)), dim=2)
+        return torch.stack((self.gray, (self._base * slope.unsqueeze(1)).sum(dim=2)), dim=2)
 
-    def luma_gradient(self, gray: Tensor) -> tuple[list[GradientPart], float]:
-        """Return the gradient of :meth:`luma` w.r.t. ``gray``: the sum of parts and a constant."""
-        mean = gray.mean().clamp_min(EPSILON)
-        # d/dmean of BRIGHTNESS log(darkest / mean)², which is zero above darkest.
-        missing = (self._darkest / mean).log_().clamp_min_(0)
-        pull = missing.div_(mean).mul_(-2 * BRIGHTNESS / gray.numel())
-        if MEF_SSIM.backend(gray, self._gray) != backends.CPP:
-            return [GradientPart(self._autograd(gray).add_(pull))], 0.0
-        # Autograd would take as long as the kernels.
-        parts, image = [], WHITE * gray
-        for scale, (level, weight) in enumerate(zip(self._ma2015, MA2015, strict=True)):
-            image = halved(image) if scale else image
-            parts.append(GradientPart(ma2015_gradient(level, image), -WHITE * weight, scale))
-        luminance, structure, *gradients = mefnet_gradients(self._mefnet, gray)
-        for gradient, other in zip(gradients, (structure, luminance), strict=True):
-            parts.append(GradientPart(gradient, -MEFNET * float(other)))
-        difference = weighted_ssim_gradient(gray, self._gray, STRUCTURE_OPTIONS)
-        parts.append(GradientPart(difference, STRUCTURE))
-        return parts, float(pull)
-
-    def _autograd(self, gray: Tensor) -> Tensor:
-        """Return the gradient of all terms of :meth:`luma` but brightness."""
+    def luma_gradient(self, gray: Tensor) -> Tensor:
+        """Return the gradient of all terms of :meth:`luma` but brightness, by autograd."""
         with torch.enable_grad():
             variable = gray.detach().requires_grad_()
             qualities, luminance, structure, difference = self._terms(variable)
@@ -142,6 +119,57 @@ class BaseLoss:
         outputs = (qualities, luminance, structure, difference)
         grads = (self._slopes, *slopes, self._structure_slope)
         return torch.autograd.grad(outputs, variable, grads)[0]
+
+
+class LumaGradient:
+    """The gradient of :meth:`BaseLoss.luma` w.r.t. the luma of a fusion, whose values may change.
+
+    On the CPU the calls of the kernels are prepared once; autograd would take as long as they do.
+
+    Args:
+        luma: ``(1, h, w)``, contiguous.
+    """
+
+    def __init__(self, loss: BaseLoss, luma: Tensor) -> None:
+        self._loss, self._luma = loss, luma
+        self._prepared = MEF_SSIM.backend(luma) == backends.CPP
+        if self._prepared:
+            self._prepare(loss, luma)
+
+    def __call__(self) -> tuple[list[GradientPart], float]:
+        """Return parts of the gradient and a constant; their sum is the gradient."""
+        pull = self._pull()
+        if not self._prepared:
+            return [GradientPart(self._loss.luma_gradient(self._luma).add_(pull))], 0.0
+        torch.mul(self._luma, WHITE, out=self._image)
+        for call in self._calls:
+            call.call()
+        luminance, structure = (float(x) for x in self._mefnet.results[:2])
+        factors = -MEFNET * structure, -MEFNET * luminance
+        pairs = zip(self._mefnet.results[2:], factors, strict=True)
+        return [*self._parts, *(GradientPart(*pair) for pair in pairs)], float(pull)
+
+    def _pull(self) -> Tensor:
+        """Return the derivative of BRIGHTNESS log(darkest / mean)² w.r.t. a pixel."""
+        mean = self._luma.mean().clamp_min(EPSILON)
+        missing = (self._loss.darkest / mean).log_().clamp_min_(0)
+        return missing.div_(mean).mul_(-2 * BRIGHTNESS / self._luma.numel())
+
+    def _prepare(self, loss: BaseLoss, luma: Tensor) -> None:
+        self._calls: list[Prepared] = []
+        self._parts: list[GradientPart] = []
+        self._image = image = torch.empty_like(luma)
+        for scale, (level, weight) in enumerate(zip(loss.ma2015, MA2015, strict=True)):
+            if scale:
+                self._calls.append(prepare_halve(image))
+                image = self._calls[-1].results[0]
+            self._calls.append(prepare_quality(*level, image, True))
+            gradient = self._calls[-1].results[1]
+            self._parts.append(GradientPart(gradient, -WHITE * weight, scale))
+        self._mefnet = prepare_mefnet_factors(*loss.mefnet, luma, True)
+        difference = prepare_loss(luma, loss.gray, STRUCTURE_OPTIONS)
+        self._calls += [self._mefnet, difference]
+        self._parts.append(GradientPart(difference.results[0], STRUCTURE))
 
 
 def _halved_color(fused: Tensor) -> Tensor:
@@ -171,8 +199,9 @@ def refine_logits(logits: Tensor, base: Tensor, shares: Tensor, steps: int) -> T
     loss = BaseLoss(base, shares)
     pixels = base.shape[-2] * base.shape[-1]
     refined = logits.clone(memory_format=torch.contiguous_format)
-    state = DescentState(refined, torch.zeros_like(refined), torch.zeros_like(refined))
-    gray = loss.fused_luma(refined)
+    moments = torch.zeros_like(refined), torch.zeros_like(refined)
+    state = DescentState(refined, *moments, loss.fused_luma(refined).contiguous())
+    luma_gradient = LumaGradient(loss, state.luma)
     planes = torch.empty(0)
     for step in range(steps):
         if step % COLOR_STEPS == 0:
@@ -181,5 +210,5 @@ def refine_logits(logits: Tensor, base: Tensor, shares: Tensor, steps: int) -> T
         unbiased = math.sqrt(1 - SCALE_DECAY ** (step + 1))
         rate = RATE * (1 - step / steps) / (1 - MOMENTUM ** (step + 1)) * unbiased
         adam = Adam(MOMENTUM, SCALE_DECAY, rate, EPSILON / pixels * unbiased)
-        gray = descent_step(state, planes, *loss.luma_gradient(gray), adam)
+        descent_step(state, planes, *luma_gradient(), adam)
     return refined

@@ -138,9 +138,11 @@ class FusionNet(nn.Module):
         stack = to_channels(exposures, 4)
         if self.takes_any:
             shares = self._checked_shares(shares, exposures)
-            seen = _without_unseen(stack, shares)
-            features = self.features(self.planes(seen).flatten(0, 1))
-            logits = self.body(features, shares).unflatten(0, exposures.shape[:2]).squeeze(2)
+            logits = (
+                self.body(self.exposure_features(stack, shares), shares)
+                .unflatten(0, exposures.shape[:2])
+                .squeeze(2)
+            )
         else:
             if shares is not None:
                 raise InputError('shares are for networks with exposures="any"')
@@ -194,6 +196,11 @@ class FusionNet(nn.Module):
         if self.config["in_features"] == "gray_max":
             return torch.cat((luma, exposures.amax(dim=2, keepdim=True)), dim=2)
         return luma
+
+    def exposure_features(self, exposures: Tensor, shares: Tensor) -> Tensor:
+        """Return what the body for any number of exposures reads of ``(B, K, C, H, W)``."""
+        seen = _without_unseen(exposures, shares)
+        return self.features(self.planes(seen).flatten(0, 1))
 
     def features(self, planes: Tensor) -> Tensor:
         """Extend ``(N, C, H, W)`` to multiples of the stride, in the body's layout and dtype."""

@@ -26,11 +26,12 @@ def descent_step(
     parts: Sequence[GradientPart],
     constant: float,
     adam: Adam,
-) -> Tensor:
+) -> None:
     """See :func:`fastmef.reference.descent.descent_step`."""
     tensors = *state, planes, *(part.gradient for part in parts)
     if DESCENT_STEP.backend(*tensors) != backends.CPP:
-        return reference.descent_step(state, planes, parts, constant, adam)
+        reference.descent_step(state, planes, parts, constant, adam)
+        return
     logits = state.logits
     _, count, height, width = logits.shape
     dense = [x.contiguous() for x in state]
@@ -38,7 +39,8 @@ def descent_step(
     parts = [part._replace(gradient=part.gradient.contiguous()) for part in parts]
     require(
         all(x.dtype == logits.dtype for x in tensors)
-        and all(x.shape == (1, count, height, width) for x in state)
+        and all(x.shape == (1, count, height, width) for x in state[:3])
+        and state.luma.shape == (1, height, width)
         and planes.shape == (1, count, 2, height, width)
         and all(
             part.gradient.shape == (1, *halved_size((height, width), part.halvings))
@@ -46,11 +48,10 @@ def descent_step(
         ),
         f"a tensor of the step does not fit logits {tuple(logits.shape)}",
     )
-    luma = logits.new_empty(1, height, width)
     backends.CPU.descent_step(  # type: ignore[union-attr]
         logits.dtype == torch.float64,
         (count, height, width),
-        tuple(x.data_ptr() for x in (planes, *dense, luma)),
+        tuple(x.data_ptr() for x in (planes, *dense)),
         [(part.gradient.data_ptr(), part.factor, part.halvings) for part in parts],
         constant,
         tuple(adam),
@@ -59,4 +60,3 @@ def descent_step(
     for updated, copy in zip(state, dense, strict=True):
         if copy is not updated:
             updated.copy_(copy)
-    return luma

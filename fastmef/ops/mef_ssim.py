@@ -262,20 +262,6 @@ STEPS = Steps(
 """The steps of MEF-SSIM that run on the kernels."""
 
 
-def ma2015_gradient(level: Ma2015Level, fused: Tensor) -> Tensor:
-    """Return the gradient of the mean quality of one scale w.r.t. ``fused``, in 0-255.
-
-    This and :func:`mefnet_gradients` call the C++ kernels, without PyTorch's dispatcher, which
-    takes as long as they do for a small image.
-    """
-    return kernels.cpp_quality(*level, fused, True)[1]
-
-
-def mefnet_gradients(sources: MefnetSources, fused: Tensor) -> kernels.Four:
-    """Return both factors of mefnet and their gradients."""
-    return kernels.cpp_mefnet_factors(*sources, fused, True)
-
-
 def ma2015_without_maps(fused: Tensor, exposures: Tensor, scales: int) -> Tensor:
     """Return the mean quality of every scale, ``(B, scales)``, finest first.
 

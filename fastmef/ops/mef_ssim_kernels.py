@@ -7,6 +7,7 @@ tensors; others are copied first.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from fastmef import backends
 from fastmef.ops.common.operation import triton_launcher
+from fastmef.ops.common.prepared import Prepared
 from fastmef.ops.common.tensors import gradient_like, map_shape, require, window_taps
 from fastmef.reference import mef_color2018, mef_ma2015, mef_mefnet
 from fastmef.reference.mef_ma2015 import WINDOW
@@ -86,7 +88,13 @@ def new_quality(*arguments: Any) -> tuple[Tensor, Tensor]:
     return fused.new_empty(fused.shape[:1]), gradient_like(fused, with_gradient)
 
 
-def cpp_quality(*arguments: Any) -> tuple[Tensor, Tensor]:
+def cpp_quality(*arguments: Any) -> tuple[Tensor, ...]:
+    prepared = prepare_quality(*arguments)
+    prepared.call()
+    return prepared.results
+
+
+def prepare_quality(*arguments: Any) -> Prepared:
     given: list[Any] = [None if x is None else x.contiguous() for x in arguments[:-1]]
     exposures, *maps, fused = given
     plane = _plane_shape(exposures)
@@ -98,7 +106,8 @@ def cpp_quality(*arguments: Any) -> tuple[Tensor, Tensor]:
         _require_fit(exposures, {windows: maps[:2], (plane[0], *windows[2:]): maps[2:]})
     unit = 1 if maps else mef_ma2015.WHITE
     quality, gradient = new_quality(*arguments)
-    backends.CPU.ma2015_quality(  # type: ignore[union-attr]
+    call = partial(
+        backends.CPU.ma2015_quality,  # type: ignore[union-attr]
         fused.dtype == torch.float64,
         _mef_shape(exposures, mef_ma2015.SIGMA),
         _addresses(exposures, *maps, *[None] * (3 - len(maps))),
@@ -106,7 +115,7 @@ def cpp_quality(*arguments: Any) -> tuple[Tensor, Tensor]:
         (*_addresses(fused, quality), 0, *_addresses(gradient), 0),
         mef_ma2015.C / unit**2,
     )
-    return quality, gradient
+    return Prepared(call, given, (quality, gradient))
 
 
 def new_mefnet_sources(exposures: Tensor) -> Four:
@@ -135,7 +144,13 @@ def new_mefnet_factors(*arguments: Any) -> Four:
     return *values, gradient_like(fused, with_gradient), gradient_like(fused, with_gradient)
 
 
-def cpp_mefnet_factors(*arguments: Any) -> Four:
+def cpp_mefnet_factors(*arguments: Any) -> tuple[Tensor, ...]:
+    prepared = prepare_mefnet_factors(*arguments)
+    prepared.call()
+    return prepared.results
+
+
+def prepare_mefnet_factors(*arguments: Any) -> Prepared:
     *maps, fused = (x.contiguous() for x in arguments[:-1])
     exposures, reference, *planes = maps
     plane = _plane_shape(exposures)
@@ -146,7 +161,8 @@ def cpp_mefnet_factors(*arguments: Any) -> Four:
     )
     factors = new_mefnet_factors(*arguments)
     luminance, structure, grad_luminance, grad_structure = _addresses(*factors)
-    backends.CPU.mefnet_factors(  # type: ignore[union-attr]
+    call = partial(
+        backends.CPU.mefnet_factors,  # type: ignore[union-attr]
         fused.dtype == torch.float64,
         _mef_shape(maps[0], mef_mefnet.SIGMA),
         _addresses(*maps),
@@ -154,7 +170,7 @@ def cpp_mefnet_factors(*arguments: Any) -> Four:
         mef_mefnet.C1,
         mef_mefnet.C2,
     )
-    return factors
+    return Prepared(call, (*maps, fused), factors)
 
 
 def _first_channels(exposures: Tensor) -> Tensor:
@@ -214,6 +230,12 @@ def new_half(images: Tensor) -> Tensor:
 
 
 def cpp_halve(images: Tensor) -> Tensor:
+    prepared = prepare_halve(images)
+    prepared.call()
+    return prepared.results[0]
+
+
+def prepare_halve(images: Tensor) -> Prepared:
     images = images.contiguous()
     require(
         images.ndim >= 2 and images.numel() > 0 and images.dtype in (torch.float32, torch.float64),
@@ -221,13 +243,14 @@ def cpp_halve(images: Tensor) -> Tensor:
     )
     out = new_half(images)
     height, width = images.shape[-2:]
-    backends.CPU.halve(  # type: ignore[union-attr]
+    call = partial(
+        backends.CPU.halve,  # type: ignore[union-attr]
         images.dtype == torch.float64,
         (images.numel() // (height * width), height, width),
         *_addresses(images, out),
         torch.get_num_threads(),
     )
-    return out
+    return Prepared(call, (images,), (out,))
 
 
 _launch_level = triton_launcher("mef_ssim.ma2015_level", "ma2015_level")

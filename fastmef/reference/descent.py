@@ -32,13 +32,15 @@ class Adam(NamedTuple):
 
 
 class DescentState(NamedTuple):
-    """What a step updates in place; all tensors are ``(1, K, H, W)``."""
+    """What a step updates in place; all tensors but the last are ``(1, K, H, W)``."""
 
     logits: Tensor
     mean: Tensor
     """The moving average of the gradients."""
     second_moment: Tensor
     """The moving average of their squares."""
+    luma: Tensor
+    """The luma of the fusion with the logits, ``(1, H, W)``; it is not read."""
 
 
 @torch.no_grad()
@@ -48,8 +50,8 @@ def descent_step(
     parts: Sequence[GradientPart],
     constant: float,
     adam: Adam,
-) -> Tensor:
-    r"""Update the logits z of a fusion :math:`\sum_k w_k J_k`, w = softmax(z), and return its luma.
+) -> None:
+    r"""Update the logits z of a fusion :math:`\sum_k w_k J_k`, w = softmax(z).
 
     With the luma :math:`Y_k` and a term :math:`C_k` of every exposure, the loss is
     :math:`L(\sum_k w_k Y_k) + \sum_k w_k C_k`. From g, the gradient of L,
@@ -62,16 +64,13 @@ def descent_step(
     with :math:`\beta_1` the momentum, :math:`\beta_2` the decay and :math:`\eta` the rate.
 
     Args:
-        state: the logits and the moments; updated in place.
+        state: updated in place.
         planes: Y and C, ``(1, K, 2, H, W)``.
         parts: their sum plus ``constant`` is g.
 
-    Returns:
-        the luma of the fusion with the new logits, ``(1, H, W)``.
-
     Source: D. P. Kingma, J. Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015.
     """
-    logits, mean, second_moment = state
+    logits, mean, second_moment, fused = state
     luma, linear = planes.unbind(dim=2)
     weights = logits.softmax(dim=1)
     slopes = _sum_of_parts(parts, luma[:, 0]).add_(constant).unsqueeze(1) * luma + linear
@@ -79,7 +78,7 @@ def descent_step(
     mean.lerp_(grad, 1 - adam.momentum)
     second_moment.mul_(adam.decay).addcmul_(grad, grad, value=1 - adam.decay)
     logits.addcdiv_(mean, second_moment.sqrt().add_(adam.epsilon), value=-adam.rate)
-    return (logits.softmax(dim=1) * luma).sum(dim=1)
+    torch.sum(logits.softmax(dim=1) * luma, dim=1, out=fused)
 
 
 def _sum_of_parts(parts: Sequence[GradientPart], like: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 
 from fastmef import functional
 from fastmef.inference import refine
-from fastmef.inference.refine import BaseLoss
+from fastmef.inference.refine import BaseLoss, LumaGradient
 from fastmef.ops.descent import descent_step
 from fastmef.reference.color import rgb_to_gray
 from fastmef.reference.descent import Adam, DescentState
@@ -51,7 +51,7 @@ def test_flat_areas_become_well_exposed():
     exposures = torch.full((1, 2, 3, 40, 40), 0.4)
     exposures[:, 1] = 0.8
     weights = refine_logits(torch.zeros(1, 2, 40, 40), exposures, 8).softmax(dim=1)
-    inside = weights[:, 0, 12:-12, 12:-12]  # mefnet sees the border as an edge
+    inside = weights[:, 0, 12:-12, 12:-12]  # mefnet takes the border for an edge
     assert (inside > 0.51).all()
 
 
@@ -83,16 +83,12 @@ def test_gradient(bracket, darker):
     logits[:, 0] += darker
     logits.requires_grad_()
     fused = functional.softmax_fuse(logits, bracket)
-    assert (rgb_to_gray(fused).mean() < loss._darkest) == bool(darker)
+    assert (rgb_to_gray(fused).mean() < loss.darkest) == bool(darker)
     whole = loss.luma(rgb_to_gray(fused)) + loss.color(fused)
     (expected,) = torch.autograd.grad(whole, logits)
-    state = DescentState(
-        logits.detach().clone(), torch.zeros(1, 2, 60, 70), torch.zeros(1, 2, 60, 70)
-    )
-    planes, parts = (
-        loss.linearized(logits.detach()),
-        loss.luma_gradient(rgb_to_gray(fused.detach())),
-    )
+    zeros = torch.zeros(2, 1, 2, 60, 70)
+    state = DescentState(logits.detach().clone(), *zeros, rgb_to_gray(fused.detach()))
+    planes, parts = loss.linearized(logits.detach()), LumaGradient(loss, state.luma)()
     descent_step(state, planes, *parts, Adam(momentum=0, decay=0.5, rate=1, epsilon=1))
     torch.testing.assert_close(state.mean, expected, rtol=1e-3, atol=1e-8)
 
