@@ -25,7 +25,7 @@ from fastmef.reference.pyramid import reduce_backward
 # frames, and the weight of that term. The mean does not depend on the number of frames of a scene,
 # the brightness that mefnet favours does: without this term, 3 frames of a scene of high contrast
 # give a picture 15 % darker than 30 frames.
-DARKEST, BRIGHTNESS = 0.94, 100.0
+DARKEST, BRIGHTNESS = 0.95, 100.0
 
 # Weights of the terms. Small windows replace the finest scale of the score, which is computed at
 # full size, where the base is enlarged. Only mefnet depends on brightness.
@@ -47,7 +47,7 @@ class BaseLoss:
     r"""The loss of a fusion of the base of one bracket. Maps of the exposures are computed once.
 
     .. math:: L = \sum_l \alpha_l\,(1 - Q_l) + 3\,L_\gamma + 0.7\,(1 - l \cdot cs)
-        + 2.2\,(1 - Q_\mathrm{color}) + 100 \max\bigl(0, \log(0.94\,T / \bar F)\bigr)^2,
+        + 2.2\,(1 - Q_\mathrm{color}) + 100 \max\bigl(0, \log(0.95\,T / \bar F)\bigr)^2,
         \qquad T = \tfrac12\Bigl(\tfrac12 + \sum_k s_k \bar J_k / \sum_k s_k\Bigr)
 
     with the qualities Q of three scales of MEF-SSIM ``ma2015``, the γ-weighted SSIM loss
