@@ -18,6 +18,7 @@ from fastmef.functional._checks import (
     check_stack,
     is_number,
 )
+from fastmef.functional._images import to_channels
 from fastmef.ops import multiscale as ops
 from fastmef.reference.multiscale import FLOOR, KNEE, RADIUS, ExposurePyramid, Knee
 from fastmef.reference.pyramid import halved_size, halvings_above
@@ -37,7 +38,8 @@ def exposure_pyramid(
     block, repeats border pixels, and halves the size, rounded up.
 
     Args:
-        exposures: ``(B, K, C, H, W)``; uint8, uint16, or floating point in [0, 1].
+        exposures: ``(B, K, C, H, W)``, or grey ``(B, K, H, W)``, which counts as one channel;
+            uint8, uint16, or floating point in [0, 1].
         levels: the number of halvings L ≥ 0, at most as many as lead to a single pixel.
         valid: bool ``(B, K, H, W)``; pixels where it is false do not enter the means. Where no
             exposure is valid, all of them count.
@@ -60,7 +62,7 @@ def exposure_pyramid(
         >>> pyramid.base.shape, [tuple(level.shape) for level in pyramid.inner]
         (torch.Size([1, 2, 3, 13, 9]), [(1, 2, 3, 25, 17)])
     """
-    _check_exposures(exposures)
+    exposures = _with_channels(exposures)
     most = (max(exposures.shape[-2:]) - 1).bit_length()
     if not isinstance(levels, int) or isinstance(levels, bool) or not 0 <= levels <= most:
         raise InputError(
@@ -108,9 +110,10 @@ def multiscale_fuse(
             the base is that level resampled with a triangular window, and one more band lies
             between the two; E then enlarges the base bilinearly to level L. ``None`` if ``base`` is
             given.
-        exposures: ``(B, K, C, H, W)``; uint8, uint16, or floating point in [0, 1]; planar or with
-            the channels of a pixel beside each other.
-        base: floating point, ``(B, C, h, w)``, taken as :math:`F_L` instead of the softmax sum.
+        exposures: ``(B, K, C, H, W)`` or grey ``(B, K, H, W)``; uint8, uint16, or floating point in
+            [0, 1]; planar or with the channels of a pixel beside each other.
+        base: floating point, ``(B, C, h, w)``, C = 1 for grey, taken as :math:`F_L` instead of the
+            softmax sum.
         pyramid: the result of :func:`exposure_pyramid` for these exposures, L levels and ``valid``;
             computed here if it is not given.
         shares: s ≥ 0, floating point, ``(B, K)``, by default 1: frames that are nearly copies of
@@ -127,8 +130,9 @@ def multiscale_fuse(
             of them count.
 
     Returns:
-        F ``(B, C, H, W)`` in the dtype and layout of the exposures; integers are rounded to the
-        nearest. Sums are formed in float32, in float64 where an input is float64.
+        F ``(B, C, H, W)``, for ``(B, K, H, W)`` ``(B, H, W)``, in the dtype and layout of the
+        exposures; integers are rounded to the nearest. Sums are formed in float32, in float64 where
+        an input is float64.
 
     The C++ kernels read full-size exposures twice, for the next level and for the finest band (once
     if ``pyramid`` is given), and write the result once. Beside the result they allocate the
@@ -151,7 +155,7 @@ def multiscale_fuse(
         >>> multiscale_fuse(logits, exposures).shape
         torch.Size([1, 3, 64, 48])
     """
-    _check_exposures(exposures)
+    given, exposures = exposures, _with_channels(exposures)
     small = _check_base(logits, base, exposures)
     levels = _levels(small, exposures)
     bands = levels + (halved_size(exposures.shape[-2:], levels) != tuple(small.shape[-2:]))
@@ -166,7 +170,7 @@ def multiscale_fuse(
         pyramid = ops.exposure_pyramid(exposures, levels, valid)
     else:
         _check_pyramid(pyramid, exposures, levels, valid)
-    return ops.multiscale_fuse(
+    fused = ops.multiscale_fuse(
         logits,
         exposures,
         levels,
@@ -179,6 +183,7 @@ def multiscale_fuse(
         knee=knee,
         valid=valid,
     )
+    return fused.squeeze(1) if given.ndim == 4 else fused
 
 
 def _size(images: Tensor) -> str:
@@ -186,12 +191,15 @@ def _size(images: Tensor) -> str:
     return f"{images.shape[-2]} x {images.shape[-1]}"
 
 
-def _check_exposures(exposures: Tensor) -> None:
+def _with_channels(exposures: Tensor) -> Tensor:
+    """Check exposures and return them as ``(B, K, C, H, W)``."""
     check_image("exposures", exposures)
-    if exposures.ndim != 5 or 0 in exposures.shape:
+    if exposures.ndim not in (4, 5) or 0 in exposures.shape:
         raise InputError(
-            f"exposures must be (B, K, C, H, W) and not empty, got {tuple(exposures.shape)}"
+            "exposures must be (B, K, C, H, W) or (B, K, H, W) and not empty, "
+            f"got {tuple(exposures.shape)}"
         )
+    return to_channels(exposures, 4)
 
 
 def _check_base(logits: Tensor | None, base: Tensor | None, exposures: Tensor) -> Tensor:

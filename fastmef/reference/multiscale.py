@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fastmef.reference.borders import repeat_border
 from fastmef.reference.color import rgb_to_gray
+from fastmef.reference.filters import window_filter
 from fastmef.reference.fusion import softmax_fuse, stored, stored_like
 from fastmef.reference.pyramid import enlarge, expand, reduce, shrink
 
@@ -343,7 +343,7 @@ def _ratio(total: Tensor, weight: Tensor) -> Tensor:
 def _box(images: Tensor, radius: int) -> Tensor:
     """Return the mean over windows of ``2 radius + 1`` pixels with repeated border pixels."""
     padded = repeat_border(images, radius, radius, radius, radius)
-    return F.avg_pool2d(padded, 2 * radius + 1, stride=1)
+    return window_filter(padded, 2 * radius + 1, None)
 
 
 def _variance(gray: Tensor, radius: int, validity: Tensor | None) -> Tensor:

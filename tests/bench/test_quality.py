@@ -75,7 +75,7 @@ def test_computed_reused_and_written(arguments, tmp_path, capsys, monkeypatch):
     assert all(line in text for line in result["checks"]["new"])
     assert all(line in capsys.readouterr().out for line in result["checks"]["new"][:1])
 
-    # Again, with nothing to compute and to score but another model.
+    # The second run has to compute and score another model only.
     scored = []
 
     class Counted(SceneScores):

@@ -46,7 +46,7 @@ def test_picture_and_table(run, model, samples, tmp_path):
 
 @pytest.mark.parametrize("halvings", [0, 1, 2])
 def test_weights_picture(run, model, samples, tmp_path, monkeypatch, halvings):
-    """Black where the dark exposure counts alone, white where the bright one does."""
+    """Weights are black where only the dark exposure counts, white where the bright one does."""
     from fastmef.inference import fuse as module
 
     def split(images, *_arguments, **_options):

@@ -148,7 +148,7 @@ def test_no_exposures(emulated: ModuleType, operation: str, memory: Tensor) -> N
 
 
 def test_more_than_a_launch_can_number(emulated: ModuleType, memory: Tensor) -> None:
-    """Nothing is touched: the same images over and over, and a result that is not there."""
+    """The inputs repeat one image, and the call is refused before any memory is accessed."""
     shape = (1 << 40, *IMAGES[1:])
     for operation, optional, text in (
         ("softmax_fuse", ("valid", "weights"), r"softmax_fuse: needs more than 2\^31 - 1 blocks"),

@@ -87,7 +87,7 @@ def test_where_the_toolkit_lies(
     says = f"echo '#$ TOP={tmp_path}/bin/..' >&2"
     (tmp_path / "bin").mkdir()
     assert home(compiler("13.0", dryrun=says)) == tmp_path.resolve()
-    # As Debian's package: headers and libraries are in the folders of the system.
+    # Like Debian's package, it has headers and libraries in the folders of the system.
     assert home(compiler("12.4", dryrun="echo '#$ _TARGET_SIZE_=64' >&2")) is None
     with pytest.raises(subprocess.CalledProcessError, match="exit status 7"):
         home(compiler("12.4"))

@@ -68,7 +68,7 @@ def test_binding(emulated: ModuleType, shape: tuple[int, ...]) -> None:
             emulated.loss_workspace(*shape[:2], *shape[3:], 1)
 
 
-# No kernel is reached: those of Triton, which may not be there, are not even imported.
+# No kernel is reached, so Triton does not need to be installed.
 def operations(shape: tuple[int, ...]) -> list[Callable[[], Any]]:
     logits, exposures = torch.zeros(planes(shape)), torch.zeros(shape)
     fused = torch.zeros((shape[0], *shape[2:]))

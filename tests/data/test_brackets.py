@@ -62,7 +62,7 @@ def test_noise_is_seeded_and_as_large_as_stated(light):
     one, other = noisy.render(flat), noisy.render(flat)
     assert np.array_equal(one, other)
     assert not np.array_equal(one, dataclasses.replace(noisy, seed=1).render(flat))
-    # From here on in linear light, at the darkest frame: luma 0.9 of white.
+    # The noise is measured in linear light; luma of the darkest frame is 0.9 of white there.
     linear = ((one[0] + 0.055) / 1.055) ** 2.4
     assert linear.std() == pytest.approx((4e-4 * 0.92) ** 0.5, rel=0.05)
 

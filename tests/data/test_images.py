@@ -204,7 +204,7 @@ class TestRefused:
             )
 
     def test_camera_raw(self, tmp_path):
-        """Only the preview of a raw file could be read."""
+        """Pillow would read only the preview of a raw file."""
         self.refuse(save(tmp_path / "a.tif", tiffinfo={254: 1}), "raw")
 
     @pytest.mark.parametrize("kind", ["jpg", "png", "tif", "webp"])

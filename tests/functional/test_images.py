@@ -30,6 +30,9 @@ OF_EXPOSURES = {
     "exposure_shares": functional.exposure_shares,
     "gamma_weights": lambda x: functional.gamma_weights(x).reshape(2, 3, 30, 27),
     "softmax_fuse": lambda x: functional.softmax_fuse(LOGITS, x).reshape(2, -1, 40, 37)[:, 0],
+    "multiscale_fuse": lambda x: functional.multiscale_fuse(
+        LOGITS[..., :10, :9], x, pyramid=functional.exposure_pyramid(x, 2)
+    ).reshape(2, -1, 40, 37)[:, 0],
 }
 
 
@@ -71,6 +74,8 @@ def test_maps_keep_the_channel_axis():
     assert functional.gamma_weights(as_color(PLANES)).shape == (2, 3, 1, 30, 27)
     assert functional.softmax_fuse(LOGITS, PLANES).shape == (2, 40, 37)
     assert functional.softmax_fuse(LOGITS, PLANES.unsqueeze(2)).shape == (2, 1, 40, 37)
+    assert functional.multiscale_fuse(LOGITS, PLANES).shape == (2, 40, 37)
+    assert functional.multiscale_fuse(LOGITS, PLANES.unsqueeze(2)).shape == (2, 1, 40, 37)
 
 
 def test_masks_with_and_without_channels():

@@ -53,7 +53,7 @@ def test_what_does_not_fit_is_refused():
      {"floating": True, "itemsize": 4}, {"resident_bytes": 1}],
 )  # fmt: skip
 def test_estimate_grows(more):
-    wide = replace(CAMERA, width=60_000)  # strips take more than the base
+    wide = replace(CAMERA, width=60_000)  # strips need more memory than the base
     assert estimate(replace(wide, **more), 2, 128) > estimate(wide, 2, 128)
 
 

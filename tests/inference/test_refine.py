@@ -51,7 +51,7 @@ def test_flat_areas_become_well_exposed():
     exposures = torch.full((1, 2, 3, 40, 40), 0.4)
     exposures[:, 1] = 0.8
     weights = refine_logits(torch.zeros(1, 2, 40, 40), exposures, 8).softmax(dim=1)
-    inside = weights[:, 0, 12:-12, 12:-12]  # mefnet sees the border as an edge
+    inside = weights[:, 0, 12:-12, 12:-12]  # mefnet takes the border for an edge
     assert (inside > 0.51).all()
 
 

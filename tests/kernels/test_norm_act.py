@@ -119,7 +119,7 @@ def test_frozen_statistics_are_not_moved(device) -> None:
 
 def test_bright_flat_images_keep_their_variance(device) -> None:
     x = (0.9 + 1e-3 * torch.rand(1, 4, 40, 40)).contiguous(memory_format=torch.channels_last)
-    x[0, 0, 0, 0] = 900.0  # the first value must not be what everything is compared with
+    x[0, 0, 0, 0] = 900.0  # the statistics must not be relative to the first value
     mean, variance, count = op.statistics(x.to(device), None, None, 0.0).cpu().double()
     exact = reference.moments(x.double())
     assert ((mean - exact[0]).abs() <= 1e-6 * exact[0].abs()).all()

@@ -168,7 +168,7 @@ def test_gradient_reaches_every_parameter(skips, upsampling):
     net(bracket(3)).fused.square().mean().backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
-        if name != "body.head.bias":  # a softmax does not see what is added to all logits
+        if name != "body.head.bias":  # a softmax does not depend on what is added to all logits
             assert parameter.grad.abs().max() > 1e-12, name
 
 

@@ -74,7 +74,7 @@ def test_any_number(tmp_path, suffix):
     run = runner(path)
     for count, (batch, *size) in zip((3, 2, 6), SIZES, strict=True):
         base, shares = torch.rand(batch, count, 3, *size), torch.rand(batch, count)
-        shares[:, 1] = 0  # a frame that is not seen
+        shares[:, 1] = 0  # a frame without a share
         weights = run(base, shares)
         logits = net.logits(base, shares) + shares.log()[:, :, None, None]
         torch.testing.assert_close(weights, logits.softmax(dim=1), rtol=0, atol=1e-5)

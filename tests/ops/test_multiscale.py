@@ -144,7 +144,7 @@ def _case(
 
 class TestMultiscaleFuse(Conformance):
     operation = "multiscale_fuse"
-    layout_changes_no_bit = False  # the softmax of the base; see tests/ops/test_fusion.py
+    layout_changes_no_bit = False  # the base is fused by softmax_fuse, see test_fusion.py
     sizes = ((1, 1), (2, 3)) if backends.INTERPRETED else Conformance.sizes
     cases = (
         _case("two exposures", thorough=True),

@@ -180,7 +180,7 @@ VALID = torch.ones(1, 2, 20, 30, dtype=torch.bool)
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        ((LOGITS, EXPOSURES[0]), {}, r"exposures must be \(B, K, C, H, W\)"),
+        ((LOGITS, EXPOSURES[0, 0]), {}, r"must be \(B, K, C, H, W\) or \(B, K, H, W\)"),
         ((LOGITS, EXPOSURES.int()), {}, "exposures must be one of uint8, uint16"),
         ((LOGITS.int(), EXPOSURES), {}, "logits must be one of float16"),
         ((LOGITS[:, :1], EXPOSURES), {}, r"logits must be \(B, K, h, w\)"),

@@ -153,7 +153,7 @@ def test_synchronized_and_recomputed(folders, tmp_path):
 
 
 def test_torchrun(folders, tmp_path):
-    """The command of the documentation, on the command line."""
+    """The torchrun command of the documentation trains."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", "-m", "fastmef.training", *map(str, folders)]
     command += ["-o", str(tmp_path / "run"), "--steps", "2", "--width", "2", "--patch", "32"]
