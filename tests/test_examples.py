@@ -82,3 +82,9 @@ def test_every_example_is_tested():
     tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     # Needs HDR files; the functions it calls have tests of their own.
     assert {path.stem for path in EXAMPLES.glob("*.py")} <= tested | {"render_exposures"}
+
+
+def test_the_page_includes_every_example_that_runs_alone():
+    page = (EXAMPLES.parent / "docs" / "examples.md").read_text()
+    included = re.findall(r"^--8<--\nexamples/(\w+)\.py\n--8<--$", page, re.M)
+    assert {*included, "render_exposures"} == {path.stem for path in EXAMPLES.glob("*.py")}

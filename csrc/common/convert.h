@@ -23,9 +23,14 @@ struct BFloat {
   uint16_t bits;
 };
 
-// Returns the bits of a float.
+// Return the bits of a number.
 FASTMEF_HD uint32_t bits_of(float x) {
   uint32_t bits;
+  memcpy(&bits, &x, sizeof(bits));
+  return bits;
+}
+FASTMEF_HD uint64_t bits_of(double x) {
+  uint64_t bits;
   memcpy(&bits, &x, sizeof(bits));
   return bits;
 }
@@ -74,26 +79,33 @@ FASTMEF_HD T to_number(Half x) {
 #endif
 }
 
-// Returns the nearest integer in [0, highest], ties to even; NaN and negative numbers become 0.
-FASTMEF_HD float nearest_integer(float x, float highest) {
-  x = x > 0.0f ? x : 0.0f;
-  x = x < highest ? x : highest;
-  return (x + 8388608.0f) - 8388608.0f;  // adding 2^23 rounds: larger floats have no fraction
+// Returns the nearest integer in [0, highest], ties to even; NaN and negative numbers become 0. The
+// sum with 1.5 * 2^23, or 1.5 * 2^52, has the integer in its lowest bits. The bits are clamped
+// instead of the number: compilers turn constant limits of numbers into selections of bytes, which
+// are slower.
+FASTMEF_HD int32_t nearest_integer(float x, int32_t highest) {
+  constexpr int32_t kZero = 0x4b400000;
+  int32_t n = static_cast<int32_t>(bits_of(x + 12582912.0f));
+  n = n > kZero ? n : kZero;
+  n = n < kZero + highest ? n : kZero + highest;
+  return x == x ? n - kZero : 0;
 }
-FASTMEF_HD double nearest_integer(double x, double highest) {
-  x = x > 0.0 ? x : 0.0;
-  x = x < highest ? x : highest;
-  return (x + 4503599627370496.0) - 4503599627370496.0;  // 2^52
+FASTMEF_HD int32_t nearest_integer(double x, int32_t highest) {
+  constexpr int64_t kZero = 0x4338000000000000;
+  int64_t n = static_cast<int64_t>(bits_of(x + 6755399441055744.0));
+  n = n > kZero ? n : kZero;
+  n = n < kZero + highest ? n : kZero + highest;
+  return x == x ? static_cast<int32_t>(n - kZero) : 0;
 }
 
 // The overloads of from_number() convert a number to a storage type.
 template <class T>
 FASTMEF_HD void from_number(T x, uint8_t& out) {
-  out = static_cast<uint8_t>(static_cast<int32_t>(nearest_integer(x, T(255))));
+  out = static_cast<uint8_t>(nearest_integer(x, 255));
 }
 template <class T>
 FASTMEF_HD void from_number(T x, uint16_t& out) {
-  out = static_cast<uint16_t>(static_cast<int32_t>(nearest_integer(x, T(65535))));
+  out = static_cast<uint16_t>(nearest_integer(x, 65535));
 }
 template <class T>
 FASTMEF_HD void from_number(T x, float& out) {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,11 +100,6 @@ def write_image(
     sink = create_sink(path, height, width, channels, pixels.dtype, False, metadata, force=force)
     sink.write_rows(pixels, None)
     sink.commit()
-
-
-def same_profile(photos: Sequence[Photo]) -> bool:
-    """Return whether all photographs have the same ICC profile, or none."""
-    return len({photo.icc_profile for photo in photos}) <= 1
 
 
 def describe(value: object) -> str:

@@ -79,7 +79,7 @@ def _entry(line: bytes, folder: Path, where: str) -> tuple[Scene, str | None]:
         raise InputError(f"{where}: images must be two or more photographs, or one HDR file")
     name = entry.get("name", images[0] if radiances[0] else str(Path(images[0]).with_suffix("")))
     if not isinstance(name, str) or not name:
-        raise InputError(f"{where}: name must be a text; needed: {_EXAMPLE}")
+        raise InputError(f"{where}: name must be a non-empty string; needed: {_EXAMPLE}")
     if split is not None and split not in SPLITS:
         raise InputError(f"{where}: split must be one of {', '.join(SPLITS)}, got {split!r}")
     return Scene(name, paths), split

@@ -42,7 +42,7 @@ def open_png(content: Content) -> DecodedSource | PngSource:
     if b"tRNS" in png.kinds:
         raise refuse("a transparent-colour (alpha)")
     if b"acTL" in png.kinds:
-        raise refuse("a several-frame")
+        raise refuse("an animated")
     if header.depth == 16 and header.color != GREY:
         import_extra("imagecodecs", "photo", "reading 16-bit colour PNG")
     found = png.embedded()

@@ -199,14 +199,15 @@ def check_options(
         if kind not in _WITH_QUALITY:
             raise InputError(f"quality is an option of JPEG and WebP, not of {kind}")
         if not 1 <= quality <= 100:
-            raise InputError(f"quality must lie in 1 to 100, got {quality}")
+            raise InputError(f"quality must be from 1 to 100, got {quality}")
     if compression is not None:
         allowed = _COMPRESSIONS[kind]
         if not allowed:
             raise InputError(f"{kind} has no choice of compression, got {compression!r}")
         if compression not in allowed:
             raise InputError(
-                f"the compression of {kind} is one of {', '.join(allowed)}; got {compression!r}"
+                f"the compression of {kind} must be one of {', '.join(allowed)},"
+                f" got {compression!r}"
             )
         if compression in ("lzw", "zstd"):
             import_extra("imagecodecs", "photo", f"writing TIFF with {compression.upper()}")
@@ -219,7 +220,8 @@ def check_options(
                 f" got {tile}"
             )
     if depth is not None and depth not in _DEPTHS[kind]:
-        raise InputError(f"the depth of {kind} is one of {', '.join(_DEPTHS[kind])}; got {depth!r}")
+        allowed = _DEPTHS[kind]
+        raise InputError(f"the depth of {kind} must be one of {', '.join(allowed)}, got {depth!r}")
 
 
 def _nearest(kind: str, dtype: np.dtype[Any]) -> Any:

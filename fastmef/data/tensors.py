@@ -83,7 +83,7 @@ def check_fit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
     """
     if tensors.keys() != expected.keys():
         name = min(tensors.keys() ^ expected.keys())
-        raise Fault(f"{name} is {'missing' if name in expected else 'too much'} for its network")
+        raise Fault(f"{name} is {'missing' if name in expected else 'not a tensor of its network'}")
     for name, tensor in tensors.items():
         wanted = expected[name]
         if tensor.shape != wanted.shape:

@@ -10,7 +10,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from fastmef.data.alpha import split_alpha
 from fastmef.data.damage import Fault, damaged
 from fastmef.data.decoded import DecodedSource, Rows
-from fastmef.data.kinds import check_kind
+from fastmef.data.kinds import check_kind, refuse
 from fastmef.data.limits import excess_pixels, max_whole_bytes
 from fastmef.data.metadata import embedded
 from fastmef.data.reading import Content
@@ -35,7 +35,7 @@ def webp_size(content: bytes) -> tuple[int, int]:
     kind, data = content[12:16], content[20:30]
     if kind == b"VP8X":
         if data[0] & _ANIMATED:
-            raise Fault("a several-frame image")
+            raise refuse("an animated")
         return 1 + int.from_bytes(data[4:7], "little"), 1 + int.from_bytes(data[7:10], "little")
     if kind == b"VP8L":
         bits = int.from_bytes(data[1:5], "little")

@@ -204,7 +204,8 @@ def _check_base(logits: Tensor | None, base: Tensor | None, exposures: Tensor) -
         check_float("base", base)
         name, given, expected, axes = "base", base, (batch, channels), "(B, C, h, w)"
     else:
-        raise InputError("give either logits or base, and None for the other")
+        got = "neither" if logits is None else "both"
+        raise InputError(f"one of logits and base must be given, got {got}")
     if given.ndim != 4 or given.shape[:2] != expected or 0 in given.shape:
         raise InputError(
             f"{name} must be {axes}, not empty, for exposures (B, K, C, H, W), "
@@ -219,7 +220,7 @@ def _levels(small: Tensor, exposures: Tensor) -> int:
     full, size = exposures.shape[-2:], small.shape[-2:]
     if size[0] > full[0] or size[1] > full[1]:
         raise InputError(
-            f"logits or base for exposures of {_size(exposures)} pixels must not be larger, "
+            f"logits or base must not be larger than the exposures, {_size(exposures)} pixels, "
             f"got {_size(small)}"
         )
     return halvings_above(full, size)

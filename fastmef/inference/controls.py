@@ -69,7 +69,7 @@ def check_controls(given: Control, count: int, size: tuple[int, ...]) -> None:
         if not _is_number(value) or not low <= value <= high:
             raise InputError(f"{name} must be from {low:g} to {high:g}, got {shown(value)}")
     if not isinstance(given.refine, int) or isinstance(given.refine, bool) or given.refine < 0:
-        raise InputError(f"refine must be a number of steps, 0 or more, got {shown(given.refine)}")
+        raise InputError(f"refine must be an integer of at least 0, got {shown(given.refine)}")
     _check_bias(given.bias, count)
     _check_masks(given.masks, count, size)
     _check_weights(given.weights, count, size)
@@ -85,10 +85,15 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def _is_list(value: Any) -> bool:
+    """Return whether a value is a sequence or an array of at least one axis."""
+    return isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim > 0)
+
+
 def _check_bias(bias: Any, count: int) -> None:
     if bias is None:
         return
-    values = list(bias) if isinstance(bias, (Sequence, np.ndarray)) else []
+    values = list(bias) if _is_list(bias) else []
     fits = len(values) == count and all(
         _is_number(float(x)) and abs(x) <= _LARGEST_BIAS
         for x in values
@@ -104,8 +109,11 @@ def _check_bias(bias: Any, count: int) -> None:
 def _check_masks(masks: Any, count: int, size: tuple[int, ...]) -> None:
     if masks is None:
         return
-    if not isinstance(masks, (Sequence, np.ndarray)) or len(masks) != count:
-        raise InputError(f"masks must be {count}, one for each image, or None for an image")
+    if not _is_list(masks) or len(masks) != count:
+        got = len(masks) if _is_list(masks) else type(masks).__name__
+        raise InputError(
+            f"masks must be {count}, one for each image or None for an image without, got {got}"
+        )
     for index, mask in enumerate(masks):
         if mask is None:
             continue
@@ -126,7 +134,11 @@ def _check_weights(weights: Any, count: int, size: tuple[int, ...]) -> None:
     if not isinstance(weights, np.ndarray) or weights.shape != shape:
         got = weights.shape if isinstance(weights, np.ndarray) else type(weights).__name__
         raise InputError(f"weights must be an array {shape}, got {got}")
-    if not np.issubdtype(weights.dtype, np.floating) or not np.isfinite(weights).all():
-        raise InputError(f"weights must be finite floating-point numbers, got {weights.dtype}")
-    if weights.min() < 0 or weights.sum(axis=0).min() <= 0:
-        raise InputError("weights must not be negative, with one above 0 at every pixel")
+    if not np.issubdtype(weights.dtype, np.floating):
+        raise InputError(f"weights must be floating-point numbers, got {weights.dtype}")
+    if not np.isfinite(weights).all():
+        raise InputError("weights must be finite, got NaN or infinite values")
+    if weights.min() < 0:
+        raise InputError(f"weights must not be negative, got {weights.min():g}")
+    if weights.sum(axis=0).min() <= 0:
+        raise InputError("one of the weights must be above 0 at every pixel, got a pixel of zeros")

@@ -84,7 +84,7 @@ class Fuser:
         self.mode = "multiscale" if self.network.takes_any else "exact"
         self.precision = precision_of(self.network)
         if mode not in (None, self.mode):
-            raise InputError(f"the mode of this model is {self.mode!r}, got {shown(mode)}")
+            raise InputError(f"mode must be {self.mode!r} for this model, got {shown(mode)}")
 
     def fuse(self, images: Sequence[ImageLike], **options: Any) -> Any:
         """Return the fused image; see :func:`fastmef.fuse` for images and options."""

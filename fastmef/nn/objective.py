@@ -16,7 +16,7 @@ from fastmef.functional._images import check_exposures, check_fused, to_luma
 from fastmef.functional.mef_ssim import check_variant
 from fastmef.nn.losses import BrightnessLoss, ColorContrastLoss, WeightedSSIMLoss
 from fastmef.ops.mef_ssim import STEPS
-from fastmef.reference.mef_color2018 import Color2018Sources, color2018_score, color2018_sources
+from fastmef.reference.mef_color2018 import Color2018Sources
 from fastmef.reference.mef_ma2015 import ma2015_combine
 from fastmef.reference.mef_mefnet import MefnetSources
 from fastmef.reference.pyramid import reduce
@@ -171,7 +171,7 @@ class FusionObjective(nn.Module):
             luminance, structure = STEPS.mefnet_factors(sources.mefnet, gray)
             terms["mefnet"] = 1 - (luminance * structure).mean()
         if sources.color2018 is not None:
-            terms["color2018"] = 1 - color2018_score(sources.color2018, reduce(fused)).mean()
+            terms["color2018"] = 1 - STEPS.color2018_score(sources.color2018, reduce(fused)).mean()
         if "brightness" in weights:
             terms["brightness"] = self.brightness(fused, exposures)
         if "color" in weights:
@@ -195,7 +195,7 @@ class FusionObjective(nn.Module):
             if "mefnet" in self.weights:
                 mefnet = STEPS.mefnet_sources(gray)
         if "color2018" in self.weights:
-            color2018 = color2018_sources(functional.exposure_pyramid(exposures, 1).base)
+            color2018 = STEPS.color2018_sources(functional.exposure_pyramid(exposures, 1).base)
         return _Sources(ma2015, mefnet, color2018)
 
 

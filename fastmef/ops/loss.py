@@ -287,6 +287,14 @@ def weighted_ssim_loss(
     return function(compute, *tensors)
 
 
+def weighted_ssim_gradient(fused: Tensor, exposures: Tensor, options: LossOptions) -> Tensor:
+    """Return the gradient of :func:`weighted_ssim_loss` w.r.t. ``fused``, grey as the exposures.
+
+    It calls the C++ kernel, for float32 and float64, without PyTorch's dispatcher.
+    """
+    return kernels.loss_cpp(fused, exposures, None, *options, (1.0,), True)[1]
+
+
 def fusion_loss(
     logits: Tensor, exposures: Tensor, options: LossOptions, scales: Sequence[float]
 ) -> Tensor:

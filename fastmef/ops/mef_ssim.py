@@ -1,4 +1,4 @@
-"""MEF-SSIM ma2015 and mefnet: maps of the exposures, scores of fused images with their gradient.
+"""MEF-SSIM: maps of the exposures, scores of fused images with their gradient.
 
 The score of one scale is computed together with its gradient w.r.t. the fused image, if that is
 wanted; the backward pass only scales the gradient. No gradient flows to the exposures.
@@ -20,8 +20,9 @@ from fastmef.ops import mef_ssim_kernels as kernels
 from fastmef.ops.common.autograd import detach_if_no_grad
 from fastmef.ops.common.operation import LaunchError, Operation, Support
 from fastmef.ops.common.transforms import Function, once_differentiable, requires_grad
-from fastmef.reference import mef_ma2015, mef_mefnet
+from fastmef.reference import mef_color2018, mef_ma2015, mef_mefnet
 from fastmef.reference.filters import halve
+from fastmef.reference.mef_color2018 import Color2018Sources
 from fastmef.reference.mef_ma2015 import Ma2015Level
 from fastmef.reference.mef_mefnet import MefnetSources
 from fastmef.reference.mef_ssim import Steps, mef_ssim_score, mef_ssim_sources
@@ -33,6 +34,7 @@ MEF_SSIM = Operation(
     triton=Support((torch.float32,)),
 )
 
+COLOR2018 = Operation("color2018", in_transforms=True, cpp=Support((torch.float32, torch.float64)))
 
 _level = MEF_SSIM.register(
     "ma2015_level(Tensor images) -> (Tensor, Tensor, Tensor, Tensor)",
@@ -61,14 +63,26 @@ _mefnet_factors = MEF_SSIM.register(
     cpp=kernels.cpp_mefnet_factors,
     triton=kernels.triton_mefnet_factors,
 )
+_color2018_sources = COLOR2018.register(
+    "color2018_sources(Tensor exposures) -> (Tensor, Tensor, Tensor, Tensor)",
+    kernels.new_color2018_sources,
+    cpp=kernels.cpp_color2018_sources,
+)
+_color2018_score = COLOR2018.register(
+    "color2018_score(Tensor exposures, Tensor reference, Tensor mean, Tensor variance, "
+    "Tensor luminance, Tensor fused, bool with_gradient) -> (Tensor, Tensor)",
+    kernels.new_quality,
+    case=lambda exposures, reference, *others: ((exposures, *others[:-1]), {}),
+    cpp=kernels.cpp_color2018_score,
+)
 _halve = MEF_SSIM.register(
     "halve(Tensor images) -> Tensor", kernels.new_half, cpp=kernels.cpp_halve
 )
 
 
 def _scaled(grad_score: Tensor, gradient: Tensor) -> Tensor:
-    """Multiply the gradient of each image ``(B, H, W)`` with that of its score ``(B,)``."""
-    return grad_score[:, None, None] * gradient
+    """Multiply the gradient of each image ``(B, ...)`` with that of its score ``(B,)``."""
+    return grad_score.reshape(-1, *(1,) * (gradient.ndim - 1)) * gradient
 
 
 class Quality(Function):
@@ -115,6 +129,24 @@ class Factors(Function):
             for grad, gradient in zip(grad_outputs, ctx.saved_tensors, strict=False)
         )
         return luminance + structure, None, *(None,) * len(MefnetSources._fields)
+
+
+class ColorScore(Function):
+    """Compute color2018, ``(B,)``, with its gradient ``(B, 3, H, W)``."""
+
+    @staticmethod
+    def forward(fused: Tensor, with_gradient: bool, *maps: Tensor) -> tuple[Tensor, Tensor]:
+        return _color2018_score(*maps, fused, with_gradient)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], outputs: tuple[Tensor, Tensor]) -> None:
+        Quality.setup_context(ctx, inputs, outputs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_score: Tensor, _: Any) -> Any:
+        (gradient,) = ctx.saved_tensors
+        return _scaled(grad_score, gradient), None, *(None,) * len(Color2018Sources._fields)
 
 
 class Halve(Function):
@@ -198,13 +230,50 @@ def mefnet_factors(sources: MefnetSources, fused: Tensor) -> tuple[Tensor, Tenso
     return mef_mefnet.mefnet_factors(sources, fused)
 
 
+@torch.no_grad()
+def color2018_sources(exposures: Tensor) -> Color2018Sources:
+    if COLOR2018.has_kernels_for(exposures):
+        try:
+            return Color2018Sources(exposures, *_color2018_sources(exposures))
+        except LaunchError:
+            pass
+    return mef_color2018.color2018_sources(exposures)
+
+
+def color2018_score(sources: Color2018Sources, fused: Tensor) -> Tensor:
+    floats = (sources.exposures, sources.mean, sources.variance, sources.luminance)
+    if COLOR2018.has_kernels_for(*floats, fused):
+        try:
+            fused = detach_if_no_grad(fused)
+            return ColorScore.apply(fused, requires_grad(fused), *sources)[0]
+        except LaunchError:
+            pass
+    return mef_color2018.color2018_score(sources, fused)
+
+
 STEPS = Steps(
     ma2015_sources=ma2015_sources,
     ma2015_qualities=ma2015_qualities,
     mefnet_sources=mefnet_sources,
     mefnet_factors=mefnet_factors,
+    color2018_sources=color2018_sources,
+    color2018_score=color2018_score,
 )
 """The steps of MEF-SSIM that run on the kernels."""
+
+
+def ma2015_gradient(level: Ma2015Level, fused: Tensor) -> Tensor:
+    """Return the gradient of the mean quality of one scale w.r.t. ``fused``, in 0-255.
+
+    This and :func:`mefnet_gradients` call the C++ kernels, without PyTorch's dispatcher, which
+    takes as long as they do for a small image.
+    """
+    return kernels.cpp_quality(*level, fused, True)[1]
+
+
+def mefnet_gradients(sources: MefnetSources, fused: Tensor) -> kernels.Four:
+    """Return both factors of mefnet and their gradients."""
+    return kernels.cpp_mefnet_factors(*sources, fused, True)
 
 
 def ma2015_without_maps(fused: Tensor, exposures: Tensor, scales: int) -> Tensor:

@@ -15,19 +15,19 @@ from torch import Tensor
 from fastmef import backends
 from fastmef.ops.common.operation import triton_launcher
 from fastmef.ops.common.tensors import gradient_like, map_shape, require, window_taps
-from fastmef.reference import mef_ma2015, mef_mefnet
+from fastmef.reference import mef_color2018, mef_ma2015, mef_mefnet
 from fastmef.reference.mef_ma2015 import WINDOW
 
 Four = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def _mef_shape(images: Tensor, sigma: float) -> Any:
+def _mef_shape(images: Tensor, sigma: float | None, window: int = WINDOW) -> Any:
     """Return the sizes and window taps of ``(B, K, H, W)`` for the C++ kernels."""
     require(
         images.ndim == 4 and images.numel() > 0 and images.dtype in (torch.float32, torch.float64),
         f"scores of {images.dtype} {tuple(images.shape)} are not defined",
     )
-    taps = window_taps(images, WINDOW, sigma)
+    taps = window_taps(images, window, sigma)
     return backends.CPU.MefShape(  # type: ignore[union-attr]
         tuple(images.shape), *taps, torch.get_num_threads()
     )
@@ -155,6 +155,57 @@ def cpp_mefnet_factors(*arguments: Any) -> Four:
         mef_mefnet.C2,
     )
     return factors
+
+
+def _first_channels(exposures: Tensor) -> Tensor:
+    """Return the first channel of ``(B, K, 3, H, W)``, for its sizes."""
+    require(
+        exposures.ndim == 5 and exposures.shape[2] == 3,
+        f"color2018 of {tuple(exposures.shape)} is not defined",
+    )
+    return exposures[:, :, 0]
+
+
+def new_color2018_sources(exposures: Tensor) -> Four:
+    """Allocate index, mean, variance and desired luminance."""
+    shape = map_shape(exposures, mef_color2018.WINDOW, "valid")
+    batch, _, _, height, width = shape
+    reference = exposures.new_empty((batch, 1, height, width), dtype=torch.int64)
+    mean, variance, luminance = (exposures.new_empty((batch, height, width)) for _ in range(3))
+    return reference, mean, variance, luminance
+
+
+def cpp_color2018_sources(exposures: Tensor) -> Four:
+    exposures = exposures.contiguous()
+    shape = _mef_shape(_first_channels(exposures), None, mef_color2018.WINDOW)
+    maps = new_color2018_sources(exposures)
+    backends.CPU.color2018_sources(  # type: ignore[union-attr]
+        exposures.dtype == torch.float64, shape, _addresses(exposures, *maps)
+    )
+    return maps
+
+
+def cpp_color2018_score(*arguments: Any) -> tuple[Tensor, Tensor]:
+    *maps, fused = (x.contiguous() for x in arguments[:-1])
+    exposures, reference, *planes = maps
+    first = _first_channels(exposures)
+    batch, _, *windows = map_shape(first, mef_color2018.WINDOW, "valid")
+    colors = (batch, *exposures.shape[2:])
+    _require_fit(exposures, {(batch, *windows): planes, colors: [fused]})
+    require(
+        reference.dtype == torch.int64 and reference.shape == (batch, 1, *windows),
+        f"the reference does not fit exposures {tuple(exposures.shape)}",
+    )
+    score, gradient = new_quality(*arguments)
+    backends.CPU.color2018_score(  # type: ignore[union-attr]
+        fused.dtype == torch.float64,
+        _mef_shape(first, None, mef_color2018.WINDOW),
+        _addresses(*maps),
+        (*_addresses(fused, score), 0, *_addresses(gradient), 0),
+        mef_color2018.C1,
+        mef_color2018.C2,
+    )
+    return score, gradient
 
 
 def new_half(images: Tensor) -> Tensor:

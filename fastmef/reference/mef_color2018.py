@@ -7,27 +7,27 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fastmef.reference.filters import window_filter
+from fastmef.reference.filters import plane_mean, window_filter
 from fastmef.reference.mef_mefnet import desired_luminance
 
 WINDOW = 8
-C1 = (0.01 * 255) ** 2
-C2 = (0.03 * 255) ** 2
+C1 = 0.01**2
+C2 = 0.03**2
 
 
 class Color2018Sources(NamedTuple):
     """The maps of the exposures that the score needs; H' = H - 7 and W' = W - 7."""
 
     exposures: Tensor
-    """``(B, K, 3, H, W)``, 0-255, minus the mean of each exposure."""
+    """``(B, K, 3, H, W)`` in [0, 1], minus a constant for each exposure."""
     reference: Tensor
     """``(B, 1, H', W')``: index of the exposure of largest variance."""
     mean: Tensor
-    """``(B, H', W')``: window mean of that exposure, minus its image mean."""
+    """``(B, H', W')``: window mean of that exposure, minus its constant."""
     variance: Tensor
     """``(B, H', W')``: window variance of that exposure."""
     luminance: Tensor
-    """``(B, H', W')``: the mean, 0-255, that the fused image should have."""
+    """``(B, H', W')``: the mean that the fused image should have."""
 
 
 def _patch_mean(images: Tensor) -> Tensor:
@@ -42,10 +42,9 @@ def color2018_sources(exposures: Tensor) -> Color2018Sources:
     Args:
         exposures: ``(B, K, 3, H, W)`` RGB in [0, 1], float32 or float64. No gradient flows to it.
     """
-    images = exposures * 255
     # Each exposure has one constant: its channels form one patch and must be shifted together.
-    image_means = images.mean(dim=(-3, -2, -1), keepdim=True)
-    x = images - image_means
+    image_means = exposures.mean(dim=(-3, -2, -1), keepdim=True)
+    x = exposures - image_means
     means = _patch_mean(x)
     variances = _patch_mean(x * x) - means * means
     variance, reference = variances.max(dim=1, keepdim=True)
@@ -55,7 +54,7 @@ def color2018_sources(exposures: Tensor) -> Color2018Sources:
         reference,
         means.gather(1, reference).squeeze(1),
         variance.squeeze(1),
-        255 * desired_luminance((means + global_means) / 255, global_means / 255),
+        desired_luminance(means + global_means, global_means),
     )
 
 
@@ -67,10 +66,10 @@ def color2018_score(sources: Color2018Sources, fused: Tensor) -> Tensor:
             \frac{2\mu_y\lambda + C_1}{\mu_y^2 + \lambda^2 + C_1} \cdot
             \frac{2\sigma_{k^*y} + C_2}{\sigma_{k^*}^2 + \sigma_y^2 + C_2}
 
-    over all 8×8×3 windows that lie inside the image, unweighted, on values 0-255;
+    over all 8×8×3 windows that lie inside the image, unweighted;
     :math:`k^*` is the exposure of largest variance in the window, :math:`\lambda` the desired
     luminance (:func:`~fastmef.reference.mef_mefnet.desired_luminance`, with the mean of the whole
-    exposure as its brightness), :math:`C_1 = (0.01 \cdot 255)^2`, :math:`C_2 = (0.03 \cdot 255)^2`.
+    exposure as its brightness), :math:`C_1 = 0.01^2`, :math:`C_2 = 0.03^2`.
 
     Args:
         sources: from :func:`color2018_sources`.
@@ -82,9 +81,9 @@ def color2018_score(sources: Color2018Sources, fused: Tensor) -> Tensor:
     Source: K. Ma, Z. Duanmu, H. Yeganeh, Z. Wang, "Multi-Exposure Image Fusion by Optimizing A
     Structural Similarity Index", IEEE TCI 4(1), 2018.
     """
-    image = fused * 255
-    shift = image.detach().mean(dim=(-3, -2, -1), keepdim=True)
-    y = image - shift
+    # As in plane_mean(), pixels that are not finite count as 0.
+    shift = plane_mean(fused).mean(dim=-3, keepdim=True)
+    y = fused - shift
     mean = _patch_mean(y)
     variance = _patch_mean(y * y) - mean * mean
     products = _patch_mean(sources.exposures * y.unsqueeze(1))

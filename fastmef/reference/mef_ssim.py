@@ -63,6 +63,8 @@ class Steps(NamedTuple):
     ma2015_qualities: Callable[..., Tensor] = ma2015_qualities
     mefnet_sources: Callable[[Tensor], MefnetSources] = mefnet_sources
     mefnet_factors: Callable[[MefnetSources, Tensor], tuple[Tensor, Tensor]] = mefnet_factors
+    color2018_sources: Callable[[Tensor], Color2018Sources] = color2018_sources
+    color2018_score: Callable[[Color2018Sources, Tensor], Tensor] = color2018_score
 
 
 REFERENCE = Steps()
@@ -77,7 +79,7 @@ def mef_ssim_sources(
         levels = steps.ma2015_sources(images, len(BETA) if scales is None else scales)
         return MefSsimSources(variant, levels)
     if variant == "color2018":
-        return MefSsimSources(variant, color2018_sources(images))
+        return MefSsimSources(variant, steps.color2018_sources(images))
     return MefSsimSources(variant, steps.mefnet_sources(images))
 
 
@@ -86,7 +88,7 @@ def mef_ssim_score(sources: MefSsimSources, fused: Tensor, steps: Steps = REFERE
     variant, maps = sources
     image = steps.score_input(fused, variant, fused.dim() == 3)
     if isinstance(maps, Color2018Sources):
-        return color2018_score(maps, image.to(maps.exposures.dtype))
+        return steps.color2018_score(maps, image.to(maps.exposures.dtype))
     if isinstance(maps, MefnetSources):
         luminance, structure = steps.mefnet_factors(maps, image.to(maps.exposures.dtype))
         return luminance * structure if variant == "mefnet" else structure

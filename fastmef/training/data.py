@@ -48,7 +48,7 @@ def find_scenes(options: DataOptions, config: TrainConfig) -> TrainingSet:
             folders and of their weights differ.
     """
     if not options.folders:
-        raise InputError("no folder to train on")
+        raise InputError("folders must have one or more folders to train on, got none")
     if config.folder_weights and len(config.folder_weights) != len(options.folders):
         raise InputError(
             f"folder_weights must have a weight for each of the {len(options.folders)} folders,"

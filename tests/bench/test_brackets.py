@@ -26,7 +26,7 @@ def luma(image):
 
 @pytest.mark.parametrize(("deviation", "stops"), [(1, None), (0, 2), (8, 12)])
 def test_exposures_cover_the_radiance(deviation, stops):
-    """``deviation`` is the deviation of the logarithm; None: neither limit of the stops is met."""
+    """``deviation`` is that of the logarithm; without ``stops``, neither limit is reached."""
     radiance = 0.1 * np.exp(deviation * np.random.default_rng(0).normal(size=(80, 90, 1)))
     radiance = np.repeat(radiance, 3, axis=2)
     evs = brackets.exposure_values(radiance, 5)

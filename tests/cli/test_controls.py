@@ -110,7 +110,7 @@ class TestWeights:
         again = fused(large, "--weights-in", tmp_path / "maps")
         assert np.abs(again.astype(int) - picture).max() <= 1
         second = fused(large, "--weights-in", tmp_path / "maps", "--refine", 0)
-        assert np.array_equal(second, again)  # nothing is tuned
+        assert np.array_equal(second, again)  # given weights are not refined
 
     def test_files(self, fused, large, model, tmp_path):
         fused(large, "--weights-out", tmp_path / "maps")

@@ -98,7 +98,7 @@ class TestFused:
 
     @pytest.mark.parametrize("depth", ["16", "float"])
     def test_more_depth_than_the_photographs(self, run, fuse, model, tmp_path, depth):
-        """The picture has levels that they do not have."""
+        """The picture has levels between those of the 8-bit photographs."""
         tifffile = pytest.importorskip("tifffile")
         paths = [tmp_path / "a.png", tmp_path / "b.png"]
         images = scene(230, 311)
@@ -146,7 +146,7 @@ class TestFused:
 
 
 class TestRefused:
-    """Each ends in one line; nothing is written."""
+    """Every refusal prints one line and writes nothing."""
 
     @pytest.fixture(autouse=True)
     def nothing_written(self, tmp_path):
@@ -202,14 +202,14 @@ class TestRefused:
 
     def test_mode(self, refused, fuse, photographs, tmp_path):
         line = refused(*fuse(photographs, tmp_path / "fused.png", "--mode", "exact"))
-        assert "the mode of this model is 'multiscale', got 'exact'" in line
+        assert "mode must be 'multiscale' for this model, got 'exact'" in line
 
     @pytest.mark.parametrize(
         ("options", "words"),
         [
-            (("--depth", "float"), "the depth of PNG is one of 8, 16; got 'float'"),
+            (("--depth", "float"), "the depth of PNG must be one of 8, 16, got 'float'"),
             (("--quality", "80"), "quality is an option of JPEG and WebP, not of PNG"),
-            (("--compression", "lzw"), "the compression of PNG is one of 0, 1, 2"),
+            (("--compression", "lzw"), "the compression of PNG must be one of 0, 1, 2"),
         ],
     )
     def test_options_of_the_format(self, refused, fuse, photographs, tmp_path, options, words):

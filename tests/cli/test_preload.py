@@ -1,4 +1,4 @@
-"""What makes the import of PyTorch faster: a thread for its library, a module that waits."""
+"""The import of PyTorch loads its library in a thread and defers one of its modules."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_not_where_pytorch_is_there_already():
 
 
 def test_fuse_calls_it_first(tmp_path):
-    """Before NumPy, whose import takes as long."""
+    """The library is loaded before NumPy, whose import takes as long."""
     code = """
 import sys
 import fastmef.cli.preload as preload

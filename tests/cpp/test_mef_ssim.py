@@ -15,7 +15,7 @@ from fastmef.reference.mef_ssim import REFERENCE, Steps, mef_ssim_score, mef_ssi
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
-# One of ma2015 keeps maps of the exposures, the other one does not.
+# "ma2015" keeps maps of the exposures; "ma2015_without_maps" computes them again.
 VARIANTS = ("ma2015", "ma2015_without_maps", "mefnet", "mefnet_cs")
 SIZES = [(1, 1), (2, 2), (5, 7), (11, 11), (1, 3000), (3000, 1), (12, 37), (129, 270)]
 

@@ -232,10 +232,10 @@ def test_exposures_that_lie_apart(isa: str, layout: str) -> None:
 
 
 def test_large_images_are_divided_alike_everywhere() -> None:
-    """Blocks of columns and strips of rows leave no trace."""
+    """The division into blocks of columns and strips of rows changes no bit."""
     exposures = make((2, 3, 140, 1100), torch.float32, batch=1)
     logits = small_logits(exposures, 2)
     whole = functional.multiscale_fuse(logits, exposures)
-    # The same image from an even column on; 2**levels columns and a window away from the cut.
+    # This part of the image is compared where no window and no pixel of a level reaches the cut.
     part = functional.multiscale_fuse(logits[..., 64:], exposures[..., 256:])
     assert torch.equal(part[..., 64:], whole[..., 320:])

@@ -45,7 +45,7 @@ def test_statistics(channels, offset):
 
 
 def follow_exactly(y: Tensor, then: str) -> Tensor:
-    """Return what follows y, by PyTorch's own functions."""
+    """Apply the steps after the activation with PyTorch's own functions."""
     for step in then.split():
         if step == "pool":
             y = F.max_pool2d(y, 2)
@@ -110,13 +110,13 @@ def test_both_results_are_used(then):
 
 
 def test_largest_of_four():
-    """The first of equal values has the gradient, and a value that is no number is the largest."""
+    """The first of equal values has the gradient, and NaN is the largest value."""
     x = torch.tensor([[3.0, 3, 1, 5, 1, 1], [3, 2, 5, 5, math.nan, 2]]).reshape(1, 1, 2, 6)
     x = x.to(memory_format=torch.channels_last).requires_grad_()
     _, after = op.norm_act(x, None, None, torch.zeros(1), torch.ones(1), None, 0.0, "pool", False)
     assert torch.equal(after.flatten().isnan(), torch.tensor([False, False, True]))
     (grad,) = torch.autograd.grad(after.sum(), x)
-    # What is no number does not say in which direction it grows.
+    # The gradient of ReLU at NaN is NaN.
     expected = torch.tensor([1.0, 0, 0, 1, 0, 0, 0, 0, 0, 0, math.nan, 0])
     torch.testing.assert_close(grad.flatten(), expected, equal_nan=True)
 
@@ -151,7 +151,7 @@ def test_same_bits_in_threads(then):
 
 
 def test_threads_that_upsample_apart():
-    """A thread that does not have the rows above its first one computes them."""
+    """A thread computes the rows above its first one itself if it needs them."""
     x = torch.randn(1, 16, 256, 256, generator=torch.Generator().manual_seed(6))
     x = x.to(memory_format=torch.channels_last).requires_grad_()
     same_bits_in_threads(

@@ -64,7 +64,7 @@ def memory() -> Tensor:
 
 
 def neighbours(operation: str, memory: Tensor) -> Arrays:
-    """One array begins where the one before ends."""
+    """Each array begins where the previous one ends."""
     arrays, begin = {}, 0
     for name, shape in {**READ[operation], **WRITTEN[operation]}.items():
         array = torch.empty(0, dtype=DTYPES.get(name, torch.float32))

@@ -38,7 +38,7 @@ def check(
     assert torch.equal(alone, fused) and none.numel() == 0
 
 
-# Wide accesses (2 exposures), narrow ones (more), and rows that end within a run.
+# Two exposures use wide accesses, more use narrow ones; rows of 7 pixels end within a run.
 @pytest.mark.parametrize("shape", [(2, 2, 3, 8, 32), (1, 5, 3, 4, 12), (2, 3, 3, 3, 7)], ids=str)
 @pytest.mark.parametrize("layout", ["planar", "channels_last", "cropped", "misaligned"])
 @pytest.mark.parametrize("dtype", [*INTEGERS, *FLOATS], ids=str)
@@ -103,7 +103,7 @@ def test_gradients(layout: str, dtype: torch.dtype, count: int, width: int) -> N
     for want, got in zip(exact, ours, strict=True):
         error = (got.double() - want).abs().max()
         assert error <= (1 + want.abs().max()) * (8e-7 + 0.51 * eps)
-    # Each alone, and from each output alone.
+    # Each gradient is computed alone, and from each output alone.
     for_logits, for_images = ours
     arguments = (logits, exposures)
     alone, none = cuda_kernels.fuse_backward(
@@ -138,7 +138,7 @@ def test_planes_of_any_strides_beside_dense_images(layout: str) -> None:
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_logits_with_gaps_between_columns(count: int) -> None:
-    """Aligned in every other way: only their distance tells them from runs."""
+    """Addresses and other strides allow runs; only the distance of columns does not."""
     exposures = stack(1, count, 3, 4, 16, dtype=torch.float32)
     logits = logits_for(exposures)
     check(logits.repeat_interleave(2, dim=-1)[..., ::2], exposures)
@@ -244,7 +244,7 @@ def test_each_stride_counts(emulated: ModuleType, dtype: torch.dtype, odd: str) 
 
 
 def test_strides_of_one_element_do_not_count(emulated: ModuleType) -> None:
-    """A single row out of 17 columns, and planes, whose channel nobody steps over."""
+    """The stride of rows is 17, but there is a single row, and logits have no channels."""
     launched = ctypes.CDLL(emulated.__file__).launched_threads
     wide = stack(64, 2, 3, 16, 17, dtype=torch.float32)
     exposures, logits = wide[..., :1, :16], logits_for(wide)[..., :1, :16]

@@ -79,5 +79,5 @@ def test_runs_of_pixels_where_memory_allows(emulated: ModuleType, layout: str) -
         exposures = arrange(stack(3, 2, 3, 8, 256, dtype=dtype), layout)
         lines = torch.zeros(3, 2, 7, 9)
         cuda_kernels.guided_fuse(lines, lines, exposures)
-        # Eight strips between the seven rows of lines.
+        # The seven rows of lines bound eight strips.
         assert launched() == 3 * 8 * 256 // (1 if layout == "misaligned" else 4)

@@ -54,7 +54,7 @@ def of_fusion() -> tuple[Tensor, ...]:
 
 
 def of_loss(form: str) -> tuple[Tensor, ...]:
-    # Three strips and two chunks.
+    # The image has three strips of rows and two chunks of columns.
     return tuple(x.float() for x in loss_inputs(form, 1, 2, 75, 530))
 
 
@@ -86,7 +86,7 @@ def test_any_order_of_blocks_and_threads(emulated: ModuleType, name: str) -> Non
 
 @pytest.fixture
 def beside_nothing() -> Iterator[Callable[[Tensor, bool], Tensor]]:
-    """Copies that end (or begin) where no memory is: an access beyond ends the process."""
+    """Return a function that copies a tensor to the end (or start) of accessible memory."""
     kept: list[mmap.mmap] = []
 
     def place(x: Tensor, at_the_end: bool) -> Tensor:

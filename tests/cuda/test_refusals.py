@@ -136,7 +136,7 @@ def test_overlapping_and_misaligned(emulated: ModuleType) -> None:
         write(emulated, logits, exposures, exposures[:, 1])
     with pytest.raises(ValueError, match="^softmax_fuse: fused overlaps itself"):
         write(emulated, logits, exposures, torch.zeros(1, 1, 12, 12).expand(1, 3, 12, 12))
-    # Rows that begin inside one another, although no stride is 0: the last at the end of another.
+    # Rows of 12 pixels begin 3 or 11 pixels apart, so they overlap although no stride is 0.
     for row in (3, 11):
         fused = torch.zeros(999).as_strided((1, 3, 12, 12), (0, 300, row, 1))
         with pytest.raises(ValueError, match="^softmax_fuse: fused overlaps itself"):
@@ -198,7 +198,7 @@ def test_every_status_is_raised(
     library.refuse_call(1000)
     OPERATIONS[operation]()
     calls = 1000 - library.refuse_call(-1)
-    # The device, the launch and what it left behind; another device is set and set back.
+    # The calls query the device, launch, and read the error; another device is set and restored.
     launches = 2 if operation == "fusion_loss" else 1
     # The loss asks for more shared memory than every kernel may have.
     assert calls == (3 if device == 0 else 5) * launches + (operation == "fusion_loss")

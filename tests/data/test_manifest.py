@@ -56,7 +56,7 @@ def test_its_split_is_used(manifest):
         ({"images": [1, 2]}, "line 2: images must be a list of paths"),
         ({"images": ["1.jpg"]}, "two or more photographs, or one HDR file"),
         ({"images": ["1.hdr", "2.jpg"]}, "two or more photographs, or one HDR file"),
-        ({"images": ["1.jpg", "2.jpg"], "name": ""}, "line 2: name must be a text"),
+        ({"images": ["1.jpg", "2.jpg"], "name": ""}, "line 2: name must be a non-empty string"),
         ({"images": ["1.jpg", "2.jpg"], "split": "test"}, "line 2: split must be one of train"),
         ({"images": ["a.jpg", "b.jpg"], "name": "x"}, "line 2: a second scene is named x"),
     ],

@@ -91,7 +91,7 @@ def test_damage(paths):
 
 
 def test_too_few_pixels(tmp_path):
-    """Every checksum is right."""
+    """The file has correct checksums, but fewer rows than its header says."""
     header = (4).to_bytes(4, "big") + (3).to_bytes(4, "big") + bytes([8, 0, 0, 0, 0])
     pixels = chunk(b"IDAT", zlib.compress(bytes(2 * 5)))
     data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")

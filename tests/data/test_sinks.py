@@ -121,7 +121,7 @@ class TestLossless:
 
     @pytest.mark.parametrize("dtype", ["float16", "float32"])
     def test_exr(self, tmp_path, dtype, channels, alpha, step):
-        """Display-referred rows become scene-linear, and come back."""
+        """Display-referred rows are stored scene-linear and read back."""
         pixels = pixels_of(dtype, channels)
         metadata = Metadata(exposure_scale=0.25)
         path = write(tmp_path / "a.exr", pixels, MASK if alpha else None, metadata, step)
@@ -232,7 +232,7 @@ class TestDepth:
         assert np.abs(found - wanted).max() <= tolerance
 
     def test_every_level(self):
-        """16 bits become the nearest of 8, and 8 bits come back from anywhere."""
+        """16 bits are rounded to the nearest of 8; 8 bits survive every other depth."""
         levels = np.arange(65536, dtype=np.uint16)
         expected = np.round(levels / 257).astype(np.uint8)
         assert np.array_equal(convert_depth(levels, np.dtype(np.uint8)), expected)
@@ -352,14 +352,14 @@ class TestRefused:
         ("name", "options", "words"),
         [
             ("a.png", {"quality": 90}, "quality is an option of JPEG and WebP, not of PNG"),
-            ("a.jpg", {"quality": 0}, "quality must lie in 1 to 100, got 0"),
+            ("a.jpg", {"quality": 0}, "quality must be from 1 to 100, got 0"),
             ("a.jpg", {"compression": "zip"}, "JPEG has no choice of compression"),
-            ("a.tif", {"compression": "zip"}, "one of none, deflate, lzw, zstd; got 'zip'"),
+            ("a.tif", {"compression": "zip"}, "one of none, deflate, lzw, zstd, got 'zip'"),
             ("a.png", {"tile": 256}, "tiles are an option of TIFF, not of PNG"),
             ("a.tif", {"tile": 100}, "must be a multiple of 16 up to 4096, got 100"),
             ("a.tif", {"tile": 0}, "must be a multiple of 16 up to 4096, got 0"),
-            ("a.png", {"depth": "float"}, "the depth of PNG is one of 8, 16; got 'float'"),
-            ("a.jpg", {"depth": "16"}, "the depth of JPEG is one of 8; got '16'"),
+            ("a.png", {"depth": "float"}, "the depth of PNG must be one of 8, 16, got 'float'"),
+            ("a.jpg", {"depth": "16"}, "the depth of JPEG must be one of 8, got '16'"),
         ],
     )
     def test_options(self, tmp_path, name, options, words):

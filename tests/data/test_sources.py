@@ -49,7 +49,7 @@ def whole(source):
 
 
 def check_strips(source, expected, valid=None):
-    """Strips of any heights, forwards, backwards and again, are those of the whole."""
+    """Check that strips of any heights, read in any order, equal the rows of the image."""
     height = len(expected)
     assert (source.height, source.width, source.channels) == expected.shape
     assert source.dtype == expected.dtype
@@ -317,7 +317,7 @@ class TestBracket:
         assert np.allclose(decode(bright), 4 * decode(dark), rtol=1e-4, atol=1e-6)
 
     def test_radiance_is_decoded_when_it_is_needed(self, tmp_path, monkeypatch):
-        """Memory can then be estimated before."""
+        """The required memory is estimated before anything is decoded."""
         for name in ("a", "b"):
             OpenEXR.File({"type": OpenEXR.scanlineimage}, {"RGB": stored("float32")}).write(
                 str(tmp_path / f"{name}.exr")
@@ -424,7 +424,7 @@ class TestChanges:
             source.rows(0, 400)
 
     def test_replaced(self, tmp_path):
-        """The file that was opened is read on."""
+        """If another file replaces an open one, the open one is still read."""
         path = tmp_path / "a.tif"
         Image.fromarray(picture()).save(path)
         source = open_source(path)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -33,3 +34,27 @@ def effort(request) -> Callable[[int, int], int]:
 def count(request) -> Callable[[str], None]:
     """Return a function that prints a line after the tests."""
     return request.config.fault_counts.append
+
+
+@pytest.fixture
+def changed_bytes(effort, rng, count) -> Callable[[Path, str], Iterator[None]]:
+    """Return a function that changes a byte of a safetensors file in every iteration.
+
+    Half of the changed bytes are in the header. Afterwards the file is as it was.
+    """
+
+    def change(path: Path, name: str) -> Iterator[None]:
+        whole = path.read_bytes()
+        header = 8 + int.from_bytes(whole[:8], "little")
+        places = range(len(whole))
+        if (tries := effort(300, len(whole))) < len(whole):
+            places = {*rng.sample(range(header), tries // 2), *rng.sample(places, tries // 2)}
+        for place in places:
+            data = bytearray(whole)
+            data[place] ^= rng.randrange(1, 256)
+            path.write_bytes(data)
+            yield
+        path.write_bytes(whole)
+        count(f"{len(places)} changed bytes of a {name} of {len(whole)} bytes")
+
+    return change

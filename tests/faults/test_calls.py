@@ -140,7 +140,7 @@ def test_gamma_that_is_no_name():
 
 @pytest.fixture
 def own_threads():
-    """The threads of the C++ kernels themselves, which sanitizers understand, where asked for."""
+    """Use the kernels' own threads, which sanitizers support, if a variable asks for them."""
     threads = int(os.environ.get("FASTMEF_TEST_OWN_THREADS", "0"))
     if not threads or backends.CPU is None:
         yield

@@ -220,14 +220,14 @@ class TestChecks:
             assert np.array_equal(read(content.tobytes()), picture())
 
     def test_libtiff_is_silent(self, read, capfd, rng):
-        """Its lines do not reach the user; what other code of the process causes still prints."""
+        """libtiff prints nothing for fastmef, but still prints errors that other code causes."""
         for name in ("tiff deflate", "tiff lzw", "tiff packbits", "tiff jpeg"):
             for _ in range(100):
                 read(damage(ENCODINGS[name], rng))
         assert capfd.readouterr().err == ""
         data = bytearray(ENCODINGS["tiff deflate"])
         (start,) = Image.open(io.BytesIO(data)).tag_v2[273]
-        data[start] = 0  # of the header of its compressed data
+        data[start] = 0  # a byte of the header of the compressed data
         with pytest.raises(OSError):
             Image.open(io.BytesIO(bytes(data))).load()
         assert "ZIPDecode" in capfd.readouterr().err
@@ -282,7 +282,7 @@ class TestLimits:
         self.refused_cheaply(tmp_path, self.declared(kind), "at most 1,000,000 are allowed")
 
     def test_declared_size_of_the_deep_kinds(self, tmp_path, monkeypatch):
-        """EXR, HDR, BigTIFF and 16-bit PNG; nothing of the pixels is read."""
+        """EXR, HDR, BigTIFF and 16-bit PNG are refused before any pixel is read."""
         monkeypatch.setenv("FASTMEF_MAX_PIXELS", "1000")
         for content in DEEP_ENCODINGS.values():
             self.refused_cheaply(tmp_path, content, "45×37 pixels; at most 1,000")

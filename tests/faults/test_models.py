@@ -32,19 +32,9 @@ def refused(path, words="."):
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
 
 
-def test_every_changed_byte_is_refused(saved, effort, rng, count):
-    whole = saved.read_bytes()
-    header = 8 + int.from_bytes(whole[:8], "little")
-    places = range(len(whole))
-    if (tries := effort(300, len(whole))) < len(whole):
-        places = {*rng.sample(range(header), tries // 2), *rng.sample(places, tries // 2)}
-    for place in places:
-        data = bytearray(whole)
-        data[place] ^= rng.randrange(1, 256)
-        saved.write_bytes(data)
+def test_every_changed_byte_is_refused(saved, changed_bytes):
+    for _ in changed_bytes(saved, "model"):
         refused(saved)
-    count(f"{len(places)} changed bytes of a model of {len(whole)} bytes")
-    saved.write_bytes(whole)
     FusionNet.from_pretrained(saved)
 
 

@@ -80,7 +80,7 @@ def test_every_operation(name):
     close(grad(lambda x: vmap(scalar(function))(x).sum())(inputs), grads)
 
 
-# The others are composed of these, or PyTorch's own.
+# Other operations are composed of these and of PyTorch's own.
 WITH_KERNELS = (
     "local_variance",
     "sobel_gradient",
@@ -100,7 +100,7 @@ WITH_KERNELS = (
 
 @pytest.mark.parametrize("name", WITH_KERNELS)
 def test_kernels_run(name, kernels):
-    """Fail if plain PyTorch is called, whose results have other bits."""
+    """The results have the bits of the kernels, not those of plain PyTorch."""
     function, shape = CASES[name]
     inputs = torch.rand(BATCH, *shape, dtype=torch.float64)
     outputs = torch.stack([function(x) for x in inputs])

@@ -43,12 +43,12 @@ class TestColor:
 class TestContrast:
     def test_scales_the_detail_beyond_the_base(self, fuse):
         images = photographs(*LARGE)
-        # Levels that the knee leaves alone.
+        # The knee does not change these levels.
         images = [np.uint8(70 + 0.4 * image) for image in images]
         none, once, twice = (fuse(images, contrast=c)[0].astype(float) for c in (0, 1, 2))
         detail = once - none
         assert np.abs(detail).mean() > 1
-        assert np.abs((twice - once) - detail).max() <= 2  # of three roundings
+        assert np.abs((twice - once) - detail).max() <= 2  # three images are rounded
 
     def test_zero_is_the_enlarged_base(self, fuse):
         images = [np.uint8(70 + 0.4 * image) for image in photographs(*LARGE)]
@@ -203,25 +203,26 @@ MASK, MAPS = np.ones((8, 9), bool), np.ones((2, 8, 9), np.float32)
         ({"contrast": 4.1}, "contrast must be from 0 to 4, got 4.1"),
         ({"brightness": 2.1}, "brightness must be from -2 to 2, got 2.1"),
         ({"brightness": None}, "brightness must be from -2 to 2, got None"),
-        ({"refine": -1}, "refine must be a number of steps, 0 or more, got -1"),
-        ({"refine": 2.5}, "refine must be a number of steps"),
-        ({"refine": True}, "refine must be a number of steps"),
+        ({"refine": -1}, "refine must be an integer of at least 0, got -1"),
+        ({"refine": 2.5}, "refine must be an integer of at least 0"),
+        ({"refine": True}, "refine must be an integer of at least 0"),
         ({"bias": [0.0]}, r"bias must be 2 numbers from -20 to 20, .* got \[0.0\]"),
         ({"bias": 1.0}, "bias must be 2 numbers"),
         ({"bias": [0, 21]}, "bias must be 2 numbers"),
         ({"bias": [0, float("nan")]}, "bias must be 2 numbers"),
         ({"bias": [0, "1"]}, "bias must be 2 numbers"),
-        ({"masks": [MASK]}, "masks must be 2, one for each image"),
-        ({"masks": 3}, "masks must be 2"),
+        ({"masks": [MASK]}, "masks must be 2, one for each image or None.*, got 1"),
+        ({"masks": 3}, "masks must be 2.*, got int"),
+        ({"masks": np.array(True)}, "masks must be 2.*, got ndarray"),
         ({"masks": [None, MASK[:-1]]}, r"mask 1 must be bool, shape \(8, 9\), got bool \(7, 9\)"),
         ({"masks": [MASK.astype(np.uint8), None]}, "mask 0 must be bool, .* got uint8"),
         ({"masks": ["a.png", None]}, "mask 0 must be bool, .* got str"),
         ({"weights": MAPS[:1]}, r"weights must be an array \(2, 8, 9\), got \(1, 8, 9\)"),
         ({"weights": "folder"}, r"weights must be an array \(2, 8, 9\), got str"),
-        ({"weights": MAPS.astype(np.int64)}, "weights must be finite .* got int64"),
-        ({"weights": MAPS * np.nan}, "weights must be finite"),
-        ({"weights": -MAPS}, "weights must not be negative, with one above 0 at every pixel"),
-        ({"weights": 0 * MAPS}, "weights must not be negative, with one above 0 at every pixel"),
+        ({"weights": MAPS.astype(np.int64)}, "weights must be floating-point numbers, got int64"),
+        ({"weights": MAPS * np.nan}, "weights must be finite, got NaN"),
+        ({"weights": -MAPS}, "weights must not be negative, got -"),
+        ({"weights": 0 * MAPS}, "one of the weights must be above 0 at every pixel"),
     ],
 )  # fmt: skip
 def test_refused(network, options, words):

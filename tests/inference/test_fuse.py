@@ -52,7 +52,7 @@ class TestResult:
 
     @pytest.mark.parametrize("size", [(40, 51), LARGE])
     def test_formula(self, network, size):
-        """The picture follows from the weights by the reference, in float64."""
+        """The reference computes the same picture from the weights, in float64."""
         images = photographs(*size, 3)
         fused, weights = fuse_with_weights(images, network, color=0.7)
         stack, maps = as_stack(images), torch.from_numpy(weights).double()[None]

@@ -41,7 +41,7 @@ def chosen(network, base=BASE, pixels=10**7):
 def test_faster_and_agreeing(machine, network):
     machine()
     assert chosen(network) == "bfloat16"
-    assert precision_of(network) == "float32"  # the caller's stays
+    assert precision_of(network) == "float32"  # the caller's network is not changed
 
 
 @pytest.mark.parametrize("reason", [{"has_bfloat16": False}, {"faster": False}])
@@ -84,7 +84,7 @@ def test_the_best_round_of_each_decides(network, monkeypatch, seconds, faster):
     assert is_faster(network, torch.device("cpu")) is faster
     before = len(rounds)
     assert is_faster(network, torch.device("cpu")) is faster
-    assert len(rounds) == before  # once in a process
+    assert len(rounds) == before  # the probe runs once in a process
 
 
 def test_a_fusion_in_bfloat16_is_close_to_float32(machine):

@@ -8,7 +8,9 @@ import torch
 from fastmef import functional
 from fastmef.inference import refine
 from fastmef.inference.refine import BaseLoss
+from fastmef.ops.descent import descent_step
 from fastmef.reference.color import rgb_to_gray
+from fastmef.reference.descent import Adam, DescentState
 
 
 @pytest.fixture
@@ -84,8 +86,15 @@ def test_gradient(bracket, darker):
     assert (rgb_to_gray(fused).mean() < loss._darkest) == bool(darker)
     whole = loss.luma(rgb_to_gray(fused)) + loss.color(fused)
     (expected,) = torch.autograd.grad(whole, logits)
-    found = loss.gradient(logits.detach(), loss.linearized(logits.detach()))
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-8)
+    state = DescentState(
+        logits.detach().clone(), torch.zeros(1, 2, 60, 70), torch.zeros(1, 2, 60, 70)
+    )
+    planes, parts = (
+        loss.linearized(logits.detach()),
+        loss.luma_gradient(rgb_to_gray(fused.detach())),
+    )
+    descent_step(state, planes, *parts, Adam(momentum=0, decay=0.5, rate=1, epsilon=1))
+    torch.testing.assert_close(state.mean, expected, rtol=1e-3, atol=1e-8)
 
 
 def test_deterministic(bracket):

@@ -58,7 +58,7 @@ def check(
     exact = with_gradient(lambda x: oracle(x, **options), images.double())
     single = with_gradient(lambda x: oracle(x, **options), images.float())
     found = with_gradient(lambda x: ours(x, **options), images.to(device))
-    # The interpreter cuts bfloat16 off instead of rounding it.
+    # The interpreter truncates to bfloat16 instead of rounding.
     cut = backends.INTERPRETED and images.dtype == torch.bfloat16
     unit = torch.finfo(images.dtype).eps * (1 if cut else 0.5)
     for e, s, f in zip(exact, single, found, strict=True):

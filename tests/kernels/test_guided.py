@@ -43,7 +43,7 @@ def check(logits: Tensor, exposures: Tensor, device: torch.device) -> None:
     else:
         cut = backends.INTERPRETED and exposures.dtype == torch.bfloat16  # truncates
         rounding = (1.01 if cut else 0.51) * torch.finfo(exposures.dtype).eps
-    # Logits a g + b are rounded at the size of a g, and move the result by that.
+    # The sum a g + b is rounded relative to a g, and the result changes by this much.
     guide = reference.luma_guide(exposures.double() / highest, torch.float64)
     small = torch.nn.functional.adaptive_avg_pool2d(guide, logits.shape[-2:])
     steepest = reference.guided_coefficients(logits.double(), small, 2, 1e-4)[0].abs().max()
@@ -63,6 +63,6 @@ def test_logits_that_are_not_finite_make_their_image_nan(bad, device) -> None:
     for dtype in (torch.float32, torch.uint8):
         exposures = stack(2, 3, 3, 6, 9, dtype=dtype)
         got = functional.guided_upsample_fuse(logits.to(device), exposures.to(device))
-        # A pixel that is not a number is stored as 0.
+        # Integers store NaN as 0.
         assert (got[0].isnan() if dtype.is_floating_point else got[0] == 0).all()
         assert got[1].isfinite().all() and got[1].any()

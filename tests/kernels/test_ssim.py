@@ -66,7 +66,7 @@ def check(
     exact = evaluate(reference.ssim, a.double(), b.double(), wanted, **options)
     single = evaluate(reference.ssim, a.float(), b.float(), wanted, **options)
     ours = evaluate(ops.ssim.ssim, a.to(device), b.to(device), wanted, **options)
-    # The interpreter cuts bfloat16 off instead of rounding it.
+    # The interpreter truncates to bfloat16 instead of rounding.
     cut = backends.INTERPRETED and a.dtype == torch.bfloat16
     unit = torch.finfo(a.dtype).eps * (1 if cut else 0.5)
     for number, (e, s, o) in enumerate(zip(exact, single, ours, strict=True)):

@@ -75,7 +75,7 @@ def test_copies_count_once():
 @torch.no_grad()
 def test_exposure_shares_make_copies_count_once():
     net, exposures = network(), bracket(3)
-    exposures[:, 0] *= 0.3  # far from its neighbours: shares of 1, and of 1/2 for the copies
+    exposures[:, 0] *= 0.3  # unlike its neighbours, so that shares are near 1, and 1/2 for copies
     doubled = exposures[:, [0, 1, 2, 2]]
     shares = functional.exposure_shares(exposures)
     before = net.logits(exposures, shares)
@@ -132,7 +132,7 @@ def test_size_of_the_base():
     assert base_size(200, 300) == (200, 300)
     assert base_size(4000, 6000) == (207, 309)
     assert base_size(1, 30_000_000) == (1, 64_000)
-    # No jumps: a few rows and columns more change the scale by a few per cent.
+    # A few more rows and columns change the scale by a few per cent at most.
     scales = [side / base_size(side, side)[0] for side in range(200, 2000, 4)]
     steps = [after / before for before, after in itertools.pairwise(scales)]
     assert min(steps) > 0.98 and max(steps) < 1.04

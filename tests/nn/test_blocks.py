@@ -19,7 +19,7 @@ def test_values_and_gradient(size, layout):
     one, other = (features.clone().requires_grad_() for _ in range(2))
     padded, expected = replicate_border(one), F.pad(other, (1, 1, 1, 1), mode="replicate")
     assert torch.equal(padded, expected)
-    if size != (1, 1):  # which is of both layouts
+    if size != (1, 1):  # a single pixel has both layouts
         assert padded.is_contiguous(memory_format=layout)
         assert replicate_border(padded).is_contiguous(memory_format=layout)
     grad_output = torch.randn_like(expected)

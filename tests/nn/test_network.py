@@ -79,7 +79,7 @@ def test_padding_repeats_the_last_row_and_column():
     stack = torch.rand(1, 2, 3, 13, 14)
     padded = torch.nn.functional.pad(stack.flatten(1, 2), (0, 2, 0, 3), mode="replicate")
     whole = net.logits(padded.unflatten(1, (2, 3)))
-    assert float(whole[..., 12, :].detach().std()) > 1e-3  # the network is alive at the border
+    assert float(whole[..., 12, :].detach().std()) > 1e-3  # the logits vary along the border
     torch.testing.assert_close(net.logits(stack), whole[..., :13, :14])
 
 

@@ -70,7 +70,7 @@ def test_watchers_see_the_registered_operation(watch: Callable[..., Any]) -> Non
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """Calls of the CUDA kernels, which do nothing."""
+    """Return a list of calls of the CUDA kernels, which are replaced and compute nothing."""
     calls: list[tuple[Any, ...]] = []
     monkeypatch.setattr(backends, "FAILED", {})
     monkeypatch.setattr(backends, "INTERPRETED", False)
@@ -99,7 +99,7 @@ def test_failed_launch_goes_to_the_dispatcher_once_and_for_all(
 
     monkeypatch.setitem(SCALE_GRADIENT.kernels[NAME], backends.CUDA, fails)
     run = SCALE_GRADIENT.eager(NAME)
-    gradient = torch.ones(2, device="meta")  # the registered operation takes these
+    gradient = torch.ones(2, device="meta")  # the registered operation accepts meta tensors
     with pytest.warns(RuntimeWarning, match="cuda kernels of scale_gradient failed .*kernel image"):
         run(backends.CUDA, gradient, gradient[:1], 2.0)
     run(backends.CUDA, gradient, gradient[:1], 2.0)

@@ -51,6 +51,8 @@ FEATURES = last(2, 16, 6, 10, dtype=SINGLE)
 FRAMED = last(2, 8, 14, 22)  # doubled, with a border
 MAPS = planar(*STACK), planar(2, 3, *WINDOWS), planar(2, 3, *WINDOWS), planar(2, *WINDOWS)
 SOURCES = planar(2, 1, HEIGHT, WIDTH, dtype=torch.int64), *[planar(*PLANE)] * 3
+PATCHES = HEIGHT - 7, WIDTH - 7
+COLOR_SOURCES = planar(2, 1, *PATCHES, dtype=torch.int64), *[planar(2, *PATCHES)] * 3
 
 # The operation, its arguments, and its results.
 CALLS: list[tuple[str, tuple[Any, ...], list[Meta]]] = [
@@ -192,6 +194,15 @@ CALLS: list[tuple[str, tuple[Any, ...], list[Meta]]] = [
         "ma2015_quality",
         (planar(*STACK), None, None, None, planar(*PLANE), True),
         [planar(2), planar(*PLANE)],
+    ),
+    ("color2018_sources", (planar(*COLOR),), [*COLOR_SOURCES]),
+    *(
+        (
+            "color2018_score",
+            (planar(*COLOR), *COLOR_SOURCES, planar(*FUSED), wanted),
+            [planar(2), planar(*FUSED) if wanted else NONE],
+        )
+        for wanted in (True, False)
     ),
     ("halve", (planar(2, 3, 7, 8),), [planar(2, 3, 4, 4)]),
     ("norm_statistics", (X, planar(8), planar(8), 0.1), [planar(3, 8)]),

@@ -395,6 +395,8 @@ def test_direct_calls_with_anything_raise_or_answer(
         lambda: ops.halve(a),
         lambda: ops.mefnet_sources(b),
         lambda: ops.mefnet_factors(b, b.long()[:, :1], a, a, a, a, True),
+        lambda: ops.color2018_sources(b),
+        lambda: ops.color2018_score(b, b.long()[:, :1], a, a, a, c, True),
         lambda: functional.softmax_fuse(a, b),
         lambda: functional.multiscale_fuse(a, b, radius=window),
         lambda: functional.fusion_loss(a, b, window=window),

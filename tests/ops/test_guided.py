@@ -31,9 +31,9 @@ def _case(name: str, inputs: Any, thorough: bool = False, **options: Any) -> Cas
         partial(reference.guided_upsample_fuse, **options),
         inputs,
         grads=(0, 1),
-        # Logits a g + b are rounded at the size of a g, and move the result by that.
+        # The sum a g + b is rounded relative to a g, and the result changes by this much.
         noise=(5e-6, 1e-5),
-        roundings=3,  # that of the guide, that of the sum, and both together
+        roundings=3,  # the guide's gradient, the sum's gradient, and their sum
         thorough=thorough,
         record_tensors=lambda logits, exposures: (exposures, logits),
     )
@@ -47,7 +47,7 @@ COMPILED = {
 
 class TestGuidedUpsampleFuse(Conformance):
     operation = "guided_upsample_fuse"
-    layout_changes_no_bit = False  # means of the logits are summed in the order of memory
+    layout_changes_no_bit = False  # means of the logits are sums in the order of memory
     cases = (
         _case("two exposures", partial(_inputs, 2), thorough=True),
         _case("three exposures", partial(_inputs, 3)),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from cases import EXPOSURES, MASK
+from cases import COLOR, EXPOSURES, MASK
 from conformance import Case, Conformance
 from torch import Tensor
 
@@ -35,6 +35,19 @@ def _scene(count: int, height: int, width: int) -> tuple[Tensor, Tensor]:
 
 def _pair(height: int, width: int) -> tuple[Tensor, Tensor]:
     return _scene(2, height, width)
+
+
+def _color(count: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Return RGB exposures; each channel has the structure of its own scene."""
+    fused, exposures = _scene(3 * count, height, width)
+    exposures = exposures.unflatten(1, (count, 3))
+    generator = torch.Generator().manual_seed(1)
+    tint = 0.2 * torch.rand(2, 3, height, width, generator=generator, dtype=torch.float64)
+    return 0.8 * fused.unsqueeze(1) + tint, exposures
+
+
+def _bright_flat_color(height: int, width: int) -> tuple[Tensor, ...]:
+    return tuple(0.9 + 2e-3 * (x - 0.5) for x in _color(2, height, width))
 
 
 def _flat(height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -95,6 +108,7 @@ _MORE = (
 # For test_compile.py.
 COMPILED = {
     "mef_ssim": (lambda x: functional.mef_ssim(x, EXPOSURES), (MASK,)),
+    "mef_ssim-color2018": (lambda x: functional.mef_ssim(x, COLOR, "color2018"), (COLOR[:, 0],)),
     "mef_ssim-mefnet": (lambda x: functional.mef_ssim(x, EXPOSURES, "mefnet"), (MASK,)),
 }
 
@@ -113,3 +127,34 @@ class TestMefSsim(Conformance):
         ),
         *(() if backends.INTERPRETED else _MORE),
     )
+
+
+class TestColor2018(Conformance):
+    operation = "color2018"
+    layout_changes_no_bit = False  # the exposures of a batch may be copied
+    sizes = (*Conformance.sizes, (8, 8), (9, 30), (140, 270))
+    cases = (
+        _case("color2018", "maps kept", partial(_color, 2), kept=True, thorough=True),
+        _case("color2018", "bright and flat", _bright_flat_color),
+        *(
+            _case("color2018", f"{count} exposures", partial(_color, count), thorough=count == 3)
+            for count in (1, 3, 9)
+        ),
+    )
+
+
+def test_color2018_has_the_same_bits_for_any_number_of_threads() -> None:
+    fused, exposures = (x.float() for x in _color(3, 200, 300))
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            x = fused.clone().requires_grad_()
+            score = functional.mef_ssim(x, exposures, "color2018")
+            score.sum().backward()
+            results.append((score, x.grad))
+    finally:
+        torch.set_num_threads(before)
+    for score, gradient in results[1:]:
+        assert torch.equal(score, results[0][0]) and torch.equal(gradient, results[0][1])

@@ -43,7 +43,7 @@ def _by_block(features: Tensor, weight: Tensor, bias: Tensor, then: str, trainin
     norm.running_mean, norm.running_var = (x.to(features.device) for x in (MEAN, VARIANCE))
     if features.dtype == torch.float64:
         norm.double()
-    else:  # PyTorch's module takes half precision features, but no such parameters
+    else:  # PyTorch's module needs float32 parameters for half precision
         weight, bias = weight.float(), bias.float()
     norm._parameters.update(weight=weight, bias=bias)
     block[0] = nn.Identity()
@@ -59,7 +59,7 @@ def _by_reference(features: Tensor, weight: Tensor, bias: Tensor, then: str, tra
 
 class TestNormAct(Conformance):
     operation = "norm_act"
-    layout_changes_no_bit = False  # what is not channels last is PyTorch's
+    layout_changes_no_bit = False  # PyTorch computes other layouts than channels last
     sizes = ((2, 2), (3, 5), (3, 131))
     cases = [
         Case(
@@ -70,7 +70,7 @@ class TestNormAct(Conformance):
             grads=(0, 1, 2),
             # The gradient through the statistics cancels.
             noise=(1e-6, 1e-5),
-            # The gradient before the upsampling and the border too.
+            # Upsampling and border round their gradients as well.
             roundings=1 + ("bilinear" in then) + ("border" in then),
             thorough=training,
         )
@@ -81,7 +81,7 @@ class TestNormAct(Conformance):
     def make_every_call(self, backend: Backend) -> None:
         super().make_every_call(backend)
         if backend.kind == backends.CPP:
-            return  # has no kernel that merges processes
+            return  # C++ has no kernel that merges statistics of processes
         parts = torch.rand(2, 3, CHANNELS, device=backend.device) + 1  # of two processes
         running = torch.rand(2, CHANNELS, device=backend.device).unbind()
         op.merge_statistics(parts, *running, 0.1)

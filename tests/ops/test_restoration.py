@@ -33,7 +33,7 @@ def _case(name: str, count: int, strength: float = 0.5, **options: Any) -> Case:
         partial(_by_reference, strength=strength),
         partial(_inputs, count),
         grads=(),
-        noise=(1e-6, 0.0),  # two channels may share the limit, and luma cancels
+        noise=(1e-6, 0.0),  # two channels may reach the limit together, and luma cancels
         **options,
     )
 
@@ -50,7 +50,7 @@ class TestFuseRestored(Conformance):
 
     @pytest.mark.parametrize("layout", ["planar", "channels_last"])
     def test_stored_types(self, backend: Backend, layout: str) -> None:
-        """Integers come back in their type and layout, rounded to the nearest once."""
+        """Integers keep their dtype and layout and are rounded once, to the nearest."""
         for dtype, highest in INTEGERS.items():
             exposures = arrange(stack(1, 2, 3, 6, 700, dtype=dtype), layout)
             logits = arrange(logits_for(exposures), "channels_last")
@@ -79,7 +79,7 @@ class TestFuseRestored(Conformance):
             torch.testing.assert_close(fuse_restored(*given, 0.0)[0].cpu(), expected)
 
     def test_alike_exposures_stay(self, backend: Backend) -> None:
-        """There is no room for more colour, also where all exposures are clipped."""
+        """Exposures that are alike are returned unchanged, also where all are clipped."""
         for level in (0.0, 0.4, 1.0):
             images = torch.full((1, 2, 3, 4, 5), level, device=backend.device)
             images[:, :, 0] *= 0.5

@@ -79,7 +79,7 @@ def same(one, other):
 def test_resumed_run_looks_at_no_file_again(copied, run, weights, looked_at):
     train(copied, run, resume=True, workers=0)
     assert looked_at["hashed"] == []
-    assert len(looked_at["decoded"]) <= 2 * 2  # the pairs of the two steps that are left
+    assert len(looked_at["decoded"]) <= 2 * 2  # the pairs of the two remaining steps
     assert same(run / WEIGHTS, weights)
 
 

@@ -306,5 +306,5 @@ def test_probe_names_a_precision():
     objective = Objective(TrainConfig.recipe("pairs"))
     precision = choose_precision(net, objective, batch)
     assert precision in ("float32", "bfloat16")
-    # The probe works on a copy.
+    # The probe trains a copy of the network.
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())

@@ -34,7 +34,7 @@ Ma2015Maps ma2015_maps(const Addresses<4>& a) {
   return {pointer(a[0]), pointer(a[1]), pointer(a[2]), pointer(a[3])};
 }
 
-MefnetMaps mefnet_maps(const Addresses<5>& a) {
+ReferenceMaps reference_maps(const Addresses<5>& a) {
   return {pointer(a[0]), static_cast<int64_t*>(pointer(a[1])), pointer(a[2]), pointer(a[3]),
           pointer(a[4])};
 }
@@ -64,13 +64,26 @@ void halve(bool in_double, const std::array<int64_t, 3>& sizes, int64_t images, 
 
 void mefnet_sources(bool in_double, const Shape& shape, const Addresses<5>& maps) {
   const py::gil_scoped_release release;
-  mefnet_sources_kernel(shape.with(kZero), mefnet_maps(maps), in_double);
+  mefnet_sources_kernel(shape.with(kZero), reference_maps(maps), in_double);
 }
 
 void mefnet_factors(bool in_double, const Shape& shape, const Addresses<5>& maps,
                     const Addresses<5>& score, double c1, double c2) {
   const py::gil_scoped_release release;
-  mefnet_factors_kernel(shape.with(kZero), mefnet_maps(maps), mef_score(score, c1, c2), in_double);
+  mefnet_factors_kernel(shape.with(kZero), reference_maps(maps), mef_score(score, c1, c2),
+                        in_double);
+}
+
+void color2018_sources(bool in_double, const Shape& shape, const Addresses<5>& maps) {
+  const py::gil_scoped_release release;
+  color2018_sources_kernel(shape.with(kValid), reference_maps(maps), in_double);
+}
+
+void color2018_score(bool in_double, const Shape& shape, const Addresses<5>& maps,
+                     const Addresses<5>& score, double c1, double c2) {
+  const py::gil_scoped_release release;
+  color2018_score_kernel(shape.with(kValid), reference_maps(maps), mef_score(score, c1, c2),
+                         in_double);
 }
 
 }  // namespace
@@ -86,6 +99,8 @@ FASTMEF_BINDING(m) {
   m.def("halve", &halve);
   m.def("mefnet_sources", &mefnet_sources);
   m.def("mefnet_factors", &mefnet_factors);
+  m.def("color2018_sources", &color2018_sources);
+  m.def("color2018_score", &color2018_score);
 }
 
 }  // namespace fastmef

@@ -33,8 +33,9 @@ struct Ma2015Maps {
   void* variance;
 };
 
-// Shapes: (B, K, H, W), then (B, H, W) four times.
-struct MefnetMaps {
+// The maps of the variants that compare with the exposure of largest variance, which `reference`
+// names. Shapes: (B, K, H, W), of color2018 (B, K, 3, H, W), then (B, H', W') four times.
+struct ReferenceMaps {
   void* exposures;
   int64_t* reference;
   void* mean;
@@ -42,10 +43,11 @@ struct MefnetMaps {
   void* luminance;
 };
 
-// The scores (B) of fused images (B, H, W), and their gradients (B, H, W) if they are wanted.
+// The scores (B) of fused images (B, H, W), of color2018 (B, 3, H, W), and their gradients, of the
+// same shape, if they are wanted.
 struct MefScore {
   void* fused;
-  void* structure;
+  void* structure;  // of color2018 the product with the luminance factor
   void* luminance;  // only for mefnet
   void* grad_structure;
   void* grad_luminance;
@@ -59,8 +61,11 @@ FASTMEF_KERNEL(ma2015_level,
 FASTMEF_KERNEL(ma2015_quality, void(const MefShape&, const Ma2015Maps&, double unit,
                                     const MefScore&, bool in_double))
 FASTMEF_KERNEL(halve, void(const HalveArgs&, bool in_double))
-FASTMEF_KERNEL(mefnet_sources, void(const MefShape&, const MefnetMaps&, bool in_double))
+FASTMEF_KERNEL(mefnet_sources, void(const MefShape&, const ReferenceMaps&, bool in_double))
 FASTMEF_KERNEL(mefnet_factors,
-               void(const MefShape&, const MefnetMaps&, const MefScore&, bool in_double))
+               void(const MefShape&, const ReferenceMaps&, const MefScore&, bool in_double))
+FASTMEF_KERNEL(color2018_sources, void(const MefShape&, const ReferenceMaps&, bool in_double))
+FASTMEF_KERNEL(color2018_score,
+               void(const MefShape&, const ReferenceMaps&, const MefScore&, bool in_double))
 
 }  // namespace fastmef

@@ -3,7 +3,8 @@
 //   dQ/dy = w * grad_mean + 2 y (w * grad_second_moment) + sum_k x_k (w * grad_cross_k)
 //
 // Op derives from ScoreSweep<T, Op> and has void score(int64_t y), which computes the values and,
-// for a gradient, the derivatives of window row y.
+// for a gradient, the derivatives of window row y. A score of colour images takes the moments of
+// all channels jointly; it hides kChannels and windows().
 #pragma once
 
 #include "cpu/mef_ssim/moments.h"
@@ -28,13 +29,15 @@ struct ScorePass {
   int count() const { return static_cast<int>(shape.count); }
 };
 
-// Image 0 is the fused one, image k + 1 the exposure k.
+// The first kChannels images are the channels of the fused one; those of exposure k begin at image
+// (k + 1) kChannels.
 template <class T, class Op>
 class ScoreSweep : public WindowSweep<T, Op> {
   using Base = WindowSweep<T, Op>;
 
  public:
   static constexpr int64_t kColumns = kMefColumns;
+  static constexpr int kChannels = 1;
 
   void run(int64_t tile) {
     tile_ = tile;
@@ -57,16 +60,18 @@ class ScoreSweep : public WindowSweep<T, Op> {
   }
 
   Pixels image(int p) const {
-    if (p == 0) return {&pass_.fused, this->batch_ * pass_.fused.plane};
-    return {&pass_.exposures,
-            this->batch_ * pass_.exposures.plane + (p - 1) * pass_.exposures.layer};
+    const bool fused = p < Op::kChannels;
+    const Stack& stack = fused ? pass_.fused : pass_.exposures;
+    const int layer = fused ? p : p - Op::kChannels;
+    return {&stack, this->batch_ * stack.plane + layer * stack.layer};
   }
 
   // The gradient of the luminance factor is stored as that of the first exposure, which has none.
   Pixels target(int p) const {
     static const Stack absent{};
-    const Stack* stacks[] = {&pass_.grad_structure, &pass_.grad_luminance};
-    return {p < 2 ? stacks[p] : &absent, this->batch_ * pass_.fused.plane};
+    const int64_t begin = this->batch_ * pass_.fused.plane;
+    if (p < Op::kChannels) return {&pass_.grad_structure, begin + p * pass_.fused.layer};
+    return {p == Op::kChannels ? &pass_.grad_luminance : &absent, begin};
   }
 
   void windows(int64_t y) {
@@ -75,21 +80,23 @@ class ScoreSweep : public WindowSweep<T, Op> {
   }
 
   void combine(int64_t g, int p, T* FASTMEF_RESTRICT out) {
-    const T scale = static_cast<T>(pass_.scale);
+    constexpr int kChannels = Op::kChannels;
+    const T scale = static_cast<T>(pass_.scale / kChannels);
     const int64_t n = this->g1_ - this->g0_;
-    if (p == 1) {
+    if (p == kChannels) {
       const T* FASTMEF_RESTRICT mean = this->gathered(kGradCross + pass_.count());
       for (int64_t i = 0; i < n; ++i) out[i] = scale * mean[i];
       return;
     }
     const T* FASTMEF_RESTRICT mean = this->gathered(kGradMean);
     const T* FASTMEF_RESTRICT second_moment = this->gathered(kGradSecondMoment);
-    const T* FASTMEF_RESTRICT fused = this->ring(g, 0) + (this->g0_ - this->b0_);
+    const T* FASTMEF_RESTRICT fused = this->ring(g, p) + (this->g0_ - this->b0_);
     FASTMEF_VECTORIZE
     for (int64_t i = 0; i < n; ++i) out[i] = scale * (mean[i] + 2 * fused[i] * second_moment[i]);
     for (int k = 0; k < pass_.count(); ++k) {
       const T* FASTMEF_RESTRICT cross = this->gathered(kGradCross + k);
-      const T* FASTMEF_RESTRICT exposure = this->ring(g, k + 1) + (this->g0_ - this->b0_);
+      const T* FASTMEF_RESTRICT exposure =
+          this->ring(g, (k + 1) * kChannels + p) + (this->g0_ - this->b0_);
       FASTMEF_VECTORIZE
       for (int64_t i = 0; i < n; ++i) out[i] += scale * exposure[i] * cross[i];
     }
@@ -139,6 +146,7 @@ void score_tiles(const MefShape& shape, const Maps& maps, const MefScore& score)
   const int64_t height = shape.y.size, width = shape.x.size;
   const Tiles tiles(shape.batch, height, width, Op<T>::kColumns);
   const int count = static_cast<int>(shape.count);
+  const int channels = Op<T>::kChannels;
   const int derivatives = kGradCross + count + (score.grad_luminance ? 1 : 0);
   const Array<double> structure(tiles.count), luminance(tiles.count);
   struct Pass : ScorePass {
@@ -147,11 +155,11 @@ void score_tiles(const MefShape& shape, const Maps& maps, const MefScore& score)
   const Pass pass{
       {shape,
        score,
-       {shape.y, shape.x, shape.taps_y, shape.taps_x, tiles, count + 1, derivatives,
+       {shape.y, shape.x, shape.taps_y, shape.taps_x, tiles, channels * (count + 1), derivatives,
         score.grad_structure != nullptr, false},
-       planes<T>(score.fused, 1, height, width),
-       planes<T>(maps.exposures, count, height, width),
-       planes<T>(score.grad_structure, 1, height, width),
+       planes<T>(score.fused, channels, height, width),
+       planes<T>(maps.exposures, channels * count, height, width),
+       planes<T>(score.grad_structure, channels, height, width),
        planes<T>(score.grad_luminance, 1, height, width),
        1.0 / (static_cast<double>(shape.y.windows()) * static_cast<double>(shape.x.windows())),
        structure.data,

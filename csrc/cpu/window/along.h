@@ -23,7 +23,7 @@ void mean_along(const T* FASTMEF_RESTRICT in, const T* taps, int count, int64_t 
   }
 }
 
-// Handles an odd number of symmetric taps, which take half as many registers.
+// Handles a fixed number of symmetric taps, which take half as many registers.
 template <class T, int Taps>
 void mean_along(const T* FASTMEF_RESTRICT in, const T* taps, int64_t n, T* FASTMEF_RESTRICT out) {
   constexpr int kHalf = Taps / 2;
@@ -32,7 +32,7 @@ void mean_along(const T* FASTMEF_RESTRICT in, const T* taps, int64_t n, T* FASTM
   for (int j = 0; j <= kHalf; ++j) w[j] = taps[j];
   FASTMEF_VECTORIZE
   for (int64_t x = 0; x < n; ++x) {
-    T sum = w[kHalf] * in[x + kHalf];
+    T sum = Taps % 2 ? w[kHalf] * in[x + kHalf] : T(0);
 #pragma GCC unroll 16
     for (int j = 0; j < kHalf; ++j) sum += w[j] * (in[x + j] + in[x + Taps - 1 - j]);
     out[x] = sum;

@@ -182,6 +182,12 @@ class WindowSweep : public WindowTile {
     filter_block(1, rows, second_moment);
   }
 
+  // Computes the window means of `rows` rows of windows; `in` lists the rows of values under them.
+  void window_means(const T* const* in, int rows, T* out) const {
+    taps_.down(in, rows, inputs_, stride_, down(0));
+    filter_block(0, rows, out);
+  }
+
   // Computes E[x], E[x^2] and E[x a] of the images p and a.
   void cross_moments(int64_t y, int rows, int a, int p, T* mean, T* second_moment, T* cross) {
     find_rows(y, rows, a, rows_a_);

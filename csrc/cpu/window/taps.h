@@ -1,5 +1,6 @@
 // The taps of a sweep, in the type that is used in computations. The loops for the usual 11 taps
-// are unrolled, and those for the 5 taps of the descent in inference.
+// are unrolled, and those for the 5 taps of the descent in inference and the 8 of MEF-SSIM
+// color2018.
 #pragma once
 
 #include "cpu/runtime/arena.h"
@@ -32,6 +33,7 @@ class Taps {
   // Filters a row.
   void along(const T* in, int64_t n, T* out) const {
     if (count_x_ == 11) return mean_along_11(in, x_, n, out);
+    if (count_x_ == 8) return mean_along<T, 8>(in, x_, n, out);
     if (count_x_ == 5) return mean_along<T, 5>(in, x_, n, out);
     mean_along(in, x_, count_x_, n, out);
   }
@@ -41,6 +43,7 @@ class Taps {
   // at r * stride.
   void down(const T* const* in, int rows, int64_t n, int64_t stride, T* out) const {
     if (count_y_ == 11) return unrolled_down<11>(in, rows, n, stride, out);
+    if (count_y_ == 8) return unrolled_down<8>(in, rows, n, stride, out);
     if (count_y_ == 5) return unrolled_down<5>(in, rows, n, stride, out);
     for (int r = 0; r < rows; ++r) mean_down<T>(in + r, y_, count_y_, n, out + r * stride);
   }

@@ -67,7 +67,9 @@ def attribute_bits(attributes: str) -> int:
 @lru_cache(maxsize=256)
 def axis_taps(window: int, sigma: float | None, size: int) -> tuple[float, ...]:
     """Return the taps of the window along an axis of ``size`` pixels."""
-    require(window > 0 and window % 2 == 1, "a window has an odd number of pixels")
+    require(
+        window > 0 and (window % 2 == 1 or sigma is None), "a window has an odd number of pixels"
+    )
     return gaussian_taps(effective_window(window, size), sigma)
 
 

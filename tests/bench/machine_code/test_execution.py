@@ -89,7 +89,7 @@ def test_trips_and_both_sides_of_a_branch_are_counted(grid: int, warps: int) -> 
 
 
 def test_blocks_that_are_left_out_count_as_the_others() -> None:
-    grid = 4000  # of one warp: more than are followed
+    grid = 4000  # blocks of one warp, of which only a part is executed
     counts = counts_of(DIVERGING, grid, 32, ADDRESS)
     assert counts.bytes_by_width[4] == pytest.approx(128 * grid)
     exact = grid * 6 + 11 * grid * (grid + 1) / 2
@@ -136,4 +136,4 @@ def test_subtraction_carries_into_the_upper_half(taken: int) -> None:
         /*0050*/                   EXIT ;
 """
     counts = counts_of(listing, 1, 32, ADDRESS + taken.to_bytes(4, "little"))
-    assert counts.stored == 32 - taken  # where the difference is not negative
+    assert counts.stored == 32 - taken  # threads with a difference of at least 0 store

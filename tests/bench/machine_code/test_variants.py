@@ -94,7 +94,7 @@ def configurations() -> list[Any]:
 
 @pytest.fixture(scope="module")
 def checked(configurations: list[Any]) -> dict[Any, Pattern]:
-    """Return by variant of a kernel what it was compiled for, None apart."""
+    """Return variant of a kernel → its pattern, without absent arrays."""
     patterns: dict[Any, Pattern] = {}
     for configuration in configurations:
         pattern = patterns.setdefault(configuration.kernel, {})
