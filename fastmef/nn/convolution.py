@@ -30,11 +30,14 @@ class Conv3x3(nn.Conv2d):
         """
         if not (self.training and torch.is_grad_enabled()) or torch.compiler.is_compiling():
             return False
-        if self.bias is not None or features.ndim != 4 or torch.is_autocast_enabled("cpu"):
+        if features.device.type != "cpu" or features.ndim != 4 or self.bias is not None:
             return False
-        if not features.is_contiguous(memory_format=torch.channels_last):
+        if torch.is_autocast_enabled("cpu"):
             return False
+        if op.CONV3X3.backend(features, self.weight) != backends.CPP:
+            return False
+        # The module itself reports what does not fit.
         rows, columns = (size + 2 * int(self.padding[0]) for size in features.shape[2:])
-        if features.numel() == 0 or features.shape[1] != self.in_channels or min(rows, columns) < 3:
-            return False  # the module itself reports what does not fit
-        return op.CONV3X3.backend(features, self.weight) == backends.CPP
+        fits = features.shape[1] == self.in_channels and min(rows, columns) >= 3
+        is_dense = features.is_contiguous(memory_format=torch.channels_last)
+        return fits and is_dense and features.numel() > 0

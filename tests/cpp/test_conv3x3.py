@@ -78,11 +78,24 @@ def test_pytorch_computes_other_calls():
     assert name_of(module, x) != "Conv3x3Backward"
 
 
+def test_transforms():
+    """The kernels have no rule for ``vmap``; PyTorch computes the call."""
+    module, x = Conv3x3(16, 16, 1), features(16, 5, 6).unsqueeze(1)
+    loss = lambda x: module(x).square().sum()  # noqa: E731
+    found = torch.func.vmap(torch.func.grad(loss))(x)
+    given = x.flatten(0, 1).requires_grad_()
+    (expected,) = torch.autograd.grad(
+        F.conv2d(given, module.weight, padding=1).square().sum(), given
+    )
+    torch.testing.assert_close(found.flatten(0, 1), expected)
+
+
 def test_pytorch_reports_what_does_not_fit():
     module = Conv3x3(16, 16, 0)
-    for x in (features(32, 5, 6), features(16, 2, 6)):
-        with pytest.raises(RuntimeError, match=r"channels|[Kk]ernel size"):
-            module(x)
+    with pytest.raises(RuntimeError, match="to have 16 channels"):
+        module(features(32, 5, 6))
+    with pytest.raises(RuntimeError, match="[Kk]ernel size"):
+        module(features(16, 2, 6))
     assert module(features(16, 5, 6)[:0]).shape == (0, 16, 3, 4)
 
 
