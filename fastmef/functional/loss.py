@@ -99,6 +99,7 @@ def weighted_ssim_loss(
         torch.Size([1, 1, 22, 22])
     """
     options, scales = loss_options(scales, gamma, luminance, window, sigma, k1, k2, floor, eps)
+    check_choice("reduction", reduction, ("mean", "none"))
     if mask is None and reduction == "mean":
         loss = repeat(ops.WEIGHTED_SSIM_LOSS, fused, exposures, options, scales)
         if loss is not None:
@@ -108,7 +109,6 @@ def weighted_ssim_loss(
     check_exposures(exposures)
     check_fused(fused, exposures)
     check_same_kind("fused", fused, "exposures", exposures)
-    check_choice("reduction", reduction, ("mean", "none"))
     if reduction == "none" and len(scales) != 1:
         raise InputError(f"reduction='none' needs one scale, got {len(scales)}")
     plane, planes = to_luma(fused, 3), to_luma(exposures, 4)

@@ -10,6 +10,7 @@ from PIL import Image
 
 import fastmef
 from fastmef.data.images import read_image
+from fastmef.inference.fuse import fuse_with_weights
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ class TestWeights:
 
     def test_files(self, fused, large, model, tmp_path):
         fused(large, "--weights-out", tmp_path / "maps")
-        _, weights = fastmef.inference.fuse.fuse_with_weights(large, model, device="cpu")
+        _, weights = fuse_with_weights(large, model, device="cpu")
         for name, plane in zip("abc", weights, strict=True):
             image = Image.open(tmp_path / "maps" / f"{name}.weights.png")
             assert image.mode == "I;16" and image.size == (327, 196)
@@ -172,7 +173,7 @@ class TestWeights:
         for name in ("dark", "bright"):
             Image.new("L", (40, 30)).save(tmp_path / f"{name}.weights.png")
         line = refused(*fuse(photographs, "--weights-in", tmp_path))
-        assert "one above 0 at every pixel" in line
+        assert "above 0 at every pixel, got a pixel of zeros" in line
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -178,7 +178,7 @@ def test_out_of_memory(scenes, tmp_path, model, monkeypatch, error, command):
     def fail(*_arguments, **_options):
         raise error
 
-    monkeypatch.setattr(FusionNet, "logits", fail)
+    monkeypatch.setattr(FusionNet, "exposure_features", fail)
     pair = [scenes / "s0" / "under.png", scenes / "s0" / "over.png"]
     arguments = {
         "fuse": ("fuse", *pair, "-o", tmp_path / "a.png", "--model", model),
