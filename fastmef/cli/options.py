@@ -40,7 +40,7 @@ brightness = click.option(
 refine = click.option(
     "--refine",
     type=click.IntRange(0),
-    default=40,
+    default=30,
     show_default=True,
     metavar="STEPS",
     help="Optimisation steps that tune the network's weights to these photographs; 0 is fastest.",

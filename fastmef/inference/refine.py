@@ -34,7 +34,7 @@ STRUCTURE, STRUCTURE_OPTIONS = 3.0, LossOptions(window=5, sigma=1.0)
 MEFNET = 0.7
 # Colour is coarse, so this term is computed at half the size of the base. Its gradient changes
 # slowly, so it is computed in every fifth step only.
-COLOR2018, COLOR_STEPS = 2.2, 5
+COLOR2018, COLOR_STEPS = 2.6, 5
 
 RATE = 0.2
 MOMENTUM, SCALE_DECAY = 0.5, 0.9
@@ -47,7 +47,7 @@ class BaseLoss:
     r"""The loss of a fusion of the base of one bracket. Maps of the exposures are computed once.
 
     .. math:: L = \sum_l \alpha_l\,(1 - Q_l) + 3\,L_\gamma + 0.7\,(1 - l \cdot cs)
-        + 2.2\,(1 - Q_\mathrm{color}) + 100 \max\bigl(0, \log(0.95\,T / \bar F)\bigr)^2,
+        + 2.6\,(1 - Q_\mathrm{color}) + 100 \max\bigl(0, \log(0.95\,T / \bar F)\bigr)^2,
         \qquad T = \tfrac12\Bigl(\tfrac12 + \sum_k s_k \bar J_k / \sum_k s_k\Bigr)
 
     with the qualities Q of three scales of MEF-SSIM ``ma2015``, the γ-weighted SSIM loss
