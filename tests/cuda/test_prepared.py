@@ -164,7 +164,10 @@ def test_launch_that_fails(form: str, made: list[Any], monkeypatch: pytest.Monke
     source, exposures = inputs(form)
     value, gradient = step(form, source, exposures)
 
+    attempts: list[Any] = []
+
     def fails(*given: Any) -> None:
+        attempts.append(given)
         raise RuntimeError("no kernel image")
 
     monkeypatch.setattr(type(made[0]), "__call__", fails)
@@ -174,4 +177,4 @@ def test_launch_that_fails(form: str, made: list[Any], monkeypatch: pytest.Monke
     assert torch.allclose(again[0], value) and torch.allclose(again[1], gradient, atol=1e-6)
     assert len(backends.FAILED) == 1
     step(form, source, exposures)
-    assert len(made) == 1
+    assert len(made) == len(attempts) == 1
