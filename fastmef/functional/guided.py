@@ -32,14 +32,15 @@ def guided_upsample_fuse(
 
     Args:
         logits: ``(B, K, h, w)``, h ≤ H and w ≤ W, floating point.
-        exposures: ``(B, K, 3, H, W)``, floating point in [0, 1], uint8 or uint16.
+        exposures: ``(B, K, 3, H, W)``, or grey ``(B, K, 1, H, W)`` or ``(B, K, H, W)``, floating
+            point in [0, 1], uint8 or uint16. Grey takes the time of RGB.
         radius: half the side of the windows, from 0 to 32767. A window has ``2 radius + 1`` pixels
             of the small size along each axis and is cropped at borders.
         eps: the variance of the guide below which it counts as flat, > 0. A large value blurs.
 
     Returns:
-        F ``(B, 3, H, W)`` in the dtype and layout of the exposures, integers rounded to the
-        nearest.
+        F ``(B, 3, H, W)``, ``(B, 1, H, W)`` or ``(B, H, W)`` in the dtype and layout of the
+        exposures, integers rounded to the nearest.
 
     Memory: beside F, a GPU takes coefficients of the small size; on the CPU plain PyTorch takes
     weights and products of the full size.
@@ -62,10 +63,11 @@ def guided_upsample_fuse(
     """
     check_stack("logits", logits)
     check_image("exposures", exposures)
-    if exposures.ndim != 5 or exposures.shape[:2] != logits.shape[:2] or exposures.shape[2] != 3:
+    stack = exposures.unsqueeze(2) if exposures.ndim == 4 else exposures
+    if stack.ndim != 5 or stack.shape[:2] != logits.shape[:2] or stack.shape[2] not in (1, 3):
         raise InputError(
-            "exposures must be (B, K, 3, H, W) for logits (B, K, h, w), "
-            f"got {tuple(exposures.shape)} and {tuple(logits.shape)}"
+            "exposures must be (B, K, 3, H, W), (B, K, 1, H, W) or (B, K, H, W) for logits "
+            f"(B, K, h, w), got {tuple(exposures.shape)} and {tuple(logits.shape)}"
         )
     small, full = tuple(logits.shape[-2:]), tuple(exposures.shape[-2:])
     if small[0] > full[0] or small[1] > full[1]:
@@ -76,4 +78,9 @@ def guided_upsample_fuse(
             f"radius must be an integer from 0 to {LARGEST_RADIUS}, got {shown(radius)}"
         )
     check_positive("eps", eps)
-    return ops.guided_upsample_fuse(logits, exposures, radius, eps)
+    if stack.shape[2] == 3:
+        return ops.guided_upsample_fuse(logits, stack, radius, eps)
+    # A view with three equal channels takes no memory.
+    fused = ops.guided_upsample_fuse(logits, stack.expand(-1, -1, 3, -1, -1), radius, eps)
+    fused = fused[:, :1].contiguous()
+    return fused.squeeze(1) if exposures.ndim == 4 else fused

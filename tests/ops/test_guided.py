@@ -57,6 +57,28 @@ class TestGuidedUpsampleFuse(Conformance):
         _case("radius and eps", partial(_inputs, 2), radius=1, eps=1e-2),
     )
 
+    def test_gray_is_fused_like_equal_channels(self, backend: Backend) -> None:
+        for dtype in (*INTEGERS, torch.float32):
+            gray = arrange(stack(2, 3, 6, 7, dtype=dtype), "transposed").to(backend.device)
+            logits = logits_for(gray.cpu().unsqueeze(2)[..., ::2, ::3]).to(backend.device)
+            rgb = gray.unsqueeze(2).repeat(1, 1, 3, 1, 1)
+            expected = functional.guided_upsample_fuse(logits, rgb)
+            found = functional.guided_upsample_fuse(logits, gray)
+            with_axis = functional.guided_upsample_fuse(logits, gray.unsqueeze(2))
+            assert torch.equal(found, expected[:, 0]) and torch.equal(with_axis[:, 0], found)
+            assert found.dtype == dtype and with_axis.is_contiguous()
+
+    def test_gradient_of_gray(self, backend: Backend) -> None:
+        gray = stack(2, 2, 1, 6, 7, dtype=torch.float32).to(backend.device)
+        logits = logits_for(gray.cpu()[..., ::2, ::3]).to(backend.device)
+        results = []
+        for channels in (1, 3):
+            x = gray.clone().requires_grad_()
+            images = x.expand(-1, -1, channels, -1, -1).clone()
+            functional.guided_upsample_fuse(logits, images)[:, 0].square().sum().backward()
+            results.append(x.grad)
+        torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-6)
+
     def test_stored_types(self, backend: Backend) -> None:
         """Integers keep their dtype and layout and are rounded to the nearest."""
         for dtype, highest in INTEGERS.items():
