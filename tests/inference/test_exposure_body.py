@@ -68,6 +68,14 @@ def test_without_the_operations_of_onednn(monkeypatch):
     check(make_network(skip_connections=True), *bracket(3), 1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=BFLOAT16)])
+def test_the_operation_of_onednn_is_used_where_it_exists(dtype):
+    pointwise = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
+    if not torch.backends.mkldnn.is_available() or "binary" not in dir(pointwise):
+        pytest.skip("this PyTorch has no fused sum")
+    assert exposure_body._has_fused_sum(torch.device("cpu"), dtype)
+
+
 @BFLOAT16
 def test_bfloat16():
     network = make_network(skip_connections=True)
