@@ -48,6 +48,9 @@ class ContextBlock {
   void run(int64_t index) {
     const int64_t begin = index * block_pixels(args_);
     const int64_t pixels = least(block_pixels(args_), args_.pixels - begin);
+    if (args_.count == 2) {
+      FASTMEF_FOR_STORAGE(args_.dtype, join_two, begin * args_.channels, pixels)
+    }
     for (int64_t k = 0; k < args_.count; ++k) add(k, begin * args_.channels, pixels);
     for (int64_t i = 0; i < pixels; ++i) {
       const int64_t at = 2 * (begin + i) * args_.channels;
@@ -59,6 +62,29 @@ class ContextBlock {
  private:
   Stack stack(void* data) const { return {data, args_.dtype, 0, 0, 0, 0, 1}; }
   Stack out() const { return stack(args_.out); }
+
+  // Handles two exposures, the usual number, without rows of scratch.
+  template <class S>
+  void join_two(int64_t first, int64_t pixels) const {
+    const T part_a = static_cast<T>(args_.parts[0]), part_b = static_cast<T>(args_.parts[1]);
+    const int64_t channels = args_.channels;
+    for (int64_t i = 0; i < pixels; ++i) {
+      const int64_t at = first + i * channels;
+      const S* FASTMEF_RESTRICT a = static_cast<const S*>(args_.frames[0]) + at;
+      const S* FASTMEF_RESTRICT b = static_cast<const S*>(args_.frames[1]) + at;
+      S* FASTMEF_RESTRICT mean = static_cast<S*>(args_.out) + 2 * at;
+      S* FASTMEF_RESTRICT largest = mean + channels;
+      FASTMEF_VECTORIZE
+      for (int64_t c = 0; c < channels; ++c) {
+        const T u = to_number<T>(a[c]), v = to_number<T>(b[c]);
+        from_number(part_a * u + part_b * v, mean[c]);
+        from_number(larger_or_nan(v, u), largest[c]);
+      }
+    }
+  }
+
+  // Returns x if it is larger than y. As in torch.maximum, NaN is larger than any number.
+  static T larger_or_nan(T x, T y) { return (x > y) | (x != x) ? x : y; }
 
   void add(int64_t k, int64_t first, int64_t pixels) {
     const int64_t n = pixels * args_.channels;
@@ -75,8 +101,7 @@ class ContextBlock {
     FASTMEF_VECTORIZE
     for (int64_t i = 0; i < n; ++i) {
       sum[i] += part * in[i];
-      // As in torch.maximum, NaN is larger than any number.
-      largest[i] = (in[i] > largest[i]) | (in[i] != in[i]) ? in[i] : largest[i];
+      largest[i] = larger_or_nan(in[i], largest[i]);
     }
   }
 

@@ -37,9 +37,9 @@ class Band {
   size_t bytes() const { return arena_.used(); }
 
   void run(int64_t begin, int64_t end) {
-    int64_t next = most(0, begin - args_.radius);
+    int64_t next = weights_.first_row(begin);
     for (int64_t y = begin; y < end; ++y) {
-      for (; next <= y + args_.radius && next < args_.height; ++next) weights_.read_row(next);
+      for (; next < weights_.end_row(y); ++next) weights_.read_row(next);
       weights_.make_weights(y);
       for (int64_t c = 0; c < args_.channels; ++c) {
         expansion_.expand(args_.fused_coarse, 0, c, y, unit_, above_);

@@ -43,19 +43,24 @@ template <class T>
 class BandWeights {
  public:
   BandWeights(const BandArgs& args, const Block& block, Arena& arena)
-      : args_(args), block_(block), taps_(2 * args.radius + 1), stride_(block_stride(args)) {
+      : args_(args),
+        block_(block),
+        taps_(2 * args.radius + 1),
+        slots_(taps_ + 1),
+        stride_(block_stride(args)) {
     const int64_t count = args.count;
-    gray_ = arena.take<T>(count * taps_ * stride_);
-    rows_ = arena.take<const T*>(taps_);
-    mean_ = arena.take<T>(stride_);
-    deviation_ = arena.take<T>(stride_);
+    gray_ = arena.take<T>(count * slots_ * stride_);
+    rows_ = arena.take<const T*>(slots_);
+    // The moments of the columns of every exposure, for a pair of rows if the radius is the usual.
+    mean_ = arena.take<T>(2 * count * stride_);
+    deviation_ = arena.take<T>(2 * count * stride_);
     sum_ = arena.take<T>(stride_);
     squares_ = arena.take<T>(stride_);
     weights_ = arena.take<T>(count * stride_);
     total_ = arena.take<T>(stride_);
-    if (!dense()) split_ = arena.take<char>(count * args.channels * taps_ * channel_bytes());
+    if (!dense()) split_ = arena.take<char>(count * args.channels * slots_ * channel_bytes());
     if (masked()) {
-      mask_ = arena.take<T>(count * taps_ * stride_);
+      mask_ = arena.take<T>(count * slots_ * stride_);
       mask_rows_ = arena.take<const T*>(taps_);
       plain_total_ = arena.take<T>(stride_);
       moments_ = arena.take<double>(3 * stride_);
@@ -69,7 +74,7 @@ class BandWeights {
   char* channel(int64_t k, int64_t c, int64_t y) const {
     const Stack fine = exposure(k);
     if (dense()) return address(fine, offset_of(fine, block_.b, 0, c, y, block_.left));
-    return split_ + ((y % taps_ * args_.count + k) * args_.channels + c) * channel_bytes();
+    return split_ + ((y % slots_ * args_.count + k) * args_.channels + c) * channel_bytes();
   }
 
   // Returns the validity of an exposure in a row that was read, from column block.x on; null if all
@@ -77,6 +82,11 @@ class BandWeights {
   const T* mask(int64_t k, int64_t y) const {
     return masked() ? mask_row(k, y) + args_.radius : nullptr;
   }
+
+  // Return the first row, and the row after the last, that must be read before the weights of row
+  // y. They belong to the windows of two rows, the even one and the odd one below it.
+  int64_t first_row(int64_t y) const { return most(0, y / 2 * 2 - args_.radius); }
+  int64_t end_row(int64_t y) const { return least(args_.height, y / 2 * 2 + args_.radius + 2); }
 
   // Reads row y of all exposures.
   void read_row(int64_t y) {
@@ -106,12 +116,14 @@ class BandWeights {
     }
   }
 
-  // Computes the weights of row y. The rows of its windows must have been read.
+  // Computes the weights of row y.
   void make_weights(int64_t y) {
     const T floor = static_cast<T>(args_.floor), contrast = static_cast<T>(args_.contrast);
     T highest_share = 0;
     for (int64_t k = 0; k < args_.count; ++k) highest_share = larger(highest_share, share_of(k));
     const bool shared = highest_share > 0;  // shares that are all 0 are ignored
+    if (paired() && y / 2 != pair_) measure_columns(y / 2);
+    if (args_.count == 2 && !masked()) return make_two_weights(y, shared);
     for (int64_t k = 0; k < args_.count; ++k) {
       T* activity = weights_ + k * stride_;
       make_variance(k, y, activity);
@@ -135,6 +147,7 @@ class BandWeights {
  private:
   bool dense() const { return args_.fine.column == 1; }
   bool masked() const { return args_.validity.data; }
+  bool paired() const { return args_.radius == kUsualRadius && !masked(); }
 
   // Returns one exposure of the level as a Stack with K = 1.
   Stack exposure(int64_t k) const {
@@ -148,10 +161,10 @@ class BandWeights {
 
   // Return rows of grey values and masks, which begin `radius` columns before the block.
   T* gray_row(int64_t k, int64_t y) const {
-    return gray_ + (y % taps_ * args_.count + k) * stride_;
+    return gray_ + (y % slots_ * args_.count + k) * stride_;
   }
   T* mask_row(int64_t k, int64_t y) const {
-    return mask_ + (y % taps_ * args_.count + k) * stride_;
+    return mask_ + (y % slots_ * args_.count + k) * stride_;
   }
 
   // Computes the luma, or the mean over the channels unless there are three, in [0, 1].
@@ -180,13 +193,48 @@ class BandWeights {
   // Returns the share of exposure k, 1 without shares.
   T share_of(int64_t k) {
     if (!args_.shares.data) return 1;
-    T share;
+    T share = 1;
     read(args_.shares, offset_of(args_.shares, block_.b, k, 0, 0, 0), 1, 1, &share);
     return share;
   }
 
+  // Computes the weights of two exposures without a pass for each step.
+  void make_two_weights(int64_t y, bool shared) {
+    T* FASTMEF_RESTRICT a = weights_;
+    T* FASTMEF_RESTRICT b = weights_ + stride_;
+    make_variance(0, y, a);
+    make_variance(1, y, b);
+    const T floor = static_cast<T>(args_.floor), contrast = static_cast<T>(args_.contrast);
+    const T share_a = shared ? share_of(0) : T(1), share_b = shared ? share_of(1) : T(1);
+    FASTMEF_VECTORIZE
+    for (int64_t i = 0; i < block_.n; ++i) {
+      const T u = activity(a[i], floor, share_a), v = activity(b[i], floor, share_b);
+      const T inverse = contrast / (u + v);
+      a[i] = inverse * u;
+      b[i] = inverse * v;
+    }
+  }
+
+  // Computes the moments of the columns of all windows of the rows 2 pair and 2 pair + 1.
+  void measure_columns(int64_t pair) {
+    pair_ = pair;
+    for (int64_t k = 0; k < args_.count; ++k) {
+      for (int64_t j = 0; j < slots_; ++j) {
+        rows_[j] = gray_row(k, clamp_index(2 * pair - args_.radius + j, args_.height));
+      }
+      const int64_t at = 2 * k * stride_;
+      column_moments_of_nine(rows_, block_.n + 2 * args_.radius, stride_, mean_ + at,
+                             deviation_ + at);
+    }
+  }
+
   // Computes the variance of exposure k in the windows of row y.
   void make_variance(int64_t k, int64_t y, T* variance) {
+    if (paired()) {
+      const int64_t at = (2 * k + y % 2) * stride_;
+      row_variance_of_nine(mean_ + at, deviation_ + at, block_.n, variance, sum_, squares_);
+      return;
+    }
     for (int64_t j = 0; j < taps_; ++j) {
       const int64_t row = clamp_index(y - args_.radius + j, args_.height);
       rows_[j] = gray_row(k, row);
@@ -196,9 +244,6 @@ class BandWeights {
     if (masked()) {
       masked_variance(rows_, mask_rows_, args_.radius, block_.n, moments_, moments_ + stride_,
                       moments_ + 2 * stride_, variance);
-    } else if (args_.radius == kUsualRadius) {
-      column_moments_of_nine(rows_, wide, mean_, deviation_);
-      row_variance_of_nine(mean_, deviation_, block_.n, variance, sum_, squares_);
     } else {
       column_moments(rows_, args_.radius, wide, mean_, deviation_, sum_, squares_);
       row_variance(mean_, deviation_, args_.radius, block_.n, variance, sum_, squares_);
@@ -229,7 +274,8 @@ class BandWeights {
 
   const BandArgs& args_;
   const Block& block_;
-  const int64_t taps_, stride_;
+  const int64_t taps_, slots_, stride_;
+  int64_t pair_ = -1;  // the rows 2 pair_ and 2 pair_ + 1 whose columns were measured
   T *gray_, *mean_, *deviation_, *sum_, *squares_, *weights_, *total_;
   T *mask_ = nullptr, *plain_total_ = nullptr;
   const T **rows_, **mask_rows_ = nullptr;

@@ -1,8 +1,8 @@
 // The variance of luma in flat windows, and the activity computed from it.
 //
-// From each column of a window its middle pixel is subtracted, and from the means of the columns
-// that of the middle column. So rounding errors are relative to the variance for any brightness of
-// the window, and no sum is carried from one row to the next.
+// From each column of a window a pixel near its middle is subtracted, and from the means of the
+// columns that of the middle column. So rounding errors are relative to the variance for any
+// brightness of the window, and no sum is carried from one row to the next.
 #pragma once
 
 #include "cpu/runtime/lanes.h"
@@ -10,26 +10,33 @@
 namespace fastmef {
 namespace {
 
-// Computes the mean of each column of nine rows, and the sum of its squared deviations.
+// Computes the mean of each column of nine rows, and the sum of its squared deviations, for the
+// windows that begin in each of two rows. `rows` are the ten rows under them. Both windows contain
+// eight of the rows, and the pixel that is subtracted is the one in the fifth row.
 template <class T>
-void column_moments_of_nine(const T* const* rows, int64_t n, T* FASTMEF_RESTRICT mean,
-                            T* FASTMEF_RESTRICT deviation) {
+void column_moments_of_nine(const T* const* rows, int64_t n, int64_t stride, T* mean,
+                            T* deviation) {
   constexpr T kInverse = T(1) / 9;
-  const T* r[9];
-  for (int j = 0; j < 9; ++j) r[j] = rows[j];
+  const T* r[10];
+  for (int j = 0; j < 10; ++j) r[j] = rows[j];
   FASTMEF_VECTORIZE
   for (int64_t x = 0; x < n; ++x) {
     const T middle = r[4][x];
-    T sum = 0, squares = 0;
-#pragma GCC unroll 9
-    for (int j = 0; j < 9; ++j) {
+    T shared = 0, shared_squares = 0;
+#pragma GCC unroll 8
+    for (int j = 1; j < 9; ++j) {
       if (j == 4) continue;
       const T d = r[j][x] - middle;
-      sum += d;
-      squares += d * d;
+      shared += d;
+      shared_squares += d * d;
     }
-    mean[x] = middle + kInverse * sum;
-    deviation[x] = squares - kInverse * sum * sum;
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) {
+      const T d = r[9 * i][x] - middle;
+      const T sum = shared + d;
+      mean[i * stride + x] = middle + kInverse * sum;
+      deviation[i * stride + x] = shared_squares + d * d - kInverse * sum * sum;
+    }
   }
 }
 
@@ -140,6 +147,13 @@ void masked_variance(const T* const* rows, const T* const* masks, int radius, in
   }
 }
 
+// Returns the activity of an exposure.
+template <class T>
+FASTMEF_HD T activity(T variance, T floor, T share) {
+  const T v = variance + floor;
+  return share * (v * v);
+}
+
 // Replaces the variance by activity = share (variance + floor)^2, and adds it to total, which is
 // set to 0 before if `first` is true.
 template <class T>
@@ -150,10 +164,9 @@ void activity_row(T* FASTMEF_RESTRICT variance, T floor, T share, bool first, in
   }
   FASTMEF_VECTORIZE
   for (int64_t x = 0; x < n; ++x) {
-    const T v = variance[x] + floor;
-    const T activity = share * (v * v);
-    variance[x] = activity;
-    total[x] += activity;
+    const T a = activity(variance[x], floor, share);
+    variance[x] = a;
+    total[x] += a;
   }
 }
 
