@@ -215,6 +215,7 @@ def recording(
     ``cuda`` is ``None`` without nvcc.
     """
     from fastmef import backends
+    from fastmef.ops import loss_launch
     from fastmef.ops.common import cuda as common
     from fastmef.ops.common.operation import OPERATIONS
 
@@ -235,6 +236,8 @@ def recording(
         }
         for name, value in patches.items():
             stack.enter_context(mock.patch.object(backends, name, value))
+        # A launch that is prepared for other backends would be repeated.
+        stack.enter_context(mock.patch.object(loss_launch, "_PREPARED", {}))
         there = mock.patch.object(common, "device_and_stream", lambda *given: (0, 0))
         stack.enter_context(there)
         stack.enter_context(triton.listening(launches.append))
