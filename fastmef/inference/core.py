@@ -12,16 +12,17 @@ from torch import Tensor
 from fastmef import functional
 from fastmef.inference.exposure_body import exposure_logits
 from fastmef.inference.refine import refine_logits
+from fastmef.inference.refine_color import refine_color
 from fastmef.inference.results import check_finite
 from fastmef.nn.multiscale import COLOR
 from fastmef.nn.network import FusionNet
 from fastmef.reference.multiscale import base_logits
 from fastmef.reference.restoration import restore_color
 
-STEPS = 30
+STEPS = 40
 # Factor of the network's logits before the descent. It starts nearer to the plain mean, which keeps
 # more of the contrast between large areas.
-SOFTER = 0.6
+SOFTER = 0.8
 MARGIN = 8  # pixels of the base
 # Distance from white at which compression begins, in the base and in the result. Areas that are
 # white in every frame become level 246, so that overshoot of the bands does not push all of them to
@@ -89,6 +90,8 @@ def fuse_base(
     check_finite(fused)
     if controls.color:
         fused = restore_color(fused, weights, base, controls.color)
+        if controls.weights is None and base.shape[1] > 1 and controls.refine:
+            fused = refine_color(fused, base)
     if controls.brightness:
         fused = fused.clamp(0, 1) ** 2**-controls.brightness
     return FusedBase(_below_white(fused), weights, shares)
