@@ -27,8 +27,8 @@ from fastmef.reference.pyramid import expand, halved_size
 # high contrast give a picture 15 % darker than 30 frames.
 DARKEST, BRIGHTNESS = 0.95, 100.0
 
-# Window and sigma of the smallest scale of ma2015. The finest scale of the score is computed at full
-# size, where the base is enlarged, so that the score's windows cover a few pixels of the base.
+# Window and sigma at the size of the base. The finest scale of the score is computed at full size,
+# where the base is enlarged, so that the score's windows cover a few pixels of the base.
 SMALL_WINDOW = 5, 1.2
 
 MOMENTUM, SCALE_DECAY = 0.5, 0.9
@@ -45,8 +45,6 @@ class Terms(NamedTuple):
 
     ma2015: tuple[float, ...]
     """Of the scales, finest first."""
-    small: float
-    """Of ma2015 in small windows."""
     luminance: float
 
 
@@ -55,27 +53,26 @@ class Descent(NamedTuple):
 
     terms: Terms
     rate: float
-    """Adam's rate of the first step; it falls linearly to zero."""
+    """Adam's rate of the first step. It falls linearly to zero."""
 
 
-FINE = Descent(Terms((3.0, 2.0, 0.3), 6.0, 2.0), rate=0.2)
+FINE = Descent(Terms((10.0, 3.0, 0.4), 2.6), rate=0.2)
 # The brightness of large areas needs many steps of single pixels. It is found before them, in few
 # pixels, by steps that are less than a tenth of the work.
-COARSE = Descent(Terms((1.5, 1.0, 0.2), 1.5, 3.0), rate=0.1)
+COARSE = Descent(Terms((3.0, 1.7, 0.2), 4.0), rate=0.1)
 COARSE_HALVINGS, COARSE_STEPS = 2, 20
 
 
 class BaseLoss:
     r"""The loss of a fusion of the base of one bracket. Maps of the exposures are computed once.
 
-    .. math:: L = \sum_l \alpha_l\,(1 - Q_l) + \alpha_s\,(1 - Q_s)
-        + \alpha_\lambda \Bigl(1 - \operatorname{mean} \frac{2 F \lambda + C_1}
+    .. math:: L = \sum_l \alpha_l\,(1 - Q_l) + \alpha_\lambda \Bigl(1 - \operatorname{mean} \frac{2 F \lambda + C_1}
         {F^2 + \lambda^2 + C_1}\Bigr)
         + 100 \max\bigl(0, \log(0.95\,T / \bar F)\bigr)^2,
         \qquad T = \tfrac12\Bigl(\tfrac12 + \sum_k s_k \bar Y_k / \sum_k s_k\Bigr)
 
-    with the qualities Q of three scales of MEF-SSIM ``ma2015`` and :math:`Q_s` of windows of 5
-    pixels, :math:`\sigma = 1.2`; and the luminance :math:`\lambda` that MEF-SSIM ``mefnet`` desires
+    with the qualities Q of three scales of MEF-SSIM ``ma2015``, the first in windows of 5 pixels
+    with :math:`\sigma = 1.2`, and the luminance :math:`\lambda` that MEF-SSIM ``mefnet`` desires
     of a single pixel (:func:`~fastmef.reference.mef_mefnet.desired_luminance`). The last term keeps
     the mean luma :math:`\bar F` of the result from falling far below T, which follows from the mean
     lumas :math:`\bar Y_k` of the exposures.
@@ -91,22 +88,18 @@ class BaseLoss:
         means = gray.mean(dim=(-2, -1), keepdim=True)
         target = (shares * means[..., 0, 0]).sum() / shares.sum()
         self.darkest = DARKEST / 2 * (0.5 + target)
-        self.ma2015 = STEPS.ma2015_sources(gray, len(terms.ma2015))
-        self.small = ops.ma2015_level(WHITE * gray, *SMALL_WINDOW)
+        self.ma2015 = [ops.ma2015_level(WHITE * gray, *SMALL_WINDOW)]
+        self.ma2015 += STEPS.ma2015_sources(ops.halved(gray), len(terms.ma2015) - 1)
         self.desired = desired_luminance(gray, means)
         self._denominator = self.desired.square() + C1
 
     def value(self, luma: Tensor) -> Tensor:
         """Return the loss of a fusion with luma ``(1, h, w)``."""
         missing = (self.darkest / luma.mean().clamp_min(EPSILON)).log().clamp_min(0)
+        loss = BRIGHTNESS * missing.square()
+        loss = loss + self.terms.luminance * (1 - self.luminance(luma).mean())
         qualities = self._qualities(luma)
-        return (
-            sum(self.terms.ma2015)
-            + self.terms.small
-            - (qualities * qualities.new_tensor(self._weights)).sum()
-            + self.terms.luminance * (1 - self.luminance(luma).mean())
-            + BRIGHTNESS * missing.square()
-        )
+        return loss + ((1 - qualities) * qualities.new_tensor(self.terms.ma2015)).sum()
 
     def fused_luma(self, logits: Tensor) -> Tensor:
         """Return the luma of the fusion, ``(1, h, w)``."""
@@ -127,17 +120,14 @@ class BaseLoss:
         with torch.enable_grad():
             variable = luma.detach().requires_grad_()
             qualities = self._qualities(variable)
-        return torch.autograd.grad(qualities, variable, -qualities.new_tensor(self._weights))[0]
-
-    @property
-    def _weights(self) -> tuple[float, ...]:
-        return *self.terms.ma2015, self.terms.small
+        grad_qualities = -qualities.new_tensor(self.terms.ma2015)
+        return torch.autograd.grad(qualities, variable, grad_qualities)[0]
 
     def _qualities(self, luma: Tensor) -> Tensor:
-        """Return the qualities of all scales, and at last of small windows."""
-        qualities = STEPS.ma2015_qualities(self.ma2015, luma)[0]
-        small = ops.ma2015_quality(self.small, WHITE * luma, *SMALL_WINDOW)
-        return torch.cat((qualities, small))
+        """Return the qualities of all scales."""
+        finest, *others = self.ma2015
+        quality = ops.ma2015_quality(finest, WHITE * luma, *SMALL_WINDOW)
+        return torch.cat((quality, STEPS.ma2015_qualities(others, ops.halved(luma))[0]))
 
 
 class LossGradient:
@@ -180,16 +170,14 @@ class LossGradient:
 
     def _prepare(self, loss: BaseLoss, luma: Tensor) -> None:
         self._image = image = torch.empty_like(luma)
-        self._add_quality(prepare_quality(*loss.small, image, True, *SMALL_WINDOW), loss.terms.small)
         for scale, (level, weight) in enumerate(zip(loss.ma2015, loss.terms.ma2015, strict=True)):
             if scale:
                 self._calls.append(prepare_halve(image))
                 image = self._calls[-1].results[0]
-            self._add_quality(prepare_quality(*level, image, True), weight, scale)
-
-    def _add_quality(self, call: Prepared, weight: float, halvings: int = 0) -> None:
-        self._calls.append(call)
-        self._parts.append(GradientPart(call.results[1], -WHITE * weight, halvings))
+            window = () if scale else SMALL_WINDOW
+            self._calls.append(prepare_quality(*level, image, True, *window))
+            gradient = self._calls[-1].results[1]
+            self._parts.append(GradientPart(gradient, -WHITE * weight, scale))
 
 
 def refine_logits(logits: Tensor, base: Tensor, shares: Tensor, steps: int) -> Tensor:

@@ -111,6 +111,8 @@ class ScoreSweep : public WindowSweep<T, Op> {
     for (int j = 0; j < wy; ++j) a_[j] = this->ring(y + j, 0), b_[j] = this->ring(y + j, k + 1);
     if (wy == 11) {
       products_down<T, 11, false>(a_, b_, taps_, 11, this->inputs_, product_, nullptr);
+    } else if (wy == 5) {
+      products_down<T, 5, false>(a_, b_, taps_, 5, this->inputs_, product_, nullptr);
     } else {
       products_down<T, 0, false>(a_, b_, taps_, wy, this->inputs_, product_, nullptr);
     }
