@@ -107,8 +107,8 @@ def _base_weights(
 ) -> Tensor:
     """Return the logits ``(1, K, h, w)`` after network and descent.
 
-    Both run on the base with a mirrored margin. Without it, the zeros that ``mefnet`` pads with
-    would make the result too bright along the border.
+    Both run on the base with a mirrored margin. Without it, pixels at the border would be in few
+    windows of the loss.
     """
     rows, columns = (min(MARGIN, side - 1) for side in base.shape[-2:])
     wide = _mirrored(base, rows, columns)

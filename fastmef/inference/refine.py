@@ -56,7 +56,7 @@ class Descent(NamedTuple):
     """Adam's rate of the first step. It falls linearly to zero."""
 
 
-FINE = Descent(Terms((10.0, 3.0, 0.4), 2.6), rate=0.2)
+FINE = Descent(Terms((10.0, 3.2, 0.4), 2.6), rate=0.2)
 # The brightness of large areas needs many steps of single pixels. It is found before them, in few
 # pixels, by steps that are less than a tenth of the work.
 COARSE = Descent(Terms((3.0, 1.7, 0.2), 4.0), rate=0.1)
@@ -66,8 +66,8 @@ COARSE_HALVINGS, COARSE_STEPS = 2, 20
 class BaseLoss:
     r"""The loss of a fusion of the base of one bracket. Maps of the exposures are computed once.
 
-    .. math:: L = \sum_l \alpha_l\,(1 - Q_l) + \alpha_\lambda \Bigl(1 - \operatorname{mean} \frac{2 F \lambda + C_1}
-        {F^2 + \lambda^2 + C_1}\Bigr)
+    .. math:: L = \sum_l \alpha_l\,(1 - Q_l)
+        + \alpha_\lambda \Bigl(1 - \operatorname{mean} \frac{2 F \lambda + C_1}{F^2 + \lambda^2 + C_1}\Bigr)
         + 100 \max\bigl(0, \log(0.95\,T / \bar F)\bigr)^2,
         \qquad T = \tfrac12\Bigl(\tfrac12 + \sum_k s_k \bar Y_k / \sum_k s_k\Bigr)
 

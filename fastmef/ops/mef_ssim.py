@@ -37,7 +37,8 @@ MEF_SSIM = Operation(
 COLOR2018 = Operation("color2018", in_transforms=True, cpp=Support((torch.float32, torch.float64)))
 
 _level = MEF_SSIM.register(
-    "ma2015_level(Tensor images, int window=11, float sigma=1.5) -> (Tensor, Tensor, Tensor, Tensor)",
+    "ma2015_level(Tensor images, int window=11, float sigma=1.5)"
+    " -> (Tensor, Tensor, Tensor, Tensor)",
     kernels.new_level,
     cpp=kernels.cpp_level,
     triton=kernels.triton_level,
@@ -280,9 +281,7 @@ def ma2015_without_maps(fused: Tensor, exposures: Tensor, scales: int) -> Tensor
     for scale in range(scales):
         if scale:
             exposures, fused = Halve.apply(exposures), Halve.apply(fused)
-        quality, _ = Quality.apply(
-            fused, with_gradient, WINDOW, SIGMA, exposures, None, None, None
-        )
+        quality, _ = Quality.apply(fused, with_gradient, WINDOW, SIGMA, exposures, None, None, None)
         qualities.append(quality)
     return torch.stack(qualities, dim=-1)
 

@@ -166,13 +166,7 @@ def new_mefnet_factors(*arguments: Any) -> Four:
     return *values, gradient_like(fused, with_gradient), gradient_like(fused, with_gradient)
 
 
-def cpp_mefnet_factors(*arguments: Any) -> tuple[Tensor, ...]:
-    prepared = prepare_mefnet_factors(*arguments)
-    prepared.call()
-    return prepared.results
-
-
-def prepare_mefnet_factors(*arguments: Any) -> Prepared:
+def cpp_mefnet_factors(*arguments: Any) -> Four:
     *maps, fused = (x.contiguous() for x in arguments[:-1])
     exposures, reference, *planes = maps
     plane = _plane_shape(exposures)
@@ -183,8 +177,7 @@ def prepare_mefnet_factors(*arguments: Any) -> Prepared:
     )
     factors = new_mefnet_factors(*arguments)
     luminance, structure, grad_luminance, grad_structure = _addresses(*factors)
-    call = partial(
-        backends.CPU.mefnet_factors,  # type: ignore[union-attr]
+    backends.CPU.mefnet_factors(  # type: ignore[union-attr]
         fused.dtype == torch.float64,
         _mef_shape(maps[0], mef_mefnet.SIGMA),
         _addresses(*maps),
@@ -192,7 +185,7 @@ def prepare_mefnet_factors(*arguments: Any) -> Prepared:
         mef_mefnet.C1,
         mef_mefnet.C2,
     )
-    return Prepared(call, (*maps, fused), factors)
+    return factors
 
 
 def _first_channels(exposures: Tensor) -> Tensor:

@@ -55,7 +55,8 @@ def descent_step(
 
     From g, the gradient of the loss w.r.t. F,
 
-    .. math:: h_k = g\,w_k (Y_k - F), \quad m_k \gets \beta_1 m_k + (1 - \beta_1) h_k, \quad v_k \gets \beta_2 v_k + (1 - \beta_2) h_k^2
+    .. math:: h_k = g\,w_k (Y_k - F), \quad
+        m_k \gets \beta_1 m_k + (1 - \beta_1) h_k, \quad v_k \gets \beta_2 v_k + (1 - \beta_2) h_k^2
 
     .. math:: z_k \gets z_k - \eta \frac{m_k}{\sqrt{v_k} + \varepsilon}
 

@@ -34,9 +34,7 @@ class Ma2015Level(NamedTuple):
     """``(B, H', W')``: Gaussian-weighted variance of the desired patch."""
 
 
-def ma2015_level(
-    exposures: Tensor, window: int = WINDOW, sigma: float = SIGMA
-) -> Ma2015Level:
+def ma2015_level(exposures: Tensor, window: int = WINDOW, sigma: float = SIGMA) -> Ma2015Level:
     """Compute one scale of :func:`ma2015_sources`; exposures ``(B, K, H, W)`` are in 0-255.
 
     The score has windows of 11 pixels with σ = 1.5; others make it finer or coarser.

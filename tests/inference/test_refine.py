@@ -57,7 +57,7 @@ def test_flat_areas_become_well_exposed():
 
 
 def test_the_picture_does_not_become_dark():
-    """The luminance term favours the frame of 0.35 alone, nearest to the middle; the mean of all is 0.78."""
+    """The luminance term favours the frame of 0.35, nearest to the middle; the mean is 0.78."""
     exposures = torch.full((1, 3, 3, 40, 40), 1.0)
     exposures[:, 0], exposures[:, 1] = 0.35, 0.99
     logits = torch.zeros(1, 3, 40, 40)
