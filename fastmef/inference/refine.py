@@ -67,7 +67,8 @@ class BaseLoss:
     r"""The loss of a fusion of the base of one bracket. Maps of the exposures are computed once.
 
     .. math:: L = \sum_l \alpha_l\,(1 - Q_l)
-        + \alpha_\lambda \Bigl(1 - \operatorname{mean} \frac{2 F \lambda + C_1}{F^2 + \lambda^2 + C_1}\Bigr)
+        + \alpha_\lambda \Bigl(1 - \operatorname{mean}
+        \frac{2 F \lambda + C_1}{F^2 + \lambda^2 + C_1}\Bigr)
         + 100 \max\bigl(0, \log(0.95\,T / \bar F)\bigr)^2,
         \qquad T = \tfrac12\Bigl(\tfrac12 + \sum_k s_k \bar Y_k / \sum_k s_k\Bigr)
 
