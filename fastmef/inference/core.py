@@ -19,7 +19,7 @@ from fastmef.nn.network import FusionNet
 from fastmef.reference.multiscale import base_logits
 from fastmef.reference.restoration import restore_color
 
-STEPS = 40
+STEPS = 50
 # Factor of the network's logits before the descent. It starts nearer to the plain mean, which keeps
 # more of the contrast between large areas.
 SOFTER = 0.8

@@ -26,6 +26,8 @@ from fastmef.reference.pyramid import expand, halved_size
 # the brightness that the luminance term favours does: without this term, 3 frames of a scene of
 # high contrast give a picture 15 % darker than 30 frames.
 DARKEST, BRIGHTNESS = 0.95, 100.0
+# Least and largest mean luma relative to that of the network's fusion.
+CHANGE = 0.955, 1.08
 
 # Window and sigma at the size of the base. The finest scale of the score is computed at full size,
 # where the base is enlarged, so that the score's windows cover a few pixels of the base.
@@ -56,11 +58,14 @@ class Descent(NamedTuple):
     """Adam's rate of the first step. It falls linearly to zero."""
 
 
-FINE = Descent(Terms((10.0, 3.2, 0.4), 2.6), rate=0.2)
+FINE = Descent(Terms((12.0, 3.3, 0.4), 3.0), rate=0.2)
 # The brightness of large areas needs many steps of single pixels. It is found before them, in few
 # pixels, by steps that are less than a tenth of the work.
 COARSE = Descent(Terms((3.0, 1.7, 0.2), 4.0), rate=0.1)
 COARSE_HALVINGS, COARSE_STEPS = 2, 20
+
+
+Bounds = tuple[Tensor, Tensor]
 
 
 class BaseLoss:
@@ -69,26 +74,22 @@ class BaseLoss:
     .. math:: L = \sum_l \alpha_l\,(1 - Q_l)
         + \alpha_\lambda \Bigl(1 - \operatorname{mean}
         \frac{2 F \lambda + C_1}{F^2 + \lambda^2 + C_1}\Bigr)
-        + 100 \max\bigl(0, \log(0.95\,T / \bar F)\bigr)^2,
-        \qquad T = \tfrac12\Bigl(\tfrac12 + \sum_k s_k \bar Y_k / \sum_k s_k\Bigr)
+        + 100 \log^2 \frac{\bar F}{\min(\max(\bar F, a), b)}
 
     with the qualities Q of three scales of MEF-SSIM ``ma2015``, the first in windows of 5 pixels
     with :math:`\sigma = 1.2`, and the luminance :math:`\lambda` that MEF-SSIM ``mefnet`` desires
     of a single pixel (:func:`~fastmef.reference.mef_mefnet.desired_luminance`). The last term keeps
-    the mean luma :math:`\bar F` of the result from falling far below T, which follows from the mean
-    lumas :math:`\bar Y_k` of the exposures.
+    the mean luma :math:`\bar F` of the result between a and b.
 
     Args:
         gray: Y, ``(1, K, h, w)``.
-        shares: s, ``(1, K)``.
+        bounds: a and b; see :func:`brightness_bounds`.
         terms: :math:`\alpha`.
     """
 
-    def __init__(self, gray: Tensor, shares: Tensor, terms: Terms = FINE.terms) -> None:
-        self.gray, self.terms = gray, terms
+    def __init__(self, gray: Tensor, bounds: Bounds, terms: Terms = FINE.terms) -> None:
+        self.gray, self.bounds, self.terms = gray, bounds, terms
         means = gray.mean(dim=(-2, -1), keepdim=True)
-        target = (shares * means[..., 0, 0]).sum() / shares.sum()
-        self.darkest = DARKEST / 2 * (0.5 + target)
         self.ma2015 = [ops.ma2015_level(WHITE * gray, *SMALL_WINDOW)]
         self.ma2015 += STEPS.ma2015_sources(ops.halved(gray), len(terms.ma2015) - 1)
         self.desired = desired_luminance(gray, means)
@@ -96,15 +97,11 @@ class BaseLoss:
 
     def value(self, luma: Tensor) -> Tensor:
         """Return the loss of a fusion with luma ``(1, h, w)``."""
-        missing = (self.darkest / luma.mean().clamp_min(EPSILON)).log().clamp_min(0)
-        loss = BRIGHTNESS * missing.square()
+        mean = luma.mean().clamp_min(EPSILON)
+        loss = BRIGHTNESS * (mean / mean.clamp(*self.bounds)).log().square()
         loss = loss + self.terms.luminance * (1 - self.luminance(luma).mean())
         qualities = self._qualities(luma)
         return loss + ((1 - qualities) * qualities.new_tensor(self.terms.ma2015)).sum()
-
-    def fused_luma(self, logits: Tensor) -> Tensor:
-        """Return the luma of the fusion, ``(1, h, w)``."""
-        return functional.softmax_fuse(logits, self.gray.unsqueeze(2))[:, 0]
 
     def luminance(self, luma: Tensor) -> Tensor:
         """Return the luminance factor of every pixel, ``(1, h, w)``."""
@@ -164,10 +161,10 @@ class LossGradient:
         return parts, float(self._pull())
 
     def _pull(self) -> Tensor:
-        """Return the derivative of BRIGHTNESS log(darkest / mean)² w.r.t. a pixel."""
+        """Return the derivative of the term of brightness w.r.t. a pixel."""
         mean = self._luma.mean().clamp_min(EPSILON)
-        missing = (self._loss.darkest / mean).log_().clamp_min_(0)
-        return missing.div_(mean).mul_(-2 * BRIGHTNESS / self._luma.numel())
+        excess = (mean / mean.clamp(*self._loss.bounds)).log_()
+        return excess.div_(mean).mul_(2 * BRIGHTNESS / self._luma.numel())
 
     def _prepare(self, loss: BaseLoss, luma: Tensor) -> None:
         self._image = image = torch.empty_like(luma)
@@ -201,17 +198,39 @@ def refine_logits(logits: Tensor, base: Tensor, shares: Tensor, steps: int) -> T
     if not steps:
         return logits
     gray = rgb_to_gray(base)
-    refined = logits + _coarse_change(logits, gray, shares, min(steps, COARSE_STEPS))
-    return _descend(refined, gray, shares, steps, FINE)
+    bounds = brightness_bounds(logits, gray, shares)
+    refined = logits + _coarse_change(logits, gray, bounds, min(steps, COARSE_STEPS))
+    return _descend(refined, gray, bounds, steps, FINE)
 
 
-def _coarse_change(logits: Tensor, gray: Tensor, shares: Tensor, steps: int) -> Tensor:
+def brightness_bounds(logits: Tensor, gray: Tensor, shares: Tensor) -> Bounds:
+    r"""Return the least and the largest mean luma of the result.
+
+    .. math:: a = \max(0.95\,T, 0.955\,N), \quad b = \max(a, 1.08\,N), \qquad
+        T = \tfrac12\Bigl(\tfrac12 + \sum_k s_k \bar Y_k / \sum_k s_k\Bigr)
+
+    with the mean luma N of the network's fusion, and :math:`\bar Y_k` of the exposures. T does not
+    depend on the number of frames of a scene.
+    """
+    means = gray.mean(dim=(-2, -1))
+    target = (0.5 + (shares * means).sum() / shares.sum()) / 2
+    before = fused_luma(logits, gray).mean()
+    lowest = torch.maximum(DARKEST * target, CHANGE[0] * before)
+    return lowest, torch.maximum(lowest, CHANGE[1] * before)
+
+
+def fused_luma(logits: Tensor, gray: Tensor) -> Tensor:
+    """Return the luma of the fusion, ``(1, h, w)``."""
+    return functional.softmax_fuse(logits, gray.unsqueeze(2))[:, 0].contiguous()
+
+
+def _coarse_change(logits: Tensor, gray: Tensor, bounds: Bounds, steps: int) -> Tensor:
     """Return the change of the logits that a descent on a small image of the base makes."""
     weights = logits.softmax(dim=1)
     for _ in range(COARSE_HALVINGS):
         gray, weights = _halved(gray), _halved(weights)
     start = weights.clamp_min(LEAST_WEIGHT).log()
-    change = _descend(start, gray, shares, steps, COARSE) - start
+    change = _descend(start, gray, bounds, steps, COARSE) - start
     for halvings in reversed(range(COARSE_HALVINGS)):
         change = expand(change, halved_size(logits.shape[-2:], halvings))
     return change
@@ -222,13 +241,13 @@ def _halved(planes: Tensor) -> Tensor:
     return reduce_level(planes.unsqueeze(2), True, None)[0].squeeze(2)
 
 
-def _descend(logits: Tensor, gray: Tensor, shares: Tensor, steps: int, options: Descent) -> Tensor:
+def _descend(logits: Tensor, gray: Tensor, bounds: Bounds, steps: int, options: Descent) -> Tensor:
     """Return the logits after ``steps`` steps, for exposures of luma ``gray`` ``(1, K, h, w)``."""
-    loss = BaseLoss(gray, shares, options.terms)
+    loss = BaseLoss(gray, bounds, options.terms)
     pixels = gray.shape[-2] * gray.shape[-1]
     refined = logits.clone(memory_format=torch.contiguous_format)
     moments = torch.zeros_like(refined), torch.zeros_like(refined)
-    state = DescentState(refined, *moments, loss.fused_luma(refined).contiguous())
+    state = DescentState(refined, *moments, fused_luma(refined, gray))
     gradient = LossGradient(loss, state.luma)
     for step in range(steps):
         # The bias correction of Adam's second moment is a factor of the rate and of epsilon.

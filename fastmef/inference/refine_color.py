@@ -10,15 +10,16 @@ from torch import Tensor
 from fastmef.ops.mef_ssim import STEPS
 from fastmef.ops.multiscale import reduce_level
 from fastmef.reference.color import rgb_to_gray
-from fastmef.reference.mef_color2018 import Color2018Sources
+from fastmef.reference.filters import window_filter
+from fastmef.reference.mef_color2018 import WINDOW, Color2018Sources
 from fastmef.reference.pyramid import expand
 from fastmef.reference.restoration import move_within_range
 
-COLOR_STEPS, RATE = 3, 0.2
+COLOR_STEPS, RATE = 3, 0.1
 MOMENTUM, SCALE_DECAY, EPSILON = 0.5, 0.9, 4e-4
 # The score prefers the colour of the exposure of largest variance in each window, which is often
 # one that is paler than the scene. This weight of the mean saturation prevents a paler picture.
-SATURATION = 0.12
+SATURATION = 0.14
 DARK = 0.02  # In darker pixels saturation is mostly noise.
 
 
@@ -26,11 +27,11 @@ def refine_color(fused: Tensor, exposures: Tensor) -> Tensor:
     r"""Amplify or damp the colour of every pixel by a few steps of Adam.
 
     .. math:: F' = Y_F + (1 + s)\,(F - Y_F), \qquad
-        L(s) = 1 - Q_\mathrm{color} - 0.12\,\bar S
+        L(s) = 1 - Q_\mathrm{color} - 0.14\,\bar S
 
-    Q is MEF-SSIM ``color2018`` and S the HSV saturation, both at half size, where s is computed:
-    colour is coarse. Luma and hue do not change, grey stays grey, and every channel stays within
-    the range of the exposures.
+    Q is MEF-SSIM ``color2018`` and S the HSV saturation, both at half size and in windows of 8
+    pixels, because colour is coarse. Luma and hue do not change, grey stays grey, and every channel
+    stays within the range of the exposures.
 
     Args:
         fused: F, ``(1, 3, h, w)``.
@@ -60,6 +61,8 @@ def refine_color(fused: Tensor, exposures: Tensor) -> Tensor:
 def color_loss(sources: Color2018Sources, fused: Tensor) -> Tensor:
     """Return the loss of a fused image ``(1, 3, h, w)`` of the size of the sources."""
     saturation = 1 - fused.amin(dim=1) / fused.amax(dim=1).clamp_min(DARK)
+    # The windows of the score: pixels at the border count less in both terms.
+    saturation = window_filter(saturation, WINDOW, None)
     return 1 - STEPS.color2018_score(sources, fused).sum() - SATURATION * saturation.mean()
 
 
