@@ -23,7 +23,7 @@ STEPS = 50
 # Factor of the network's logits before the descent. It starts nearer to the plain mean, which keeps
 # more of the contrast between large areas.
 SOFTER = 0.8
-MARGIN = 8  # pixels of the base
+MARGIN = 14  # pixels of the base
 # Distance from white at which compression begins, in the base and in the result. Areas that are
 # white in every frame become level 246, so that overshoot of the bands does not push all of them to
 # white.
