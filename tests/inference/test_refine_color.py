@@ -34,7 +34,7 @@ def test_lowers_the_loss_within_the_range(bracket):
 
 
 def test_the_picture_does_not_become_paler(bracket, monkeypatch):
-    """Without its weight saturation would fall, because a grey exposure has the most contrast."""
+    """The weight of saturation matters: here, a grey exposure has the most contrast."""
     gray = rgb_to_gray(bracket[:, 1]).unsqueeze(1).expand(-1, 3, -1, -1)
     exposures = torch.stack((bracket[:, 0], gray), dim=1)
     fused = exposures.mean(dim=1)
@@ -43,9 +43,12 @@ def test_the_picture_does_not_become_paler(bracket, monkeypatch):
         refined = _half(refine_color.refine_color(fused, exposures))
         return float((1 - refined.amin(dim=1) / refined.amax(dim=1)).mean())
 
-    kept = saturation()
-    monkeypatch.setattr(refine_color, "SATURATION", 0.0)
-    assert saturation() < kept - 1e-3
+    saturations = [saturation()]
+    for weight in (0.0, 1.0):
+        monkeypatch.setattr(refine_color, "SATURATION", weight)
+        saturations.append(saturation())
+    kept, without, strong = saturations
+    assert without < kept < strong
 
 
 def test_grey_stays_grey():
