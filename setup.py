@@ -19,11 +19,13 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, find_namespace_packages, find_packages, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.modified import newer_group
 
 CSRC = Path("csrc")
 MODULE = str(CSRC / "common" / "module.cpp")
@@ -78,19 +80,24 @@ class BuildExtensions(build_ext):
         targets = cuda_targets(nvcc)
         flags = ["-O3", "-std=c++17", "-Xcompiler=-fPIC,-fvisibility=hidden", "--threads=0"]
         python = sysconfig.get_paths()["include"]
-        flags += [f"-I{x}" for x in (*ext.include_dirs, python)]
+        includes = [f"-I{x}" for x in (*ext.include_dirs, python)]
         flags.append("-Xfatbin=-compress-all")  # a third of the size; every driver can read it
         for target in targets:
             number, ptx = target.removesuffix("+PTX"), target.endswith("+PTX")
             code = f"compute_{number}" if ptx else f"sm_{number}"
             flags.append(f"--generate-code=arch=compute_{number},code={code}")
-        folder = Path(self.build_temp, "cuda")
+        folder = self._object_folder("cuda", [nvcc, *flags])
         folder.mkdir(parents=True, exist_ok=True)
         ext.extra_objects = [str(folder / f"{Path(source).stem}.o") for source in CUDA_SOURCES]
+        command = [nvcc, *flags, *includes, "-c"]
         # Only the later steps of nvcc are divided by architecture: sources compile in parallel.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             pairs = zip(CUDA_SOURCES, ext.extra_objects, strict=True)
-            jobs = [pool.submit(self.spawn, [nvcc, *flags, "-c", s, "-o", o]) for s, o in pairs]
+            jobs = [
+                pool.submit(self.spawn, [*command, source, "-o", result])
+                for source, result in pairs
+                if outdated(result, source)
+            ]
             for job in jobs:
                 job.result()
         if home := cuda_home(nvcc):
@@ -102,6 +109,7 @@ class BuildExtensions(build_ext):
             ("FASTMEF_CUDA_BUILT_FOR", f'"{", ".join("sm_" + x for x in targets)}"'),
         ]
         ext.extra_compile_args = ["-O2", "-g0", "-std=c++17", "-fvisibility=hidden"]
+        ext.depends += ext.extra_objects
         super().build_extension(ext)
 
     def _build_cpu(self, ext: Extension) -> None:
@@ -122,20 +130,35 @@ class BuildExtensions(build_ext):
         ext.extra_objects = []
 
         def compile_one(variant: str, source: str) -> list[str]:
-            return self.compiler.compile(
-                [source],
-                output_dir=os.path.join(self.build_temp, variant),
-                macros=[("FASTMEF_ISA", variant), *macros],
-                include_dirs=[str(CSRC)],
-                extra_postargs=[*flags, *arithmetic, *variants[variant], *extra],
-                depends=HEADERS,
-            )
+            options = [*flags, *arithmetic, *variants[variant], *extra]
+            folder = str(self._object_folder(variant, options))
+            objects = self.compiler.object_filenames([source], output_dir=folder)
+            if outdated(objects[0], source):
+                self.compiler.compile(
+                    [source],
+                    output_dir=folder,
+                    macros=[("FASTMEF_ISA", variant), *macros],
+                    include_dirs=[str(CSRC)],
+                    extra_postargs=options,
+                )
+            return objects
 
         # Sources compile in parallel; one after the other they take minutes.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             jobs = [pool.submit(compile_one, v, s) for s in VARIANT_SOURCES for v in variants]
             ext.extra_objects += [object for job in jobs for object in job.result()]
+        ext.depends += ext.extra_objects
         super().build_extension(ext)
+
+    def _object_folder(self, kind: str, command: list[str]) -> Path:
+        """Return a folder for objects of this command, so that no object of another is reused."""
+        compilers = [os.environ.get(x, "") for x in ("CC", "CXX")]
+        return Path(self.build_temp, f"{kind}-{zlib.crc32(repr([compilers, command]).encode()):x}")
+
+
+def outdated(result: str, source: str) -> bool:
+    """Return whether an object is missing or older than its source or any header."""
+    return newer_group([source, *HEADERS], result)
 
 
 def x86_variants() -> dict[str, list[str]]:

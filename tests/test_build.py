@@ -88,6 +88,35 @@ def test_failed_build_is_an_error_where_it_was_asked_for(tmp_path: Path, compile
     assert result.stderr.splitlines()[-1].startswith("error: ") and compiler in result.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the compiler is a script for a shell")
+def test_only_what_is_outdated_is_compiled_again(tmp_path: Path) -> None:
+    compiler, log = tmp_path / "compiler", tmp_path / "log"
+    compiler.write_text(
+        f'#!/bin/sh\necho "$@" >> {log}\n'
+        'while [ "$1" ]; do [ "$1" = -o ] && touch "$2"; shift; done; true\n'
+    )
+    compiler.chmod(0o755)
+
+    def compiled(**variables: str) -> list[str]:
+        """Return the objects that a build compiles for instruction sets."""
+        log.write_text("")
+        build(tmp_path, CC=str(compiler), CXX=str(compiler), FASTMEF_CPU="1", **variables)
+        commands = [line.split() for line in log.read_text().splitlines()]
+        return [
+            line[line.index("-o") + 1]
+            for line in commands
+            if "-c" in line
+            and "/csrc/cpu/" in line[line.index("-o") + 1]
+            and any(x.startswith("-DFASTMEF_ISA") for x in line)
+        ]
+
+    every = compiled()
+    assert len(every) > 30 and compiled() == []
+    os.utime(every[7], (0, 0))
+    assert compiled() == [every[7]]
+    assert len(compiled(FASTMEF_CPU_FLAGS="-DANOTHER")) == len(every)
+
+
 def test_no_nvcc_is_one_line(tmp_path: Path) -> None:
     result = build(tmp_path, CUDACXX="/bin/echo", FASTMEF_CUDA="auto")
     assert result.returncode == 0, result.stderr

@@ -94,11 +94,14 @@ def _share(kernels: list[dict[str, Any]]) -> float:
 
 
 class Counter:
-    """Count cases, and reuse prepared programs between them."""
+    """Count cases, and reuse prepared programs between them.
 
-    def __init__(self, nvcc: str | None, show_kinds: bool = False) -> None:
+    ``operations`` is a pattern of the folders in ``csrc/cuda`` that nvcc compiles for them.
+    """
+
+    def __init__(self, nvcc: str | None, show_kinds: bool = False, operations: str = "*") -> None:
         self.show_kinds = show_kinds
-        self.cuda = CudaKernels(nvcc) if nvcc else None
+        self.cuda = CudaKernels(nvcc, operations) if nvcc else None
         self.triton = TritonKernels()
         self.programs: dict[int, Program] = {}
 

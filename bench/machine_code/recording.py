@@ -56,14 +56,14 @@ def _run(*command: Any) -> None:
         raise RuntimeError(done.stderr)
 
 
-def _build(nvcc: str, folder: Path) -> Path:
-    """Compile the CUDA C++ kernels of the checkout and link them with the recorder."""
+def _build(nvcc: str, operations: str, folder: Path) -> Path:
+    """Compile CUDA C++ kernels of the checkout and link them with the recorder."""
     import pybind11
 
     includes = [f"-I{x}" for x in (CSRC, pybind11.get_include(), sysconfig.get_paths()["include"])]
     macros = [f"-DFASTMEF_MODULE={NAME}", f'-DFASTMEF_CUDA_BUILT_FOR="sm_{ARCHITECTURE}"']
     flags = ["-O3", "-std=c++17", f"-arch=sm_{ARCHITECTURE}", "-Xcompiler=-fPIC", "-cudart=none"]
-    sources = [CSRC / "common" / "module.cpp", *sorted(CSRC.glob("cuda/*/*.c*"))]
+    sources = [CSRC / "common" / "module.cpp", *sorted(CSRC.glob(f"cuda/{operations}/*.c*"))]
     sources.append(Path(__file__).with_name("recorder.cpp"))
     objects = [folder / f"{x.parent.name}_{x.stem}.o" for x in sources]
 
@@ -80,11 +80,14 @@ def _build(nvcc: str, folder: Path) -> Path:
 
 
 class CudaKernels:
-    """The CUDA C++ kernels: a binding that records launches, and their machine code."""
+    """The CUDA C++ kernels: a binding that records launches, and their machine code.
 
-    def __init__(self, nvcc: str) -> None:
+    ``operations`` is a pattern of the folders in ``csrc/cuda`` that are compiled.
+    """
+
+    def __init__(self, nvcc: str, operations: str) -> None:
         sources = sorted(x for x in CSRC.rglob("*") if x.is_file() and "cpu" not in x.parts)
-        content = b"".join(x.read_bytes() for x in sources)
+        content = b"".join([operations.encode(), *(x.read_bytes() for x in sources)])
         digest = hashlib.sha256(content).hexdigest()[:16]
         folder = ROOT / "build" / "machine_code" / digest
         library = folder / f"{NAME}.so"
@@ -92,7 +95,7 @@ class CudaKernels:
         # Tests run in parallel, so only one process may compile.
         with FileLock(folder / "lock"):
             if not library.exists():
-                _build(nvcc, folder)
+                _build(nvcc, operations, folder)
         spec = importlib.util.spec_from_file_location(NAME, library)
         assert spec is not None and spec.loader is not None
         self.module: ModuleType = importlib.util.module_from_spec(spec)

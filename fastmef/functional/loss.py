@@ -229,7 +229,7 @@ def loss_options(scales: Sequence[float], *given: Any) -> tuple[LossOptions, tup
     # A cache would keep a function and the tensors that it holds.
     if type(scales) is tuple and type(given[0]) is str and not torch.compiler.is_compiling():
         try:
-            return _cached_options(tuple(map(type, scales)), scales, *given)
+            return _cached_options(*given, *scales)
         except TypeError:  # an option is not hashable
             pass
     return _checked_options(scales, *given)
@@ -253,8 +253,7 @@ def _checked_options(scales: Sequence[float], *given: Any) -> tuple[LossOptions,
 
 
 @lru_cache(maxsize=64, typed=True)  # 1 and True are equal, but not both are allowed
-def _cached_options(
-    types: tuple[type, ...], scales: tuple[float, ...], *given: Any
-) -> tuple[LossOptions, tuple[float, ...]]:
-    """Return :func:`_checked_options` from a cache; ``types`` are those of the scales."""
-    return _checked_options(scales, *given)
+def _cached_options(*given: Any) -> tuple[LossOptions, tuple[float, ...]]:
+    """Return :func:`_checked_options` from a cache; scales follow the options."""
+    count = len(LossOptions._fields)
+    return _checked_options(given[count:], *given[:count])

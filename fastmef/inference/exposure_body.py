@@ -22,6 +22,7 @@ from fastmef.nn.bodies import ExposureBody
 from fastmef.nn.exposure_blocks import ExposureGroup
 from fastmef.nn.network import FusionNet
 from fastmef.ops.exposure_context import EXPOSURE_CONTEXT, exposure_context
+from fastmef.ops.upsample_join import upsample_join
 
 _MARGIN = 1
 
@@ -129,6 +130,8 @@ def _pooled(frame: Tensor) -> Tensor:
 
 def _doubled(frame: Tensor, upsampling: str, skipped: Tensor | None) -> Tensor:
     """Return a frame at double size, with the channels of ``skipped`` behind its own."""
+    if skipped is not None and upsampling == "bilinear":
+        return upsample_join(frame, skipped)
     doubled = _inner(follow(frame, upsampling))
     if skipped is None:
         return _channels_last(doubled)

@@ -19,7 +19,6 @@ from fastmef.ops.common import cuda
 from fastmef.ops.common.operation import triton_launcher
 from fastmef.ops.common.rings import rings_fit
 from fastmef.ops.common.tensors import (
-    ABSENT,
     STORAGE,
     Taps,
     attribute_bits,
@@ -227,20 +226,21 @@ class CudaLaunch:
         _require_images(source, exposures)
         batch, count, height, width = exposures.shape
         scales = _used(scales)
-        self.with_gradient, self.gradient_scale = with_gradient, gradient_scale(source, None)
-        self.shape = (batch, count, 1, height, width)
-        self.from_logits = source.ndim == 4
-        self.layouts = (gray_stack(source)[1:], gray_stack(exposures)[1:])
-        self.gradient_layout = gray_stack(gradient_like(source))[1:]
+        module: Any = backends.CUDA_MODULE
+        self.scale_gradient = module.scale_gradient
+        self.dtype, self.gradient_scale = STORAGE.index(source.dtype), gradient_scale(source, None)
         # Allocating takes less time without a memory format, and without a dtype and a device.
-        self.gradient = torch.empty_like if source.is_contiguous() else gradient_like
-        self.workspace_size = backends.CUDA_MODULE.loss_workspace(  # type: ignore[union-attr]
-            batch, count, height, width, len(scales)
-        )
-        self.workspace = source.new_empty((0,), dtype=torch.float64)
+        dense = source.is_contiguous() and with_gradient
+        self.gradient = torch.empty_like if dense else partial(gradient_like, wanted=with_gradient)
         self.value = source.new_empty((), dtype=torch.float32)
-        self.no_gradient = source.new_empty((0,))
-        self.options = (
+        self.workspace = source.new_empty((0,), dtype=torch.float64)
+        self.workspace_size = module.loss_workspace(batch, count, height, width, len(scales))
+        self.call = module.LossLaunch(
+            (batch, count, 1, height, width),
+            source.ndim == 4,
+            gray_stack(source),
+            gray_stack(exposures),
+            gray_stack(gradient_like(source)),
             axis_taps(options.window, options.sigma, height),
             *kernel_options(options, attribute_bits(options.gamma)),
             self.gradient_scale,
@@ -250,25 +250,27 @@ class CudaLaunch:
     def __call__(self, source: Tensor, exposures: Tensor) -> tuple[Tensor, Tensor]:
         """Return the value and the gradient, which is empty if it is not wanted."""
         workspace = self.workspace.new_empty(self.workspace_size)
-        value = torch.empty_like(self.value)
-        if self.with_gradient:
-            gradient = self.gradient(source)
-            into = (gradient.data_ptr(), *self.gradient_layout)
-        else:
-            gradient, into = torch.empty_like(self.no_gradient), ABSENT
-        from_source, from_exposures = self.layouts
-        backends.CUDA_MODULE.fusion_loss(  # type: ignore[union-attr]
+        value, gradient = torch.empty_like(self.value), self.gradient(source)
+        self.call(
             cuda.device_and_stream("fusion_loss", source, exposures),
-            self.shape,
-            self.from_logits,
-            (source.data_ptr(), *from_source),
-            (exposures.data_ptr(), *from_exposures),
-            into,
+            source.data_ptr(),
+            exposures.data_ptr(),
+            gradient.data_ptr(),
             workspace.data_ptr(),
             value.data_ptr(),
-            *self.options,
         )
         return value, gradient
+
+    def scale(self, gradient: Tensor, grad_output: Tensor) -> None:
+        """Scale a gradient of this launch in place, like ``scale_gradient_``."""
+        self.scale_gradient(
+            cuda.device_and_stream("scale_gradient", gradient),
+            gradient.data_ptr(),
+            self.dtype,
+            gradient.numel(),
+            grad_output.data_ptr(),
+            self.gradient_scale,
+        )
 
 
 def loss_cuda(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -16,6 +18,8 @@ SCALE_GRADIENT.register(
     cuda=kernels.scale_cuda,
     triton=kernels.scale_triton,
 )
+_autograd: Any = torch._C._autograd
+graph_is_retained = _autograd._get_current_graph_task_keep_graph
 _scale_gradient = SCALE_GRADIENT.eager("scale_gradient_")
 
 
@@ -29,7 +33,7 @@ def scaled(backend: str, gradient: Tensor, grad_output: Tensor, divisor: float) 
         backend in backends.ON_GPU
         and not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()
-        and not torch._C._autograd._get_current_graph_task_keep_graph()  # type: ignore[attr-defined]
+        and not graph_is_retained()
     ):
         try:
             _scale_gradient(backend, gradient, grad_output, divisor)

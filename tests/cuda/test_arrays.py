@@ -55,7 +55,7 @@ def call(
     elif operation == "guided_fuse":
         module.guided_fuse(place, shape, 2, 2, GRAY, x[0], *addresses[1:3], x[3])
     else:
-        module.fusion_loss(place, PLANES, True, *x[:3], *addresses[3:], *LOSS)
+        module.LossLaunch(PLANES, True, *x[:3], *LOSS)(place, *addresses)
 
 
 @pytest.fixture

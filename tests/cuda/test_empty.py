@@ -50,8 +50,8 @@ def bound(module: ModuleType, shape: tuple[int, ...]) -> dict[str, Callable[[], 
         ),
         "guided_guide": lambda: module.guided_guide(place, shape, 1, 1, GRAY, a, addresses[1]),
         "guided_fuse": lambda: module.guided_fuse(place, shape, 1, 1, GRAY, a, *addresses[1:3], d),
-        "fusion_loss": lambda: module.fusion_loss(
-            place, shape, False, a, b, c, addresses[3], addresses[3] + 64, *TAPS
+        "fusion_loss": lambda: module.LossLaunch(shape, False, a, b, c, *TAPS)(
+            place, *addresses, addresses[3] + 64
         ),
     }
 

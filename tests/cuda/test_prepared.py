@@ -164,10 +164,10 @@ def test_launch_that_fails(form: str, made: list[Any], monkeypatch: pytest.Monke
     source, exposures = inputs(form)
     value, gradient = step(form, source, exposures)
 
-    attempts: list[Any] = []
+    failures: list[Any] = []
 
     def fails(*given: Any) -> None:
-        attempts.append(given)
+        failures.append(given)
         raise RuntimeError("no kernel image")
 
     monkeypatch.setattr(type(made[0]), "__call__", fails)
@@ -177,4 +177,25 @@ def test_launch_that_fails(form: str, made: list[Any], monkeypatch: pytest.Monke
     assert torch.allclose(again[0], value) and torch.allclose(again[1], gradient, atol=1e-6)
     assert len(backends.FAILED) == 1
     step(form, source, exposures)
-    assert len(made) == len(attempts) == 1
+    assert len(made) == len(failures) == 1
+
+
+@pytest.mark.parametrize("form", LOSSES)
+def test_backward_launch_that_fails(
+    form: str, made: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, exposures = inputs(form)
+    _, gradient = step(form, source, exposures)
+    values = [LOSSES[form](source, exposures) for _ in range(2)]
+    failures: list[Any] = []
+
+    def fails(*given: Any) -> None:
+        failures.append(given)
+        raise RuntimeError("no kernel image")
+
+    monkeypatch.setattr(type(made[0]), "scale", fails)
+    with pytest.warns(RuntimeWarning, match="cuda kernels of scale_gradient failed"):
+        (first,) = torch.autograd.grad(values[0], source)
+    (second,) = torch.autograd.grad(values[1], source)
+    assert torch.equal(first, gradient) and torch.equal(second, gradient)
+    assert len(failures) == 1 and len(backends.FAILED) == 1

@@ -166,11 +166,13 @@ def test_the_loss_writes_nowhere_else(emulated: ModuleType) -> None:
     workspace, value = torch.zeros(size + 1, dtype=torch.float64), torch.zeros(())
 
     def call(gradient: Tensor, workspace_at: int, value_at: int, *scales: float) -> None:
-        stacks = (gray_stack(x) for x in (logits, logits, gradient))
+        stacks = [gray_stack(x) for x in (logits, logits, gradient)]
+        addresses = (stack[0] for stack in stacks)
         taps = (1 / 11,) * 11
         rest = (taps, 1, False, 1e-4, 9e-4, 1e-4, 1e-12, 1.0, scales or (1.0,))
         shape = (1, 2, 1, 12, 12)
-        emulated.fusion_loss((0, 0), shape, True, *stacks, workspace_at, value_at, *rest)
+        prepared = emulated.LossLaunch(shape, True, *stacks, *rest)
+        prepared((0, 0), *addresses, workspace_at, value_at)
 
     call(torch.zeros_like(logits), workspace.data_ptr(), value.data_ptr())
     with pytest.raises(ValueError, match="^fusion_loss: gradient overlaps source"):

@@ -50,10 +50,12 @@ def require(suffix):
 @needs_export
 @torch.no_grad()
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
-def test_fixed_number(tmp_path, suffix):
+def test_fixed_number_by_the_command(tmp_path, suffix, capsys):
     require(suffix)
     net, path = network(3), tmp_path / f"net{suffix}"
-    export_network(net, path)
+    net.save(tmp_path / "net.safetensors")
+    main(["export", str(tmp_path / "net.safetensors"), "-o", str(path)], standalone_mode=False)
+    assert capsys.readouterr().out == f"wrote {path}\n"
     run = runner(path)
     for batch, *size in SIZES:
         exposures = torch.rand(batch, 3, 3, *size)
@@ -69,9 +71,12 @@ def test_fixed_number(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
 def test_any_number(tmp_path, suffix):
     require(suffix)
-    net, path = network("any"), tmp_path / f"net{suffix}"
+    net, path = network("any").double().train(), tmp_path / f"net{suffix}"
+    state = {name: value.clone() for name, value in net.state_dict().items()}
     export_network(net, path)
-    run = runner(path)
+    assert net.training and all(p.requires_grad for p in net.parameters())
+    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+    net, run = net.float().eval(), runner(path)
     for count, (batch, *size) in zip((3, 2, 6), SIZES, strict=True):
         base, shares = torch.rand(batch, count, 3, *size), torch.rand(batch, count)
         shares[:, 1] = 0  # a frame without a share
@@ -79,14 +84,6 @@ def test_any_number(tmp_path, suffix):
         logits = net.logits(base, shares) + shares.log()[:, :, None, None]
         torch.testing.assert_close(weights, logits.softmax(dim=1), rtol=0, atol=1e-5)
         assert not weights[:, 1].any() and (count < 3 or weights.std() > 1e-2)
-
-
-def test_network_stays_as_it_is(tmp_path):
-    net = network(2).double().train()
-    state = {name: value.clone() for name, value in net.state_dict().items()}
-    export_network(net, tmp_path / "net.pt2")
-    assert net.training and all(p.requires_grad for p in net.parameters())
-    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
 
 
 def test_refused(tmp_path, monkeypatch):
@@ -102,12 +99,3 @@ def test_refused(tmp_path, monkeypatch):
     with pytest.raises(MissingExtraError, match=r"pip install 'fastmef\[export\]'"):
         export_network(net, tmp_path / "net.onnx")
     assert not (tmp_path / "net.onnx").exists()
-
-
-def test_command(tmp_path, capsys):
-    network(2).save(tmp_path / "net.safetensors")
-    path = tmp_path / "net.pt2"
-    main(["export", str(tmp_path / "net.safetensors"), "-o", str(path)], standalone_mode=False)
-    assert capsys.readouterr().out == f"wrote {path}\n"
-    fused, _ = runner(path)(torch.rand(1, 2, 3, 45, 52))
-    assert fused.shape == (1, 3, 45, 52)

@@ -53,11 +53,10 @@ class Ma2015Score : public Base {
     T* FASTMEF_RESTRICT target_mean = target_mean_;
     for (int64_t x = 0; x < this->windows_; ++x) covariance[x] = target_mean[x] = 0;
     for (int k = 0; k < count; ++k) {
-      this->filter_product(y, k);
       const T* FASTMEF_RESTRICT exposure = op().mean_row(k, y);
       const T* FASTMEF_RESTRICT gain = op().gain_row(k, y);
       const T* FASTMEF_RESTRICT mean = this->mean_;
-      const T* FASTMEF_RESTRICT cross = this->cross_;
+      const T* FASTMEF_RESTRICT cross = this->cross_mean(y, k);
       const T shift = op().mean_shift(k);
       FASTMEF_VECTORIZE
       for (int64_t x = 0; x < this->windows_; ++x) {

@@ -132,11 +132,9 @@ class Ma2015Structure : public Base {
       above_[j] = this->ring(y + j, first_ + k), beside_[j] = this->ring(y + j, first_ + l);
     }
     if (wy == 11) {
-      products_down<T, 11, true>(above_, beside_, gauss_, 11, this->inputs_, down_[0],
-                                 flat_down_[0]);
+      products_down<T, 11>(above_, beside_, gauss_, 11, this->inputs_, down_[0], flat_down_[0]);
     } else {
-      products_down<T, 0, true>(above_, beside_, gauss_, wy, this->inputs_, down_[0],
-                                flat_down_[0]);
+      products_down<T, 0>(above_, beside_, gauss_, wy, this->inputs_, down_[0], flat_down_[0]);
     }
     T* FASTMEF_RESTRICT smooth = of_pair(smooth_pairs_, k, l);
     T* FASTMEF_RESTRICT flat = of_pair(flat_pairs_, k, l);

@@ -52,12 +52,10 @@ class Mefnet : public ReferenceScore<T, Mefnet<T>, ScoreSweep<T, Mefnet<T>>> {
     this->carve_reference(arena);
     structure_ = arena.take<T>(this->stride_);
     luminance_ = arena.take<T>(this->stride_);
+    unused_ = arena.take<T>(this->stride_);
   }
 
-  const T* cross_row(int64_t y, int k) {
-    this->filter_product(y, k);
-    return this->cross_;
-  }
+  const T* cross_row(int64_t y, int k) { return this->cross_mean(y, k); }
 
   void score(int64_t y) {
     this->select(y, this->mean_);
@@ -73,7 +71,7 @@ class Mefnet : public ReferenceScore<T, Mefnet<T>, ScoreSweep<T, Mefnet<T>>> {
     T* FASTMEF_RESTRICT inverse = this->inverse_;
     T* FASTMEF_RESTRICT structure = structure_;
     T* FASTMEF_RESTRICT luminance = luminance_;
-    T* FASTMEF_RESTRICT grad_luminance = gradient ? this->derivative(last) : this->cross_;
+    T* FASTMEF_RESTRICT grad_luminance = gradient ? this->derivative(last) : unused_;
     FASTMEF_VECTORIZE
     for (int64_t x = 0; x < this->windows_; ++x) {
       inverse[x] = 1 / (variance[x] + (second_moment[x] - mean[x] * mean[x]) + c2);
@@ -106,7 +104,7 @@ class Mefnet : public ReferenceScore<T, Mefnet<T>, ScoreSweep<T, Mefnet<T>>> {
     this->derive_cross(inverse);
   }
 
-  T *structure_ = nullptr, *luminance_ = nullptr;
+  T *structure_ = nullptr, *luminance_ = nullptr, *unused_ = nullptr;
 };
 
 }  // namespace

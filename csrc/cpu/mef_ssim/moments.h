@@ -60,8 +60,8 @@ void both_moments_down(const T* const* f_rows, const T* taps, int count, int64_t
   }
 }
 
-// Computes smooth, E[a b] with the taps, and if Flat is true flat, the sum of a b.
-template <class T, int Taps, bool Flat>
+// Computes smooth, E[a b] with the taps, and flat, the sum of a b.
+template <class T, int Taps>
 void products_down(const T* const* a_rows, const T* const* b_rows, const T* taps, int count,
                    int64_t n, T* FASTMEF_RESTRICT smooth, T* FASTMEF_RESTRICT flat) {
   n = round_up(n);
@@ -79,16 +79,13 @@ void products_down(const T* const* a_rows, const T* const* b_rows, const T* taps
       for (int j = 0; j < half; ++j) {
         const T both = a[j][x] * b[j][x] + a[Taps - 1 - j][x] * b[Taps - 1 - j][x];
         weighted += w[j] * both;
-        if constexpr (Flat) sum += both;
+        sum += both;
       }
       smooth[x] = weighted;
-      if constexpr (Flat) flat[x] = sum;
+      flat[x] = sum;
     }
   } else {
-    for (int64_t x = 0; x < n; ++x) smooth[x] = 0;
-    if constexpr (Flat) {
-      for (int64_t x = 0; x < n; ++x) flat[x] = 0;
-    }
+    for (int64_t x = 0; x < n; ++x) smooth[x] = flat[x] = 0;
     for (int j = 0; j < count; ++j) {
       const T w = taps[j];
       const T* FASTMEF_RESTRICT a = a_rows[j];
@@ -97,9 +94,52 @@ void products_down(const T* const* a_rows, const T* const* b_rows, const T* taps
       for (int64_t x = 0; x < n; ++x) {
         const T product = a[x] * b[x];
         smooth[x] += w * product;
-        if constexpr (Flat) flat[x] += product;
+        flat[x] += product;
       }
     }
+  }
+}
+
+// Computes E[a b] down the columns, for windows that begin in each of `Rows` rows.
+template <class T, int Taps, int Rows>
+void product_means_down(const T* const* a_rows, const T* const* b_rows, const T* taps, int64_t n,
+                        int64_t stride, T* out) {
+  n = round_up(n);
+  constexpr int kUnder = Taps + Rows - 1;
+  T w[Taps];
+  const T* a[kUnder];
+  const T* b[kUnder];
+  for (int j = 0; j < Taps; ++j) w[j] = taps[j];
+  for (int j = 0; j < kUnder; ++j) a[j] = a_rows[j], b[j] = b_rows[j];
+  FASTMEF_VECTORIZE
+  for (int64_t x = 0; x < n; ++x) {
+    T sum[Rows] = {};
+#pragma GCC unroll 16
+    for (int j = 0; j < kUnder; ++j) {
+      const T product = a[j][x] * b[j][x];
+#pragma GCC unroll 4
+      for (int r = 0; r < Rows; ++r) {
+        if (r > j || j - r >= Taps) continue;
+        sum[r] += w[j - r] * product;
+      }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < Rows; ++r) out[r * stride + x] = sum[r];
+  }
+}
+
+// Does the same for any number of taps and the windows of one row.
+template <class T>
+void product_means_down(const T* const* a_rows, const T* const* b_rows, const T* taps, int count,
+                        int64_t n, T* FASTMEF_RESTRICT out) {
+  n = round_up(n);
+  for (int64_t x = 0; x < n; ++x) out[x] = 0;
+  for (int j = 0; j < count; ++j) {
+    const T w = taps[j];
+    const T* FASTMEF_RESTRICT a = a_rows[j];
+    const T* FASTMEF_RESTRICT b = b_rows[j];
+    FASTMEF_VECTORIZE
+    for (int64_t x = 0; x < n; ++x) out[x] += w * (a[x] * b[x]);
   }
 }
 

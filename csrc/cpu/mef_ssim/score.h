@@ -45,13 +45,14 @@ class ScoreSweep : public WindowSweep<T, Op> {
   }
 
   void carve_more(Arena& arena) {
-    mean_ = arena.take<T>(this->stride_);
-    second_moment_ = arena.take<T>(this->stride_);
-    cross_ = arena.take<T>(this->stride_);
-    product_ = arena.take<T>(this->stride_);
+    means_ = arena.take<T>(kBlock * this->stride_);
+    second_moments_ = arena.take<T>(kBlock * this->stride_);
+    products_ = arena.take<T>(kBlock * this->stride_);
+    crosses_ = arena.take<T>(pass_.count() * kBlock * this->stride_);
+    filtered_ = arena.take<bool>(pass_.count());
     taps_ = arena.take<T>(pass_.shape.y.window);
-    a_ = arena.take<const T*>(pass_.shape.y.window);
-    b_ = arena.take<const T*>(pass_.shape.y.window);
+    a_ = arena.take<const T*>(pass_.shape.y.window + kBlock - 1);
+    b_ = arena.take<const T*>(pass_.shape.y.window + kBlock - 1);
     static_cast<Op*>(this)->carve_rows(arena);
   }
 
@@ -74,8 +75,15 @@ class ScoreSweep : public WindowSweep<T, Op> {
     return {p == Op::kChannels ? &pass_.grad_luminance : &absent, begin};
   }
 
+  void filter(int64_t y, int rows) {
+    block_ = y, rows_ = rows;
+    for (int k = 0; k < pass_.count(); ++k) filtered_[k] = false;
+    this->moments(y, rows, 0, means_, second_moments_);
+  }
+
   void windows(int64_t y) {
-    this->moments(y, 1, 0, mean_, second_moment_);
+    mean_ = means_ + (y - block_) * this->stride_;
+    second_moment_ = second_moments_ + (y - block_) * this->stride_;
     static_cast<Op*>(this)->score(y);
   }
 
@@ -105,18 +113,18 @@ class ScoreSweep : public WindowSweep<T, Op> {
  protected:
   explicit ScoreSweep(const ScorePass& pass) : Base(pass.sweep), pass_(pass) {}
 
-  // Computes E[x_k y] of the windows of row y, both minus their constants, in cross_.
-  void filter_product(int64_t y, int k) {
-    const int wy = pass_.shape.y.window;
-    for (int j = 0; j < wy; ++j) a_[j] = this->ring(y + j, 0), b_[j] = this->ring(y + j, k + 1);
-    if (wy == 11) {
-      products_down<T, 11, false>(a_, b_, taps_, 11, this->inputs_, product_, nullptr);
-    } else if (wy == 5) {
-      products_down<T, 5, false>(a_, b_, taps_, 5, this->inputs_, product_, nullptr);
-    } else {
-      products_down<T, 0, false>(a_, b_, taps_, wy, this->inputs_, product_, nullptr);
+  // Returns E[x_k y] of the windows of row y, both minus their constants. The rows of a block are
+  // filtered together, when the first of them is wanted.
+  const T* cross_mean(int64_t y, int k) {
+    T* crosses = crosses_ + k * kBlock * this->stride_;
+    if (!filtered_[k]) {
+      multiply_down(k);
+      for (int r = 0; r < rows_; ++r) {
+        this->filter_along(products_ + r * this->stride_, crosses + r * this->stride_);
+      }
+      filtered_[k] = true;
     }
-    this->filter_along(product_, cross_);
+    return crosses + (y - block_) * this->stride_;
   }
 
   // Returns row y of a map (B, layers, H', W'), from the first window that is computed.
@@ -134,11 +142,40 @@ class ScoreSweep : public WindowSweep<T, Op> {
   }
 
   const ScorePass& pass_;
-  T *mean_ = nullptr, *second_moment_ = nullptr, *cross_ = nullptr;
+  // E[y] and E[y^2] in the current row of windows.
+  const T *mean_ = nullptr, *second_moment_ = nullptr;
 
  private:
-  int64_t tile_ = 0;
-  T *product_ = nullptr, *taps_ = nullptr;
+  // Filters the products of exposure k and y down the columns, for the rows of the block.
+  void multiply_down(int k) {
+    const int wy = pass_.shape.y.window;
+    for (int j = 0; j < wy + rows_ - 1; ++j) {
+      a_[j] = this->ring(block_ + j, 0), b_[j] = this->ring(block_ + j, k + 1);
+    }
+    if (wy == 11) return unrolled_products<11>();
+    if (wy == 5) return unrolled_products<5>();
+    for (int r = 0; r < rows_; ++r) {
+      T* out = products_ + r * this->stride_;
+      product_means_down<T>(a_ + r, b_ + r, taps_, wy, this->inputs_, out);
+    }
+  }
+
+  template <int N>
+  void unrolled_products() {
+    const int64_t n = this->inputs_, stride = this->stride_;
+    if (rows_ == kBlock) {
+      return product_means_down<T, N, kBlock>(a_, b_, taps_, n, stride, products_);
+    }
+    for (int r = 0; r < rows_; ++r) {
+      product_means_down<T, N, 1>(a_ + r, b_ + r, taps_, n, stride, products_ + r * stride);
+    }
+  }
+
+  int64_t tile_ = 0, block_ = 0;
+  int rows_ = 0;
+  T *means_ = nullptr, *second_moments_ = nullptr, *products_ = nullptr, *crosses_ = nullptr;
+  T* taps_ = nullptr;
+  bool* filtered_ = nullptr;
   const T **a_ = nullptr, **b_ = nullptr;
 };
 

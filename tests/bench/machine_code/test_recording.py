@@ -37,7 +37,7 @@ def march(x, out, rows, width, HALO: tl.constexpr, COLUMNS: tl.constexpr):
 
 @pytest.fixture(scope="module")
 def counter() -> instructions.Counter:
-    return instructions.Counter(instructions.find_nvcc())
+    return instructions.Counter(instructions.find_nvcc(), operations="fusion")
 
 
 @pytest.mark.parametrize("rows", [1, 6, 33])
