@@ -12,17 +12,18 @@ from torch import Tensor
 from fastmef import functional
 from fastmef.inference.exposure_body import exposure_logits
 from fastmef.inference.refine import refine_logits
+from fastmef.inference.refine_color import refine_color
 from fastmef.inference.results import check_finite
 from fastmef.nn.multiscale import COLOR
 from fastmef.nn.network import FusionNet
 from fastmef.reference.multiscale import base_logits
 from fastmef.reference.restoration import restore_color
 
-STEPS = 30
+STEPS = 50
 # Factor of the network's logits before the descent. It starts nearer to the plain mean, which keeps
 # more of the contrast between large areas.
-SOFTER = 0.6
-MARGIN = 8  # pixels of the base
+SOFTER = 0.8
+MARGIN = 14  # pixels of the base
 # Distance from white at which compression begins, in the base and in the result. Areas that are
 # white in every frame become level 246, so that overshoot of the bands does not push all of them to
 # white.
@@ -89,6 +90,8 @@ def fuse_base(
     check_finite(fused)
     if controls.color:
         fused = restore_color(fused, weights, base, controls.color)
+        if controls.weights is None and base.shape[1] > 1 and controls.refine:
+            fused = refine_color(fused, base)
     if controls.brightness:
         fused = fused.clamp(0, 1) ** 2**-controls.brightness
     return FusedBase(_below_white(fused), weights, shares)
@@ -104,8 +107,8 @@ def _base_weights(
 ) -> Tensor:
     """Return the logits ``(1, K, h, w)`` after network and descent.
 
-    Both run on the base with a mirrored margin. Without it, the zeros that ``mefnet`` pads with
-    would make the result too bright along the border.
+    Both run on the base with a mirrored margin. Without it, pixels at the border would be in few
+    windows of the loss.
     """
     rows, columns = (min(MARGIN, side - 1) for side in base.shape[-2:])
     wide = _mirrored(base, rows, columns)

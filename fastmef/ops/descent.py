@@ -22,26 +22,25 @@ DESCENT_STEP = Operation("descent_step", cpp=Support((torch.float32, torch.float
 
 def descent_step(
     state: DescentState,
-    planes: Tensor,
+    exposures: Tensor,
     parts: Sequence[GradientPart],
     constant: float,
     adam: Adam,
 ) -> None:
     """See :func:`fastmef.reference.descent.descent_step`."""
-    tensors = *state, planes, *(part.gradient for part in parts)
+    tensors = *state, exposures, *(part.gradient for part in parts)
     if DESCENT_STEP.backend(*tensors) != backends.CPP:
-        reference.descent_step(state, planes, parts, constant, adam)
+        reference.descent_step(state, exposures, parts, constant, adam)
         return
     logits = state.logits
     _, count, height, width = logits.shape
     dense = [x.contiguous() for x in state]
-    planes = planes.contiguous()
+    exposures = exposures.contiguous()
     parts = [part._replace(gradient=part.gradient.contiguous()) for part in parts]
     require(
         all(x.dtype == logits.dtype for x in tensors)
-        and all(x.shape == (1, count, height, width) for x in state[:3])
+        and all(x.shape == (1, count, height, width) for x in (*state[:3], exposures))
         and state.luma.shape == (1, height, width)
-        and planes.shape == (1, count, 2, height, width)
         and all(
             part.gradient.shape == (1, *halved_size((height, width), part.halvings))
             for part in parts
@@ -51,7 +50,7 @@ def descent_step(
     backends.CPU.descent_step(  # type: ignore[union-attr]
         logits.dtype == torch.float64,
         (count, height, width),
-        tuple(x.data_ptr() for x in (planes, *dense)),
+        tuple(x.data_ptr() for x in (exposures, *dense)),
         [(part.gradient.data_ptr(), part.factor, part.halvings) for part in parts],
         constant,
         tuple(adam),

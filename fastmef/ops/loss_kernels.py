@@ -8,8 +8,7 @@ registers of a thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,7 +17,6 @@ from torch import Tensor
 from fastmef import backends
 from fastmef.ops.common import cuda
 from fastmef.ops.common.operation import triton_launcher
-from fastmef.ops.common.prepared import Prepared
 from fastmef.ops.common.rings import rings_fit
 from fastmef.ops.common.tensors import (
     STORAGE,
@@ -110,8 +108,8 @@ def _call_cpp(
     gradient: Tensor | None = None,
     gradient_scale: float = 1.0,
     values: Tensor | None = None,
-) -> Callable[[], float]:
-    """Return a call that returns the value and fills ``gradient`` or ``values``, if given.
+) -> float:
+    """Return the value and fill ``gradient`` or ``values``, if given.
 
     ``weight`` is the mask ``(B, H, W)``, or else the gradient w.r.t. the map of a single level.
     """
@@ -125,8 +123,7 @@ def _call_cpp(
     sizes, taps = _level_sizes(exposures, scales), _level_taps(exposures, options, scales)
     total = sum(scales)
     from_logits = source.ndim == 4
-    return partial(
-        backends.CPU.weighted_ssim_loss,  # type: ignore[union-attr]
+    return backends.CPU.weighted_ssim_loss(  # type: ignore[union-attr, no-any-return]
         source.dtype == torch.float64,
         *exposures.shape[:2],
         [(*size, *t, scale / total) for size, t, scale in zip(sizes, taps, scales, strict=True)],
@@ -150,22 +147,14 @@ def loss_cpp(
     gradient = gradient_like(source, with_gradient)
     scale = gradient_scale(source, mask)
     into = gradient if with_gradient else None
-    call = _call_cpp(source, exposures, mask, True, LossOptions(*options), scales, into, scale)
-    value = call()
+    value = _call_cpp(source, exposures, mask, True, LossOptions(*options), scales, into, scale)
     return torch.tensor(value, dtype=scalar_dtype(source)), gradient
-
-
-def prepare_loss(fused: Tensor, exposures: Tensor, options: LossOptions) -> Prepared:
-    """Prepare the loss of one level and its gradient w.r.t. F, in float32 or float64."""
-    gradient = gradient_like(fused)
-    call = _call_cpp(fused, exposures, None, True, options, (1.0,), gradient)
-    return Prepared(call, (fused, exposures), (gradient,))
 
 
 def map_cpp(fused: Tensor, exposures: Tensor, *given: Any) -> Tensor:
     require(fused.ndim == 3, "the map takes F, not logits")
     values = new_map(fused, exposures, *given)
-    _call_cpp(fused, exposures, None, False, LossOptions(*given), (1.0,), values=values)()
+    _call_cpp(fused, exposures, None, False, LossOptions(*given), (1.0,), values=values)
     return values
 
 
@@ -176,7 +165,7 @@ def map_backward_cpp(grad_output: Tensor, fused: Tensor, exposures: Tensor, *giv
         "grad_output must have the shape of the map of F",
     )
     grad_fused = gradient_like(fused)
-    _call_cpp(fused, exposures, grad_output, False, options, (1.0,), grad_fused)()
+    _call_cpp(fused, exposures, grad_output, False, options, (1.0,), grad_fused)
     return grad_fused
 
 

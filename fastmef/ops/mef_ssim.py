@@ -23,7 +23,7 @@ from fastmef.ops.common.transforms import Function, once_differentiable, require
 from fastmef.reference import mef_color2018, mef_ma2015, mef_mefnet
 from fastmef.reference.filters import halve
 from fastmef.reference.mef_color2018 import Color2018Sources
-from fastmef.reference.mef_ma2015 import Ma2015Level
+from fastmef.reference.mef_ma2015 import SIGMA, WINDOW, Ma2015Level
 from fastmef.reference.mef_mefnet import MefnetSources
 from fastmef.reference.mef_ssim import Steps, mef_ssim_score, mef_ssim_sources
 
@@ -37,14 +37,15 @@ MEF_SSIM = Operation(
 COLOR2018 = Operation("color2018", in_transforms=True, cpp=Support((torch.float32, torch.float64)))
 
 _level = MEF_SSIM.register(
-    "ma2015_level(Tensor images) -> (Tensor, Tensor, Tensor, Tensor)",
+    "ma2015_level(Tensor images, int window=11, float sigma=1.5)"
+    " -> (Tensor, Tensor, Tensor, Tensor)",
     kernels.new_level,
     cpp=kernels.cpp_level,
     triton=kernels.triton_level,
 )
 _quality = MEF_SSIM.register(
     "ma2015_quality(Tensor exposures, Tensor? means, Tensor? gains, Tensor? variance, "
-    "Tensor fused, bool with_gradient) -> (Tensor, Tensor)",
+    "Tensor fused, bool with_gradient, int window=11, float sigma=1.5) -> (Tensor, Tensor)",
     kernels.new_quality,
     cpp=kernels.cpp_quality,
     triton=kernels.triton_quality,
@@ -71,7 +72,7 @@ _color2018_sources = COLOR2018.register(
 _color2018_score = COLOR2018.register(
     "color2018_score(Tensor exposures, Tensor reference, Tensor mean, Tensor variance, "
     "Tensor luminance, Tensor fused, bool with_gradient) -> (Tensor, Tensor)",
-    kernels.new_quality,
+    kernels.new_color2018_score,
     case=lambda exposures, reference, *others: ((exposures, *others[:-1]), {}),
     cpp=kernels.cpp_color2018_score,
 )
@@ -92,8 +93,10 @@ class Quality(Function):
     """
 
     @staticmethod
-    def forward(fused: Tensor, with_gradient: bool, *maps: Tensor | None) -> tuple[Tensor, Tensor]:
-        return _quality(*maps, fused, with_gradient)
+    def forward(
+        fused: Tensor, with_gradient: bool, window: int, sigma: float, *maps: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        return _quality(*maps, fused, with_gradient, window, sigma)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], outputs: tuple[Tensor, Tensor]) -> None:
@@ -105,7 +108,7 @@ class Quality(Function):
     @once_differentiable
     def backward(ctx: Any, grad_quality: Tensor, _: Any) -> Any:
         (gradient,) = ctx.saved_tensors
-        return _scaled(grad_quality, gradient), None, *(None,) * len(Ma2015Level._fields)
+        return _scaled(grad_quality, gradient), *(None,) * (3 + len(Ma2015Level._fields))
 
 
 class Factors(Function):
@@ -176,23 +179,25 @@ class Halve(Function):
         return doubled[..., :height, :width]
 
 
-def ma2015_level(images: Tensor) -> Ma2015Level:
+def ma2015_level(images: Tensor, window: int = WINDOW, sigma: float = SIGMA) -> Ma2015Level:
     if MEF_SSIM.has_kernels_for(images):
         try:
-            return Ma2015Level(*_level(images))
+            return Ma2015Level(*_level(images, window, sigma))
         except LaunchError:
             pass
-    return mef_ma2015.ma2015_level(images)
+    return mef_ma2015.ma2015_level(images, window, sigma)
 
 
-def ma2015_quality(level: Ma2015Level, fused: Tensor) -> Tensor:
+def ma2015_quality(
+    level: Ma2015Level, fused: Tensor, window: int = WINDOW, sigma: float = SIGMA
+) -> Tensor:
     if MEF_SSIM.has_kernels_for(*level, fused):
         try:
             fused = detach_if_no_grad(fused)
-            return Quality.apply(fused, requires_grad(fused), *level)[0]
+            return Quality.apply(fused, requires_grad(fused), window, sigma, *level)[0]
         except LaunchError:
             pass
-    return mef_ma2015.ma2015_quality(level, fused)
+    return mef_ma2015.ma2015_quality(level, fused, window, sigma)
 
 
 def ma2015_sources(exposures: Tensor, scales: int = 3) -> tuple[Ma2015Level, ...]:
@@ -276,7 +281,7 @@ def ma2015_without_maps(fused: Tensor, exposures: Tensor, scales: int) -> Tensor
     for scale in range(scales):
         if scale:
             exposures, fused = Halve.apply(exposures), Halve.apply(fused)
-        quality, _ = Quality.apply(fused, with_gradient, exposures, None, None, None)
+        quality, _ = Quality.apply(fused, with_gradient, WINDOW, SIGMA, exposures, None, None, None)
         qualities.append(quality)
     return torch.stack(qualities, dim=-1)
 

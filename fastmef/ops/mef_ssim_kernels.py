@@ -18,7 +18,7 @@ from fastmef.ops.common.operation import triton_launcher
 from fastmef.ops.common.prepared import Prepared
 from fastmef.ops.common.tensors import gradient_like, map_shape, require, window_taps
 from fastmef.reference import mef_color2018, mef_ma2015, mef_mefnet
-from fastmef.reference.mef_ma2015 import WINDOW
+from fastmef.reference.mef_ma2015 import SIGMA, WINDOW
 
 Four = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -58,10 +58,10 @@ def _plane_shape(exposures: Tensor) -> tuple[int, ...]:
     return (exposures.shape[0], *exposures.shape[2:])
 
 
-def new_level(images: Tensor) -> Four:
+def new_level(images: Tensor, window: int = WINDOW, sigma: float = SIGMA) -> Four:
     """Allocate centred exposures, means, gains and variance."""
     batch, count, height, width = images.shape
-    *_, rows, columns = map_shape(images, WINDOW, "valid")
+    *_, rows, columns = map_shape(images, window, "valid")
     return (
         images.new_empty((batch, count, height, width)),
         images.new_empty((batch, count, rows, columns)),
@@ -70,22 +70,34 @@ def new_level(images: Tensor) -> Four:
     )
 
 
-def cpp_level(images: Tensor) -> Four:
+def cpp_level(images: Tensor, window: int = WINDOW, sigma: float = SIGMA) -> Four:
     images = images.contiguous()
-    maps = new_level(images)
+    maps = new_level(images, window)
     backends.CPU.ma2015_level(  # type: ignore[union-attr]
         images.dtype == torch.float64,
-        _mef_shape(images, mef_ma2015.SIGMA),
+        _mef_shape(images, sigma, window),
         images.data_ptr(),
         _addresses(*maps),
     )
     return maps
 
 
-def new_quality(*arguments: Any) -> tuple[Tensor, Tensor]:
+def _new_score(fused: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor]:
     """Allocate the score ``(B,)`` and its gradient, which is empty if it is not wanted."""
-    *_, fused, with_gradient = arguments
     return fused.new_empty(fused.shape[:1]), gradient_like(fused, with_gradient)
+
+
+def new_quality(
+    exposures: Tensor,
+    means: Tensor | None,
+    gains: Tensor | None,
+    variance: Tensor | None,
+    fused: Tensor,
+    with_gradient: bool,
+    window: int = WINDOW,
+    sigma: float = SIGMA,
+) -> tuple[Tensor, Tensor]:
+    return _new_score(fused, with_gradient)
 
 
 def cpp_quality(*arguments: Any) -> tuple[Tensor, ...]:
@@ -94,22 +106,32 @@ def cpp_quality(*arguments: Any) -> tuple[Tensor, ...]:
     return prepared.results
 
 
-def prepare_quality(*arguments: Any) -> Prepared:
-    given: list[Any] = [None if x is None else x.contiguous() for x in arguments[:-1]]
+def prepare_quality(
+    exposures: Tensor,
+    means: Tensor | None,
+    gains: Tensor | None,
+    variance: Tensor | None,
+    fused: Tensor,
+    with_gradient: bool,
+    window: int = WINDOW,
+    sigma: float = SIGMA,
+) -> Prepared:
+    stored = (exposures, means, gains, variance, fused)
+    given: list[Any] = [None if x is None else x.contiguous() for x in stored]
     exposures, *maps, fused = given
     plane = _plane_shape(exposures)
     _require_fit(exposures, {plane: [fused]})
     maps = [x for x in maps if x is not None]
     if maps:
         require(len(maps) == 3, "means, gains and variance must be given together")
-        windows = map_shape(exposures, WINDOW, "valid")
+        windows = map_shape(exposures, window, "valid")
         _require_fit(exposures, {windows: maps[:2], (plane[0], *windows[2:]): maps[2:]})
     unit = 1 if maps else mef_ma2015.WHITE
-    quality, gradient = new_quality(*arguments)
+    quality, gradient = _new_score(fused, with_gradient)
     call = partial(
         backends.CPU.ma2015_quality,  # type: ignore[union-attr]
         fused.dtype == torch.float64,
-        _mef_shape(exposures, mef_ma2015.SIGMA),
+        _mef_shape(exposures, sigma, window),
         _addresses(exposures, *maps, *[None] * (3 - len(maps))),
         unit,
         (*_addresses(fused, quality), 0, *_addresses(gradient), 0),
@@ -144,13 +166,7 @@ def new_mefnet_factors(*arguments: Any) -> Four:
     return *values, gradient_like(fused, with_gradient), gradient_like(fused, with_gradient)
 
 
-def cpp_mefnet_factors(*arguments: Any) -> tuple[Tensor, ...]:
-    prepared = prepare_mefnet_factors(*arguments)
-    prepared.call()
-    return prepared.results
-
-
-def prepare_mefnet_factors(*arguments: Any) -> Prepared:
+def cpp_mefnet_factors(*arguments: Any) -> Four:
     *maps, fused = (x.contiguous() for x in arguments[:-1])
     exposures, reference, *planes = maps
     plane = _plane_shape(exposures)
@@ -161,8 +177,7 @@ def prepare_mefnet_factors(*arguments: Any) -> Prepared:
     )
     factors = new_mefnet_factors(*arguments)
     luminance, structure, grad_luminance, grad_structure = _addresses(*factors)
-    call = partial(
-        backends.CPU.mefnet_factors,  # type: ignore[union-attr]
+    backends.CPU.mefnet_factors(  # type: ignore[union-attr]
         fused.dtype == torch.float64,
         _mef_shape(maps[0], mef_mefnet.SIGMA),
         _addresses(*maps),
@@ -170,7 +185,7 @@ def prepare_mefnet_factors(*arguments: Any) -> Prepared:
         mef_mefnet.C1,
         mef_mefnet.C2,
     )
-    return Prepared(call, (*maps, fused), factors)
+    return factors
 
 
 def _first_channels(exposures: Tensor) -> Tensor:
@@ -201,6 +216,10 @@ def cpp_color2018_sources(exposures: Tensor) -> Four:
     return maps
 
 
+def new_color2018_score(*arguments: Any) -> tuple[Tensor, Tensor]:
+    return _new_score(*arguments[-2:])
+
+
 def cpp_color2018_score(*arguments: Any) -> tuple[Tensor, Tensor]:
     *maps, fused = (x.contiguous() for x in arguments[:-1])
     exposures, reference, *planes = maps
@@ -212,7 +231,7 @@ def cpp_color2018_score(*arguments: Any) -> tuple[Tensor, Tensor]:
         reference.dtype == torch.int64 and reference.shape == (batch, 1, *windows),
         f"the reference does not fit exposures {tuple(exposures.shape)}",
     )
-    score, gradient = new_quality(*arguments)
+    score, gradient = new_color2018_score(*arguments)
     backends.CPU.color2018_score(  # type: ignore[union-attr]
         fused.dtype == torch.float64,
         _mef_shape(first, None, mef_color2018.WINDOW),
@@ -259,14 +278,24 @@ _launch_mefnet_sources = triton_launcher("mef_ssim.mefnet_sources", "mefnet_sour
 _launch_mefnet_factors = triton_launcher("mef_ssim.scores", "mefnet_factors")
 
 
-def triton_level(images: Tensor) -> Four:
-    return _launch_level(images, window_taps(images, WINDOW, mef_ma2015.SIGMA))
+def triton_level(images: Tensor, window: int = WINDOW, sigma: float = SIGMA) -> Four:
+    return _launch_level(images, window_taps(images, window, sigma))
 
 
-def triton_quality(*arguments: Any) -> tuple[Tensor, Tensor]:
-    require(arguments[1] is not None, "the Triton kernels need the maps of the exposures")
-    taps = window_taps(arguments[0], WINDOW, mef_ma2015.SIGMA)
-    return _launch_quality(*arguments, taps, mef_ma2015.C)
+def triton_quality(
+    exposures: Tensor,
+    means: Tensor | None,
+    gains: Tensor | None,
+    variance: Tensor | None,
+    fused: Tensor,
+    with_gradient: bool,
+    window: int = WINDOW,
+    sigma: float = SIGMA,
+) -> tuple[Tensor, Tensor]:
+    require(means is not None, "the Triton kernels need the maps of the exposures")
+    taps = window_taps(exposures, window, sigma)
+    maps = exposures, means, gains, variance
+    return _launch_quality(*maps, fused, with_gradient, taps, mef_ma2015.C)
 
 
 def triton_mefnet_sources(exposures: Tensor) -> Four:

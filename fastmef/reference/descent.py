@@ -46,17 +46,16 @@ class DescentState(NamedTuple):
 @torch.no_grad()
 def descent_step(
     state: DescentState,
-    planes: Tensor,
+    exposures: Tensor,
     parts: Sequence[GradientPart],
     constant: float,
     adam: Adam,
 ) -> None:
-    r"""Update the logits z of a fusion :math:`\sum_k w_k J_k`, w = softmax(z).
+    r"""Update the logits z of a fusion :math:`F = \sum_k w_k Y_k`, w = softmax(z).
 
-    With the luma :math:`Y_k` and a term :math:`C_k` of every exposure, the loss is
-    :math:`L(\sum_k w_k Y_k) + \sum_k w_k C_k`. From g, the gradient of L,
+    From g, the gradient of the loss w.r.t. F,
 
-    .. math:: d_k = g\,Y_k + C_k, \quad h_k = w_k \Bigl(d_k - \sum_j w_j d_j\Bigr), \quad
+    .. math:: h_k = g\,w_k (Y_k - F), \quad
         m_k \gets \beta_1 m_k + (1 - \beta_1) h_k, \quad v_k \gets \beta_2 v_k + (1 - \beta_2) h_k^2
 
     .. math:: z_k \gets z_k - \eta \frac{m_k}{\sqrt{v_k} + \varepsilon}
@@ -65,20 +64,19 @@ def descent_step(
 
     Args:
         state: updated in place.
-        planes: Y and C, ``(1, K, 2, H, W)``.
+        exposures: their luma Y, ``(1, K, H, W)``.
         parts: their sum plus ``constant`` is g.
 
     Source: D. P. Kingma, J. Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015.
     """
     logits, mean, second_moment, fused = state
-    luma, linear = planes.unbind(dim=2)
     weights = logits.softmax(dim=1)
-    slopes = _sum_of_parts(parts, luma[:, 0]).add_(constant).unsqueeze(1) * luma + linear
-    grad = weights * (slopes - (weights * slopes).sum(dim=1, keepdim=True))
+    slope = _sum_of_parts(parts, exposures[:, 0]).add_(constant).unsqueeze(1)
+    grad = weights * slope * (exposures - (weights * exposures).sum(dim=1, keepdim=True))
     mean.lerp_(grad, 1 - adam.momentum)
     second_moment.mul_(adam.decay).addcmul_(grad, grad, value=1 - adam.decay)
     logits.addcdiv_(mean, second_moment.sqrt().add_(adam.epsilon), value=-adam.rate)
-    torch.sum(logits.softmax(dim=1) * luma, dim=1, out=fused)
+    torch.sum(logits.softmax(dim=1) * exposures, dim=1, out=fused)
 
 
 def _sum_of_parts(parts: Sequence[GradientPart], like: Tensor) -> Tensor:

@@ -34,23 +34,24 @@ class Ma2015Level(NamedTuple):
     """``(B, H', W')``: Gaussian-weighted variance of the desired patch."""
 
 
-def _smooth(images: Tensor) -> Tensor:
-    """Return the Gaussian window mean."""
-    return window_filter(images, WINDOW, SIGMA)
+def ma2015_level(exposures: Tensor, window: int = WINDOW, sigma: float = SIGMA) -> Ma2015Level:
+    """Compute one scale of :func:`ma2015_sources`; exposures ``(B, K, H, W)`` are in 0-255.
 
-
-def ma2015_level(exposures: Tensor) -> Ma2015Level:
-    """Compute one scale of :func:`ma2015_sources`; exposures ``(B, K, H, W)`` are in 0-255."""
+    The score has windows of 11 pixels with σ = 1.5; others make it finer or coarser.
+    """
     height, width = exposures.shape[-2:]
-    wy, wx = effective_window(WINDOW, height), effective_window(WINDOW, width)
+    wy, wx = effective_window(window, height), effective_window(window, width)
     count = wy * wx
     noise = ROUNDING * torch.finfo(exposures.dtype).eps
     x = exposures - plane_mean(exposures)
 
     def flat(images: Tensor) -> Tensor:
-        return window_filter(images, WINDOW, None)
+        return window_filter(images, window, None)
 
-    flat_means, means = flat(x), _smooth(x)
+    def smooth(images: Tensor) -> Tensor:
+        return window_filter(images, window, sigma)
+
+    flat_means, means = flat(x), smooth(x)
     squares = x * x
     moments = flat(squares)
     flat_variances = moments - flat_means * flat_means
@@ -72,13 +73,13 @@ def ma2015_level(exposures: Tensor) -> Ma2015Level:
 
     # The variances of the gain-weighted sum of patches, in the flat and in the Gaussian window.
     sum_variance = (gains * gains * flat_variances).sum(dim=1)
-    smooth_sum_variance = (gains * gains * (_smooth(squares) - means * means)).sum(dim=1)
+    smooth_sum_variance = (gains * gains * (smooth(squares) - means * means)).sum(dim=1)
     for k in range(x.shape[1]):
         for j in range(k):
             product = x[:, k] * x[:, j]
             both = 2 * gains[:, k] * gains[:, j]
             sum_variance += both * (flat(product) - flat_means[:, k] * flat_means[:, j])
-            smooth_sum_variance += both * (_smooth(product) - means[:, k] * means[:, j])
+            smooth_sum_variance += both * (smooth(product) - means[:, k] * means[:, j])
 
     # Exposures that cancel each other leave only rounding, which must not be amplified either.
     agreeing = sum_variance > noise * (gains * gains * moments).sum(dim=1)
@@ -133,12 +134,21 @@ def ma2015_sources(
     return tuple(level(images) for images in _pyramid(exposures * 255, scales, halve))
 
 
-def ma2015_quality(level: Ma2015Level, fused: Tensor) -> Tensor:
-    """Compute one scale of :func:`ma2015_qualities`, ``(B,)``, of ``fused`` in the range 0-255."""
+def ma2015_quality(
+    level: Ma2015Level, fused: Tensor, window: int = WINDOW, sigma: float = SIGMA
+) -> Tensor:
+    """Compute one scale of :func:`ma2015_qualities`, ``(B,)``, of ``fused`` in the range 0-255.
+
+    ``window`` and ``sigma`` are those of the level.
+    """
+
+    def smooth(images: Tensor) -> Tensor:
+        return window_filter(images, window, sigma)
+
     y = fused - plane_mean(fused)
-    mean = _smooth(y)
-    variance = _smooth(y * y) - mean * mean
-    products = _smooth(level.exposures * y.unsqueeze(1))
+    mean = smooth(y)
+    variance = smooth(y * y) - mean * mean
+    products = smooth(level.exposures * y.unsqueeze(1))
     covariance = (level.gains * (products - level.means * mean.unsqueeze(1))).sum(dim=1)
     quality = (2 * covariance + C) / (level.variance + variance + C)
     return quality.mean(dim=(-2, -1))

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fastmef.reference.borders import repeat_border
@@ -28,22 +27,6 @@ def reduce(images: Tensor) -> Tensor:
     rows = _binomial(*(padded[..., i : i + padded.shape[-2] - 2 : 2, :] for i in range(4)))
     halved = _binomial(*(rows[..., i : i + rows.shape[-1] - 2 : 2] for i in range(4)))
     return halved.reshape(*images.shape[:-2], *halved.shape[-2:])
-
-
-def reduce_backward(grad: Tensor, size: Sequence[int]) -> Tensor:
-    """Return the gradient w.r.t. images of ``size`` from that w.r.t. :func:`reduce` of them.
-
-    Halving is the transpose of bilinear enlargement, apart from its factor and the border. Pixels
-    of the border that were repeated for an odd size add to the last row and column.
-    """
-    planes = grad.reshape(1, -1, *grad.shape[-2:])
-    whole = F.interpolate(planes, scale_factor=2, mode="bilinear", align_corners=False) / 4
-    height, width = size
-    if height % 2:
-        whole[..., -2, :] += whole[..., -1, :]
-    if width % 2:
-        whole[..., -2] += whole[..., -1]
-    return whole[..., :height, :width].reshape(*grad.shape[:-2], height, width)
 
 
 def expand(images: Tensor, size: Sequence[int]) -> Tensor:

@@ -56,7 +56,15 @@ def restore_color(fused: Tensor, weights: Tensor, exposures: Tensor, strength: f
     own = (luma + NOISE_FLOOR) * relative / total.clamp_min(1e-12)
     color = torch.lerp(fused - luma, own, strength / 2)
     change = luma + (1 + strength / 2) * color - fused
-    # F may already be outside the range after a pyramid blend; it is then not moved further out.
+    return move_within_range(fused, change, exposures)
+
+
+def move_within_range(fused: Tensor, change: Tensor, exposures: Tensor) -> Tensor:
+    """Return F + t · change with the largest t ≤ 1 at each pixel that keeps F within the range.
+
+    The range is that of the exposures there, ``(B, K, 3, H, W)``. Channels of F that are already
+    outside, as after a pyramid blend, are not moved further out.
+    """
     up = (exposures.amax(dim=1) - fused).clamp_min(0)
     down = (fused - exposures.amin(dim=1)).clamp_min(0)
     room = torch.where(change > 0, up, down) / change.abs().clamp_min(1e-9)

@@ -18,17 +18,17 @@ ADAM = Adam(momentum=0.5, decay=0.9, rate=0.2, epsilon=1e-3)
 
 
 def _inputs(count: int, height: int, width: int) -> tuple[Tensor, ...]:
-    """Return logits, both moments, planes, and gradients of images halved up to twice."""
+    """Return logits, both moments, exposures, and gradients of images halved up to twice."""
     shape = 1, count, height, width
     logits, mean = 3 * scene(*shape, seed=1) - 1.5, scene(*shape, seed=2) - 0.5
-    second_moment, planes = scene(*shape, seed=3), scene(1, count, 2, height, width, seed=4)
+    second_moment, exposures = scene(*shape, seed=3), scene(*shape, seed=4)
     sizes = (halved_size((height, width), halvings) for halvings in (0, 0, 1, 2))
     parts = (scene(1, *size, seed=5 + i) - 0.5 for i, size in enumerate(sizes))
-    return logits, mean, second_moment, planes, *parts
+    return logits, mean, second_moment, exposures, *parts
 
 
 def _step(function, *inputs: Tensor) -> tuple[Tensor, ...]:
-    *state, planes, first, other, half, quarter = (x.clone() for x in inputs)
+    *state, exposures, first, other, half, quarter = (x.clone() for x in inputs)
     parts = [
         GradientPart(first),
         GradientPart(other, -0.5),
@@ -36,7 +36,7 @@ def _step(function, *inputs: Tensor) -> tuple[Tensor, ...]:
         GradientPart(quarter, -3.0, 2),
     ]
     state.append(torch.empty_like(first))
-    function(DescentState(*state), planes, parts, 0.25, ADAM)
+    function(DescentState(*state), exposures, parts, 0.25, ADAM)
     return tuple(state)
 
 

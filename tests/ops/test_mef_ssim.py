@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from cases import COLOR, EXPOSURES, MASK, same_bits_in_threads
@@ -11,7 +12,10 @@ from conformance import Case, Conformance
 from torch import Tensor
 
 from fastmef import backends, functional
+from fastmef.ops import mef_ssim as mef_ssim_operation
 from fastmef.ops.mef_ssim import STEPS
+from fastmef.reference import mef_ma2015
+from fastmef.reference.mef_ma2015 import WHITE
 from fastmef.reference.mef_ssim import mef_ssim, mef_ssim_score, mef_ssim_sources
 
 Score = Callable[..., Tensor]
@@ -91,6 +95,25 @@ def _case(
     )
 
 
+def _small_windows(module: Any, fused: Tensor, exposures: Tensor) -> Tensor:
+    """Score in windows of 5 pixels, as the descent of ``fuse()`` does."""
+    level = module.ma2015_level(WHITE * exposures, 5, 1.2)
+    return fused[0].numel() * module.ma2015_quality(level, WHITE * fused, 5, 1.2)
+
+
+_SMALL_WINDOWS = tuple(
+    Case(
+        f"ma2015, windows of 5 pixels, {count} exposures",
+        partial(_small_windows, mef_ssim_operation),
+        partial(_small_windows, mef_ma2015),
+        partial(_scene, count),
+        grads=(0,),
+        noise=(2e-5, 1e-4),
+    )
+    for count in (2, 3)
+)
+
+
 # The interpreter takes its time for every tap of windows of 11 pixels.
 _MORE = (
     _case("ma2015", "one scale", scales=1),
@@ -125,6 +148,7 @@ class TestMefSsim(Conformance):
             _case(variant, "bright and flat", _bright_flat, scales=1)
             for variant in ("ma2015", "mefnet")
         ),
+        *_SMALL_WINDOWS,
         *(() if backends.INTERPRETED else _MORE),
     )
 

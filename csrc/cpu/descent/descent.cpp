@@ -21,8 +21,8 @@ struct GradientPart {
 // All arrays are contiguous and have the type that is used in computations.
 struct DescentArgs {
   int64_t count, height, width;
-  const void* planes;  // (K, 2, H, W): luma, and a linear term of the loss
-  void* logits;        // (K, H, W), updated as the next two
+  const void* exposures;  // (K, H, W): their luma
+  void* logits;           // (K, H, W), updated as the next two
   void* mean;
   void* second_moment;
   void* luma;  // (H, W)
@@ -55,7 +55,7 @@ class DescentRows {
   DescentRows(const DescentArgs& args, Arena& arena) : args_(args) {
     const int64_t count = args.count, width = args.width;
     weights_ = arena.take<T>(count * width);
-    T** const rows[] = {&gradient_, &line_[0], &line_[1], &product_, &highest_, &total_};
+    T** const rows[] = {&gradient_, &line_[0], &line_[1], &fused_, &highest_, &total_};
     for (T** row : rows) *row = arena.take<T>(width + 1);
     logit_rows_ = arena.take<const T*>(count);
     weight_rows_ = arena.take<T*>(count);
@@ -65,13 +65,13 @@ class DescentRows {
   void run(int64_t y) {
     for (int64_t k = 0; k < args_.count; ++k) {
       logit_rows_[k] = row_of(args_.logits, k, y);
-      luma_rows_[k] = plane_row(k, 0, y);
+      luma_rows_[k] = static_cast<const T*>(args_.exposures) + (k * args_.height + y) * args_.width;
       weight_rows_[k] = weights_ + k * args_.width;
     }
     const int count = static_cast<int>(args_.count);
     softmax_row(logit_rows_, count, args_.width, weight_rows_, highest_, total_);
     add_parts(y);
-    average_derivatives(y);
+    weighted_sum_row(weight_rows_, luma_rows_, count, args_.width, fused_);
     for (int64_t k = 0; k < args_.count; ++k) update(k, y);
     softmax_row(logit_rows_, count, args_.width, weight_rows_, highest_, total_);
     T* luma = static_cast<T*>(args_.luma) + y * args_.width;
@@ -81,9 +81,6 @@ class DescentRows {
  private:
   T* row_of(void* stack, int64_t k, int64_t y) const {
     return static_cast<T*>(stack) + (k * args_.height + y) * args_.width;
-  }
-  const T* plane_row(int64_t k, int64_t plane, int64_t y) const {
-    return static_cast<const T*>(args_.planes) + ((2 * k + plane) * args_.height + y) * args_.width;
   }
 
   // Returns how much pixel i of an axis counts in a mean of two; an odd last pixel is repeated.
@@ -126,29 +123,12 @@ class DescentRows {
     return in;
   }
 
-  // Computes sum_k w_k d_k, with the derivative d_k w.r.t. the weight of exposure k.
-  void average_derivatives(int64_t y) {
-    T* FASTMEF_RESTRICT product = product_;
-    for (int64_t x = 0; x < args_.width; ++x) product[x] = 0;
-    for (int64_t k = 0; k < args_.count; ++k) {
-      const T* FASTMEF_RESTRICT weight = weight_rows_[k];
-      const T* FASTMEF_RESTRICT luma = luma_rows_[k];
-      const T* FASTMEF_RESTRICT linear = plane_row(k, 1, y);
-      const T* FASTMEF_RESTRICT gradient = gradient_;
-      FASTMEF_VECTORIZE
-      for (int64_t x = 0; x < args_.width; ++x) {
-        product[x] += weight[x] * (gradient[x] * luma[x] + linear[x]);
-      }
-    }
-  }
-
   // Updates the logits of exposure k and the moments of their gradients.
   void update(int64_t k, int64_t y) {
     const T* FASTMEF_RESTRICT weight = weight_rows_[k];
     const T* FASTMEF_RESTRICT luma = luma_rows_[k];
-    const T* FASTMEF_RESTRICT linear = plane_row(k, 1, y);
     const T* FASTMEF_RESTRICT gradient = gradient_;
-    const T* FASTMEF_RESTRICT product = product_;
+    const T* FASTMEF_RESTRICT fused = fused_;
     T* FASTMEF_RESTRICT logit = row_of(args_.logits, k, y);
     T* FASTMEF_RESTRICT mean = row_of(args_.mean, k, y);
     T* FASTMEF_RESTRICT second_moment = row_of(args_.second_moment, k, y);
@@ -157,7 +137,7 @@ class DescentRows {
     const T rate = static_cast<T>(args_.rate), epsilon = static_cast<T>(args_.epsilon);
     FASTMEF_VECTORIZE
     for (int64_t x = 0; x < args_.width; ++x) {
-      const T slope = weight[x] * ((gradient[x] * luma[x] + linear[x]) - product[x]);
+      const T slope = weight[x] * gradient[x] * (luma[x] - fused[x]);
       const T m = mean[x] + renewal * (slope - mean[x]);
       const T v = decay * second_moment[x] + rest * (slope * slope);
       mean[x] = m;
@@ -167,7 +147,7 @@ class DescentRows {
   }
 
   const DescentArgs& args_;
-  T *weights_, *gradient_, *product_, *highest_, *total_;
+  T *weights_, *gradient_, *fused_, *highest_, *total_;
   T* line_[2];
   const T** logit_rows_;
   T** weight_rows_;
@@ -212,7 +192,7 @@ namespace py = pybind11;
 namespace fastmef {
 namespace {
 
-// `sizes` is (K, H, W). The addresses are those of planes, logits, mean, second moment and luma,
+// `sizes` is (K, H, W). The addresses are those of exposures, logits, mean, second moment and luma,
 // the parts are (address, factor, halvings), and `adam` is momentum, decay, rate and epsilon.
 void descent_step(bool in_double, const std::array<int64_t, 3>& sizes,
                   const std::array<int64_t, 5>& addresses,

@@ -152,17 +152,22 @@ class ScoreSweep : public WindowSweep<T, Op> {
     for (int j = 0; j < wy + rows_ - 1; ++j) {
       a_[j] = this->ring(block_ + j, 0), b_[j] = this->ring(block_ + j, k + 1);
     }
+    if (wy == 11) return unrolled_products<11>();
+    if (wy == 5) return unrolled_products<5>();
+    for (int r = 0; r < rows_; ++r) {
+      T* out = products_ + r * this->stride_;
+      product_means_down<T>(a_ + r, b_ + r, taps_, wy, this->inputs_, out);
+    }
+  }
+
+  template <int N>
+  void unrolled_products() {
     const int64_t n = this->inputs_, stride = this->stride_;
-    if (wy == 11 && rows_ == kBlock) {
-      return product_means_down<T, 11, kBlock>(a_, b_, taps_, n, stride, products_);
+    if (rows_ == kBlock) {
+      return product_means_down<T, N, kBlock>(a_, b_, taps_, n, stride, products_);
     }
     for (int r = 0; r < rows_; ++r) {
-      T* out = products_ + r * stride;
-      if (wy == 11) {
-        product_means_down<T, 11, 1>(a_ + r, b_ + r, taps_, n, stride, out);
-      } else {
-        product_means_down<T>(a_ + r, b_ + r, taps_, wy, n, out);
-      }
+      product_means_down<T, N, 1>(a_ + r, b_ + r, taps_, n, stride, products_ + r * stride);
     }
   }
 
