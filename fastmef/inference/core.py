@@ -90,7 +90,7 @@ def fuse_base(
     check_finite(fused)
     if controls.color:
         fused = restore_color(fused, weights, base, controls.color)
-        if controls.weights is None and base.shape[1] > 1 and controls.refine:
+        if base.shape[1] > 1 and controls.refine:
             fused = refine_color(fused, base)
     if controls.brightness:
         fused = fused.clamp(0, 1) ** 2**-controls.brightness

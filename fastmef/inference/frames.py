@@ -58,8 +58,9 @@ class Frames:
         self.height, self.width, self.channels = first.height, first.width, first.channels
         self.stored = np.dtype(first.dtype if dtype is None else dtype)
         self.dtype = _TORCH[self.stored]
-        self.sources, self.masks, self.device = list(sources), masks, torch.device(device)
-        has_masks = masks is not None and any(mask is not None for mask in masks)
+        self.sources, self.device = list(sources), torch.device(device)
+        self.masks = None if masks is None else [_restricting(mask) for mask in masks]
+        has_masks = self.masks is not None and any(mask is not None for mask in self.masks)
         self.has_alpha = any(source.has_alpha for source in sources)
         self.masked = has_masks or self.has_alpha
         self._deepens = any(np.dtype(source.dtype) != self.stored for source in sources)
@@ -214,6 +215,11 @@ class DirectDelivery:
 
     def finish(self) -> None:
         """Do nothing: every strip was written when it was delivered."""
+
+
+def _restricting(mask: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+    """Return a mask that excludes pixels, or ``None``: averages by validity round differently."""
+    return None if mask is None or bool(mask.all()) else mask
 
 
 def _fill(rows: Pixels, out: Tensor) -> None:

@@ -19,7 +19,7 @@ COLOR_STEPS, RATE = 3, 0.1
 MOMENTUM, SCALE_DECAY, EPSILON = 0.5, 0.9, 4e-4
 # The score prefers the colour of the exposure of largest variance in each window, which is often
 # one that is paler than the scene. This weight of the mean saturation prevents a paler picture.
-SATURATION = 0.14
+SATURATION = 0.18
 DARK = 0.02  # In darker pixels saturation is mostly noise.
 
 
@@ -27,7 +27,7 @@ def refine_color(fused: Tensor, exposures: Tensor) -> Tensor:
     r"""Amplify or damp the colour of every pixel by a few steps of Adam.
 
     .. math:: F' = Y_F + (1 + s)\,(F - Y_F), \qquad
-        L(s) = 1 - Q_\mathrm{color} - 0.14\,\bar S
+        L(s) = 1 - Q_\mathrm{color} - 0.18\,\bar S
 
     Q is MEF-SSIM ``color2018`` and S the HSV saturation, both at half size and in windows of 8
     pixels, because colour is coarse. Luma and hue do not change, grey stays grey, and every channel
