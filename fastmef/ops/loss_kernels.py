@@ -9,6 +9,7 @@ registers of a thread.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
