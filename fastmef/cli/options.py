@@ -40,7 +40,7 @@ brightness = click.option(
 refine = click.option(
     "--refine",
     type=click.IntRange(0),
-    default=30,
+    default=50,
     show_default=True,
     metavar="STEPS",
     help="Optimisation steps that tune the network's weights to these photographs; 0 is fastest.",

@@ -110,7 +110,7 @@ class TestWeights:
         assert names == {"a.weights.png", "b.weights.png", "c.weights.png"}
         again = fused(large, "--weights-in", tmp_path / "maps")
         assert np.abs(again.astype(int) - picture).max() <= 1
-        second = fused(large, "--weights-in", tmp_path / "maps", "--refine", 0)
+        second = fused(large, "--weights-in", tmp_path / "maps", "--refine", 7)
         assert np.array_equal(second, again)  # given weights are not refined
 
     def test_files(self, fused, large, model, tmp_path):

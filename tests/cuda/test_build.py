@@ -105,10 +105,11 @@ def install(folder: Path, nvcc: str, wanted: str) -> subprocess.CompletedProcess
     for name in ("fastmef", "kernels"):
         shutil.copytree(ROOT / name, folder / name, ignore=left_out)
     variables = {"CUDACXX": nvcc, "FASTMEF_CUDA": wanted, "FASTMEF_CPU": "0"}
+    environment = {k: v for k, v in os.environ.items() if k != "FASTMEF_CUDA_ARCHS"}
     return subprocess.run(
         [sys.executable, "setup.py", "build_ext", "--inplace"],
         cwd=folder,
-        env={**os.environ, **variables},
+        env={**environment, **variables},
         capture_output=True,
         text=True,
     )

@@ -12,6 +12,7 @@ from fastmef.errors import InputError
 from fastmef.inference import models
 from fastmef.inference.fuse import fuse_with_weights
 from fastmef.inference.models import ready_model
+from fastmef.inference.refine_color import refine_color
 from fastmef.nn.multiscale import base_levels, base_size
 from fastmef.nn.network import FusionNet
 from fastmef.reference import multiscale
@@ -59,6 +60,7 @@ class TestResult:
         levels = base_levels(*size)
         base = shrink(multiscale.exposure_pyramid(stack, levels).base, maps.shape[-2:])
         small = restore_color((maps.unsqueeze(2) * base).sum(1), maps, base, 0.7)
+        small = refine_color(small, base)
         small = small - (small - (1 - 1 / 16)).clamp_min(0) ** 2 / (2 / 16)
         shares = fastmef.functional.exposure_shares(base)
         exact = 255 * multiscale.multiscale_fuse(
@@ -71,9 +73,9 @@ class TestResult:
         images = photographs(24, 32, 3)
         base = as_stack(images).float()
         shares = fastmef.functional.exposure_shares(base)
-        wide = torch.nn.functional.pad(base[0], (8, 8, 8, 8), mode="reflect")[None]
+        wide = torch.nn.functional.pad(base[0], (14, 14, 14, 14), mode="reflect")[None]
         with torch.no_grad():
-            logits = network.eval().logits(wide, shares)[..., 8:-8, 8:-8]
+            logits = network.eval().logits(wide, shares)[..., 14:-14, 14:-14]
         expected = (logits + shares.log()[..., None, None]).softmax(dim=1)[0]
         _, weights = fuse_with_weights(images, network, refine=0)
         np.testing.assert_allclose(weights, expected, atol=1e-5)
