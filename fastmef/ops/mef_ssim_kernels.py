@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -82,22 +82,27 @@ def cpp_level(images: Tensor, window: int = WINDOW, sigma: float = SIGMA) -> Fou
     return maps
 
 
+class QualityArguments(NamedTuple):
+    """The arguments of ``ma2015_quality``. PyTorch leaves out those that are the default."""
+
+    exposures: Tensor
+    means: Tensor | None
+    gains: Tensor | None
+    variance: Tensor | None
+    fused: Tensor
+    with_gradient: bool
+    window: int = WINDOW
+    sigma: float = SIGMA
+
+
 def _new_score(fused: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor]:
     """Allocate the score ``(B,)`` and its gradient, which is empty if it is not wanted."""
     return fused.new_empty(fused.shape[:1]), gradient_like(fused, with_gradient)
 
 
-def new_quality(
-    exposures: Tensor,
-    means: Tensor | None,
-    gains: Tensor | None,
-    variance: Tensor | None,
-    fused: Tensor,
-    with_gradient: bool,
-    window: int = WINDOW,
-    sigma: float = SIGMA,
-) -> tuple[Tensor, Tensor]:
-    return _new_score(fused, with_gradient)
+def new_quality(*arguments: Any) -> tuple[Tensor, Tensor]:
+    given = QualityArguments(*arguments)
+    return _new_score(given.fused, given.with_gradient)
 
 
 def cpp_quality(*arguments: Any) -> tuple[Tensor, ...]:
@@ -106,17 +111,8 @@ def cpp_quality(*arguments: Any) -> tuple[Tensor, ...]:
     return prepared.results
 
 
-def prepare_quality(
-    exposures: Tensor,
-    means: Tensor | None,
-    gains: Tensor | None,
-    variance: Tensor | None,
-    fused: Tensor,
-    with_gradient: bool,
-    window: int = WINDOW,
-    sigma: float = SIGMA,
-) -> Prepared:
-    stored = (exposures, means, gains, variance, fused)
+def prepare_quality(*arguments: Any) -> Prepared:
+    *stored, with_gradient, window, sigma = QualityArguments(*arguments)
     given: list[Any] = [None if x is None else x.contiguous() for x in stored]
     exposures, *maps, fused = given
     plane = _plane_shape(exposures)
@@ -282,20 +278,11 @@ def triton_level(images: Tensor, window: int = WINDOW, sigma: float = SIGMA) -> 
     return _launch_level(images, window_taps(images, window, sigma))
 
 
-def triton_quality(
-    exposures: Tensor,
-    means: Tensor | None,
-    gains: Tensor | None,
-    variance: Tensor | None,
-    fused: Tensor,
-    with_gradient: bool,
-    window: int = WINDOW,
-    sigma: float = SIGMA,
-) -> tuple[Tensor, Tensor]:
-    require(means is not None, "the Triton kernels need the maps of the exposures")
-    taps = window_taps(exposures, window, sigma)
-    maps = exposures, means, gains, variance
-    return _launch_quality(*maps, fused, with_gradient, taps, mef_ma2015.C)
+def triton_quality(*arguments: Any) -> tuple[Tensor, Tensor]:
+    given = QualityArguments(*arguments)
+    require(given.means is not None, "the Triton kernels need the maps of the exposures")
+    taps = window_taps(given.exposures, given.window, given.sigma)
+    return _launch_quality(*given[:-2], taps, mef_ma2015.C)
 
 
 def triton_mefnet_sources(exposures: Tensor) -> Four:
