@@ -52,15 +52,16 @@ class TestResult:
         assert weights.std() > 1e-3
 
     @pytest.mark.parametrize("size", [(40, 51), LARGE])
-    def test_formula(self, network, size):
+    @pytest.mark.parametrize("refine", [0, 5])
+    def test_formula(self, network, size, refine):
         """The reference computes the same picture from the weights, in float64."""
         images = photographs(*size, 3)
-        fused, weights = fuse_with_weights(images, network, color=0.7)
+        fused, weights = fuse_with_weights(images, network, color=0.7, refine=refine)
         stack, maps = as_stack(images), torch.from_numpy(weights).double()[None]
         levels = base_levels(*size)
         base = shrink(multiscale.exposure_pyramid(stack, levels).base, maps.shape[-2:])
         small = restore_color((maps.unsqueeze(2) * base).sum(1), maps, base, 0.7)
-        small = refine_color(small, base)
+        small = refine_color(small, base) if refine else small
         small = small - (small - (1 - 1 / 16)).clamp_min(0) ** 2 / (2 / 16)
         shares = fastmef.functional.exposure_shares(base)
         exact = 255 * multiscale.multiscale_fuse(

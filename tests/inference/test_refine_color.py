@@ -51,6 +51,19 @@ def test_the_picture_does_not_become_paler(bracket, monkeypatch):
     assert without < kept < strong
 
 
+def test_saturation_at_the_border_counts_less(bracket, monkeypatch):
+    """As in the score: there, colour would be amplified most, because nothing opposes it."""
+    sources = STEPS.color2018_sources(bracket)
+    fused = bracket.mean(dim=1).requires_grad_()
+    gradients = []
+    for weight in (1.0, 0.0):
+        monkeypatch.setattr(refine_color, "SATURATION", weight)
+        loss = refine_color.color_loss(sources, fused)
+        gradients.append(torch.autograd.grad(loss, fused)[0])
+    size = (gradients[0] - gradients[1]).abs().sum(dim=1)[0]
+    assert size[0].mean() < 0.3 * size[20:40].mean()
+
+
 def test_grey_stays_grey():
     exposures = torch.rand(1, 3, 1, 40, 50).expand(-1, -1, 3, -1, -1)
     fused = exposures.mean(dim=1)

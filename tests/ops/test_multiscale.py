@@ -152,6 +152,7 @@ class TestMultiscaleFuse(Conformance):
         _case("single pixels as windows", radius=0),
         _case("large floor", radius=7, floor=1e-4),
         _case("large window", radius=8),
+        _case("shares of two exposures", 2, shares=torch.tensor([[0.5, 1], [0.0, 2]])),
         _case("shares", 3, shares=torch.tensor([[0.5, 0.5, 1], [0.0, 2, 1]])),
         _case("gray", 2, 1),
         _case("nine exposures", 9),

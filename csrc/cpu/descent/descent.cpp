@@ -41,13 +41,12 @@ FASTMEF_KERNEL(descent_step, void(const DescentArgs&, bool in_double))
 
 #include "common/math.h"
 #include "cpu/fusion/softmax_rows.h"
-#include "cpu/runtime/arena.h"
-#include "cpu/runtime/parallel.h"
+#include "cpu/runtime/blocks.h"
 
 namespace fastmef {
 namespace {
 
-constexpr int64_t kRows = 8;  // rows of a task
+constexpr int64_t kRows = 8;  // rows of a block
 
 template <class T>
 class DescentRows {
@@ -62,7 +61,14 @@ class DescentRows {
     luma_rows_ = arena.take<const T*>(count);
   }
 
-  void run(int64_t y) {
+  void run(int64_t block) {
+    const int64_t end = least((block + 1) * kRows, args_.height);
+    for (int64_t y = block * kRows; y < end; ++y) step_row(y);
+  }
+
+ private:
+  // Makes the step of one row.
+  void step_row(int64_t y) {
     for (int64_t k = 0; k < args_.count; ++k) {
       logit_rows_[k] = row_of(args_.logits, k, y);
       luma_rows_[k] = static_cast<const T*>(args_.exposures) + (k * args_.height + y) * args_.width;
@@ -78,7 +84,6 @@ class DescentRows {
     weighted_sum_row(weight_rows_, luma_rows_, count, args_.width, luma);
   }
 
- private:
   T* row_of(void* stack, int64_t k, int64_t y) const {
     return static_cast<T*>(stack) + (k * args_.height + y) * args_.width;
   }
@@ -156,17 +161,7 @@ class DescentRows {
 
 template <class T>
 void step(const DescentArgs& args) {
-  Arena counted(nullptr);
-  DescentRows<T>(args, counted);
-  const Task task = [](void* context, int64_t index, void* scratch) {
-    const DescentArgs& all = *static_cast<const DescentArgs*>(context);
-    Arena arena(scratch);
-    DescentRows<T> rows(all, arena);
-    const int64_t end = least((index + 1) * kRows, all.height);
-    for (int64_t y = index * kRows; y < end; ++y) rows.run(y);
-  };
-  parallel_for((args.height + kRows - 1) / kRows, args.threads, counted.used(), task,
-               const_cast<DescentArgs*>(&args));
+  run_blocks<DescentRows<T>>(args, (args.height + kRows - 1) / kRows);
 }
 
 }  // namespace
@@ -196,7 +191,7 @@ namespace {
 // the parts are (address, factor, halvings), and `adam` is momentum, decay, rate and epsilon.
 void descent_step(bool in_double, const std::array<int64_t, 3>& sizes,
                   const std::array<int64_t, 5>& addresses,
-                  const std::vector<std::tuple<int64_t, double, int> >& parts, double constant,
+                  const std::vector<std::tuple<int64_t, double, int>>& parts, double constant,
                   const std::array<double, 4>& adam, int threads) {
   std::vector<GradientPart> list;
   for (const auto& [gradient, factor, halvings] : parts) {

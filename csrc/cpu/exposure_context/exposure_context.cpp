@@ -25,8 +25,7 @@ FASTMEF_KERNEL(exposure_context, void(const ContextArgs&))
 #ifdef FASTMEF_ISA
 
 #include "common/math.h"
-#include "cpu/runtime/arena.h"
-#include "cpu/runtime/parallel.h"
+#include "cpu/runtime/blocks.h"
 #include "cpu/runtime/storage.h"
 
 namespace fastmef {
@@ -111,15 +110,8 @@ class ContextBlock {
 
 template <class T>
 void context(const ContextArgs& args) {
-  Arena counted(nullptr);
-  ContextBlock<T>(args, counted);
-  const Task task = [](void* given, int64_t index, void* scratch) {
-    Arena arena(scratch);
-    ContextBlock<T>(*static_cast<const ContextArgs*>(given), arena).run(index);
-  };
   const int64_t pixels = block_pixels(args);
-  parallel_for((args.pixels + pixels - 1) / pixels, args.threads, counted.used(), task,
-               const_cast<ContextArgs*>(&args));
+  run_blocks<ContextBlock<T>>(args, (args.pixels + pixels - 1) / pixels);
 }
 
 }  // namespace

@@ -27,14 +27,13 @@ FASTMEF_KERNEL(upsample_join, void(const UpsampleJoinArgs&))
 
 #include <string.h>
 
-#include "cpu/runtime/arena.h"
-#include "cpu/runtime/parallel.h"
+#include "cpu/runtime/blocks.h"
 #include "cpu/runtime/storage.h"
 
 namespace fastmef {
 namespace {
 
-constexpr int64_t kRows = 4;  // of a task, whose rows of features stay in the caches
+constexpr int64_t kRows = 4;  // of a block, whose rows of features stay in the caches
 
 template <class T>
 class UpsampleJoin {
@@ -42,16 +41,18 @@ class UpsampleJoin {
   UpsampleJoin(const UpsampleJoinArgs& args, Arena& arena)
       : args_(args), mixed_(arena.take<T>((args.width + 2) * args.channels)) {}
 
+  void run(int64_t block) { FASTMEF_FOR_STORAGE(args_.dtype, join_rows, block) }
+
+ private:
   template <class S>
-  void run(int64_t task) {
-    const int64_t last = least((task + 1) * kRows, 2 * args_.height + 2);
-    for (int64_t y = task * kRows; y < last; ++y) {
+  void join_rows(int64_t block) {
+    const int64_t last = least((block + 1) * kRows, 2 * args_.height + 2);
+    for (int64_t y = block * kRows; y < last; ++y) {
       mix_rows<S>(y);
       write_row<S>(y);
     }
   }
 
- private:
   // Returns the index of the pixel that contains pixel i of the result.
   static int64_t own(int64_t i) { return (i + 1) / 2; }
   // Returns the index of the other pixel that pixel i of the result lies next to.
@@ -97,16 +98,7 @@ class UpsampleJoin {
 
 template <class T>
 void upsample_join_as(const UpsampleJoinArgs& args) {
-  Arena counted(nullptr);
-  UpsampleJoin<T>(args, counted);
-  const Task task = [](void* context, int64_t index, void* scratch) {
-    const UpsampleJoinArgs& given = *static_cast<const UpsampleJoinArgs*>(context);
-    Arena arena(scratch);
-    UpsampleJoin<T> rows(given, arena);
-    FASTMEF_FOR_STORAGE(given.dtype, rows.template run, index)
-  };
-  parallel_for((2 * args.height + 2 + kRows - 1) / kRows, args.threads, counted.used(), task,
-               const_cast<UpsampleJoinArgs*>(&args));
+  run_blocks<UpsampleJoin<T>>(args, (2 * args.height + 2 + kRows - 1) / kRows);
 }
 
 }  // namespace
